@@ -1,0 +1,35 @@
+"""Errors written for the person who meets them: what was wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class QuantbenchError(Exception):
+    """Base of every error that the command line prints without a traceback, exiting with status 2."""
+
+
+class BadInput(QuantbenchError):
+    """A value given by the user cannot be worked with (NaN weights, unknown bits, empty calibration set)."""
+
+
+class DataMissing(QuantbenchError):
+    """Data named by a claim is not on this machine; becomes SKIP.
+
+    Args:
+        name: what is missing, such as ``cifar10/test_1000``.
+        command: the command that would make it available.
+
+    """
+
+    def __init__(self, name: str, command: str) -> None:
+        """Store both parts; the report prints them in separate columns."""
+        super().__init__(f"{name} is not here; to get it: {command}")
+        self.name = name
+        self.command = command
+
+
+class DataCorrupt(QuantbenchError):
+    """Data is here but is not what it should be (digest, length, or content that would execute code)."""
+
+
+class Unsupported(QuantbenchError):
+    """A method, network and scheme do not go together; the text is the reason and becomes SKIP."""
