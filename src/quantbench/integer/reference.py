@@ -1,0 +1,158 @@
+"""The oracle: integer inference as the definition in ``ir`` says it, in plain NumPy, one operator at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.integer.ir import LRN, Add, AvgPool, Codes, Concat, Conv, Dequantize, Flatten, Format, Island, Lut
+from quantbench.integer.ir import MaxPool, Op, Pad, Program, conv_multiplier, ratio
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Tensor = NDArray[Any]
+
+
+def quantize_input(images: Floats, program: Program) -> Codes:
+    """Codes (N, C, H, W) of float32 images."""
+    return quantize(images.astype(np.float32) / np.float32(program.input.scale), program.input)
+
+
+def run(program: Program, images: Tensor) -> dict[str, Tensor]:
+    """Every tensor of a checked program by name, the network input included.
+
+    Args:
+        program: what to run.
+        images: float32 images (N, C, H, W), or uint8 codes of the same shape.
+
+    Returns:
+        uint8 codes, and float32 for tensors without a format, each (N, C, H, W).
+
+    """
+    tensors: dict[str, Tensor] = {"input": images if images.dtype == np.uint8 else quantize_input(images, program)}
+    formats = program.formats
+    for op in program.ops:
+        inputs = [tensors[i] for i in op.inputs]
+        tensors[op.output] = apply(op, inputs, [formats[i] for i in op.inputs])
+    return tensors
+
+
+def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:
+    """Output (N, C, H, W) of one operator, from codes (N, C, H, W) and their formats."""
+    x, f = inputs[0], formats[0]
+    match op:
+        case Conv():
+            return _conv(op, inputs, formats)
+        case Add():
+            assert op.out is not None
+            a, b = (_scaled(x, f, op.out) for x, f in zip(inputs, formats, strict=True))
+            return np.clip(quantize(a + b, op.out), op.lo, op.hi).astype(np.uint8)
+        case Concat():
+            assert op.out is not None
+            return np.concatenate(
+                [quantize(_scaled(x, f, op.out), op.out) for x, f in zip(inputs, formats, strict=True)], axis=1
+            )
+        case AvgPool():
+            return _avg_pool(op, x, f)
+        case MaxPool():
+            return _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0).max((-2, -1))
+        case LRN():
+            return _lrn(op, x, f)
+        case Lut():
+            return op.table[x]
+        case Pad():
+            front, back, top, left, bottom, right = op.pads
+            x = x[:, :, :: op.stride[0], :: op.stride[1]]
+            return np.pad(x, ((0, 0), (front, back), (top, bottom), (left, right)), constant_values=f.zero)
+        case Flatten():
+            return x.reshape(len(x), -1, 1, 1)
+        case Dequantize():
+            return (x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(f.scale)
+        case Island():
+            return _island(op, inputs, formats)
+    raise TypeError(type(op).__name__)
+
+
+def quantize(t: Floats, y: Format) -> Codes:
+    """The definition's ``quantize``: ``t`` is a real value over the scale of ``y``."""
+    return (np.clip(np.rint(t), y.lo - y.zero, y.hi - y.zero).astype(np.int64) + y.zero).astype(np.uint8)
+
+
+def _conv(op: Conv, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    x, f = inputs[0].astype(np.int64), formats[0]
+    v = op.weight.astype(np.int64) - op.weight_zero.astype(np.int64)[:, None, None, None]
+    out_channels, per_group, kh, kw = v.shape
+    windows = _windows(x - f.zero, (kh, kw), op.stride, op.pads, op.dilation, fill=0)  # (N, C, OH, OW, kh, kw)
+    n, _, oh, ow = windows.shape[:4]
+    acc = np.empty((n, out_channels, oh, ow), np.int64)
+    step = out_channels // op.groups
+    for g in range(op.groups):
+        taps = windows[:, g * per_group : (g + 1) * per_group]
+        outputs = slice(g * step, (g + 1) * step)
+        acc[:, outputs] = np.tensordot(taps, v[outputs], axes=([1, 4, 5], [1, 2, 3])).transpose(0, 3, 1, 2)
+    acc += op.bias.astype(np.int64)[:, None, None]
+    m = conv_multiplier(f.scale, op.weight_scale, None if op.out is None else op.out.scale)[:, None, None]
+    t = acc.astype(np.float32) * m
+    if op.out is None:
+        return t
+    if len(inputs) > 1:
+        t = t + _scaled(inputs[1], formats[1], op.out)
+    return np.clip(quantize(t, op.out), op.lo[:, None, None], op.hi[:, None, None])
+
+
+def _scaled(x: Tensor, f: Format, y: Format) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = (x.astype(np.int64) - f.zero).astype(np.float32) * ratio(f.scale, y.scale)
+    return scaled
+
+
+def _windows(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    *,
+    fill: int,
+) -> Tensor:
+    """(N, C, OH, OW, kh, kw): the window under every output position."""
+    top, left, bottom, right = pads
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+def _avg_pool(op: AvgPool, x: Tensor, f: Format) -> Codes:
+    assert op.out is not None
+    total = _windows(x.astype(np.int64) - f.zero, op.kernel, op.stride, op.pads, (1, 1), fill=0).sum((-2, -1))
+    inside = np.ones((1, 1, *x.shape[2:]), np.int64)
+    counted = _windows(inside, op.kernel, op.stride, op.pads, (1, 1), fill=int(op.count_padding)).sum((-2, -1))
+    m = np.vectorize(lambda count: ratio(f.scale, op.out.scale, count), otypes=[np.float32])(counted)  # type: ignore[union-attr]
+    return quantize(total.astype(np.float32) * m, op.out)
+
+
+def _lrn(op: LRN, x: Tensor, f: Format) -> Codes:
+    assert op.out is not None
+    d = x.astype(np.int64) - f.zero
+    before, after = op.size // 2, (op.size - 1) // 2
+    padded = np.pad(d * d, ((0, 0), (before, after), (0, 0), (0, 0)))
+    squares = np.lib.stride_tricks.sliding_window_view(padded, op.size, axis=1).sum(-1)
+    s = np.float64(f.scale)
+    u = op.k + (op.alpha / op.size * (s * s)) * squares.astype(np.float64)
+    t = d.astype(np.float64) * (s / np.float64(op.out.scale)) / (np.sqrt(u) * np.sqrt(np.sqrt(u)))
+    return quantize(t, op.out)
+
+
+def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    import torch
+
+    assert op.out is not None
+    floats = [
+        torch.from_numpy((x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(f.scale))
+        for x, f in zip(inputs, formats, strict=True)
+    ]
+    with torch.no_grad():
+        t = op.function(*floats).numpy()
+    return quantize(t / np.float32(op.out.scale), op.out)
