@@ -1,0 +1,139 @@
+"""Where data lives on this machine, and the check that it is what it should be."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantbench.errors import DataCorrupt, DataMissing
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the data tiers.
+
+    Attributes:
+        name: path below the data root, such as ``cifar10/test_1000.npz``.
+        sha256: of the file; empty when only the decoded content has a digest.
+        bytes: length of the file.
+        decoded: sha256 of the decoded uint8 array, where that is what is known.
+        repository: ``owner/name`` of the public repository that it came from; empty for what the project made.
+        commit: full hash in that repository.
+        source: path there.
+        licence: as stated there.
+
+    """
+
+    name: str
+    sha256: str = ""
+    bytes: int = 0
+    decoded: str = ""
+    repository: str = ""
+    commit: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+@functools.cache
+def table() -> Mapping[str, Entry]:
+    """Every known file: the real tier (sources.toml) and the embedded one (embedded.toml)."""
+    entries: dict[str, Entry] = {}
+    for name in ("sources.toml", "embedded.toml"):
+        path = Path(__file__).with_name(name)
+        if path.exists():
+            rows = tomllib.loads(path.read_text(encoding="utf-8"))
+            entries |= {key: Entry(name=key, **row) for key, row in rows.items()}
+    return entries
+
+
+def clone_root() -> Path:
+    """The clone that holds ``data.dvc``: this file's own, else the nearest above the working directory."""
+    own = Path(__file__).resolve().parents[2]
+    for folder in (own, Path.cwd(), *Path.cwd().parents):
+        if (folder / "data.dvc").is_file():
+            return folder
+    return Path.cwd()
+
+
+def data_root() -> Path:
+    """``$QUANTBENCH_DATA``, else ``data`` in the clone."""
+    named = os.environ.get("QUANTBENCH_DATA")
+    return Path(named) if named else clone_root() / "data"
+
+
+def cache_root() -> Path:
+    """``$QUANTBENCH_CACHE``, else ``data/cache`` in the clone; may be deleted at any time."""
+    named = os.environ.get("QUANTBENCH_CACHE")
+    return Path(named) if named else clone_root() / "data" / "cache"
+
+
+def locate(name: str) -> Path:
+    """Path of a file below the data root, or below the clone's ``data``; not checked, need not exist."""
+    first = data_root() / name
+    second = clone_root() / "data" / name
+    return second if second.exists() and not first.exists() else first
+
+
+def verified(name: str) -> Path:
+    """Path of one known file, after its sha256 was checked.
+
+    The check is remembered by path, size and modification time in :func:`cache_root`.
+
+    Raises:
+        DataMissing: it is not here.
+        DataCorrupt: it is here and its digest differs from the published one.
+
+    """
+    entry = table().get(name) or Entry(name)
+    path = locate(name)
+    if not path.is_file():
+        raise DataMissing(name, f"quantbench data fetch {name}")
+    if entry.sha256:
+        check(path, entry.sha256)
+    return path
+
+
+def check(path: Path, sha256: str) -> None:
+    """Raise DataCorrupt unless the file hashes to ``sha256``; a file seen before is not read again."""
+    stat = path.stat()
+    stamp = cache_root() / "verified" / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
+    line = f"{stat.st_size} {stat.st_mtime_ns} {sha256}"
+    with contextlib.suppress(OSError):
+        if stamp.read_text(encoding="ascii") == line:
+            return
+    found = digest_file(path)
+    if found != sha256:
+        raise DataCorrupt(
+            f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
+            "it was truncated or changed: delete it and fetch it again"
+        )
+    with contextlib.suppress(OSError):  # a read-only or full disk only costs the next check its time
+        write_atomic(stamp, line.encode("ascii"))
+
+
+def digest_file(path: Path) -> str:
+    """Sha256 of a file, in hexadecimal."""
+    h = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            h.update(block)
+    return h.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: temporary file beside it, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
