@@ -1,0 +1,25 @@
+"""Rounding to nearest: the baseline of every paper, with any range estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from quantbench.api import Job, Method
+from quantbench.gram import weight_range
+
+
+@dataclass(frozen=True)
+class Nearest(Method):
+    """Each weight goes to the nearest level of its grid; activation ranges come from the calibration set."""
+
+    name: ClassVar[str] = "nearest"
+
+    def apply(self, job: Job) -> Job:
+        """Round every layer."""
+        q = job.start()
+        for layer in q.layers():
+            qp = weight_range(q, layer, job.calib)
+            layer.set_codes(qp.quantize(layer.original), qp)
+        q.calibrate_acts(job.calib)
+        return job.done(q)

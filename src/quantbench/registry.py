@@ -1,0 +1,67 @@
+"""Methods by name, found through entry points: in-tree ones come through the same door as anyone's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from quantbench.errors import BadInput
+
+GROUP = "quantbench.methods"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` or the whole list when nothing is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+
+
+def methods() -> dict[str, EntryPoint]:
+    """Every installed method's entry point by name; nothing is imported."""
+    return {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
+
+
+def method_class(name: str) -> Any:
+    """Import one method's class.
+
+    Raises:
+        BadInput: no such method, or it is no frozen dataclass derived from ``Method``.
+
+    """
+    from quantbench.api import Method
+
+    known = methods()
+    if name not in known:
+        raise BadInput(f"no method {name!r}{did_you_mean(name, known)}")
+    try:
+        found = known[name].load()
+    except (ImportError, AttributeError) as e:
+        raise BadInput(f"method {name!r} cannot be imported from {known[name].value}: {e}") from e
+    frozen = is_dataclass(found) and found.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    if not (frozen and isinstance(found, type) and issubclass(found, Method)):
+        raise BadInput(f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.api.Method")
+    return found
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """A method with some of its hyperparameters changed.
+
+    Raises:
+        BadInput: an option that the method does not have, or a value of the wrong type.
+
+    """
+    cls = method_class(name)
+    known = {f.name: f for f in fields(cls)}
+    defaults = cls()
+    for key, value in (options or {}).items():
+        if key not in known:
+            raise BadInput(f"method {name!r} has no option {key!r}{did_you_mean(key, known)}")
+        default = getattr(defaults, key)
+        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+        if default is not None and not fits and not (isinstance(default, float) and type(value) is int):
+            raise BadInput(f"method {name!r}: {key} = {value!r} should be a {type(default).__name__} like {default!r}")
+    return cls(**(options or {}))
