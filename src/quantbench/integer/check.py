@@ -8,8 +8,26 @@ from typing import Any
 import numpy as np
 
 from quantbench.errors import BadInput
-from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Conv, Dequantize, Flatten, Format, Island, Lut, MaxPool
-from quantbench.integer.ir import Op, Pad, Program, Shape, conv_multiplier, output_shape, ratio
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Dequantize,
+    Flatten,
+    Format,
+    Island,
+    Lut,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+    Shape,
+    conv_multiplier,
+    output_shape,
+    ratio,
+)
 
 LARGEST = 1 << 16  # rows, columns and channels: products of three still fit in int64
 TINY, HUGE = 2.0**-96, 2.0**64  # multipliers: f32(acc) * m is then normal and finite, whatever acc
@@ -105,7 +123,7 @@ def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) ->
 def _conv(op: Conv, formats: list[Format], shapes: list[Shape], where: str) -> None:
     _same(op.weight.dtype == np.int8 and op.weight.ndim == 4, f"{where}: weight is not int8 (O, I, kh, kw)")
     o, per_group, kh, kw = op.weight.shape
-    _same(_is_int(op.groups) and 1 <= op.groups and o >= 1, f"{where}: {op.groups} groups, {o} outputs")
+    _same(_is_int(op.groups) and op.groups >= 1 and o >= 1, f"{where}: {op.groups} groups, {o} outputs")
     _same(o % op.groups == 0 and per_group * op.groups == shapes[0][0], f"{where}: weight {op.weight.shape} "
           f"with {op.groups} groups does not fit {shapes[0][0]} channels")  # fmt: skip
     for name, dtype in (("weight_zero", np.int16), ("weight_scale", np.float32), ("bias", np.int32),

@@ -212,7 +212,7 @@ class Program:
 
 
 def conv_multiplier(s_x: float, weight_scale: NDArray[np.float32], s_y: float | None) -> NDArray[np.float32]:
-    """m (O,) of a Conv; ``s_y`` None for logits."""
+    """M (O,) of a Conv; ``s_y`` None for logits."""
     m = np.float64(s_x) * weight_scale.astype(np.float64)
     return (m if s_y is None else m / np.float64(s_y)).astype(np.float32)
 

@@ -7,8 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.integer.ir import LRN, Add, AvgPool, Codes, Concat, Conv, Dequantize, Flatten, Format, Island, Lut
-from quantbench.integer.ir import MaxPool, Op, Pad, Program, conv_multiplier, ratio
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    AvgPool,
+    Codes,
+    Concat,
+    Conv,
+    Dequantize,
+    Flatten,
+    Format,
+    Island,
+    Lut,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+    conv_multiplier,
+    ratio,
+)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
