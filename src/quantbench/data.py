@@ -63,7 +63,7 @@ class Preprocess:
             BadInput: another shape or type.
 
         """
-        import torch  # noqa: PLC0415 - heavy, and listing data must be quick
+        import torch
 
         if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:  # noqa: PLR2004 - N, H, W and colours
             raise BadInput(f"images are uint8 (N, H, W, 3), these are {x.dtype} {x.shape}")
@@ -149,8 +149,8 @@ def checkpoint(name: str) -> dict[str, torch.Tensor]:
         DataCorrupt: its digest differs, or it is no safetensors file.
 
     """
-    from safetensors import SafetensorError  # noqa: PLC0415 - heavy
-    from safetensors.torch import load_file  # noqa: PLC0415 - heavy
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     path = file(f"checkpoints/{name}.safetensors")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import hashlib
 import os
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantbench.errors import DataCorrupt, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 _CHUNK = 1 << 20
+MOSAICS = 100  # files of the CIFAR-10 train set
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Entry:
 
     Attributes:
         name: path below the data root, such as ``cifar10/test_1000.npz``.
+        set: the name by which code asks for it, such as ``cifar10/test_1000`` or a checkpoint's.
         sha256: of the file; empty when only the decoded content has a digest.
         bytes: length of the file.
         decoded: sha256 of the decoded uint8 array, where that is what is known.
@@ -33,6 +36,7 @@ class Entry:
     """
 
     name: str
+    set: str = ""
     sha256: str = ""
     bytes: int = 0
     decoded: str = ""
@@ -52,6 +56,30 @@ def table() -> Mapping[str, Entry]:
             rows = tomllib.loads(path.read_text(encoding="utf-8"))
             entries |= {key: Entry(name=key, **row) for key, row in rows.items()}
     return entries
+
+
+def members(name: str) -> tuple[Entry, ...]:
+    """Entries that a name stands for: a tier (``embedded``, ``real``), a set, a checkpoint or one file.
+
+    Raises:
+        BadInput: nothing is known by that name.
+
+    """
+    known = table()
+    tier = {"embedded": True, "real": False}.get(name)
+    found = [e for e in known.values() if name in (e.name, e.set) or tier is e.name.startswith("embedded/")]
+    if not found:
+        near = difflib.get_close_matches(name, {e.set for e in known.values()} | set(known), 1)
+        raise BadInput(f"no data is called {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    return tuple(found)
+
+
+def present(entry: Entry) -> bool:
+    """Whether an entry's file (or each of its pattern's, for mosaics) is here with its length; digests are not read."""
+    path = locate(entry.name)
+    if "*" in path.name:
+        return len(list(path.parent.glob(path.name))) == MOSAICS
+    return path.is_file() and path.stat().st_size == entry.bytes
 
 
 def clone_root() -> Path:

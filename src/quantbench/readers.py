@@ -139,7 +139,7 @@ def cifar_batches(root: Path, *, train: bool) -> Arrays:
         DataCorrupt: a batch is missing or differs.
 
     """
-    from torchvision.datasets import CIFAR10  # noqa: PLC0415 - heavy
+    from torchvision.datasets import CIFAR10
 
     if not (root / CIFAR10.base_folder).is_dir():
         raise DataMissing(str(root / CIFAR10.base_folder), "quantbench data fetch cifar10/test_10000")
