@@ -179,7 +179,7 @@ class _Trace(TorchFunctionMode):
         if args and (layer := self.source.get(id(args[0]))):
             if name in _ACTIVATIONS:
                 self.activation.setdefault(layer, _ACTIVATIONS[name])
-            elif name.endswith("_"):  # an in-place add: what follows is no longer the layer's own output
+            elif _in_place(name):  # such as an add: what follows is no longer the layer's own output
                 del self.source[id(args[0])]
         return func(*args, **(kwargs or {}))
 
@@ -205,6 +205,11 @@ class _Trace(TorchFunctionMode):
             return LayerInfo(name, kind, tuple(weight.shape), self.macs[name], act, self.calls[name])
 
         return tuple(info(name) for name in self.calls)
+
+
+def _in_place(function: str) -> bool:
+    """Whether a function changes its first argument: ``add_`` and ``__iadd__`` do, ``__getitem__`` does not."""
+    return function.startswith("__i") if function.endswith("__") else function.endswith("_")
 
 
 def _trace(model: nn.Module, inputs: Inputs, kinds: tuple[type[nn.Module], ...]) -> _Trace:
@@ -245,7 +250,8 @@ def _fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStat
         layer.weight = nn.Parameter((layer.weight.double() * gain.reshape(shape)).float(), requires_grad=False)
         folded = norm.bias.double() + (bias - norm.running_mean.double()) * gain
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
-        stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), norm.weight.detach().abs().clone())
+        std = norm.weight.double().abs() * (norm.running_var / (norm.running_var + norm.eps)).sqrt()
+        stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), std.float())
         parent, _, leaf = norm_name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return stats
