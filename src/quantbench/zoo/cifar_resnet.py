@@ -88,42 +88,36 @@ def _stage(n: int, inputs: int, outputs: int, stride: int, *, conv_shortcut: boo
 def round8(weight: Tensor) -> Tensor:
     """Round a weight to 8 bits on the grid of the APoT code: ``round(127 w / max w) max w / 127``.
 
-    The divisor is the largest, not the largest absolute, weight: codes below -127 are kept, as in the source.
+    The largest weight, not the largest absolute one, maps to 127: codes below -127 are kept, as in the source.
     """
     step = weight.max() / 127
     return torch.round(weight / step) * step
 
 
-def apot_resnet20(tensors: Mapping[str, Tensor] | None = None) -> CifarResNet:
-    """Build the ResNet-20 of the APoT paper, without weights, ready for the keys of its checkpoints.
+class ApotResNet20(CifarResNet):
+    """The ResNet-20 of the APoT paper: convolutions as shortcuts, 8-bit weights in the first and the last layer."""
 
-    Quantized checkpoints carry two more tensors a layer. They become buffers under the names that they have there,
-    for the APoT quantizers to read: ``<conv>.act_alpha`` and ``<conv>.weight_quant.wgt_alpha``, both scalars.
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__(20, classes, conv_shortcut=True, head="fc")
 
-    Args:
-        tensors: the checkpoint, whose names decide which of those buffers exist.
+    def prepare(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make room for a checkpoint's quantizer parameters, and round its first and last layer to 8 bits.
 
-    """
-    model = CifarResNet(20, conv_shortcut=True, head="fc")
-    for key, value in (tensors or {}).items():
-        if key.endswith(".act_alpha"):
-            conv = model.get_submodule(key.removesuffix(".act_alpha"))
-            conv.register_buffer("act_alpha", torch.zeros_like(value))
-        elif key.endswith(".weight_quant.wgt_alpha"):
-            holder = nn.Module()
-            holder.register_buffer("wgt_alpha", torch.zeros_like(value))
-            model.get_submodule(key.removesuffix(".weight_quant.wgt_alpha")).add_module("weight_quant", holder)
-    return model
+        Low-bit checkpoints hold two more scalars a layer. They become buffers under the names that they have there,
+        for an APoT quantizer to read: ``<conv>.act_alpha`` and ``<conv>.weight_quant.wgt_alpha``.
+        The source rounds the two layers in every forward pass, even of its full-precision model. The rounding is a
+        function of the weights alone and doing it twice changes nothing, so it is done once, here, and the layers
+        stay ordinary ones.
 
+        Returns:
+            the tensors to load.
 
-@torch.no_grad()
-def round_first_last(model: nn.Module) -> None:
-    """Round the first convolution and the last linear layer to 8 bits, in place.
-
-    The source rounds them in every forward pass, even of its full-precision model. The rounding is a function of the
-    weights alone and rounding twice changes nothing, so it is done once here and the layers stay ordinary ones.
-    """
-    for name in ("conv1", "fc"):
-        weight = model.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        weight.copy_(round8(weight))
+        """
+        for key, value in tensors.items():
+            if key.endswith(".act_alpha"):
+                self.get_submodule(key.removesuffix(".act_alpha")).register_buffer("act_alpha", torch.empty_like(value))
+            elif key.endswith(".weight_quant.wgt_alpha"):
+                holder = nn.Module()
+                holder.register_buffer("wgt_alpha", torch.empty_like(value))
+                self.get_submodule(key.removesuffix(".weight_quant.wgt_alpha")).add_module("weight_quant", holder)
+        return {key: round8(t) if key in {"conv1.weight", "fc.weight"} else t for key, t in tensors.items()}

@@ -64,9 +64,16 @@ class MobileNetV1(nn.Module):
         return logits
 
 
+class ShapesMobileNet(MobileNetV1):
+    """A small one for 32x32 images: full resolution in the stem, six pairs."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__(1.0, classes, stem=(16, 1), pairs=SHAPES)
+
+
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
     """Convolution, batch norm (Keras's eps) and ReLU6; at stride 2 padded right and below only, as TensorFlow does."""
-    before = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []  # noqa: PLR2004
+    before = [nn.ZeroPad2d((0, 1, 0, 1))] if stride > 1 else []
     padding = kernel // 2 if stride == 1 else 0
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return nn.Sequential(*before, conv, nn.BatchNorm2d(outputs, eps=1e-3), nn.ReLU6())

@@ -1,0 +1,110 @@
+"""From a model's description to a checked module, and the blocks and stages in it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from quantbench import data
+from quantbench.errors import BadInput
+from quantbench.models import ModelSpec
+
+_SHOWN = 5  # keys named in an error: enough to recognize the network
+
+
+def read(spec: ModelSpec) -> dict[str, Tensor]:
+    """Read the published weights of a network.
+
+    Raises:
+        DataMissing: they are not on this machine.
+        DataCorrupt: they are not what was published.
+
+    """
+    if not spec.name.startswith("torchvision/"):
+        return data.checkpoint(spec.checkpoint)
+    from quantbench.zoo import torchvision as zoo
+
+    return zoo.read(spec.name.removeprefix("torchvision/"))
+
+
+def build(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
+    """Construct a network with random weights, in training mode, as torch makes it.
+
+    Torch draws initial weights from its global generator; that one is seeded from ``generator`` and then put back.
+    """
+    module, _, name = spec.family.partition(":")
+    make = getattr(importlib.import_module(f"quantbench.zoo.{module}"), name)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model: nn.Module = make(**dict(spec.arguments))
+    return model
+
+
+@torch.no_grad()
+def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build a network around a state dict, in evaluation mode.
+
+    Only ``num_batches_tracked``, which old checkpoints lack and evaluation does not use, may be missing.
+
+    Raises:
+        BadInput: keys that are missing, unexpected or of the wrong shape, or values that are NaN or infinite.
+
+    """
+    model = build(spec, torch.Generator().manual_seed(0))
+    if prepare := getattr(model, "prepare", None):
+        tensors = prepare(tensors)
+    own = {k: t for k, t in model.state_dict().items() if k in tensors or not k.endswith(".num_batches_tracked")}
+    where = f"{spec.checkpoint}, for {spec.name}"
+    for problem, keys in (("lacks", own.keys() - tensors.keys()), ("has the unknown", tensors.keys() - own.keys())):
+        if keys:
+            some = ", ".join(sorted(keys)[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+            raise BadInput(f"{where}: it {problem} {len(keys)} tensors {some}; is it a checkpoint of another network?")
+    for key, tensor in tensors.items():
+        if tensor.shape != own[key].shape:
+            raise BadInput(f"{where}: {key} has shape {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise BadInput(f"{where}: {key} holds NaN or infinite values; get the checkpoint again")
+        own[key].copy_(tensor)
+    return model.eval()
+
+
+def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
+    """Find the units of block reconstruction: the outermost modules whose class is one of ``spec.blocks``.
+
+    Returns:
+        module names in the order of registration, which is the order of execution in every family here.
+
+    """
+    names: list[str] = []
+    for name, module in model.named_modules():
+        if type(module).__name__ in spec.blocks and not _inside(name, names[-1:]):
+            names.append(name)
+    return tuple(names)
+
+
+def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Group consecutive blocks of one resolution: a stage begins where a convolution or a pool has a stride."""
+    groups: list[list[str]] = []
+    reduced = True
+    for name, module in model.named_modules():
+        if name in blocks:
+            if reduced or any(_strided(m) for m in module.modules()):
+                groups.append([])
+            groups[-1].append(name)
+            reduced = False
+        elif not _inside(name, blocks):
+            reduced |= _strided(module)
+    return tuple(tuple(group) for group in groups)
+
+
+def _inside(name: str, blocks: Sequence[str]) -> bool:
+    return any(name.startswith(f"{block}.") for block in blocks)
+
+
+def _strided(module: nn.Module) -> bool:
+    stride: int | tuple[int, ...] = getattr(module, "stride", 1)
+    return (max(stride) if isinstance(stride, tuple) else stride) > 1
