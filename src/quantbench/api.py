@@ -1,8 +1,8 @@
 """The common quantization interface: a method is a frozen dataclass that turns one job into the next.
 
 A job carries the network, the calibration inputs, the scheme, a random generator and, once there is one, the quantized
-network. Rewrites change ``net``, bit allocation changes ``scheme``, rounding fills in ``quantized``, corrections improve
-it: so methods compose, and a pipeline is itself a method.
+network. Rewrites change ``net``, bit allocation changes ``scheme``, rounding fills in ``quantized``, corrections
+improve it: so methods compose, and a pipeline is itself a method.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quantbench.network import Inputs
 
 
-class _Stop(Exception):  # noqa: N818 - control flow, not an error
+class _Stop(Exception):
     """Ends a forward pass once everything asked for has been seen."""
 
 

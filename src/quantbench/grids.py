@@ -1,6 +1,7 @@
 """Quantization grids: which codes exist, and how values map to codes and back.
 
-Every grid of this library, uniform or not, is a set of whole-number *codes* with one step: value = scale * (code - zero).
+Every grid of this library, uniform or not, is a set of whole-number *codes* with one step:
+value = scale * (code - zero).
 Powers-of-two and additive powers-of-two levels are whole multiples of their smallest step, so they are code sets too
 (Li et al. 2020, arXiv 1909.13144, eq. 3 and 5).
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +55,7 @@ def unsigned_levels(kind: Kind, bits: int) -> tuple[Fraction, ...]:
 def code_levels(kind: Kind, bits: int, *, signed: bool, symmetric: bool = True) -> tuple[int, ...]:
     """All codes of a grid, ascending: whole multiples of the smallest step.
 
-    Uniform signed grids are two's complement (-2^(b-1) .. 2^(b-1)-1), unsigned ones 0 .. 2^b-1. The other kinds keep one
+    Uniform signed grids are two's complement (-2^(b-1) .. 2^(b-1)-1), unsigned ones 0 .. 2^b-1. Other kinds keep one
     bit for the sign; at 2 bits that leaves {-1, 0, 1} (APoT, section 3.3).
     """
     if kind == "uniform":
@@ -66,9 +68,34 @@ def code_levels(kind: Kind, bits: int, *, signed: bool, symmetric: bool = True) 
     return tuple(sorted({-p for p in positive} | set(positive))) if signed else tuple(positive)
 
 
+class _Round(torch.autograd.Function):
+    """Rounding with a straight-through gradient; exact, unlike x + (round(x) - x).detach()."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 - autograd's signature
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:  # noqa: ARG004 - autograd's signature
+        return grad[0]
+
+
+class _Replace(torch.autograd.Function):
+    """The second argument's value with the first one's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004 - autograd's signature
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004 - autograd's signature
+        return grad[0], None
+
+
 def ste_round(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes straight through (Bengio et al. 2013)."""
-    return x + (x.round() - x).detach()
+    rounded: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +139,8 @@ class QParams:
             scaled = ste_round(x / self.scale) + self.zero
             return (scaled.clamp(self.levels[0], self.levels[-1]) - self.zero) * self.scale
         scaled = (x / self.scale + self.zero).clamp(self.levels[0], self.levels[-1])
-        return (scaled + (self.quantize(x.detach()) - scaled).detach() - self.zero) * self.scale
+        nearest: Tensor = _Replace.apply(scaled, self.quantize(x.detach()))  # type: ignore[no-untyped-call]
+        return (nearest - self.zero) * self.scale
 
     def bracket(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The neighbouring codes below and above ``x``, equal to each other outside the range.

@@ -51,10 +51,19 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class BatchNormStats:
-    """What batch norm said of a layer's output before it was folded away: per-channel mean and standard deviation."""
+    """What batch norm said of a layer's output before it was folded away; one value per channel each.
+
+    Attributes:
+        mean: mean of the output.
+        std: its standard deviation.
+        kept: var / (var + eps) of the running variance: 1 for a healthy channel, 0 for a dead one, whose output is
+            constant and whose folded weights are large for no reason but eps.
+
+    """
 
     mean: Tensor
     std: Tensor
+    kept: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +123,7 @@ class Network:
         for block in (*blocks, *(b for stage in stages for b in stage)):
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
-        return cls(
-            name, model, seen.layers(modules), inputs, tuple(blocks), tuple(tuple(s) for s in stages), stats
-        )
+        return cls(name, model, seen.layers(modules), inputs, tuple(blocks), tuple(tuple(s) for s in stages), stats)
 
     def layer(self, name: str) -> LayerInfo:
         """Look a layer up by name."""
@@ -156,7 +163,9 @@ def check_finite(model: nn.Module, name: str) -> None:
     for key, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
-            raise BadInput(f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; check the checkpoint")
+            raise BadInput(
+                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; check the checkpoint"
+            )
 
 
 class _Trace(TorchFunctionMode):
@@ -250,8 +259,8 @@ def _fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStat
         layer.weight = nn.Parameter((layer.weight.double() * gain.reshape(shape)).float(), requires_grad=False)
         folded = norm.bias.double() + (bias - norm.running_mean.double()) * gain
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
-        std = norm.weight.double().abs() * (norm.running_var / (norm.running_var + norm.eps)).sqrt()
-        stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), std.float())
+        kept = norm.running_var / (norm.running_var + norm.eps)
+        stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), norm.weight.abs() * kept.sqrt(), kept)
         parent, _, leaf = norm_name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity())
     return stats

@@ -105,7 +105,9 @@ class QuantLayer(nn.Module):
         self.codes: Tensor | None = None
         self.qparams: QParams | None = None
         self.groups = int(getattr(layer, "groups", 1))
-        self.geometry = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation") if hasattr(layer, k)}
+        self.geometry = {
+            k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation") if hasattr(layer, k)
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Layer output with the current weight."""
@@ -156,9 +158,12 @@ class Quantized:
         """
         self.net, self.scheme = net, scheme
         self.model = copy.deepcopy(net.model)
-        for info in net.layers:
+        self.infos = net.layers if scheme.which == "all" else net.layers[:1]
+        for info in self.infos:
             if info.calls > 1:
-                raise Unsupported(f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized")
+                raise Unsupported(
+                    f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
+                )
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if scheme.placement == "inputs" else None
             parent, _, leaf = info.name.rpartition(".")
             layer = QuantLayer(net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None)
@@ -176,8 +181,8 @@ class Quantized:
         return layer
 
     def layers(self) -> Iterator[QuantLayer]:
-        """All layers in execution order."""
-        return (self.layer(info.name) for info in self.net.layers)
+        """All layers that the scheme quantizes, in execution order."""
+        return (self.layer(info.name) for info in self.infos)
 
     def act_quants(self) -> dict[str, ActQuant]:
         """All activation quantizers by module name."""
@@ -190,6 +195,8 @@ class Quantized:
     def calibrate_acts(self, inputs: Inputs, *, batch_size: int = 64) -> None:
         """Find every activation range on the current simulation with activations in full precision."""
         quants = self.act_quants().values()
+        if not quants:
+            return
         for q in quants:
             q.observe()
         with torch.no_grad():
@@ -234,7 +241,11 @@ class Quantized:
             assert layer.codes is not None
             assert layer.qparams is not None
             name = layer.info.name
-            out |= {f"{name}.codes": layer.codes, f"{name}.scale": layer.qparams.scale, f"{name}.zero": layer.qparams.zero}
+            out |= {
+                f"{name}.codes": layer.codes,
+                f"{name}.scale": layer.qparams.scale,
+                f"{name}.zero": layer.qparams.zero,
+            }
             out[f"{name}.bias"] = layer.bias.detach()
         for name, q in self.act_quants().items():
             out |= {f"{name}.scale": q.scale.detach(), f"{name}.zero": q.zero}
@@ -263,7 +274,13 @@ class Quantized:
         save_file({k: v.contiguous().cpu() for k, v in self.tensors().items()}, folder / "quantized.safetensors")
         levels = {layer.info.name: _levels(layer.qparams) for layer in self.layers()}
         acts = {name: _levels(q.qparams) for name, q in self.act_quants().items()}
-        meta = {"network": self.net.name, "digest": self.digest, "scheme": asdict(self.scheme), "levels": levels, "acts": acts}
+        meta = {
+            "network": self.net.name,
+            "digest": self.digest,
+            "scheme": asdict(self.scheme),
+            "levels": levels,
+            "acts": acts,
+        }
         (folder / "quantized.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     @classmethod

@@ -37,7 +37,7 @@ def estimate(x: Tensor, grid: Grid, *, gram: Tensor | None = None) -> QParams:
     if grid.range.startswith("percentile") or grid.range == "minmax":
         best = qparams(grid, low, high, signed=signed)
     else:
-        best = _search(x.detach(), rows, grid, low, high, signed=signed, gram=gram)
+        best = _search(rows, grid, low, high, signed=signed, gram=gram)
     shape = (-1,) + (1,) * (x.dim() - 1) if grid.per_channel else ()
     return QParams(best.scale.reshape(shape), best.zero.reshape(shape), best.levels)
 
@@ -53,16 +53,14 @@ def _extremes(rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _search(
-    x: Tensor, rows: Tensor, grid: Grid, low: Tensor, high: Tensor, *, signed: bool, gram: Tensor | None
-) -> QParams:
+def _search(rows: Tensor, grid: Grid, low: Tensor, high: Tensor, *, signed: bool, gram: Tensor | None) -> QParams:
     """Shrink the full range step by step and keep, row by row, the clipping with the smallest error."""
     best = qparams(grid, low, high, signed=signed)
     best_error = torch.full_like(low, torch.inf)
     for i in range(SHRINK_STEPS):
         ratio = 1 - 0.01 * i
         candidate = qparams(grid, low * ratio, high * ratio, signed=signed)
-        error = _error(x, rows, candidate.dequantize(candidate.quantize(rows)), grid, gram)
+        error = _error(rows, candidate.dequantize(candidate.quantize(rows)), grid, gram)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         scale = torch.where(better, candidate.scale, best.scale)
@@ -70,7 +68,7 @@ def _search(
     return best
 
 
-def _error(x: Tensor, rows: Tensor, fake: Tensor, grid: Grid, gram: Tensor | None) -> Tensor:
+def _error(rows: Tensor, fake: Tensor, grid: Grid, gram: Tensor | None) -> Tensor:
     """(rows, 1) error of one candidate: mean |x - x^|^p, or ||Wx - W^x||^2 through the Gram matrix."""
     if grid.range.startswith("lp"):
         return (rows - fake).abs().pow(float(grid.range[2:])).mean(1, keepdim=True)

@@ -43,7 +43,9 @@ def method_class(name: str) -> Any:
         raise BadInput(f"method {name!r} cannot be imported from {known[name].value}: {e}") from e
     frozen = is_dataclass(found) and found.__dataclass_params__.frozen  # type: ignore[attr-defined]
     if not (frozen and isinstance(found, type) and issubclass(found, Method)):
-        raise BadInput(f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.api.Method")
+        raise BadInput(
+            f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.api.Method"
+        )
     return found
 
 

@@ -66,6 +66,7 @@ class Scheme:
             activation function, adds, concatenations, pools), so that the network can run on integers.
         first_last_bits: bits of the first and last layers' weights and inputs; ``None`` treats them like the rest.
         overrides: mixed precision; wins over ``first_last_bits``.
+        which: ``all`` layers, or the ``first`` alone (AdaRound, tables 1 to 3).
 
     """
 
@@ -74,11 +75,14 @@ class Scheme:
     placement: Placement = "inputs"
     first_last_bits: int | None = None
     overrides: tuple[Override, ...] = ()
+    which: Literal["all", "first"] = "all"
 
     def __post_init__(self) -> None:
         """Reject an unknown placement and bits that no grid has."""
         if self.placement not in ("inputs", "integer"):
             raise BadInput(f"placement {self.placement!r}: choose inputs or integer")
+        if self.which not in ("all", "first"):
+            raise BadInput(f"which layers: {self.which!r}; choose all or first")
         if self.first_last_bits is not None:
             replace(self.weights, bits=self.first_last_bits)
         for o in self.overrides:
