@@ -120,11 +120,11 @@ class QParams:
 
     def quantize(self, x: Tensor) -> Tensor:
         """Codes of the nearest levels, as whole numbers in ``x``'s dtype; ties go to the even code on uniform grids."""
-        scaled = x / self.scale + self.zero
+        scaled = x / self.scale
         if self.uniform:
-            return scaled.round().clamp(self.levels[0], self.levels[-1])
+            return (scaled.round() + self.zero).clamp(self.levels[0], self.levels[-1])
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
-        return levels[torch.bucketize(scaled, (levels[1:] + levels[:-1]) / 2)]
+        return levels[torch.bucketize(scaled + self.zero, (levels[1:] + levels[:-1]) / 2)]
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """Values of codes."""
@@ -135,12 +135,13 @@ class QParams:
 
         The gradient of ``scale`` is that of Esser et al. 2020 (eq. 3) before its gradient scaling.
         """
+        scaled = x / self.scale
+        low, high = self.levels[0] - self.zero, self.levels[-1] - self.zero
+        clipped = torch.minimum(torch.maximum(scaled, low), high)
         if self.uniform:
-            scaled = ste_round(x / self.scale) + self.zero
-            return (scaled.clamp(self.levels[0], self.levels[-1]) - self.zero) * self.scale
-        scaled = (x / self.scale + self.zero).clamp(self.levels[0], self.levels[-1])
-        nearest: Tensor = _Replace.apply(scaled, self.quantize(x.detach()))  # type: ignore[no-untyped-call]
-        return (nearest - self.zero) * self.scale
+            return ste_round(clipped) * self.scale
+        nearest: Tensor = _Replace.apply(clipped, self.quantize(x.detach()) - self.zero)  # type: ignore[no-untyped-call]
+        return nearest * self.scale
 
     def bracket(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The neighbouring codes below and above ``x``, equal to each other outside the range.
