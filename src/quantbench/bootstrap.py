@@ -14,7 +14,7 @@ from quantbench.stats import LEVEL, Interval
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation of two score lists, shape (n,), ties averaged, in points as text papers print it."""
-    from scipy.stats import rankdata  # noqa: PLC0415 - heavy
+    from scipy.stats import rankdata
 
     return 100 * float(np.corrcoef(rankdata(np.asarray(a)), rankdata(np.asarray(b)))[0, 1])
 

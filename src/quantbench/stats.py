@@ -94,7 +94,7 @@ def paired_units(d: NDArray[np.float64], level: float = LEVEL) -> Paired:
 
 def tango(b: int, c: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Score interval of (b - c) / n, as fractions (Tango, Statistics in Medicine 17, 1998, equations 10 and 11)."""
-    from scipy.optimize import brentq  # noqa: PLC0415 - heavy
+    from scipy.optimize import brentq
 
     z, estimate = _z(level), (b - c) / n
 
@@ -148,7 +148,7 @@ def welch_half(values: Sequence[float], sd: float, runs: int, level: float = LEV
 
 def mcnemar(b: int, c: int) -> float:
     """Exact two-sided p-value that the discordant images fall on either side with probability one half."""
-    from scipy.special import bdtr  # noqa: PLC0415 - heavy
+    from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
 
@@ -164,7 +164,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p-value that neither of two sets of latencies tends to be larger; it does not mind outliers."""
-    from scipy.stats import mannwhitneyu  # noqa: PLC0415 - heavy
+    from scipy.stats import mannwhitneyu
 
     return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
 
@@ -179,13 +179,13 @@ def _per_image(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def _z(level: float) -> float:
-    from scipy.special import ndtri  # noqa: PLC0415 - heavy
+    from scipy.special import ndtri
 
     return float(ndtri((1 + level) / 2))
 
 
 def _t(df: float, level: float) -> float:
-    from scipy.special import stdtrit  # noqa: PLC0415 - heavy
+    from scipy.special import stdtrit
 
     return float(stdtrit(df, (1 + level) / 2))
 

@@ -1,0 +1,44 @@
+"""What machine this is, and which commit: tags of results, and the condition for comparing latencies."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def torch_version() -> str:
+    """Major and minor version of the installed torch, without importing it."""
+    return ".".join(version("torch").split(".")[:2])
+
+
+def fingerprint() -> str:
+    """Processor, cores this process may use, system and torch: latencies gate only where all of them are equal."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}, torch {torch_version()}"
+
+
+def git_commit(folder: Path) -> str:
+    """Short commit of the checkout that holds ``folder``, ``+`` when files were changed, empty outside of git."""
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return out.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
