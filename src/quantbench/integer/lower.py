@@ -1,0 +1,251 @@
+"""A quantized network as an integer program: every quantizer says in which format the expression behind it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.grids import QParams
+from quantbench.integer.check import check
+from quantbench.integer.graph import Node, flatten
+from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Dequantize, Flatten, Format, Island, Lut, MaxPool, Op, Pad
+from quantbench.integer.ir import Program, Shape
+from quantbench.integer.layer import conv
+from quantbench.integer.place import Graph
+
+if TYPE_CHECKING:
+    from quantbench.quantized import Quantized
+
+
+def lower(q: Quantized) -> Program:
+    """The integer program of a network that was quantized under an ``integer`` placement.
+
+    Raises:
+        Unsupported: another placement, or an operator whose numbers have no integer form.
+        BadInput: ranges that were never calibrated.
+
+    """
+    if q.scheme.placement != "integer":
+        raise Unsupported(
+            f"scheme {q.scheme} quantizes the layers' inputs alone: only a network with placement='integer', where "
+            "residual adds, concatenations and pools are quantized too, runs on integers"
+        )
+    (sample,) = q.net.sample
+    with q.full_precision_acts():
+        graph = Graph(flatten(q.model, sample[:1]))
+    program = _Lowering(graph).program()
+    check(program)
+    return program
+
+
+def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
+    """Unsigned codes of an activation grid, and which codes it has; signed codes are shifted up.
+
+    Raises:
+        BadInput: no range has been found yet.
+        Unsupported: levels that do not fit 8 bits.
+
+    """
+    if not qp.levels:
+        raise BadInput(f"activation quantizer {name!r} has no range yet: calibrate the network first")
+    shift = max(0, -qp.levels[0])
+    levels = tuple(level + shift for level in qp.levels)
+    zero = float(qp.zero) + shift
+    if levels[-1] > 255 or zero != round(zero):  # noqa: PLR2004 - uint8
+        raise Unsupported(f"activation {name!r}: levels up to {levels[-1]} steps, zero point {zero}, do not fit 8 bits")
+    return Format(float(qp.scale), round(zero), levels[0], levels[-1]), levels
+
+
+class _Lowering:
+    """Appends operators; remembers in which tensor a call's codes are."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.ops: list[Op] = []
+        self.formats: dict[str, Format] = {}
+        self.tensors: dict[Node, str] = {}
+
+    def program(self) -> Program:
+        """Lower everything, in execution order."""
+        entry, *_, end = self.graph.nodes
+        for node in self.graph.nodes:
+            if self.graph.kinds[node].word == "quant":
+                self.codes(node)
+        self._logits(self.graph.source(end.inputs[0]))
+        return Program(self.formats["input"], _shape(entry), tuple(self.ops))
+
+    def _logits(self, node: Node) -> None:
+        """The network's output in float32."""
+        kind = self.graph.kinds[node].word
+        if kind == "flatten" and self.graph.kinds[source := self.graph.source(node.inputs[0])].word == "layer":
+            node, kind = source, "layer"  # (N, K, 1, 1) to (N, K)
+        if kind == "layer":
+            self._layer(node, None, "logits", (0, 255))
+        elif kind == "other":
+            self._island(node, None, "logits")
+        else:
+            self._push(Dequantize(name="output", inputs=(self.codes(node),), output="logits", out=None))
+
+    def codes(self, node: Node) -> str:
+        """Name of the tensor that holds a call's codes."""
+        node = self.graph.source(node)
+        if node not in self.tensors:
+            self.tensors[node] = self._codes(node, self.graph.kinds[node].word, self.graph.kinds[node].params)
+        return self.tensors[node]
+
+    def _codes(self, node: Node, word: str, params: dict[str, Any]) -> str:
+        if word == "quant":
+            return self._quantize(node)
+        if word not in ("maxpool", "pad", "flatten", "clamp"):
+            raise Unsupported(f"{node.name}: its result is not quantized, so nothing behind it can run on integers")
+        x = self.codes(node.inputs[0])
+        f = self.formats[x]
+        common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": node.name, "out": f}
+        match word:
+            case "maxpool":
+                return self._push(MaxPool(**common, **params))
+            case "pad":
+                return self._push(Pad(**common, **params))
+            case "flatten":
+                return self._push(Flatten(**common))
+        return self._push(Lut(**common, table=np.clip(np.arange(256), *_bounds(params, f)).astype(np.uint8)))
+
+    def _quantize(self, node: Node) -> str:
+        y, levels = act_format(node.target.qparams, node.name)
+        source = self.graph.source(node.inputs[0])
+        if self.graph.kinds[source].word == "input":
+            if len(levels) != y.hi - y.lo + 1:
+                raise Unsupported(f"{node.name}: the network input needs a uniform grid")
+            self.formats["input"] = y
+            return "input"
+        if len(levels) == y.hi - y.lo + 1:
+            return self.emit(source, y, node.name)
+        factor = 255 // y.hi  # as fine a uniform grid as there is, then the nearest level
+        fine = Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
+        x = self.emit(source, fine, f"{node.name}.fine")
+        middles = (np.array(levels[1:]) + np.array(levels[:-1])) / 2
+        table = np.array(levels)[np.searchsorted(middles, np.arange(256) / factor)].astype(np.uint8)
+        return self._push(Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=table))
+
+    def emit(self, node: Node, y: Format, output: str, clamp: tuple[int, int] | None = None) -> str:
+        """Make a call's value in a given format; returns the tensor's name."""
+        node = self.graph.source(node)
+        word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
+        lo, hi = clamp or (y.lo, y.hi)
+        common: dict[str, Any] = {"name": node.name, "output": output, "out": y}
+        match word:
+            case "clamp" if self.graph.kinds[self.graph.source(node.inputs[0])].word in ("layer", "add"):
+                return self.emit(node.inputs[0], y, output, _bounds(params, y))
+            case "layer":
+                return self._layer(node, y, output, (lo, hi))
+            case "add":
+                return self._add(node, y, output, (lo, hi))
+            case "concat":
+                parts = tuple(self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs))
+                return self._push(Concat(**common, inputs=parts))
+            case "avgpool" | "lrn":
+                made = AvgPool if word == "avgpool" else LRN
+                return self._push(made(**common, inputs=(self.codes(node.inputs[0]),), **params))
+            case "lut":
+                return self._lut(node, y, output)
+            case "other":
+                return self._island(node, y, output)
+        x = self.codes(node)
+        return x if self.formats[x] == y else self._push(Concat(**common, inputs=(x,)))
+
+    def _part(self, node: Node, y: Format, output: str) -> str:
+        """One input of a concatenation: made in its format if it has no quantizer of its own."""
+        source = self.graph.source(node)
+        word = self.graph.kinds[source].word
+        if word == "clamp" and self.graph.kinds[self.graph.source(source.inputs[0])].word in ("layer", "add"):
+            return self.emit(source, y, output)
+        return self.emit(source, y, output) if word in ("layer", "add") else self.codes(source)
+
+    def _layer(self, node: Node, y: Format | None, output: str, clamp: tuple[int, int], residual: str = "") -> str:
+        source, pads = self.graph.source(node.inputs[0]), (0, 0, 0, 0)
+        pad = self.graph.kinds[source]
+        if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
+            source, pads = self.graph.source(source.inputs[0]), pad.params["pads"][2:]
+        x = self.codes(source)
+        inputs = (x, residual) if residual else (x,)
+        return self._push(conv(node.target, inputs, self.formats[x], y, output, clamp, pads))
+
+    def _add(self, node: Node, y: Format, output: str, clamp: tuple[int, int]) -> str:
+        operands = [self.graph.source(n) for n in node.inputs]
+        layer = self.graph.fused(node)
+        if layer is not None:
+            (other,) = (n for n in operands if n is not layer)
+            return self._layer(layer, y, output, clamp, self.codes(other))
+        a, b = (self.codes(n) for n in operands)
+        return self._push(Add(name=node.name, inputs=(a, b), output=output, out=y, lo=clamp[0], hi=clamp[1]))
+
+    def _lut(self, node: Node, y: Format, output: str) -> str:
+        x = self.codes(node.inputs[0])
+        f = self.formats[x]
+        values = (torch.arange(256) - f.zero).float() * f.scale
+        shape = (256, 1, 1, 1) if node.inputs[0].example.dim() == 4 else (256, 1)  # noqa: PLR2004
+        t = node.run({node.inputs[0]: values.reshape(shape)}).reshape(-1).numpy() / np.float32(y.scale)
+        table = (np.clip(np.rint(t), y.lo - y.zero, y.hi - y.zero) + y.zero).astype(np.uint8)
+        return self._push(Lut(name=node.name, inputs=(x,), output=output, out=y, table=table))
+
+    def _island(self, node: Node, y: Format | None, output: str) -> str:
+        cone = self._cone(node)
+        sources = [n for n in cone if self.graph.kinds[n].word != "other"]
+        inner = [n for n in cone if self.graph.kinds[n].word == "other"]
+        inputs = tuple(self.codes(n) for n in sources)
+        ranks = [n.example.dim() for n in sources]
+
+        def function(*tensors: Tensor) -> Tensor:
+            values = {n: t.flatten(1) if rank == 2 else t for n, t, rank in zip(sources, tensors, ranks, strict=True)}  # noqa: PLR2004
+            for n in inner:
+                values[n] = n.run(values)
+            out: Tensor = values[node]
+            return out.reshape(len(out), *_shape(node))
+
+        reason = self.graph.kinds[node].why
+        return self._push(Island(name=node.name, inputs=inputs, output=output, out=y, function=function,
+                                 shape=_shape(node), reason=reason))  # fmt: skip
+
+    def _cone(self, node: Node) -> list[Node]:
+        """What a float result is computed from, back to quantized tensors, in execution order."""
+        found, todo = {node}, [node]
+        while todo:
+            for before in todo.pop().inputs:
+                source = before if self.graph.kinds[before].word == "other" else self.graph.source(before)
+                if before not in found:
+                    found.add(before)
+                    if source is before and self.graph.kinds[before].word == "other":
+                        todo.append(before)
+        return [n for n in self.graph.nodes if n in found]
+
+    def _push(self, op: Op) -> str:
+        self.ops.append(op)
+        if op.out is not None:
+            self.formats[op.output] = op.out
+        return op.output
+
+
+def _bounds(params: dict[str, Any], y: Format) -> tuple[int, int]:
+    """Codes between which a clamp of real values keeps a tensor."""
+
+    def code(value: float) -> int:
+        if math.isinf(value):
+            return y.lo if value < 0 else y.hi
+        q = np.rint(np.float32(value) / np.float32(y.scale)) + y.zero
+        return int(np.clip(q, y.lo, y.hi))
+
+    return code(params["low"]), code(params["high"])
+
+
+def _shape(node: Node) -> Shape:
+    c, *size = node.example.shape[1:]
+    h, w = size or (1, 1)
+    return int(c), int(h), int(w)
+
+

@@ -1,0 +1,96 @@
+// Plain data that operators prepare once and kernels read: no behaviour, nothing that allocates.
+//
+// Activations are stored in blocks of 16 channels: image, block, row, column, channel in block; one byte a code. A
+// pixel of a block is then 16 bytes, so that neighbouring pixels are at constant distances, four of them fill a vector
+// register, and a depthwise filter is a plain vector operation. Around each plane lies a halo as wide as the widest
+// padding of any reader, filled with the zero point: no kernel ever tests for a border. Channels that only fill up the
+// last block hold anything; their weights are zero.
+#pragma once
+
+#include <cstdint>
+
+namespace qb {
+
+constexpr int kBlock = 16;  // channels in a block, output channels in a block of weights
+constexpr int kStep = 4;    // input channels in one step of a dot product (vpdpbusd)
+
+// One image of a tensor. `data` is row 0, column 0 of block 0, inside the halo; distances are in bytes.
+struct View {
+  std::uint8_t* data;
+  std::int64_t plane, row, pixel;
+};
+
+// y = clamp(rint(float(acc) * m [+ float(r - r_zero) * ratio]) + zero, lo, hi), per output channel.
+struct Requant {
+  const float* m;
+  const std::uint8_t *lo, *hi;
+  int zero;
+  bool clamps;  // some lo > 0 or some hi < 255
+  bool residual;
+  int r_zero;
+  float ratio;
+  bool floats;  // no quantization: y = float(acc) * m
+};
+
+// Output blocks that read the same steps. Weights: [block][step][16 outputs][4 inputs].
+struct Panel {
+  int block, blocks, steps;
+  const std::int32_t* offset;  // [steps], bytes from the first tap of the window to the step's four inputs
+  const std::int8_t* weight;
+};
+
+// A run of output pixels of one row that a kernel holds in registers.
+struct Tile {
+  int x, pixels;
+};
+
+// `blocks` output blocks (1 to 4) of a panel, computed together.
+struct Strip {
+  int panel, block, blocks;  // block counts from the panel's first
+};
+
+constexpr int kStripBlocks = 4;
+
+struct ConvLayer {
+  int oh, ow;
+  std::int64_t x_step, y_step;  // bytes between neighbouring outputs in the input's rows, and between output rows
+  const Panel* panels;
+  const Strip* strips;
+  int strip_count;
+  const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by blocks of the strip
+  int tile_count[kStripBlocks + 1];
+  const std::int32_t* bias;  // zero points of the input folded in
+  Requant out;
+  bool narrow;  // no pair of products leaves int16, so that vpmaddubsw is exact
+};
+
+// One call works on tiles first..last of a strip, counted row by row.
+struct ConvCall {
+  View x, y, r;  // x.data: the window of output (0, 0), first tap
+  int strip;
+  std::int64_t first, last;
+};
+
+// Depthwise: one filter a channel. Weights: [block][row group][column][16 channels][4 rows], zero below the filter.
+struct DepthwiseLayer {
+  int blocks, oh, ow, kh, kw, groups;  // groups of four filter rows
+  int sx, dx;                          // in pixels
+  std::int64_t sy, dy;                 // in bytes
+  const std::int8_t* weight;
+  const std::int8_t* shifted;  // 3 rows, stride 1: the filter one row lower, for the second of two output rows
+  const std::int32_t* bias;
+  Requant out;
+};
+
+// Linear layer. Weights: [group of 4 blocks][step][block][16 outputs][4 inputs], packed by `bits` (8, 4 or 2).
+struct LinearLayer {
+  int blocks, steps;  // steps: a multiple of 8 / bits
+  int bits;
+  const std::uint8_t* weight;
+  const std::int8_t* levels;         // [16]: weight of each 4- or 2-bit index
+  const std::int32_t* bias;
+  const std::int32_t* weight_zero;   // null when zero everywhere: acc -= weight_zero * sum(x)
+  Requant out;
+};
+
+}  // namespace qb
