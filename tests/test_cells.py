@@ -17,7 +17,7 @@ from quantbench.errors import BadInput
 from quantbench.results import Latency, Result
 from quantbench.scheme import Grid, Override, Scheme
 from quantbench.seeds import generator, seed_for
-from quantbench.source_hash import source_hashes
+from quantbench.source_hash import _read, source_hashes
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ def test_source_hashes_follow_imports_within_the_own_package_and_quantbench(pack
 def test_only_code_that_matters_changes_the_hashes(package, file, text, changes):
     before = source_hashes([f"{package.name}.method"])
     (package / f"{file}.py").write_text(text)
+    assert source_hashes([f"{package.name}.method"]) == before  # the code that this process runs is still the old one
+    _read.cache_clear()  # as in the next process
     assert (source_hashes([f"{package.name}.method"]) != before) == changes
 
 

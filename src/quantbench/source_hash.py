@@ -34,23 +34,24 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
         module = waiting.pop()
         if module in found or module in WITHOUT_EFFECT:
             continue
-        path = _path(module)
-        if path is None and module in asked:
+        read = _read(module)
+        if read is None and module in asked:
             raise BadInput(
                 f"{module} has no source file, so results could not tell its versions apart: save it as a .py"
             )
-        if path is None:
+        if read is None:
             continue  # an import that cannot work here, or a folder without code of its own
-        stat = path.stat()
-        found[module], imported = _read(module, path, stat.st_mtime_ns, stat.st_size)
+        found[module], imported = read
         waiting += [m for m in imported if m.split(".")[0] in own]
     return dict(sorted(found.items()))
 
 
 @functools.cache
-def _read(module: str, path: Path, mtime_ns: int, size: int) -> tuple[str, tuple[str, ...]]:
-    """Hash and imports of one file; time and size are there so that an edited file is read again."""
-    del mtime_ns, size
+def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
+    """Hash and imports of one module, as first seen: a file edited during a run is not the code that is running."""
+    path = _path(module)
+    if path is None:
+        return None
     if path.suffix != ".py":  # compiled
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16], ()
     tree = ast.parse(path.read_bytes(), path)
