@@ -1,0 +1,73 @@
+"""Quantized networks on disk: safetensors and JSON, checked before anything is believed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from quantbench.errors import BadInput
+from quantbench.grids import QParams
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.scheme import Scheme
+
+
+def save(q: Quantized, folder: Path) -> None:
+    """Write ``quantized.safetensors`` and ``quantized.json``; the JSON comes last and marks the pair as whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
+    meta.unlink(missing_ok=True)
+    save_file({k: v.contiguous().cpu() for k, v in q.tensors().items()}, tensors)
+    levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
+    acts = {name: list(a.levels) for name, a in q.act_quants().items()}
+    about = {"network": q.net.name, "digest": q.digest, "scheme": asdict(q.scheme), "levels": levels, "acts": acts}
+    meta.write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
+    """Read what ``save`` wrote.
+
+    Raises:
+        BadInput: files that are damaged, or that belong to another network or scheme.
+
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    q = Quantized(net, scheme)
+    try:
+        meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
+        _fill(q, load_file(folder / "quantized.safetensors"), meta)
+    except (KeyError, TypeError, ValueError, SafetensorError, OSError) as e:
+        raise BadInput(f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}") from e
+    if q.digest != meta["digest"]:
+        raise BadInput(f"{folder}: contents do not match their digest; the files were damaged or changed")
+    return q
+
+
+def _fill(q: Quantized, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Put stored codes and ranges into a fresh quantized network."""
+
+    def grid(name: str, levels: list[int]) -> QParams:
+        scale, zero = tensors[f"{name}.scale"], tensors[f"{name}.zero"]
+        if not levels or not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
+            raise ValueError(f"{name} has no levels, or a scale that is not positive")
+        return QParams(scale, zero, tuple(int(v) for v in levels))
+
+    for layer in q.layers():
+        name = layer.info.name
+        codes, qp = tensors[f"{name}.codes"].float(), grid(name, meta["levels"][name])
+        if codes.shape != layer.original.shape or tensors[f"{name}.bias"].shape != layer.bias.shape:
+            raise ValueError(f"{name} has another shape than in this network")
+        if codes.min() < qp.levels[0] or codes.max() > qp.levels[-1]:
+            raise ValueError(f"{name} has codes outside its levels")
+        layer.set_codes(codes, qp)
+        layer.bias.data = tensors[f"{name}.bias"]
+    for name, act in q.act_quants().items():
+        act.set(grid(name, meta["acts"][name]))

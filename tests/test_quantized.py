@@ -1,0 +1,163 @@
+import json
+
+import pytest
+import torch
+from quantbench.methods.adaround import AdaRound
+from quantbench.methods.nearest import Nearest
+from torch import nn
+from torch.nn import functional as F
+
+from quantbench.api import quantize
+from quantbench.capture import capture_both, capture_input, capture_output
+from quantbench.errors import BadInput, Unsupported
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.scheme import Grid, Scheme
+
+W4 = Scheme(Grid(4))
+W4A8 = Scheme(Grid(4, per_channel=True), Grid(8, symmetric=False, range="minmax"))
+
+
+class Residual(nn.Module):
+    """Everything that capture gets wrong: functional and in-place activations, in-place adds, a projection."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        y = self.relu(self.bn(self.a(x)))
+        z = self.b(y)
+        z += y
+        return self.fc(F.relu(z).mean((2, 3)))
+
+
+def make(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Residual()
+        model.bn.running_mean.normal_()
+        model.bn.running_var.uniform_(0.5, 2)
+        return model.eval(), torch.randn(16, 3, 8, 8)
+
+
+def test_folding_keeps_the_output_and_learns_the_structure():
+    model, x = make()
+    net = Network.of(model, x[:2])
+    assert torch.allclose(net.model(x), model(x), atol=1e-5)
+    assert [i.name for i in net.layers] == ["a", "b", "fc"]
+    assert [i.activation for i in net.layers] == ["relu", None, None]
+    assert net.layer("a").macs == 3 * 4 * 9 * 64
+    assert isinstance(net.model.bn, nn.Identity)
+    assert torch.allclose(net.batch_norm["a"].mean, model.bn.bias)
+
+
+def test_capture_sees_outputs_before_in_place_operations():
+    model, x = make()
+    net = Network.of(model, x[:2])
+    (y,), z = capture_both(net.model, "b", (x,), batch_size=5)
+    assert torch.allclose(z, net.model.b(y), atol=1e-6)
+    assert torch.equal(capture_input(net.model, "b", (x,), batch_size=7)[0], capture_input(net.model, "b", (x,))[0])
+    assert capture_output(net.model, "fc", (x,)).shape == (16, 5)
+
+
+@pytest.mark.parametrize("method", [Nearest(), AdaRound(iterations=20)])
+@pytest.mark.parametrize("scheme", [W4, W4A8])
+def test_same_seed_same_bits_and_the_global_rng_is_untouched(method, scheme):
+    model, x = make()
+    net = Network.of(model, x[:2])
+    before, digest = torch.random.get_rng_state(), net.digest
+    first, second = (quantize(method, net, x, scheme, seed=3) for _ in range(2))
+    assert first.digest == second.digest
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert net.digest == digest
+
+
+def test_save_and_load_round_trip_and_refuse_damage(tmp_path):
+    model, x = make()
+    net = Network.of(model, x[:2])
+    q = quantize(Nearest(), net, x, W4A8)
+    q.save(tmp_path)
+    loaded = Quantized.load(tmp_path, net, W4A8)
+    assert loaded.digest == q.digest
+    assert torch.equal(loaded.fake()(x), q.fake()(x))
+    meta = json.loads((tmp_path / "quantized.json").read_text())
+    meta["levels"]["a"] = [0, 1]
+    (tmp_path / "quantized.json").write_text(json.dumps(meta))
+    with pytest.raises(BadInput, match="outside its levels"):
+        Quantized.load(tmp_path, net, W4A8)
+    (tmp_path / "quantized.safetensors").write_bytes(b"\x80\x04not safetensors")
+    with pytest.raises(BadInput, match="not a saved quantized network"):
+        Quantized.load(tmp_path, net, W4A8)
+
+
+def test_nearest_is_the_nearest_level_everywhere():
+    model, x = make()
+    q = quantize(Nearest(), Network.of(model, x[:2]), x, W4)
+    for layer in q.layers():
+        assert ((layer.weight - layer.original).abs() <= layer.qparams.scale / 2 + 1e-6)[
+            (layer.codes > -8) & (layer.codes < 7)
+        ].all()
+
+
+def test_first_layer_alone():
+    model, x = make()
+    net = Network.of(model, x[:2])
+    q = quantize(Nearest(), net, x, Scheme(Grid(2), which="first"))
+    assert [layer.info.name for layer in q.layers()] == ["a"]
+    assert torch.equal(q.model.fc.weight, net.model.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("calib", "message"),
+    [
+        (torch.empty(0, 3, 8, 8), "empty"),
+        (torch.zeros(4, 1, 8, 8), "shape"),
+        (torch.full((4, 3, 8, 8), torch.nan), "NaN"),
+    ],
+)
+def test_bad_calibration_is_refused(calib, message):
+    model, x = make()
+    with pytest.raises(BadInput, match=message):
+        quantize(Nearest(), Network.of(model, x[:2]), calib, W4)
+
+
+def test_nan_weights_are_refused_by_name():
+    model, x = make()
+    model.b.weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(BadInput, match=r"b\.weight"):
+        Network.of(model, x[:2])
+
+
+def test_shared_layers_are_refused():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(self.fc(x))
+
+    net = Network.of(Twice(), torch.randn(2, 4))
+    with pytest.raises(Unsupported, match="shared"):
+        quantize(Nearest(), net, torch.randn(3, 4), W4)
+
+
+def test_adaround_reconstructs_better_than_nearest_and_resumes(tmp_path):
+    model, x = make()
+    net = Network.of(model, x[:2])
+    scheme = Scheme(Grid(2))
+    method = AdaRound(iterations=300, lr=1e-2)
+    error = {
+        m.name: (quantize(m, net, x, scheme).fake()(x) - net.model(x)).square().mean().item()
+        for m in (Nearest(), method)
+    }
+    assert error["adaround"] < error["nearest"]
+    whole = quantize(method, net, x, scheme, scratch=tmp_path)
+    (tmp_path / "fc.safetensors").unlink()
+    (tmp_path / "b.safetensors").write_bytes(b"half written")
+    assert quantize(method, net, x, scheme, scratch=tmp_path).digest == whole.digest
