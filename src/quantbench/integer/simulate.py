@@ -51,7 +51,7 @@ class Simulation:
         self.program, self.device = program, torch.device(device)
         formats = program.formats
         self._convs = {
-            op.output: _Conv.of(op, [formats[i] for i in op.inputs], self.device)
+            op.output: ExactConv.of(op, [formats[i] for i in op.inputs], self.device)
             for op in program.ops
             if isinstance(op, Conv)
         }
@@ -77,7 +77,7 @@ class Simulation:
             if isinstance(op, Conv):
                 tensors[op.output] = self._convs[op.output].run(inputs)
             else:
-                tensors[op.output] = _apply(op, inputs, [_known(formats[name]) for name in op.inputs])
+                tensors[op.output] = apply(op, inputs, [known(formats[name]) for name in op.inputs])
             if not keep:
                 for name in op.inputs:
                     if last_use[name] == i:
@@ -86,7 +86,7 @@ class Simulation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Conv:
+class ExactConv:
     """One convolution, its weights as parts (factor, float weight) whose accumulators are exact."""
 
     op: Conv
@@ -98,10 +98,10 @@ class _Conv:
     hi: Tensor
 
     @classmethod
-    def of(cls, op: Conv, formats: list[Format | None], device: torch.device) -> _Conv:
+    def of(cls, op: Conv, formats: list[Format | None], device: torch.device) -> ExactConv:
         """Choose the parts."""
-        known = [_known(f) for f in formats]
-        x = known[0]
+        inputs = [known(f) for f in formats]
+        x = inputs[0]
         largest = max(x.zero - x.lo, x.hi - x.zero)
         v = op.weight.astype(np.int64) - op.weight_zero.astype(np.int64)[:, None, None, None]
         low = (v + 8) % 16 - 8
@@ -117,7 +117,7 @@ class _Conv:
         m = conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale)
         per_channel = [torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))]
         m_, lo, hi = (a.to(device)[:, None, None] for a in per_channel)
-        return cls(op, known, parts, bias.to(device)[:, None, None], m_, lo, hi)
+        return cls(op, inputs, parts, bias.to(device)[:, None, None], m_, lo, hi)
 
     def run(self, inputs: list[Tensor]) -> Tensor:
         """Codes, or float32 logits."""
@@ -144,14 +144,15 @@ def quantize(t: Tensor, y: Format, lo: int | None = None, hi: int | None = None)
     return (t.round().clamp(low - y.zero, high - y.zero) + y.zero).to(torch.uint8)
 
 
-def _apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+def apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:  # noqa: C901, PLR0911 - a case an operator
+    """Output (N, C, H, W) of any operator but Conv."""
     x, f = inputs[0], formats[0]
     match op:
         case Add():
-            a, b = (_scaled(x, f, _known(op.out)) for x, f in zip(inputs, formats, strict=True))
-            return quantize(a + b, _known(op.out), op.lo, op.hi)
+            a, b = (_scaled(x, f, known(op.out)) for x, f in zip(inputs, formats, strict=True))
+            return quantize(a + b, known(op.out), op.lo, op.hi)
         case Concat():
-            y = _known(op.out)
+            y = known(op.out)
             parts = [x if f == y else quantize(_scaled(x, f, y), y) for x, f in zip(inputs, formats, strict=True)]
             return torch.cat(parts, 1)
         case AvgPool():
@@ -186,13 +187,13 @@ def _avg_pool(op: AvgPool, x: Tensor, f: Format) -> Tensor:
     total = F.avg_pool2d(padded, op.kernel, op.stride, divisor_override=1)
     inside = F.pad(torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=float(op.count_padding))
     counts = F.avg_pool2d(inside, op.kernel, op.stride, divisor_override=1).long()
-    y = _known(op.out)
+    y = known(op.out)
     m = torch.tensor([float(ratio(f.scale, y.scale, c)) for c in counts.flatten().tolist()]).reshape(counts.shape)
     return quantize(total.float() * m.to(x.device), y)
 
 
 def _lrn(op: LRN, x: Tensor, f: Format) -> Tensor:
-    y, d = _known(op.out), x.double() - f.zero
+    y, d = known(op.out), x.double() - f.zero
     padded = F.pad(d * d, (0, 0, 0, 0, op.size // 2, (op.size - 1) // 2))
     u = op.k + (op.alpha / op.size * (f.scale * f.scale)) * sum(
         (padded[:, i : i + x.shape[1]] for i in range(1, op.size)), padded[:, : x.shape[1]]
@@ -208,6 +209,7 @@ def _real(x: Tensor, f: Format) -> Tensor:
     return (x.float() - f.zero) * f.scale
 
 
-def _known(f: Format | None) -> Format:
+def known(f: Format | None) -> Format:
+    """A format that a checked program must have."""
     assert f is not None
     return f
