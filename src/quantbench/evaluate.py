@@ -5,11 +5,8 @@ Scores are kept per example, not only on average, because two networks are compa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +17,7 @@ from quantbench.errors import BadInput
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 
-_PIXELS = 1 << 21  # per batch: the widest feature map of the networks here then takes about 0.5 GiB
+_PIXELS = 1 << 21  # per batch: the widest feature map (64 channels at full resolution, VGG) is then 0.5 GiB
 _LARGEST = 256  # larger batches are no faster on a CPU
 
 
@@ -30,7 +27,7 @@ def logits(
     preprocess: Preprocess,
     *,
     batch_size: int | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     name: str = "the model",
 ) -> Tensor:
     """Run a network over images, batch by batch, without gradients, in channels-last layout.
@@ -43,7 +40,7 @@ def logits(
         x: uint8 (N, H, W, 3), RGB; may be a memory map.
         preprocess: pixels to network input.
         batch_size: images per call; None chooses by image size.
-        device: where the model is.
+        device: where the model is; None looks at a module's parameters, and takes the CPU where there are none.
         name: of the model, for errors.
 
     Returns:
@@ -53,14 +50,16 @@ def logits(
         BadInput: no images, a module in training mode, outputs of the wrong shape or not finite.
 
     """
-    if x.ndim != 4 or not len(x):  # noqa: PLR2004 - N, H, W and colours
+    if x.ndim != 4 or not len(x):
         raise BadInput(f"{name}: images are uint8 (N, H, W, 3) with N > 0, these are {x.dtype} {x.shape}")
     if batch_size is not None and batch_size < 1:
         raise BadInput(f"{name}: batch size {batch_size}; choose at least 1")
     if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
         raise BadInput(f"{name} is in training mode, where batch norm mixes examples: call .eval() first")
+    if device is None:
+        device = next((p.device for p in model.parameters()), "cpu") if isinstance(model, nn.Module) else "cpu"
     size = batch_size or max(1, min(_LARGEST, _PIXELS // (x.shape[1] * x.shape[2])))
-    parts = []
+    parts: list[Tensor] = []
     with torch.inference_mode(), _exact_cudnn():
         for start in range(0, len(x), size):
             batch = preprocess(x[start : start + size]).to(device).contiguous(memory_format=torch.channels_last)
@@ -78,7 +77,7 @@ def _exact_cudnn() -> Iterator[None]:
 
 
 def _check(out: Tensor, n: int, start: int, name: str) -> None:
-    if out.dim() != 2 or len(out) != n:  # noqa: PLR2004 - N and classes
+    if out.dim() != 2 or len(out) != n:
         raise BadInput(f"{name}: {n} images gave an output of shape {tuple(out.shape)}, not ({n}, classes)")
     if bad := (~torch.isfinite(out)).any(dim=1).nonzero().flatten().tolist():
         raise BadInput(
@@ -110,7 +109,7 @@ def correct_bits(logits: Tensor, y: np.ndarray, k: int = 1) -> np.ndarray:
         raise BadInput(f"{n} outputs and {len(y)} labels")
     if not 1 <= k <= classes:
         raise BadInput(f"top-{k} of {classes} classes; choose 1 to {classes}")
-    if n and not (0 <= int(y.min()) and int(y.max()) < classes):
+    if n and (int(y.min()) < 0 or int(y.max()) >= classes):
         raise BadInput(f"labels from {y.min()} to {y.max()}, but the network has {classes} classes")
     label = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64)).unsqueeze(1).to(logits.device)
     own = logits.gather(1, label)
@@ -120,32 +119,6 @@ def correct_bits(logits: Tensor, y: np.ndarray, k: int = 1) -> np.ndarray:
     return bits
 
 
-def _mean(scores: np.ndarray, _: np.ndarray) -> float:
-    return 100.0 * float(np.mean(scores))
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score for each example, and how the scores become the one number that papers print.
-
-    Attributes:
-        name: such as ``top1``.
-        per_example: (outputs, targets) to (N,) scores; bool for accuracies, float for others, such as the F1 of an
-            answer or a predicted similarity.
-        percent: (scores, targets) to that number; their mean unless told otherwise (a rank correlation is none).
-
-    """
-
-    name: str
-    per_example: Callable[[Any, np.ndarray], np.ndarray]
-    percent: Callable[[np.ndarray, np.ndarray], float] = _mean
-
-
-TOP1 = Metric("top1", correct_bits)
-TOP5 = Metric("top5", partial(correct_bits, k=5))
-METRICS: Mapping[str, Metric] = {m.name: m for m in (TOP1, TOP5)}
-
-
 def accuracy(logits: Tensor, y: np.ndarray, k: int = 1) -> float:
     """Top-k accuracy in percent of (N, classes) logits; see :func:`correct_bits`."""
-    return _mean(correct_bits(logits, y, k), y)
+    return 100.0 * float(np.mean(correct_bits(logits, y, k)))
