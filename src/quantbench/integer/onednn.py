@@ -62,12 +62,12 @@ class _Simulated(Compiled):
         self.simulation, self.threads = Simulation(program), threads
 
     def __call__(self, images: Array) -> Array:
-        with _threads(self.threads):
+        with torch_threads(self.threads):
             logits: Array = self.simulation(torch.from_numpy(images)).numpy()
         return logits
 
     def codes(self, images: Array) -> dict[str, Array]:
-        with _threads(self.threads):
+        with torch_threads(self.threads):
             tensors = self.simulation.codes(torch.from_numpy(images))
         return {k: v.numpy() for k, v in tensors.items() if v.dtype == torch.uint8}
 
@@ -85,7 +85,7 @@ class _OneDNN(Compiled):
             self.steps.append((op, _step(op, inputs, free), free))
 
     def __call__(self, images: Array) -> Array:
-        with torch.inference_mode(), _threads(self.threads):
+        with torch.inference_mode(), torch_threads(self.threads):
             tensors = {"input": self._input(images)}
             for op, step, free in self.steps:
                 tensors[op.output] = step([tensors[name] for name in op.inputs])
@@ -95,7 +95,7 @@ class _OneDNN(Compiled):
         return logits
 
     def codes(self, images: Array) -> dict[str, Array]:
-        with torch.inference_mode(), _threads(self.threads):
+        with torch.inference_mode(), torch_threads(self.threads):
             tensors = {"input": self._input(images)}
             for op, step, _ in self.steps:
                 tensors[op.output] = step([tensors[name].clone() for name in op.inputs])  # sums are made in place
@@ -163,7 +163,7 @@ def _conv(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Torch's number of threads inside the block."""
     before = torch.get_num_threads()
     if before != count:
