@@ -35,8 +35,8 @@ class ModelSpec:
         blocks: class names of the units of block reconstruction; :func:`block_names` finds them.
         published: top-1 in percent on the full test or validation set, or None.
         source: who published the weights and the number.
-        family: ``module:callable`` below ``quantbench.zoo`` that builds the network.
-        arguments: keyword arguments of the callable, as pairs.
+        family: class below ``quantbench.zoo`` that the network is one of, or ``torchvision``.
+        arguments: keyword arguments of the class, as pairs.
         size: height and width of the input, in pixels.
 
     """
@@ -65,7 +65,7 @@ def _akamaster(depth: int, published: float) -> ModelSpec:
         preprocess=_IMAGENET_NORM,  # the source uses ImageNet's on CIFAR-10
         published=published,
         source="akamaster/pytorch_resnet_cifar10, README",
-        family="cifar_resnet:CifarResNet",
+        family="CifarResNet",
         arguments=(("depth", depth),),
     )
 
@@ -77,7 +77,7 @@ def _apot(suffix: str, published: float) -> ModelSpec:
         preprocess=_APOT_NORM,
         published=published,
         source="yhhhli/APoT_Quantization, README of CIFAR10",
-        family="cifar_resnet:ApotResNet20",
+        family="ApotResNet20",
     )
 
 
@@ -89,7 +89,7 @@ def _googlenet_bvlc() -> ModelSpec:
         blocks=("Inception",),
         published=68.7,
         source="Caffe model zoo, bvlc_googlenet",
-        family="googlenet:GoogLeNet",
+        family="GoogLeNet",
     )
 
 
@@ -101,7 +101,7 @@ def _mobilenet_v1(width: str, published: float | None = None) -> ModelSpec:
         blocks=("DepthwiseSeparable",),
         published=published,
         source="TensorFlow-slim's table of MobileNetV1; the weights are Keras's",
-        family="mobilenet:MobileNetV1",
+        family="MobileNetV1",
         arguments=(("width", float(width)),),
     )
 
@@ -125,8 +125,8 @@ _FIXED = (
     *(_akamaster(20, 91.73), _akamaster(32, 92.63), _akamaster(44, 93.10), _akamaster(56, 93.39)),
     *(_apot("", 92.96), _apot("-w4a4", 92.45), _apot("-w3a3", 92.49), _apot("-w2a2", 90.96)),
     *(_googlenet_bvlc(), _mobilenet_v1("0.25", 49.8)),
-    _shapes("resnet8", "BasicBlock", "cifar_resnet:CifarResNet", depth=8),
-    _shapes("mobilenet", "DepthwiseSeparable", "mobilenet:ShapesMobileNet"),
+    _shapes("resnet8", "BasicBlock", "CifarResNet", depth=8),
+    _shapes("mobilenet", "DepthwiseSeparable", "ShapesMobileNet"),
 )
 MODELS: Mapping[str, ModelSpec] = {s.name: s for s in _FIXED}  # the fixed names; spec() also knows open families:
 PATTERNS = ("imagenet/mobilenetv1-<width>", "torchvision/<network>[@<weights>]")
@@ -170,7 +170,7 @@ def _torchvision(name: str) -> ModelSpec:
         blocks=zoo.BLOCKS,
         published=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"],
         source=f"torchvision, {weights}",
-        family="torchvision:classifier",
+        family="torchvision",
         arguments=(("network", network),),
         size=size,
     )

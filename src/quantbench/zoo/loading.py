@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,13 @@ from torch import Tensor, nn
 from quantbench import data
 from quantbench.errors import BadInput
 from quantbench.models import ModelSpec
+from quantbench.zoo.cifar_resnet import ApotResNet20, CifarResNet
+from quantbench.zoo.googlenet import GoogLeNet
+from quantbench.zoo.mobilenet import MobileNetV1, ShapesMobileNet
 
+_FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
+    family.__name__: family for family in (CifarResNet, ApotResNet20, GoogLeNet, MobileNetV1, ShapesMobileNet)
+}
 _SHOWN = 5  # keys named in an error: enough to recognize the network
 
 
@@ -23,7 +28,7 @@ def read(spec: ModelSpec) -> dict[str, Tensor]:
         DataCorrupt: they are not what was published.
 
     """
-    if not spec.name.startswith("torchvision/"):
+    if spec.family != "torchvision":
         return data.checkpoint(spec.checkpoint)
     from quantbench.zoo import torchvision as zoo
 
@@ -35,13 +40,18 @@ def build(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
 
     Torch draws initial weights from its global generator; that one is seeded from ``generator`` and then put back.
     """
-    module, _, name = spec.family.partition(":")
-    make = getattr(importlib.import_module(f"quantbench.zoo.{module}"), name)
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model: nn.Module = make(**dict(spec.arguments))
-    return model
+        return _family(spec)(**dict(spec.arguments))
+
+
+def _family(spec: ModelSpec) -> Callable[..., nn.Module]:
+    if spec.family != "torchvision":
+        return _FAMILIES[spec.family]
+    from quantbench.zoo.torchvision import classifier
+
+    return classifier
 
 
 @torch.no_grad()

@@ -17,17 +17,10 @@ from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 # Residual or otherwise self-contained units with one input and one output tensor, by class name.
 BLOCKS = (
-    *(
-        "BasicBlock",
-        "Bottleneck",
-        "InvertedResidual",
-        "_InvertedResidual",
-        "ResBottleneckBlock",
-        "MBConv",
-        "FusedMBConv",
-    ),
+    *("BasicBlock", "Bottleneck", "InvertedResidual", "_InvertedResidual", "ResBottleneckBlock"),
     *("Inception", "InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "Fire", "_DenseBlock"),
-    *("CNBlock", "EncoderBlock", "SwinTransformerBlock", "SwinTransformerBlockV2", "MaxVitLayer"),
+    *("MBConv", "FusedMBConv", "CNBlock"),
+    *("EncoderBlock", "SwinTransformerBlock", "SwinTransformerBlockV2", "MaxVitLayer"),
 )
 WITH_AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
