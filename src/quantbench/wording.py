@@ -1,0 +1,31 @@
+"""Schemes and methods in words, for the command line and the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from quantbench.scheme import Grid, Scheme
+
+
+def call(method: str, fields: Iterable[tuple[str, Any]]) -> str:
+    """A method with its overrides, such as ``adaround(iterations=20000)``."""
+    given = ", ".join(f"{k}={v}" for k, v in fields)
+    return f"{method}({given})" if given else method
+
+
+def grid_words(grid: Grid) -> str:
+    """A grid in words, such as ``4 bits uniform symmetric per tensor, range mse``."""
+    sign = "symmetric" if grid.symmetric else "asymmetric"
+    return f"{grid.bits} bits {grid.kind} {sign} per {'channel' if grid.per_channel else 'tensor'}, range {grid.range}"
+
+
+def scheme_words(scheme: Scheme) -> str:
+    """A scheme in words, with everything that its short name leaves out."""
+    acts = "activations in full precision"
+    if scheme.acts:
+        where = "every tensor of the integer network" if scheme.placement == "integer" else "layer inputs"
+        acts = f"activations {grid_words(scheme.acts)}, at {where}"
+    edge = f"first and last layer at {scheme.first_last_bits} bits" if scheme.first_last_bits else "all layers alike"
+    mixed = "; ".join(f"{o.layer} at {o.weights}" + (f"/{o.acts}" if o.acts else "") for o in scheme.overrides)
+    return "; ".join(x for x in (f"{scheme}: weights {grid_words(scheme.weights)}", acts, edge, mixed) if x)
