@@ -113,6 +113,7 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
         ("adaround/imagenet/googlenet-bvlc/w4/here-beats-nearest", "beats", None, "real"),
         ("adaround/shapes/mobilenet/w4/here-beats-nearest", "beats", None, "embedded"),
         ("adaround/imagenet/resnet18/w4/t7-adaround", "value", 68.71, "online"),
+        ("fp/cifar10/resnet20/fp/published-10000", "fp", 91.73, "online"),
     ],
 )
 def test_what_must_hold_is_claimed(name: str, kind: str, value: float | None, tier: str) -> None:

@@ -37,7 +37,7 @@ METRICS: Mapping[str, str] = {
     "size_fraction": "size of the weights as a fraction of float32",
 }
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
-_REAL = ("cifar10/test_1000", "cifar10/test_jpeg_10000", "imagenet/val_1300", "stsb/")
+_REAL = ("cifar10/test_1000", "cifar10/test_jpeg_10000", "imagenet/val_1300")
 _EMBEDDED = ("shapes/", "qa/", "scenes/")
 
 
@@ -138,7 +138,8 @@ class Claim:
         """``embedded`` runs from a bare clone, ``real`` needs the DVC data, ``online`` what official sources give."""
         if self.data.startswith(_EMBEDDED):
             return "embedded"
-        return "real" if self.data.startswith(_REAL) and not self.model.startswith("torchvision/") else "online"
+        here = self.data in _REAL or self.data.startswith("stsb/")
+        return "real" if here and not self.model.startswith("torchvision/") else "online"
 
     @property
     def words(self) -> tuple[str, ...]:
