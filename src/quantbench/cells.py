@@ -22,7 +22,7 @@ class Cell:
 
     Attributes:
         method: any frozen dataclass with class variables ``name`` and ``version``.
-        scheme: what is quantized.
+        scheme: what is quantized; ``None`` for full precision.
         model: name of the network.
         checkpoint: digest of its weights.
         calib: name of the calibration set.
@@ -37,7 +37,7 @@ class Cell:
     """
 
     method: Any
-    scheme: Scheme
+    scheme: Scheme | None
     model: str
     checkpoint: str
     calib: str
@@ -54,7 +54,7 @@ class Cell:
         """Readable name that stays the same when code, data or torch change; baselines are kept under it."""
         stable = {"method": _identity(self.method), "scheme": self.scheme, "calib": [self.calib, self.calib_n]}
         digest = hashlib.sha256(canonical(stable).encode()).hexdigest()[:8]
-        return f"{self.model}/{self.scheme}/{self.method.name}/{self.eval_data}/s{self.seed}-{digest}"
+        return f"{self.model}/{self.scheme or 'fp'}/{self.method.name}/{self.eval_data}/s{self.seed}-{digest}"
 
     def key_fields(self) -> dict[str, Any]:
         """Everything that the result may depend on, as plain JSON values.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -131,6 +131,14 @@ class Network:
             if info.name == name:
                 return info
         raise BadInput(f"{self.name} has no layer {name!r}; its layers are {', '.join(i.name for i in self.layers)}")
+
+    def to(self, device: str | torch.device) -> Network:
+        """The same network on another device."""
+        if torch.device(device) == self.device:
+            return self
+        stats = {k: BatchNormStats(*(t.to(device) for t in vars(v).values())) for k, v in self.batch_norm.items()}
+        sample = tuple(t.to(device) for t in self.sample)
+        return replace(self, model=copy.deepcopy(self.model).to(device), sample=sample, batch_norm=stats)
 
     @property
     def edges(self) -> frozenset[str]:
@@ -262,5 +270,5 @@ def _fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStat
         kept = norm.running_var / (norm.running_var + norm.eps)
         stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), norm.weight.abs() * kept.sqrt(), kept)
         parent, _, leaf = norm_name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, nn.Identity())
+        setattr(model.get_submodule(parent), leaf, nn.Identity().eval())
     return stats

@@ -1,1 +1,180 @@
-"""pytest plugin: see ``bench``."""
+"""pytest plugin: runs claims as tests, one line each with progress and time left, and a table of verdicts at the end.
+
+Nothing heavy is imported until a claim runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from quantbench.errors import BadInput, DataMissing, QuantbenchError, Unsupported
+
+if TYPE_CHECKING:
+    from quantbench.cells import Cell
+    from quantbench.claim import Claim
+    from quantbench.verdict import Verdict
+    from quantbench.lab import Lab
+    from quantbench.results import Result
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the bench; ``quantbench run`` passes them on."""
+    group = parser.getgroup("quantbench", "reproduction of quantization papers")
+    group.addoption("--qb-paper", action="append", help="only this paper's claims; may be given several times")
+    group.addoption(
+        "--qb-select", default="", metavar="EXPR", help="only claims that match, such as 'w2a4 not resnet18'"
+    )
+    group.addoption("--qb-tier", choices=("embedded", "real", "online"), help="only claims on this tier of data")
+    group.addoption("--qb-finished", action="store_true", help="judge finished runs only; start none")
+    group.addoption("--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
+    group.addoption("--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)")
+
+
+@dataclass
+class Row:
+    """One line of the final table."""
+
+    claim: Claim
+    verdict: Verdict
+    runs: dict[int, Result]
+    seconds: float
+
+
+@dataclass
+class Bench:
+    """What a bench test talks to: the lab, the terminal, and the verdicts so far."""
+
+    lab: Lab
+    status: Status
+    finished: bool = False
+    rows: list[Row] = field(default_factory=list)
+    cells: list[tuple[str, Cell]] = field(default_factory=list)
+
+    def check(self, claim: Claim) -> None:
+        """Judge a claim and turn the verdict into the test's outcome."""
+        from quantbench.gate import judge
+        from quantbench.verdict import Outcome, skipped
+
+        start, own = time.perf_counter(), dict[int, "Result"]()
+        try:
+            own, against = self._results(claim)
+            verdict = judge(claim, own, against)
+        except (DataMissing, Unsupported) as e:
+            verdict = skipped(claim, *_why(e))
+        row = Row(claim, verdict, own, time.perf_counter() - start)
+        self.rows.append(row)
+        self.status.line(row)
+        if verdict.outcome == Outcome.SKIP:
+            pytest.skip(verdict.explain())
+        if verdict.outcome == Outcome.XFAIL:
+            pytest.xfail(verdict.explain())
+        if verdict.fails:
+            pytest.fail(f"{claim.where}\n{verdict.explain()}", pytrace=False)
+
+    def _results(self, claim: Claim) -> tuple[dict[int, Result], dict[int, Result]]:
+        """Results of the claim's own cells and its rival's, by seed."""
+        if claim.skip:
+            raise Unsupported(claim.skip)
+        own, against = self.lab.cells(claim)
+        self.status.claim(claim.id)
+        read = self.lab.ledger.get if self.finished else self.lab.result
+        self.cells += [(claim.paper, c) for c in (*own.values(), *against.values())]
+        found = [{s: r for s, c in cells.items() if (r := read(c))} for cells in (own, against)]
+        return found[0], found[1]
+
+
+def _why(error: DataMissing | Unsupported) -> tuple[str, str]:
+    """Reason and mending command of a skip."""
+    return (f"{error.name} is not here", error.command) if isinstance(error, DataMissing) else (str(error), "")
+
+
+class Status:
+    """One line on the terminal that says what is running and how long it will take."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.reporter = config.pluginmanager.getplugin("terminalreporter")
+        self.live = bool(self.reporter and self.reporter.isatty)
+        self.label, self.start, self.shown = "", 0.0, 0.0
+
+    def claim(self, label: str) -> None:
+        """A new claim begins."""
+        self.label, self.start, self.shown = label, time.perf_counter(), time.perf_counter()
+
+    def line(self, row: Row) -> None:
+        """A claim has its verdict; skipped ones wait for the summary."""
+        if self.reporter is None or row.verdict.outcome == "SKIP":
+            return
+        from quantbench.table import ours
+
+        text = (
+            f"{row.verdict.outcome:<10}  {row.claim.id}  {row.claim.published} | ours {ours(row)}  {row.seconds:.1f} s"
+        )
+        if self.live:
+            self.reporter.rewrite("", erase=True)
+        self.reporter.write_line(text)
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Progress within a cell; a terminal shows it live, a log every half minute."""
+        now = time.perf_counter()
+        if self.reporter is None or now - self.shown < (0.5 if self.live else 30):
+            return
+        self.shown = now
+        left = (now - self.start) / done * (total - done) if done else 0.0
+        eta = f", {left / 60:.1f} min left" if done else ""
+        text = f"{self.label}: {what} [{done}/{total}{eta}]"
+        if self.live:
+            self.reporter.rewrite(text[: self.reporter._tw.fullwidth - 1], erase=True)  # noqa: SLF001 - no public way
+        else:
+            self.reporter.write_line(text)
+
+
+@pytest.fixture(scope="session")
+def quantbench(request: pytest.FixtureRequest) -> Generator[Bench]:
+    """The session's bench; the ledger is locked while it lives, and MLflow brought up to date when it ends."""
+    from quantbench.lab import Lab
+
+    config = request.config
+    runs, status = Path(config.getoption("qb_runs")), Status(config)
+    try:
+        bench = Bench(Lab(runs, config.getoption("qb_device"), status), status, config.getoption("qb_finished"))
+        with bench.lab.ledger.lock():
+            config.stash[_BENCH] = bench
+            yield bench
+    except BadInput as e:
+        pytest.exit(str(e), returncode=2)
+
+
+_BENCH: pytest.StashKey[Bench] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Errors written for people are shown without a traceback."""
+    report = yield
+    if call.excinfo is not None and call.excinfo.errisinstance(QuantbenchError):
+        report.longrepr = f"{item.name}: {call.excinfo.value}"
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """No dots between the lines of the bench."""
+    if config.stash.get(_BENCH, None) is None or report.when != "call" or "test_claim[" not in report.nodeid:
+        return None
+    return ("xfailed" if hasattr(report, "wasxfail") else report.outcome), "", ""
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of verdicts, the report's files and MLflow."""
+    bench = config.stash.get(_BENCH, None)
+    if bench is None or not bench.rows:
+        return
+    from quantbench.report import write
+
+    for line in write(bench):
+        terminalreporter.write_line(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,14 @@ class Quantized:
         """The simulation: ``model(*inputs)`` with quantized weights and activations in floating point."""
         self._check_complete()
         return self.model
+
+    def evaluated(self) -> Callable[..., Tensor]:
+        """What an evaluation runs: the simulation, or its exact integer form where the placement allows one."""
+        if self.scheme.placement != "integer":
+            return self.fake()
+        from quantbench.integer.simulate import Simulation
+
+        return Simulation(self.integer(), next(self.model.parameters()).device)
 
     def integer(self) -> Any:
         """The integer network that the simulation stands for (see ``quantbench.integer``)."""

@@ -1,0 +1,84 @@
+# /// script
+# dependencies = ["nox>=2025.5", "uv"]
+# ///
+"""Everything that a user or CI runs; each session installs what it needs."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+def _install(session: nox.Session, *more: str, editable: bool = True) -> None:
+    """The project under the pinned versions, once per environment."""
+    session.install(*CONSTRAINTS, *(["-e"] if editable else []), ".", *more)
+    session.env["PYTHONHASHSEED"] = "0"
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Reproduce the published numbers that the data at hand allows: nox -s reproduce -- [PAPER] [-k EXPR]."""
+    _install(session)
+    session.run("quantbench", "data", "pull")
+    session.run("quantbench", "run", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite's own tests."""
+    _install(session, "hypothesis")
+    session.run("quantbench", "data", "pull")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Run the selected claims and compare them with the accepted baseline; fails on a regression."""
+    _install(session)
+    session.run("quantbench", "data", "pull")
+    session.run("quantbench", "run", *session.posargs, success_codes=[0, 1])  # misses are judged by the gate
+    session.run("quantbench", "gate", *session.posargs)
+
+
+@nox.session
+def latency(session: nox.Session) -> None:
+    """Time the integer networks side by side: nox -s latency -- [pytest options]."""
+    _install(session, ".[runtimes]")
+    session.run("quantbench", "data", "pull")
+    session.run("pytest", "-c", "bench/pytest.ini", "bench", "--ignore=bench/test_claims.py", "-q", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, for style and for mistakes."""
+    session.install(*CONSTRAINTS, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict mypy over the installed package: mapped folders are invisible through an editable install."""
+    _install(session, "mypy", editable=False)
+    session.install("--force-reinstall", "--no-deps", ".")  # the sources may have changed since the last time
+    session.run("mypy", "-p", "quantbench")
+
+
+@nox.session
+def data(session: nox.Session) -> None:
+    """Bring every reachable piece of data here, and say what is missing: nox -s data [-- fetch NAME]."""
+    _install(session)
+    session.run("quantbench", "data", *(session.posargs or ["pull"]))
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Write the report of finished runs again."""
+    _install(session)
+    session.run("quantbench", "report", *session.posargs)

@@ -1,0 +1,5 @@
+"""``python -m quantbench``."""
+
+from quantbench.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""The ``quantbench`` command. Errors for people go to stderr and end with status 2; a missed gate ends with 1."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from quantbench import __version__
+from quantbench.errors import QuantbenchError
+from quantbench.registry import did_you_mean
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong word is answered with the nearest right ones."""
+        if "invalid choice: '" in message:
+            word, known = message.split("'")[1], message.partition("choose from ")[2].rstrip(")")
+            message = f"no command {word!r}{did_you_mean(word, [k.strip(chr(39)) for k in known.split(', ')])}"
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = _Parser(prog="quantbench", description="Reproduce, compare and gate quantization papers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="command")
+
+    def add(name: str, text: str, *, claims: bool = False, runs: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if claims:
+            sub.add_argument("papers", nargs="*", metavar="PAPER", help="only these papers")
+            sub.add_argument("-k", dest="select", default="", metavar="EXPR", help="such as 'w4 and resnet20 not apot'")
+            sub.add_argument("--tier", choices=("embedded", "real", "online"), help="only this tier of data")
+        if runs:
+            sub.add_argument("--runs", default="runs", metavar="FOLDER", help="where results are kept")
+        return sub
+
+    add("list", "list papers, methods and claims", claims=True)
+    add("show", "show a claim, a method, a paper or a model in full").add_argument("name")
+    run = add("run", "run claims and judge them", claims=True, runs=True)
+    run.add_argument("--device", default="cpu", help="cpu or cuda")
+    why = add("why", "say whether a claim's runs are finished, and what changed if not", runs=True)
+    why.add_argument("claim")
+    add("gate", "compare finished runs with the accepted baseline", claims=True, runs=True)
+    add("accept", "make finished runs the baseline", claims=True, runs=True)
+    add("report", "write the report of finished runs again", claims=True, runs=True)
+    data = add("data", "bring data here: pull (DVC), fetch NAME (its source), remote FOLDER (index a plain folder)")
+    data.add_argument("action", choices=("status", "pull", "fetch", "remote"))
+    data.add_argument("names", nargs="*", metavar="NAME")
+    add("new", "start a method of your own from a small working file").add_argument("name")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        return _COMMANDS[options.command](options)
+    except QuantbenchError as e:
+        print(f"quantbench: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quantbench: interrupted; finished cells are kept, the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    """``quantbench run`` is pytest over the bench."""
+    return _pytest(options, "test_claims.py", f"--qb-device={options.device}")
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Judging finished cells again writes the report; unfinished ones are skipped."""
+    return _pytest(options, "test_claims.py", "--qb-finished")
+
+
+def _pytest(options: argparse.Namespace, file: str, *more: str) -> int:
+    """Run a file of the bench."""
+    import pytest
+
+    import quantbench.bench
+    from quantbench.claims import load, select
+
+    claims = select(
+        [c for p in options.papers or [None] for c in load(p)], options.select
+    )  # errors before pytest starts
+    if not claims:
+        print(f"quantbench: no claim matches {options.select!r}; quantbench list shows them all", file=sys.stderr)
+        return 2
+    bench = Path(next(iter(quantbench.bench.__path__)))
+    args = [str(bench / file), "--rootdir", str(bench), "-q", "-p", "no:cacheprovider", f"--qb-runs={options.runs}"]
+    args += ["-c", str(bench / "pytest.ini"), f"--qb-select={options.select}", "--no-header", "--import-mode=importlib"]
+    args += [f"--qb-paper={p}" for p in options.papers] + ([f"--qb-tier={options.tier}"] if options.tier else [])
+    return int(pytest.main([*args, *more]))
+
+
+def _list(options: argparse.Namespace) -> int:
+    from quantbench.listing import print_list
+
+    return print_list(options.papers, options.select, options.tier)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from quantbench.listing import print_one
+
+    return print_one(options.name)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from quantbench.claims import find, load
+    from quantbench.lab import Lab
+
+    lab = Lab(Path(options.runs))
+    own, against = lab.cells(find(load(), options.claim))
+    for cell in (*own.values(), *against.values()):
+        print(lab.ledger.why(cell))
+    return 0
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from quantbench.baseline import gate
+
+    return gate(Path(options.runs), options.papers, options.select)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from quantbench.baseline import accept
+
+    return accept(Path(options.runs), options.papers, options.select)
+
+
+def _data(options: argparse.Namespace) -> int:
+    from quantbench import datacommand
+
+    return datacommand.run(options.action, options.names)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from quantbench.scaffold import new
+
+    return new(options.name, Path.cwd())
+
+
+_COMMANDS = {
+    "list": _list,
+    "show": _show,
+    "run": _run,
+    "why": _why,
+    "gate": _gate,
+    "accept": _accept,
+    "report": _report,
+    "data": _data,
+    "new": _new,
+}

@@ -1,0 +1,109 @@
+"""Plots of the report, as SVG text; drawn without any display."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from quantbench.claim import PERCENT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from quantbench.pytest_plugin import Row
+
+
+def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """(caption, SVG) of every plot that the rows give data for."""
+    yield from _published_against_ours(rows)
+    yield from _accuracy_against_bits(rows)
+    yield from _curves(rows)
+
+
+def _published_against_ours(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Drops with their 95 % intervals beside the published ones."""
+    shown = [r for r in rows if r.verdict.ours and r.verdict.published is not None and r.claim.metric in PERCENT]
+    if not shown:
+        return
+    figure, axes = _canvas(height=1 + 0.28 * len(shown))
+    for y, row in enumerate(shown):
+        ours = row.verdict.ours
+        assert ours is not None
+        allowed = row.verdict.tol + row.verdict.sampling
+        published = row.verdict.published or 0.0
+        top = row.verdict.published_to or published
+        axes.plot([published - allowed, top + allowed], [y, y], color="#c7d3e8", linewidth=7, solid_capstyle="butt")
+        axes.plot([published, top], [y, y], "|", color="#1f4e9c", markersize=10)
+        axes.errorbar(
+            [ours.value], [y], xerr=[[ours.value - ours.low], [ours.high - ours.value]], fmt="o", color="#b4441c"
+        )
+    axes.set_yticks(
+        range(len(shown)), [f"{r.claim.model} {r.claim.id.rsplit('/', 1)[-1]}: {r.verdict.what}" for r in shown]
+    )
+    axes.invert_yaxis()
+    axes.set_xlabel("points; blue: published or limit with what is allowed, red: ours with its 95 % interval")
+    yield "Published against ours", _svg(figure)
+
+
+def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """One plot per model: accuracy of each method over the weight bits."""
+    points: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row.claim.scheme and row.runs and row.claim.metric in PERCENT:
+            weights, acts = row.claim.scheme.weights, row.claim.scheme.acts
+            per = "channel" if weights.per_channel else "tensor"
+            label = f"{row.claim.method}, per {per}" + (f", A{acts.bits}" if acts else "")
+            mean = sum(r.q_top1 for r in row.runs.values()) / len(row.runs)
+            points[row.claim.model][label][weights.bits] = mean
+    for model, lines in points.items():
+        if len({bits for line in lines.values() for bits in line}) < 2:
+            continue
+        figure, axes = _canvas(height=3.4)
+        for label, line in sorted(lines.items()):
+            axes.plot(sorted(line), [line[b] for b in sorted(line)], "o-", label=label)
+        axes.set_xlabel("weight bits")
+        axes.set_ylabel("accuracy, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize=7)
+        yield f"{model}: accuracy against bits", _svg(figure)
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Reconstruction objective of every layer, for the first run of each claim that has curves; a few of them."""
+    drawn = 0
+    for row in rows:
+        curves = next((r.curves for r in row.runs.values() if r.curves), None)
+        if not curves or drawn == 6:
+            continue
+        drawn += 1
+        figure, axes = _canvas(height=3)
+        for name, values in curves.items():
+            axes.semilogy(
+                [i / max(1, len(values) - 1) for i in range(len(values))], [max(v, 1e-12) for v in values], label=name
+            )
+        axes.set_xlabel("share of the iterations")
+        axes.set_ylabel("objective")
+        if len(curves) <= 12:
+            axes.legend(fontsize=6)
+        yield f"{row.claim.id}: reconstruction curves", _svg(figure)
+
+
+def _canvas(*, height: float) -> tuple[Figure, Axes]:
+    """A figure outside of any window system."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure) -> str:
+    """SVG element without the XML prologue; dates and ids are fixed, so equal data gives equal files."""
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "quantbench", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,34 @@
+"""What a run leaves for its readers: the terminal's table, Markdown, one HTML page, and MLflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantbench import table
+
+if TYPE_CHECKING:
+    from quantbench.pytest_plugin import Bench
+
+
+def write(bench: Bench) -> list[str]:
+    """Write ``report/index.html`` and ``report/summary.md`` below the runs; returns the lines for the terminal."""
+    from quantbench import html
+    from quantbench.atomic import write_atomically
+
+    folder, rows = bench.lab.runs / "report", bench.rows
+    write_atomically(folder / "summary.md", table.markdown(rows))
+    write_atomically(folder / "index.html", html.page(rows))
+    return [*table.terminal(rows), f"report: {folder / 'index.html'}", _track(bench)]
+
+
+def _track(bench: Bench) -> str:
+    """Bring MLflow up to date; a machine without it keeps everything else."""
+    ledger, runs = bench.lab.ledger, bench.lab.runs
+    stored = {cell.key(): (paper, ledger.find(cell)) for paper, cell in bench.cells}
+    try:
+        from quantbench.track import upload
+
+        upload(runs, ((paper, found) for paper, found in stored.values() if found))
+    except ImportError as e:
+        return f"MLflow: not recorded, since {e.name} is not installed"
+    return f"MLflow: mlflow ui --backend-store-uri sqlite:///{runs / 'mlflow.db'}"
