@@ -13,7 +13,7 @@ import numpy as np
 
 from quantbench import decoded, readers
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
-from quantbench.files import data_root, locate, table, verified
+from quantbench.files import CIFAR_GRID, MOSAICS, data_root, locate, table, verified
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class Preprocess:
         """
         import torch
 
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:  # noqa: PLR2004 - N, H, W and colours
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] != 3:
             raise BadInput(f"images are uint8 (N, H, W, 3), these are {x.dtype} {x.shape}")
         chw = np.ascontiguousarray((x[..., ::-1] if self.bgr else x).transpose(0, 3, 1, 2), dtype=np.float32)
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
@@ -74,7 +74,7 @@ class Preprocess:
 
 def _cifar_train() -> readers.Arrays:
     labels = verified("cifar10/train/labels.npy")
-    x, y = readers.mosaics(labels.parent)
+    x, y = readers.mosaics(labels.parent, CIFAR_GRID, MOSAICS, "cifar10/train")
     if (found := hashlib.sha256(x.tobytes()).hexdigest()) != table()["cifar10/train/*.webp"].decoded:
         raise DataCorrupt(f"the mosaics in {labels.parent} decode to sha256 {found}: one of them was changed")
     return x, y

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from quantbench import mosaic
 from quantbench.errors import DataCorrupt, DataMissing
 
 Arrays = tuple[np.ndarray, np.ndarray]
-MOSAIC = (20, 25)  # rows and columns of tiles in one mosaic of 500 images
 
 
 def npz(path: Path) -> Arrays:
@@ -39,19 +39,22 @@ def jpeg_npz(path: Path) -> Arrays:
     return np.stack(images), y
 
 
-def mosaics(folder: Path, count: int = 100) -> Arrays:
-    """Lossless mosaics ``000.webp`` ... of 20 rows of 25 tiles of 32x32, and ``labels.npy``, in the official order."""
-    rows, columns = MOSAIC
+def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Arrays:
+    """Mosaics ``000.webp`` ... and ``labels.npy``, in order.
+
+    Args:
+        folder: where they are.
+        grid: rows and columns of tiles in a mosaic.
+        count: how many mosaics.
+        name: of the set, for the error when one is missing.
+
+    """
     parts = []
     for i in range(count):
         path = folder / f"{i:03d}.webp"
         if not path.is_file():
-            raise DataMissing(str(path), "quantbench data fetch cifar10/train")
-        tiles = picture(path.read_bytes(), str(path))
-        if tiles.shape != (rows * 32, columns * 32, 3):
-            raise DataCorrupt(f"{path} is {tiles.shape}, not a mosaic of ({rows * 32}, {columns * 32}, 3)")
-        tiles = tiles.reshape(rows, 32, columns, 32, 3).transpose(0, 2, 1, 3, 4)
-        parts.append(tiles.reshape(rows * columns, 32, 32, 3))
+            raise DataMissing(f"{name} ({path.name})", f"quantbench data fetch {name}")
+        parts.append(mosaic.split(picture(path.read_bytes(), str(path)), grid, str(path)))
     return np.concatenate(parts), np.load(folder / "labels.npy", allow_pickle=False).astype(np.int64)
 
 
@@ -119,14 +122,19 @@ def _images(folder: Path) -> Iterable[Path]:
 def resized(paths: Sequence[Path], out: np.ndarray, size: int = 224, short: int = 256) -> None:
     """Fill ``out`` (N, size, size, 3) by torchvision's evaluation transform: short side to ``short``, centre crop."""
     for i, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError) as e:
-            raise DataCorrupt(f"{path} is not a whole image: {e}") from e
-        w, h = rgb.size
-        scale = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
-        out[i] = centre(np.asarray(rgb.resize(scale, Image.Resampling.BILINEAR)), size)
+        out[i] = centre(shrink(path, short), size)
+
+
+def shrink(path: Path, short: int) -> np.ndarray:
+    """Decode a file and scale its short side to ``short`` as torchvision's Resize does (bilinear, antialiased)."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as e:
+        raise DataCorrupt(f"{path} is not a whole image: {e}") from e
+    w, h = rgb.size
+    scale = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
+    return np.asarray(rgb.resize(scale, Image.Resampling.BILINEAR))
 
 
 def cifar_batches(root: Path, *, train: bool) -> Arrays:
