@@ -155,7 +155,9 @@ def layer_programs(program: Program) -> dict[str, Program]:
     return found
 
 
-def layer_table(program: Program, backend: Backend, *, batch: int = 1, threads: int = 1, seconds: float = 0.2) -> dict[str, float]:
+def layer_table(
+    program: Program, backend: Backend, *, batch: int = 1, threads: int = 1, seconds: float = 0.2
+) -> dict[str, float]:
     """Median milliseconds of every layer on its own: what bit allocation and genetic search read.
 
     The residual add that a layer may contain is left out: it does not depend on the bits.
@@ -179,9 +181,11 @@ def int8_peak(seconds: float = 0.5) -> float:
     packed = torch.ops.onednn.qlinear_prepack(torch.ones(n, n, dtype=torch.int8), [n, n])
     scale, zero = torch.ones(n), torch.zeros(n, dtype=torch.int64)
     with torch_threads(1):
+
         def run(_: Array) -> object:
             return torch.ops.onednn.qlinear_pointwise(
                 a, 1.0, 0, packed, scale, zero, None, 4096.0, 0, torch.uint8, "none", [], ""
             )
+
         times = interleaved({"peak": run}, np.zeros(0), seconds=seconds)
     return n**3 / min(times["peak"])

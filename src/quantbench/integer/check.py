@@ -30,6 +30,7 @@ from quantbench.integer.ir import (
 )
 
 LARGEST = 1 << 16  # rows, columns and channels: products of three still fit in int64
+LARGEST_TENSOR = 1 << 31  # elements of one image's tensor
 TINY, HUGE = 2.0**-96, 2.0**64  # multipliers: f32(acc) * m is then normal and finite, whatever acc
 
 
@@ -48,6 +49,10 @@ def check(program: Program) -> None:
     known: dict[str, tuple[Format | None, Shape]] = {"input": (program.input, program.shape)}
     for op in program.ops:
         where = f"{type(op).__name__} {op.name!r}"
+        names = (op.name, op.output, *op.inputs)
+        _same(
+            isinstance(op.inputs, tuple) and all(isinstance(n, str) for n in names), f"{where}: names are not strings"
+        )
         for name in op.inputs:
             if name not in known:
                 raise BadInput(f"{where}: input {name!r} is not made by an earlier operator")
@@ -72,8 +77,9 @@ def _format(f: Format, where: str) -> None:
 
 
 def _shape(shape: Shape, where: str) -> None:
-    if len(shape) != 3 or not all(_is_int(v) and 1 <= v <= LARGEST for v in shape):
-        raise BadInput(f"{where}: shape {shape} is not three positive sizes of at most {LARGEST}")
+    right = isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(v) and 1 <= v <= LARGEST for v in shape)
+    _same(right, f"{where}: shape {shape} is not three positive sizes of at most {LARGEST}")
+    _same(math.prod(shape) < LARGEST_TENSOR, f"{where}: shape {shape} has {math.prod(shape)} elements")
 
 
 def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) -> None:
@@ -94,6 +100,7 @@ def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) ->
             _multipliers([ratio(f.scale, _scale(op)) for f in formats], where)
         case AvgPool():
             _window(op.kernel, op.stride, op.pads, (1, 1), where)
+            _same(isinstance(op.count_padding, bool), f"{where}: count_padding {op.count_padding!r}")
             area = math.prod(op.kernel)
             _same(area * 255 < 1 << 31, f"{where}: window {op.kernel} could overflow int32")
             _multipliers([ratio(formats[0].scale, _scale(op), area)], where)
@@ -104,12 +111,13 @@ def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) ->
             _same(op.out == formats[0], f"{where}: must keep its input's format")
         case Pad() | Flatten():
             pads, stride = (op.pads, op.stride) if isinstance(op, Pad) else ((0,) * 6, (1, 1))
-            _same(len(pads) == 6 and all(_is_int(p) and 0 <= p <= LARGEST for p in pads), f"{where}: pads {pads}")
-            _same(len(stride) == 2 and all(_is_int(s) and 1 <= s <= LARGEST for s in stride), f"{where}: {stride}")
+            _same(_length(pads) == 6 and all(_is_int(p) and 0 <= p <= LARGEST for p in pads), f"{where}: pads {pads}")
+            _same(_length(stride) == 2 and all(_is_int(s) and 1 <= s <= LARGEST for s in stride), f"{where}: {stride}")
             _same(op.out == formats[0], f"{where}: must keep its input's format")
         case LRN():
-            sane = 1 <= op.size <= LARGEST and 0 <= op.alpha <= HUGE and TINY <= op.k <= HUGE
-            _same(_is_int(op.size) and sane, f"{where}: size {op.size}, alpha {op.alpha}, k {op.k}")
+            numbers = _is_int(op.size) and isinstance(op.alpha, float) and isinstance(op.k, float)
+            sane = numbers and 1 <= op.size <= 255 and 0 <= op.alpha <= HUGE and TINY <= op.k <= HUGE
+            _same(sane, f"{where}: size {op.size!r}, alpha {op.alpha!r}, k {op.k!r}")
         case Lut():
             _array(op.table, np.uint8, (256,), f"{where}: table")
         case Dequantize():
@@ -121,7 +129,8 @@ def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) ->
 
 
 def _conv(op: Conv, formats: list[Format], shapes: list[Shape], where: str) -> None:
-    _same(op.weight.dtype == np.int8 and op.weight.ndim == 4, f"{where}: weight is not int8 (O, I, kh, kw)")
+    array = isinstance(op.weight, np.ndarray) and op.weight.dtype == np.int8 and op.weight.ndim == 4
+    _same(array, f"{where}: weight is not int8 (O, I, kh, kw)")
     o, per_group, kh, kw = op.weight.shape
     _same(_is_int(op.groups) and op.groups >= 1 and o >= 1, f"{where}: {op.groups} groups, {o} outputs")
     _same(o % op.groups == 0 and per_group * op.groups == shapes[0][0], f"{where}: weight {op.weight.shape} "
@@ -157,14 +166,17 @@ def accumulator_bound(op: Conv, largest: int) -> np.ndarray[Any, np.dtype[np.int
 def _window(
     kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, ...], dilation: tuple[int, int], where: str
 ) -> None:
-    positive = (*kernel, *stride, *dilation)
-    right = len(positive) == 6 and len(pads) == 4 and all(_is_int(v) and 1 <= v <= LARGEST for v in positive)
+    lengths = [len(v) if isinstance(v, tuple) else 0 for v in (kernel, stride, dilation, pads)]
+    right = lengths == [2, 2, 2, 4] and all(_is_int(v) and 1 <= v <= LARGEST for v in (*kernel, *stride, *dilation))
     _same(right and all(_is_int(p) and 0 <= p <= LARGEST for p in pads), f"{where}: kernel {kernel}, stride {stride}, "
           f"pads {pads}, dilation {dilation}")  # fmt: skip
 
 
 def _clamp(lo: int, hi: int, out: Format | None, where: str) -> None:
-    _same(out is not None and out.lo <= lo <= hi <= out.hi, f"{where}: clamp {lo}..{hi} is outside the format")
+    whole = _is_int(lo) and _is_int(hi)
+    _same(
+        whole and out is not None and out.lo <= lo <= hi <= out.hi, f"{where}: clamp {lo}..{hi} is outside the format"
+    )
 
 
 def _multipliers(values: Any, where: str) -> None:
@@ -180,6 +192,10 @@ def _array(value: Any, dtype: Any, shape: tuple[int, ...], where: str) -> None:
 def _scale(op: Op) -> float:
     assert op.out is not None
     return op.out.scale
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, tuple) else -1
 
 
 def _is_int(value: Any) -> bool:

@@ -191,7 +191,7 @@ def _conv(
     y = _format(draw, 8)
     v = weight - zero[:, None, None, None]
     typical = np.sqrt((v * v).sum((1, 2, 3)) + 1) * max(f.hi - f.zero, f.zero) / 2  # of an accumulator
-    scale = y.scale * (y.hi - y.lo) / (typical * f.scale) * 2.0 ** (draw(-24, 8) / 8) * np.exp(rng.normal(0, 0.3, outs))
+    scale = y.scale * (y.hi - y.lo) / (typical * f.scale) * 2.0 ** (draw(-32, 4) / 8) * np.exp(rng.normal(0, 0.3, outs))
     lo, hi = np.full(outs, y.lo), np.full(outs, y.hi)
     if draw(0, 1):  # ReLU with a ceiling per channel
         lo[:], hi = max(y.lo, y.zero), np.minimum(y.hi, np.maximum(y.zero, y.lo) + rng.integers(0, 256, outs))

@@ -247,5 +247,3 @@ def _shape(node: Node) -> Shape:
     c, *size = node.example.shape[1:]
     h, w = size or (1, 1)
     return int(c), int(h), int(w)
-
-

@@ -116,7 +116,9 @@ def _step(op: Op, formats: list[Format], free: list[str]) -> Step:
             return ExactConv.of(op, list(formats), torch.device("cpu")).run  # 8 bits with a zero point need 9
         return _conv(op, torch.from_numpy(v.astype(np.int8)), formats, free)
     if isinstance(op, Flatten):
-        return lambda inputs: inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1).clone()  # no view: sums are made in place
+        return lambda inputs: (
+            inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1).clone()
+        )  # no view: sums are made in place
     if isinstance(op, MaxPool) and not isinstance(op, AvgPool) and op.pads[:2] == op.pads[2:]:
         geometry = (list(op.kernel), list(op.stride), list(op.pads[:2]), [1, 1])
         if all(2 * p <= k for p, k in zip(op.pads, op.kernel, strict=False)):
@@ -152,7 +154,20 @@ def _conv(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step:
         else:
             total = inputs[1] if in_place else inputs[1].clone(memory_format=torch.channels_last)
             out = _ops.qconv2d_pointwise.binary(
-                *common, total, bias, *geometry, s_y, z_y, dtype, residual.scale, residual.zero, "sum", 1.0, "none", [], ""
+                *common,
+                total,
+                bias,
+                *geometry,
+                s_y,
+                z_y,
+                dtype,
+                residual.scale,
+                residual.zero,
+                "sum",
+                1.0,
+                "none",
+                [],
+                "",
             )
         if needed and not fused:
             out = out.clamp_(low, high) if uniform else out.clamp_(lo, hi)

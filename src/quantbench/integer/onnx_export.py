@@ -24,7 +24,9 @@ OPSET, OPSET_INT4 = 17, 21
 _INT4 = range(-8, 8)
 
 
-def export(program: Program, *, int4: bool = False, split_residuals: bool = False, show: bool = False) -> onnx.ModelProto:
+def export(
+    program: Program, *, int4: bool = False, split_residuals: bool = False, show: bool = False
+) -> onnx.ModelProto:
     """ONNX model: float32 ``images`` (N, C, H, W) to float32 ``logits`` (N, outputs), any N.
 
     Args:
@@ -44,7 +46,7 @@ def export(program: Program, *, int4: bool = False, split_residuals: bool = Fals
     for op in program.ops:
         e.operator(op)
     shapes = program.shapes
-    outs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", int(np.prod(shapes[program.output]))])]
+    outs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", e.outputs])]
     if show:
         outs += [
             helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *shapes[name]])
@@ -73,6 +75,7 @@ class _Exporter:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.formats, self.shapes = program.formats, program.shapes
+        self.outputs = int(np.prod(self.shapes[program.output]))
         self._quantize("images", program.input, "input")
 
     def operator(self, op: Op) -> None:
@@ -103,7 +106,11 @@ class _Exporter:
             case Pad():
                 self._pad(op)
             case Flatten():
-                self._node("Reshape", [op.inputs[0], self._ints(f"{op.output}.shape", [0, -1, 1, 1])], output=op.output)
+                self._node(
+                    "Reshape",
+                    [op.inputs[0], self._ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])],
+                    output=op.output,
+                )
             case Dequantize():
                 self._logits(self._real(op.inputs[0]))
             case Island():
@@ -115,7 +122,7 @@ class _Exporter:
         weight = self._weight(op, linear=linear)
         bias = self._dequantized(f"{op.output}.bias", op.bias, self._bias_scale(op), axis=0)
         if linear:
-            flat = self._node("Reshape", [x, self._ints("vector", [0, -1])])
+            flat = self._node("Reshape", [x, self._ints(f"{op.output}.vector", [-1, shape[0]])])
             f = _known(self.formats[x])
             t = self._node("Gemm", [self._dequantize(flat, f), weight, bias])
         else:
@@ -129,12 +136,12 @@ class _Exporter:
             if self.split:
                 t = self._split(t, op, y, linear=linear)
             elif linear:
-                t = self._node("Reshape", [t, self._ints("map", [0, -1, 1, 1])])
+                t = self._map(t, op)
             t = self._node("Add", [t, self._real(op.inputs[1])])
             self._quantize(t, y, op.output, (op.lo, op.hi))
         elif linear:
             codes = self._quantize(t, y, f"{op.output}.vector")
-            codes = self._node("Reshape", [codes, self._ints("map", [0, -1, 1, 1])])
+            codes = self._map(codes, op)
             self._clip(codes, (op.lo, op.hi), op.output)
         else:
             self._quantize(t, y, op.output, (op.lo, op.hi))
@@ -148,8 +155,12 @@ class _Exporter:
         f = Format(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
         codes = self._quantize(t, f, f"{op.output}.branch")
         if linear:
-            codes = self._node("Reshape", [codes, self._ints("map", [0, -1, 1, 1])])
+            codes = self._map(codes, op)
         return self._dequantize(codes, f)
+
+    def _map(self, vector: str, op: Op) -> str:
+        """(N, K) as (N, K, 1, 1)."""
+        return self._node("Reshape", [vector, self._ints(f"{op.output}.map", [-1, *self.shapes[op.output]])])
 
     def _weight(self, op: Conv, *, linear: bool) -> str:
         v = op.weight.astype(np.int64) - op.weight_zero[:, None, None, None]
@@ -159,11 +170,15 @@ class _Exporter:
         if v.min() < low or v.max() > high:
             codes, zeros = op.weight.astype(np.int64), op.weight_zero.astype(np.int64)
             if zeros.min() < low or zeros.max() > high:
-                raise Unsupported(f"{op.name}: weight zero points {zeros.min()}..{zeros.max()} do not fit the weights' type")
+                raise Unsupported(
+                    f"{op.name}: weight zero points {zeros.min()}..{zeros.max()} do not fit the weights' type"
+                )
         if linear:
             codes = codes[:, :, 0, 0].T
         name, axis = f"{op.output}.weight", int(linear)
-        return self._dequantized(name, codes.astype(np.int8), op.weight_scale, axis, zeros.astype(np.int8), narrow=narrow)
+        return self._dequantized(
+            name, codes.astype(np.int8), op.weight_scale, axis, zeros.astype(np.int8), narrow=narrow
+        )
 
     def _bias_scale(self, op: Conv) -> NDArray[np.float32]:
         scale: NDArray[np.float32] = np.float32(_known(self.formats[op.inputs[0]]).scale) * op.weight_scale
@@ -193,7 +208,7 @@ class _Exporter:
         if flat:
             self._node("Identity", [t], output="logits")
         else:
-            self._node("Reshape", [t, self._ints("vector", [0, -1])], output="logits")
+            self._node("Reshape", [t, self._ints("logits.shape", [-1, self.outputs])], output="logits")
 
     def _quantize(self, real: str, f: Format, name: str, clamp: tuple[Any, Any] | None = None) -> str:
         """Codes of a float tensor, clamped beyond what uint8 does by itself."""

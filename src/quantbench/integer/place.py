@@ -95,7 +95,9 @@ class Graph:
         if word == "add":
             return words not in (["clamp"], ["concat"])
         if word == "other":
-            tensor = isinstance(node.example, Tensor) and node.example.dim() in MAPS and node.example.is_floating_point()
+            tensor = (
+                isinstance(node.example, Tensor) and node.example.dim() in MAPS and node.example.is_floating_point()
+            )
             return tensor and node.op != "get_attr" and any(w not in ("other", "output") for w in words)
         return word in ("input", "concat", "avgpool", "lrn", "lut")
 

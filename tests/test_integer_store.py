@@ -1,0 +1,206 @@
+"""Saved programs come back as they were, and nothing malformed reaches an executor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.integer import fuzz, reference, store
+from quantbench.integer.check import check
+from quantbench.integer.ir import Add, Conv, Format, Island, MaxPool, Program
+
+SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def conv(**changes: Any) -> Conv:
+    values: dict[str, Any] = {
+        "name": "c", "inputs": ("input",), "output": "y", "out": Format(1.0, 0),
+        "weight": np.ones((4, 3, 3, 3), np.int8), "weight_zero": np.zeros(4, np.int16),
+        "weight_scale": np.ones(4, np.float32), "bias": np.zeros(4, np.int32), "lo": np.zeros(4, np.uint8),
+        "hi": np.full(4, 255, np.uint8), "pads": (1, 1, 1, 1),
+    }  # fmt: skip
+    return Conv(**{**values, **changes})
+
+
+def program(*ops: Any, **changes: Any) -> Program:
+    return Program(**{"input": Format(1.0, 0), "shape": (3, 8, 8), "ops": ops or (conv(),), **changes})
+
+
+def test_a_good_program_passes() -> None:
+    check(program())
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (program(ops=()), "no operators"),
+        (program(shape=(3, 8)), "not three positive sizes"),
+        (program(shape=(3, -8, 8)), "not three positive sizes"),
+        (program(shape=(3, 1 << 15, 1 << 15)), "elements"),
+        (program(input=Format(float("nan"), 0)), "scale"),
+        (program(input=Format(0.0, 0)), "scale"),
+        (program(input=Format(1.0, 256)), "not inside 0..255"),
+        (program(input=Format(1.0, 0, 5, 5)), "not inside 0..255"),
+        (program(conv(inputs=("nowhere",))), "not made by an earlier"),
+        (program(conv(), conv()), "made twice"),
+        (program(conv(output="input")), "made twice"),
+        (program(conv(inputs=())), "0 inputs"),
+        (program(conv(name=7)), "names are not strings"),
+        (program(conv(weight=np.ones((4, 3, 3, 3), np.int32))), "not int8"),
+        (program(conv(weight=np.ones((4, 2, 3, 3), np.int8))), "does not fit 3 channels"),
+        (program(conv(groups=3)), "does not fit"),
+        (program(conv(groups=0)), "0 groups"),
+        (program(conv(bias=np.zeros(5, np.int32))), "bias"),
+        (program(conv(bias=np.zeros(4, np.int64))), "bias"),
+        (program(conv(bias=np.full(4, (1 << 31) - 1, np.int32))), "leave int32"),
+        (program(conv(weight_scale=np.full(4, np.inf, np.float32))), "ratio of scales"),
+        (program(conv(weight_scale=np.zeros(4, np.float32))), "ratio of scales"),
+        (program(conv(weight_zero=np.full(4, 300, np.int16))), "zero point"),
+        (program(conv(stride=(0, 1))), "stride"),
+        (program(conv(stride=(1.5, 1))), "stride"),
+        (program(conv(stride=(1, 1, 1))), "stride"),
+        (program(conv(pads=(1, 1, 1))), "pads"),
+        (program(conv(pads=(-1, 0, 0, 0))), "pads"),
+        (program(conv(dilation=(9, 9))), "not three positive sizes"),
+        (program(conv(weight_bits=9)), "weight bits"),
+        (program(conv(lo=np.full(4, 9, np.uint8), hi=np.full(4, 3, np.uint8))), "clamp"),
+        (program(conv(out=Format(1.0, 0, 0, 15))), "clamp"),
+        (program(conv(inputs=("input", "input"))), "residual"),
+        (program(conv(inputs=("input", "input"), out=None)), "logits"),
+        (program(conv(out=None), replace(conv(output="z"), inputs=("y",))), "floats"),
+        (program(Add(name="a", inputs=("input",), output="y", out=Format(1.0, 0), lo=0, hi=255)), "1 inputs"),
+        (program(Add(name="a", inputs=("input", "input"), output="y", out=Format(1.0, 0), lo=0, hi=256)), "clamp"),
+        (
+            program(MaxPool(name="m", inputs=("input",), output="y", out=Format(1.0, 0), kernel=(2, 2), stride=(2, 2),
+                            pads=(2, 0, 0, 0))),
+            "padding alone",
+        ),
+        (
+            program(MaxPool(name="m", inputs=("input",), output="y", out=Format(2.0, 0), kernel=(2, 2), stride=(2, 2))),
+            "keep its input's format",
+        ),
+    ],
+)  # fmt: skip
+def test_malformed_programs_are_named(bad: Program, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        check(bad)
+
+
+@SETTINGS
+@given(seed=st.integers(0, 10_000))
+def test_round_trip_gives_the_same_results(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    draw = fuzz.seeded(seed)
+    made = fuzz.any_program(draw)
+    x = fuzz.codes(draw, made, 1)
+    path = tmp_path_factory.mktemp("store") / "net.safetensors"
+    store.save(made, path)
+    back = store.load(path)
+    assert path.stat().st_size >= store.size(made)
+    expected, got = reference.run(made, x), reference.run(back, x)
+    assert all(np.array_equal(got[k], v) for k, v in expected.items())
+    assert got.keys() == expected.keys()
+
+
+@SETTINGS
+@given(seed=st.integers(0, 10_000))
+def test_packing_takes_the_bits_it_needs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bits = int(rng.integers(1, 9))
+    values = rng.choice(np.arange(-128, 128), 2**bits, replace=False).astype(np.int8)
+    shape = tuple(int(n) for n in rng.integers(1, 9, 4))
+    weight = np.concatenate([values, rng.choice(values, int(np.prod(shape)))])
+    packed, table = store.pack(weight)
+    assert len(packed) == -(-weight.size * bits // 8)
+    np.testing.assert_array_equal(store.unpack(packed, table, weight.shape), weight)
+
+
+def saved(tmp_path: Path, change: Callable[[dict[str, Any]], object], tensors: dict[str, Any] | None = None) -> Path:
+    from safetensors.numpy import save_file
+
+    arrays, meta = store.serialized(program())
+    meta = json.loads(json.dumps(meta))
+    change(meta)
+    path = tmp_path / "net.safetensors"
+    save_file({**arrays, **(tensors or {})}, path, {"quantbench": json.dumps(meta)})
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(version=99),
+        lambda m: m.pop("ops"),
+        lambda m: m["ops"][0].update(op="Exec"),
+        lambda m: m["ops"][0].update(op="Island"),
+        lambda m: m["ops"][0].update(surprise=1),
+        lambda m: m["ops"][0].pop("stride"),
+        lambda m: m["ops"][0].update(stride=[1, 1 << 40]),
+        lambda m: m["ops"][0].update(stride=[True, 1]),
+        lambda m: m["ops"][0].update(pads=[0, 0, 0, -4]),
+        lambda m: m["ops"][0].update(groups=2),
+        lambda m: m["ops"][0].update(shape=[4, 3, 3, 4]),
+        lambda m: m["ops"][0].update(shape=[4, 3, 3, -3]),
+        lambda m: m["ops"][0].update(shape=[1 << 30, 1 << 30, 3, 3]),
+        lambda m: m["ops"][0].update(inputs=["input", 3]),
+        lambda m: m["ops"][0].update(inputs="input"),
+        lambda m: m["input"].update(scale="1"),
+        lambda m: m["input"].update(scale=1e-60),
+        lambda m: m["input"].update(zero=3.5),
+        lambda m: m.update(shape=[3, 8, 1e3]),
+        lambda m: m.update(shape=[3, 2, 2]) or m["ops"][0].update(pads=[0, 0, 0, 0]),
+    ],
+)
+def test_changed_headers_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(BadInput):
+        store.load(saved(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"0.weight": np.zeros(1, np.uint8)},
+        {"0.weight": np.zeros((2, 7), np.uint8)},
+        {"0.values": np.zeros(0, np.int8)},
+        {"0.values": np.arange(3, dtype=np.float32)},
+        {"0.bias": np.zeros(3, np.int32)},
+        {"0.bias": np.zeros(4, np.int16)},
+        {"0.weight_scale": np.full(4, np.nan, np.float32)},
+        {"0.hi": np.zeros(4, np.int64)},
+    ],
+)
+def test_changed_tensors_are_refused(tmp_path: Path, tensors: dict[str, Any]) -> None:
+    assert store.load(saved(tmp_path, lambda _: None)).ops[0].name == "c"
+    with pytest.raises(BadInput):
+        store.load(saved(tmp_path, lambda _: None, tensors))
+
+
+@SETTINGS
+@given(seed=st.integers(0, 10_000))
+def test_damaged_files_never_do_more_than_fail(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rng = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp("store") / "net.safetensors"
+    store.save(fuzz.any_program(fuzz.seeded(seed % 20), length=3, size=6), path)
+    data = bytearray(path.read_bytes())
+    for _ in range(int(rng.integers(1, 4))):
+        data[int(rng.integers(len(data)))] = int(rng.integers(256))
+    path.write_bytes(data[: int(rng.integers(len(data) // 2, len(data) + 1))])
+    try:
+        loaded = store.load(path)
+    except BadInput:
+        return
+    check(loaded)  # the damage hit a number that may have any value
+
+
+def test_programs_with_float_operators_are_not_saved(tmp_path: Path) -> None:
+    island = Island(name="softmax", inputs=("input",), output="y", out=None, function=lambda t: t, shape=(3, 8, 8), reason="r")
+    with pytest.raises(Unsupported, match="softmax runs in floats"):
+        store.save(program(island), tmp_path / "net.safetensors")
