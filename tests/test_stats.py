@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats as scipy_stats
 
-from quantbench import stats
+from quantbench import significance, stats
 from quantbench.bootstrap import bootstrap, spearman
 from quantbench.errors import BadInput
 
@@ -137,10 +137,12 @@ def test_different_images_are_refused():
         stats.paired([1, 0, 1], [1, 0])
 
 
-@given(st.integers(0, 300), st.integers(1, 300))
-def test_wilson_is_scipys(correct, more):
-    n = correct + more
-    ours, theirs = stats.wilson(correct, n), scipy_stats.binomtest(correct, n).proportion_ci(method="wilson")
+@given(st.integers(0, 300), st.integers(0, 300).filter(bool))
+def test_the_interval_of_an_accuracy_is_scipys(correct, wrong):
+    n = correct + wrong
+    ours = stats.accuracy(np.arange(n) < correct)
+    theirs = scipy_stats.binomtest(correct, n).proportion_ci(method="wilson")
+    assert ours.value == pytest.approx(100 * correct / n)
     assert (ours.low, ours.high) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
 
 
@@ -176,7 +178,7 @@ def test_mcnemar_by_enumeration_of_all_coin_tosses(b, c):
     """The probability of all outcomes no likelier than the one seen."""
     n = b + c
     p = sum(comb(n, i) for i in range(n + 1) if comb(n, i) <= comb(n, b)) / 2**n
-    assert stats.mcnemar(b, c) == pytest.approx(p)
+    assert significance.mcnemar(b, c) == pytest.approx(p)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
@@ -184,12 +186,12 @@ def test_holm_is_the_closed_test_of_bonferroni(p):
     """Adjusted p of a hypothesis: the largest Bonferroni p of all the sets of hypotheses that hold it."""
     m = range(len(p))
     sets = [s for r in m for s in combinations(m, r + 1)]
-    for i, adjusted in enumerate(stats.holm(p)):
+    for i, adjusted in enumerate(significance.holm(p)):
         assert adjusted == pytest.approx(max(min(1.0, len(s) * min(p[j] for j in s)) for s in sets if i in s))
 
 
 def test_holm_of_nothing():
-    assert stats.holm([]) == []
+    assert significance.holm([]) == []
 
 
 def test_mann_whitney_by_enumeration_of_all_orders():
@@ -201,7 +203,16 @@ def test_mann_whitney_by_enumeration_of_all_orders():
 
     seen = abs(u(range(4)) - 8)
     p = np.mean([abs(u(s) - 8) >= seen for s in combinations(range(8), 4)])
-    assert stats.mann_whitney(a, b) == pytest.approx(p)
+    assert significance.mann_whitney(a, b) == pytest.approx(p)
+
+
+@given(st.floats(-5, 5), st.floats(0.1, 3))
+def test_the_normal_p_value_is_scipys(value, se):
+    assert significance.normal(value, se) == pytest.approx(2 * scipy_stats.norm.sf(abs(value) / se))
+
+
+def test_without_spread_any_difference_is_a_difference():
+    assert (significance.normal(0.0, 0.0), significance.normal(0.1, 0.0)) == (1.0, 0.0)
 
 
 @given(hnp.arrays(np.int8, (2, 12), elements=st.integers(0, 5)).filter(lambda a: a[0].std() * a[1].std() > 0))
@@ -209,9 +220,13 @@ def test_spearman_is_scipys(a):
     assert spearman(a[0], a[1]) == pytest.approx(100 * scipy_stats.spearmanr(a[0], a[1]).statistic, abs=1e-9)
 
 
+def test_equal_scores_predict_nothing():
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0
+
+
 def test_the_bootstrap_of_a_mean_is_its_standard_error():
     x = np.random.default_rng(1).normal(size=200)
-    found = bootstrap(lambda v: float(v.mean()), x, rng=np.random.default_rng(0))
+    found = bootstrap(lambda v: v.mean(axis=-1), x, rng=np.random.default_rng(0))
     assert found.se == pytest.approx(x.std() / sqrt(200), rel=0.06)  # 2,000 draws: 1.6 % standard error
     assert found.high - found.low == pytest.approx(2 * 1.96 * found.se, rel=0.1)
     reference = scipy_stats.bootstrap((x,), np.mean, method="percentile", n_resamples=2000, vectorized=True)

@@ -12,15 +12,21 @@ from quantbench.errors import BadInput
 from quantbench.stats import LEVEL, Interval
 
 
-def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rank correlation of two score lists, shape (n,), ties averaged, in points as text papers print it."""
+def spearman(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Spearman's rank correlation over the last axis, ties averaged, in points as text papers print it.
+
+    Scores that are all equal predict nothing: 0, where the formula would divide zero by zero.
+    """
     from scipy.stats import rankdata
 
-    return 100 * float(np.corrcoef(rankdata(np.asarray(a)), rankdata(np.asarray(b)))[0, 1])
+    x, y = (rankdata(np.asarray(s), axis=-1) for s in (a, b))
+    x, y = (r - r.mean(axis=-1, keepdims=True) for r in (x, y))
+    spread = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
+    return np.asarray(100 * (x * y).sum(axis=-1) / np.where(spread > 0, spread, 1.0))
 
 
 def bootstrap(
-    statistic: Callable[..., float],
+    statistic: Callable[..., NDArray[np.float64]],
     *scores: ArrayLike,
     rng: np.random.Generator,
     level: float = LEVEL,
@@ -29,7 +35,7 @@ def bootstrap(
     """Percentile interval of a statistic that is no mean, such as a difference of two Spearman correlations.
 
     Args:
-        statistic: takes as many arrays as there are scores and returns points.
+        statistic: takes as many arrays as there are scores, works over their last axis, and returns points.
         scores: each of shape (n,); the same examples are drawn from all of them, so the comparison stays paired.
         rng: explicit generator; the same state gives the same interval.
         level: confidence.
@@ -43,6 +49,8 @@ def bootstrap(
     n = arrays[0].size
     if n == 0 or any(a.shape != (n,) for a in arrays):
         raise BadInput(f"bootstrap of arrays shaped {[a.shape for a in arrays]}: all must be (n,) with the same n > 0")
-    drawn = np.array([statistic(*(a[i] for a in arrays)) for i in rng.integers(0, n, (draws, n))])
+    rows = max(1, min(draws, 200_000 // n))  # a few megabytes at a time
+    chunks = (rng.integers(0, n, (min(rows, draws - i), n)) for i in range(0, draws, rows))
+    drawn = np.concatenate([statistic(*(a[chunk] for a in arrays)) for chunk in chunks])
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
     return Interval(float(statistic(*arrays)), float(low), float(high), float(drawn.std(ddof=1)), n)

@@ -105,18 +105,18 @@ class Ledger:
 
     def why(self, cell: Cell) -> str:
         """Whether the cell is finished and, if not, what distinguishes it from the most similar one that is."""
-        fields, key = _flat(cell.key_fields()), cell.key()
+        fields, key = flat(cell.key_fields()), cell.key()
         if self._read(self.path(key)):
             return f"{cell.id} is finished: {self.path(key)}"
         nearest, least = None, len(fields) + 1
         for other in self.stored():
             if other.fields["method"]["name"] == cell.method.name and other.fields["model"] == cell.model:
-                differing = len(_changes(_flat(other.fields), fields))
+                differing = len(_changes(flat(other.fields), fields))
                 nearest, least = (other, differing) if differing < least else (nearest, least)
         if nearest is None:
             return f"{cell.id} is not finished: no run of {cell.method.name} on {cell.model} is stored in {self.folder}"
         lines = [f"{cell.id} is not finished. The nearest stored run, {nearest.key[:12]}, differs in"]
-        return "\n  ".join([*lines, *_changes(_flat(nearest.fields), fields)])
+        return "\n  ".join([*lines, *_changes(flat(nearest.fields), fields)])
 
     def _read(self, path: Path) -> Stored | None:
         """One file, checked; a damaged one is moved aside."""
@@ -147,12 +147,12 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Nested fields by dotted path."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         return {path: value}
-    return {k: v for name, part in items for k, v in _flat(part, f"{path}.{name}" if path else str(name)).items()}
+    return {k: v for name, part in items for k, v in flat(part, f"{path}.{name}" if path else str(name)).items()}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

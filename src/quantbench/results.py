@@ -136,7 +136,7 @@ class Result:
         if self.metric == "spearman":
             from quantbench.bootstrap import spearman
 
-            return spearman(scores, self.gold_scores)
+            return float(spearman(scores, self.gold_scores))
         return 100 * float(scores.mean(dtype=np.float64))
 
     def to_json(self) -> dict[str, Any]:

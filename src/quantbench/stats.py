@@ -1,4 +1,4 @@
-"""Statistics of paired comparisons on the same images, of a few seeds against a published number, and of many cells.
+"""Statistics of paired comparisons on the same images, and of a few seeds against a published number.
 
 Accuracies and their differences are in points (percent). Only numpy is imported here; scipy comes with first use.
 """
@@ -66,10 +66,25 @@ def paired(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Paired:
         BadInput: no images, different numbers of images, or a score that is not in [0, 1].
 
     """
-    a, b = _per_image(first), _per_image(second)
+    a, b = per_image(first), per_image(second)
     if a.shape != b.shape:
         raise BadInput(f"{a.size} images against {b.size}: a paired comparison needs the same images on both sides")
     return paired_units(a - b, level)
+
+
+def per_image(scores: ArrayLike) -> NDArray[np.float64]:
+    """Scores of shape (n,) or (seeds, n), averaged over the seeds: (n,).
+
+    Raises:
+        BadInput: no images, or a score that is not in [0, 1].
+
+    """
+    s = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if s.size == 0 or s.ndim != 2:
+        raise BadInput(f"scores of shape {np.shape(scores)}: expected (images,) or (seeds, images), not empty")
+    if not bool(((s >= 0) & (s <= 1)).all()):
+        raise BadInput("a score is NaN or outside 0..1: correctness is 0 or 1, and F1 is a fraction")
+    return np.asarray(s[0] if bool((s == s[0]).all()) else s.mean(axis=0))  # equal seeds stay exactly 0 or 1
 
 
 def paired_units(d: NDArray[np.float64], level: float = LEVEL) -> Paired:
@@ -117,12 +132,16 @@ def _agresti_min(total: float, square: float, n: int, level: float) -> tuple[flo
     return max(mean - half, -1.0), min(mean + half, 1.0)
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> Interval:
-    """Accuracy of one network with Wilson's score interval: how far a subset's accuracy may be from the whole set's."""
-    p, z = correct / n, _z(level)
+def accuracy(scores: ArrayLike, level: float = LEVEL) -> Interval:
+    """Accuracy of one network, scores as in :func:`paired`, with Wilson's score interval.
+
+    Fractions (F1, averages over seeds) vary less than correctness of the same mean, so for them it is on the safe side.
+    """
+    x, z = per_image(scores), _z(level)
+    n, p = x.size, float(x.mean())
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(100 * p, 100 * (centre - half), 100 * (centre + half), 100 * math.sqrt(p * (1 - p) / n), n)
+    return Interval(100 * p, 100 * (centre - half), 100 * (centre + half), 100 * float(x.std()) / math.sqrt(n), n)
 
 
 def prediction_half(values: Sequence[float], level: float = LEVEL) -> float:
@@ -144,38 +163,6 @@ def welch_half(values: Sequence[float], sd: float, runs: int, level: float = LEV
         return 0.0
     df = (ours + theirs) ** 2 / (ours**2 / (k - 1) + theirs**2 / (runs - 1))
     return _t(df, level) * math.sqrt(ours + theirs)
-
-
-def mcnemar(b: int, c: int) -> float:
-    """Exact two-sided p-value that the discordant images fall on either side with probability one half."""
-    from scipy.special import bdtr
-
-    return min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values of Holm's step-down procedure: the chance of any false alarm among all cells stays below p."""
-    adjusted, worst = [0.0] * len(p), 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
-        adjusted[i] = worst
-    return adjusted
-
-
-def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value that neither of two sets of latencies tends to be larger; it does not mind outliers."""
-    from scipy.stats import mannwhitneyu
-
-    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
-
-
-def _per_image(scores: ArrayLike) -> NDArray[np.float64]:
-    s = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    if s.size == 0 or s.ndim != 2:  # noqa: PLR2004 (seeds, images)
-        raise BadInput(f"scores of shape {np.shape(scores)}: expected (images,) or (seeds, images), not empty")
-    if not bool(((s >= 0) & (s <= 1)).all()):
-        raise BadInput("a score is NaN or outside 0..1: correctness is 0 or 1, and F1 is a fraction")
-    return np.asarray(s[0] if bool((s == s[0]).all()) else s.mean(axis=0))  # equal seeds stay exactly 0 or 1
 
 
 def _z(level: float) -> float:

@@ -1,0 +1,60 @@
+"""The commands ``gate`` and ``accept``: finished runs against ``reference/baseline.json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantbench.accepted import Baseline, Change
+from quantbench.errors import BadInput, DataMissing, Unsupported
+from quantbench.files import clone_root
+from quantbench.ledger import Stored
+from quantbench.pace import Pace
+
+
+def gate(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
+    """``quantbench gate``: finished runs against the baseline; 1 if any changed, else 0."""
+    records, baseline = _finished(runs, papers, expression), Baseline.read(path or _path())
+    changes: list[Change | Pace] = [*baseline.compare(records), *baseline.compare_latency(records)]
+    for found in changes:
+        if found.status not in ("identical", "absent"):
+            print(found)
+    counts = Counter(f.status for f in changes)
+    print(f"{len(records)} finished runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    failing = [f for f in changes if f.fails]
+    if failing:
+        print(f"{len(failing)} changed: mend them, or make them the baseline with quantbench accept")
+    return 1 if failing else 0
+
+
+def accept(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
+    """``quantbench accept``: make finished runs the baseline."""
+    records, path = _finished(runs, papers, expression), path or _path()
+    Baseline.read(path).accept(records, path)
+    print(f"{path}: {len(records)} runs accepted")
+    return 0
+
+
+def _path() -> Path:
+    return clone_root() / "reference" / "baseline.json"
+
+
+def _finished(runs: Path, papers: Sequence[str], expression: str) -> list[Stored]:
+    """Finished cells of the selected claims."""
+    from quantbench.claims import load, select
+    from quantbench.lab import Lab
+
+    lab, found = Lab(runs), {}
+    claims = [c for paper in papers for c in load(paper)] if papers else load()
+    for claim in select(claims, expression):
+        try:
+            own, against = lab.cells(claim)
+        except (DataMissing, Unsupported):
+            continue  # cannot have run here
+        for cell in (*own.values(), *against.values()):
+            if record := lab.ledger.find(cell):
+                found[record.id] = record
+    if not found:
+        raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
+    return list(found.values())

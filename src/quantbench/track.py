@@ -1,0 +1,142 @@
+"""MLflow: one run per cell under a parent run per paper, in a SQLite file.
+
+Only the controlling process calls this, while it holds the ledger's lock: SQLite stores lose runs when several
+processes use them first. MLflow takes seconds to import, so it is not, if a list kept beside the database says that
+everything has been uploaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantbench.atomic import write_atomically
+from quantbench.evidence import drop
+from quantbench.ledger import Stored, flat
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "quantbench"
+PERCENTILES = (50, 90, 99)
+
+
+def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
+    """Bring ``<runs>/mlflow.db`` up to date; returns the number of cells uploaded.
+
+    Args:
+        runs: folder of everything that runs leave behind.
+        cells: (paper, finished cell); a cell of several papers stands under the first.
+
+    """
+    database, marker = runs / "mlflow.db", runs / "mlflow.uploaded.json"
+    known = _uploaded(marker) if database.exists() else {}
+    waiting: dict[str, tuple[str, Stored]] = {}
+    for paper, cell in cells:
+        if known.get(cell.key) != cell.digest:
+            waiting.setdefault(cell.key, (paper, cell))
+    if waiting:
+        client = _client(database)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        there = _runs(client, experiment_id)
+        for paper, cell in waiting.values():
+            if paper not in there:
+                there[paper] = _start(client, experiment_id, paper, {"paper": paper})
+                client.set_terminated(there[paper])
+            _upload(client, experiment_id, there, paper, cell)
+        write_atomically(marker, json.dumps({**known, **{key: c.digest for key, (_, c) in waiting.items()}}))
+    return len(waiting)
+
+
+def params(cell: Stored) -> dict[str, str]:
+    """Fields of the method and the scheme, the network, the data and the seed, as text."""
+    shown = {k: v for k, v in cell.fields.items() if k != "source" and not k.endswith(("digest", "checkpoint"))}
+    return {_name(k): str(v) for k, v in flat(shown).items()}
+
+
+def metrics(cell: Stored) -> dict[str, float]:
+    """Drop with its interval, accuracies, bytes, seconds by phase, latency by backend and batch, and other numbers."""
+    r = cell.result
+    interval = drop({0: r})
+    found = {"drop": r.drop, "drop_low": interval.low, "drop_high": interval.high, "bytes": float(r.size_bytes)}
+    found |= {r.metric: r.q_top1, f"fp_{r.metric}": r.fp_top1}
+    found |= {f"seconds.{k}": v for k, v in r.seconds.items()}
+    found |= {k: float(v) for k, v in r.extra.items() if not isinstance(v, str)}
+    for row in r.latency:
+        about = f"latency.{row.backend}.b{row.batch}"
+        found |= {f"{about}.p{q}_ms": row.percentile(q) for q in PERCENTILES}
+        found |= {f"{about}.layer.{layer}_ms": ms for layer, ms in row.layers_ms.items()}
+        if row.score is not None:
+            found[f"{about}.{r.metric}"] = row.score
+    return {_name(k): v for k, v in found.items()}
+
+
+def tags(cell: Stored) -> dict[str, str]:
+    """Key, commit, machine, digests of data, weights, code and result."""
+    digests = {k: str(v) for k, v in cell.fields.items() if k.endswith(("digest", "checkpoint"))}
+    code = hashlib.sha256(json.dumps(cell.fields["source"], sort_keys=True).encode()).hexdigest()
+    texts = {k: v for k, v in cell.result.extra.items() if isinstance(v, str)}
+    found = {"cell": cell.key, "id": cell.id, "code": code, "quantized": cell.result.digest, **digests, **texts}
+    return {_name(k): v for k, v in {**found, **cell.made}.items()}
+
+
+def _uploaded(marker: Path) -> dict[str, str]:
+    """Digest of every uploaded cell; none if the list is missing or damaged, since uploading twice does no harm."""
+    try:
+        known = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _client(database: Path) -> MlflowClient:
+    """A client of the database, which is made if need be."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves this machine unasked
+    database.parent.mkdir(parents=True, exist_ok=True)
+    for talkative in ("alembic", "mlflow.store.db.utils"):  # they announce every table of a new database
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
+
+
+def _runs(client: MlflowClient, experiment_id: str) -> dict[str, str]:
+    """Run ids by cell key, and by paper for the parents."""
+    found: dict[str, str] = {}
+    page = None
+    while page is None or page.token:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=page.token if page else None)
+        for run in page:
+            found[run.data.tags.get("cell") or run.data.tags.get("paper", "")] = run.info.run_id
+    return found
+
+
+def _start(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+    run = client.create_run(experiment_id, tags=dict(tags), run_name=name)
+    return str(run.info.run_id)
+
+
+def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], paper: str, cell: Stored) -> None:
+    """One cell; a run that an interrupted upload left half-written is completed."""
+    from mlflow.entities import Metric, Param
+
+    if cell.key not in there:
+        about = {**tags(cell), "mlflow.parentRunId": there[paper]}
+        there[cell.key] = _start(client, experiment_id, cell.id, about)
+    now = int(time.time() * 1000)
+    values = [Metric(k, v, now, 0) for k, v in metrics(cell).items()]
+    client.log_batch(there[cell.key], metrics=values, params=[Param(k, v) for k, v in params(cell).items()])
+    client.set_terminated(there[cell.key])
+
+
+def _name(text: str) -> str:
+    """A name as MLflow allows them."""
+    return re.sub(r"[^\w./ :-]", "_", text)
