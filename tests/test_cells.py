@@ -81,6 +81,7 @@ def test_the_id_survives_code_data_and_version_but_tells_settings_apart():
     assert replace(CELL, method=Newer(), checkpoint="c1", eval_digest="e1", device="cuda").id == CELL.id
     for change in ({"method": Toy(101)}, {"calib_n": 1}, {"seed": 1}, {"scheme": Scheme(Grid(4, per_channel=True))}):
         assert replace(CELL, **change).id != CELL.id
+    assert replace(CELL, scheme=None).id.startswith("shapes/resnet8/fp/toy/")
     assert CELL.id.startswith("shapes/resnet8/w4/toy/shapes/test/s0-")
 
 
