@@ -84,7 +84,8 @@ struct DepthwiseLayer {
 
 // Linear layer. Weights: [group of 4 blocks][step][block][16 outputs][4 inputs], packed by `bits` (8, 4 or 2).
 struct LinearLayer {
-  int blocks, steps;  // steps: a multiple of 8 / bits
+  int blocks, steps;  // steps: a multiple of 8 / bits, filled up with zeros
+  int inputs;
   int bits;
   const std::uint8_t* weight;
   const std::int8_t* levels;         // [16]: weight of each 4- or 2-bit index

@@ -28,8 +28,10 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define QB_INLINE inline __attribute__((always_inline))
+#define QB_NOINLINE __attribute__((noinline))
 #else
 #define QB_INLINE inline
+#define QB_NOINLINE
 #endif
 
 #define QB_AVX2 "avx2"

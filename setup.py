@@ -1,0 +1,24 @@
+"""The native kernels: an optional extension, so that a machine without a compiler still installs everything else."""
+
+import sys
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+FOLDER = Path("src/quantbench/integer/native")
+# Bit-identical results need every product rounded on its own; the rest lets loops with floats become vectors, and
+# silences gcc's false alarms inside its own intrinsics.
+FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized",
+         "-Wno-maybe-uninitialized"]  # fmt: skip
+
+kernels = Pybind11Extension(
+    "quantbench.integer._native",
+    sorted(str(f) for f in FOLDER.glob("*.cpp")),
+    depends=sorted(str(f) for f in FOLDER.glob("*.h")),
+    cxx_std=17,
+    extra_compile_args=["/O2", "/fp:precise"] if sys.platform == "win32" else FLAGS,
+    optional=True,
+)
+
+setup(ext_modules=[kernels], cmdclass={"build_ext": build_ext})

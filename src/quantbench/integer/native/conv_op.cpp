@@ -1,0 +1,263 @@
+// Convolutions of every geometry, as implicit GEMM.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "finish.h"
+#include "op.h"
+
+namespace qb {
+
+void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t) {
+  const Tensor &x = t[s.x], &y = t[s.y];
+  const std::int64_t n = std::int64_t(y.blocks()) * kBlock, window = std::int64_t(s.ic) * s.kh * s.kw;
+  bias.resize(n), m.resize(n), lo.resize(n), hi.resize(n);
+  bool clamps = false;
+  for (int o = 0; o < s.oc; o++) {
+    std::int64_t sum = -window * s.weight_zero[o];
+    for (std::int64_t i = 0; i < window; i++) sum += s.weight[o * window + i];
+    bias[o] = std::int32_t(std::uint32_t(s.bias[o] - x.zero * sum));  // modulo 2^32: only the final sum has to fit
+    m[o] = s.m[o];
+    lo[o] = s.lo.empty() ? 0 : s.lo[o];
+    hi[o] = s.hi.empty() ? 255 : s.hi[o];
+    clamps |= lo[o] > 0 || hi[o] < 255;
+  }
+  requant = {m.data(), lo.data(), hi.data(), y.zero, clamps, s.r >= 0, s.r >= 0 ? t[s.r].zero : 0, s.ratio, y.floats};
+}
+
+std::int64_t accumulator_bound(const ConvSpec& s, const Tensor& x) {
+  const std::int64_t window = std::int64_t(s.ic) * s.kh * s.kw;
+  const int farthest = std::max(x.largest_code() - x.zero, x.zero - std::min(x.lo, x.zero));
+  std::int64_t bound = 0;
+  for (int o = 0; o < s.oc; o++) {
+    std::int64_t sum = 0;
+    for (std::int64_t i = 0; i < window; i++) sum += std::abs(s.weight[o * window + i] - s.weight_zero[o]);
+    bound = std::max(bound, sum * farthest + std::abs(std::int64_t(s.bias[o])));
+  }
+  return bound;
+}
+
+bool fits_int32(const ConvSpec& s, const std::vector<Tensor>& t) {
+  const double bound = double(accumulator_bound(s, t[s.x]));
+  const double largest = double(*std::max_element(s.m.begin(), s.m.end()));
+  return bound * largest + (s.r >= 0 ? 256.0 * s.ratio : 0) < double(1 << 30);
+}
+
+void widen_halo(Tensor& x, const ConvSpec& s, int oh, int ow) {
+  x.top = std::max(x.top, s.top);
+  x.left = std::max(x.left, s.left);
+  x.bottom = std::max(x.bottom, (oh - 1) * s.sy + (s.kh - 1) * s.dy + 1 - s.top - x.h);
+  x.right = std::max(x.right, (ow - 1) * s.sx + (s.kw - 1) * s.dx + 1 - s.left - x.w);
+}
+
+namespace {
+
+// Cycles of one step of a tile: its products and its loads; fitted to a micro-benchmark of the AVX-512 kernel.
+double step_cost(int pixels, int blocks) {
+  return std::max(pixels * blocks * 0.5, (pixels + blocks) * 0.66 + pixels * blocks * 0.1 + 2.2);
+}
+
+// The cheapest cut of a row into tiles that the kernels have; the last may overlap the one before.
+std::vector<Tile> cut_row(int width, int blocks, double* cost) {
+  static const std::array<int, 2> kTiles[] = {
+#define QB_TILE(P, B) {P, B},
+#include "avx512_tiles.h"
+#undef QB_TILE
+  };
+  std::vector<double> best(width + 1, 1e30);  // best[n]: of the first n pixels
+  std::vector<int> last(width + 1, 0);
+  best[0] = 0;
+  for (int n = 1; n <= width; n++)
+    for (const auto& tile : kTiles)
+      if (tile[1] == blocks && tile[0] <= width) {
+        const double c = best[std::max(0, n - tile[0])] + step_cost(tile[0], blocks) + 0.5;
+        if (c < best[n]) best[n] = c, last[n] = tile[0];
+      }
+  std::vector<Tile> tiles;
+  for (int n = width; n > 0; n -= last[n]) tiles.push_back({std::max(0, n - last[n]), last[n]});
+  std::reverse(tiles.begin(), tiles.end());
+  *cost = best[width];
+  return tiles;
+}
+
+class Direct : public Op {
+ public:
+  explicit Direct(ConvSpec spec)
+      : Op(spec.r < 0 ? std::vector<int>{spec.x} : std::vector<int>{spec.x, spec.r}, spec.y), s_(std::move(spec)) {}
+
+  const char* kind() const override { return "conv"; }
+  bool reads_packed() const override { return s_.groups == 1 && s_.dx == 1 && s_.sx <= 2; }
+
+  void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
+
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads) override {
+    const Tensor &x = t[s_.x], &y = t[s_.y];
+    outputs_.fill(s_, t);
+    layer_.bias = outputs_.bias.data();
+    layer_.out = outputs_.requant;
+    flat_ = s_.kh == 1 && s_.kw == 1 && s_.sy == 1 && s_.sx == 1 && x.h == y.h && x.w == y.w && !x.packed &&
+            dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
+    layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
+    layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
+    pack(x);
+    layer_.narrow = narrow(x.largest_code());
+    kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
+    order(threads);
+    s_.weight = {};
+  }
+
+  void run(const std::vector<Tensor>& t, const Run& run) const override {
+    const std::int64_t strips = layer_.strip_count, items = strips * chunks_ * run.images;
+    run.threads.each(items, [&](std::int64_t item, int) {
+      // Large weights stay in the cache while all images pass; small ones are cheaper to read again.
+      const std::int64_t strip = weights_first_ ? item / (chunks_ * run.images) : item / chunks_ % strips;
+      const std::int64_t n = weights_first_ ? item / chunks_ % run.images : item / (chunks_ * strips);
+      const std::int64_t chunk = item % chunks_;
+      ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0};
+      call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
+      const std::int64_t tiles = std::int64_t(layer_.tile_count[strips_[strip].blocks]) * layer_.oh;
+      call.first = tiles * chunk / chunks_, call.last = tiles * (chunk + 1) / chunks_;
+      kernels_->conv(layer_, call);
+    });
+  }
+
+ private:
+  static bool dense(const Tensor& t) { return !t.left && !t.right; }  // rows follow each other without gaps
+
+  // Cuts outputs into panels, of equal steps, and packs their weights.
+  void pack(const Tensor& x) {
+    const int per_group = s_.oc / s_.groups, blocks = (s_.oc + kBlock - 1) / kBlock;
+    const bool whole = per_group % kBlock == 0;  // groups of whole blocks: a panel each, else one panel for a block
+    const int panels = s_.groups == 1 ? 1 : whole ? s_.groups : blocks;
+    std::vector<std::int64_t> weight_at, offset_at;
+    for (int p = 0; p < panels; p++) {
+      const int first = s_.groups == 1 ? 0 : whole ? p * per_group / kBlock : p;
+      const int count = s_.groups == 1 ? blocks : whole ? per_group / kBlock : 1;
+      offset_at.push_back(std::int64_t(offsets_.size()));
+      weight_at.push_back(std::int64_t(packed_.size()));
+      const int steps = pack_panel(x, first, count);
+      panels_.push_back({first, count, steps, nullptr, nullptr});
+    }
+    weights_.resize(std::int64_t(packed_.size()));
+    std::copy(packed_.begin(), packed_.end(), weights_.data());
+    packed_ = {};
+    for (int p = 0; p < panels; p++) {
+      panels_[p].offset = offsets_.data() + offset_at[p];
+      panels_[p].weight = weights_.data() + weight_at[p];
+    }
+    layer_.panels = panels_.data();
+  }
+
+  // A step reads four bytes: four channels of a tap, or four bytes of a row of taps where pixels are packed.
+  struct Source {
+    int offset, ky, kx, channel;  // of the first byte
+  };
+
+  std::vector<Source> sources(const Tensor& x, int first, int count) const {
+    std::vector<Source> all;
+    const int per_group = s_.oc / s_.groups, last = std::min(s_.oc, (first + count) * kBlock) - 1;
+    const int low = first * kBlock / per_group * s_.ic / kStep * kStep, high = (last / per_group + 1) * s_.ic;
+    for (int ky = 0; ky < s_.kh; ky++) {
+      const std::int64_t row = std::int64_t(ky) * s_.dy * x.row;
+      if (x.packed) {
+        for (int j = 0; j < s_.kw * x.c; j += kStep) all.push_back({int(row + j), ky, j / x.c, j % x.c});
+        continue;
+      }
+      for (int kx = 0; kx < s_.kw; kx++)
+        for (int c = low; c < high; c += kStep)
+          all.push_back({int(row + kx * s_.dx * x.pixel + c / kBlock * x.plane + c % kBlock), ky, kx, c});
+    }
+    return all;
+  }
+
+  // Weight of output o at byte `j` of a step; 0 outside of the filter, the group and the outputs.
+  int weight(const Tensor& x, const Source& at, int j, int o) const {
+    int c = at.channel + j, kx = at.kx;
+    if (x.packed) kx += c / x.c, c %= x.c;
+    if (o >= s_.oc || kx >= s_.kw) return 0;
+    const int in_group = c - o / (s_.oc / s_.groups) * s_.ic;
+    return in_group < 0 || in_group >= s_.ic ? 0 : s_.value(o, in_group, at.ky, kx);
+  }
+
+  // Values outside of int8 (8-bit weights with zero points) are sums of several steps on the same inputs.
+  int pack_panel(const Tensor& x, int first, int count) {
+    std::vector<std::vector<int>> rest;  // [step][output][4]
+    const std::vector<Source> all = sources(x, first, count);
+    const int outs = count * kBlock;
+    std::vector<std::vector<std::int8_t>> steps;
+    for (const Source& at : all) {
+      std::vector<int> left(std::size_t(outs) * kStep);
+      for (int o = 0; o < outs; o++)
+        for (int j = 0; j < kStep; j++) left[o * kStep + j] = weight(x, at, j, first * kBlock + o);
+      while (std::any_of(left.begin(), left.end(), [](int v) { return v != 0; })) {
+        std::vector<std::int8_t> part(left.size());
+        for (std::size_t i = 0; i < left.size(); i++) {
+          part[i] = std::int8_t(std::min(127, std::max(-128, left[i])));
+          left[i] -= part[i];
+        }
+        steps.push_back(std::move(part));
+        offsets_.push_back(at.offset);
+      }
+    }
+    for (int b = 0; b < count; b++)
+      for (const auto& step : steps)
+        packed_.insert(packed_.end(), step.begin() + b * 64, step.begin() + (b + 1) * 64);
+    return int(steps.size());
+  }
+
+  bool narrow(int largest) const {
+    for (const Panel& p : panels_)
+      for (std::int64_t i = 0; i < std::int64_t(p.blocks) * p.steps * 64; i += 2) {
+        const int a = p.weight[i], b = p.weight[i + 1];
+        if (largest * (std::max(a, 0) + std::max(b, 0)) > 32767 || largest * (std::min(a, 0) + std::min(b, 0)) < -32768)
+          return false;
+      }
+    return true;
+  }
+
+  // Strips of blocks, tiles of rows, and what runs first.
+  void order(int threads) {
+    double cost[kStripBlocks + 1];
+    for (int b = 1; b <= kStripBlocks; b++) {
+      tiles_[b] = cut_row(layer_.ow, b, &cost[b]);
+      layer_.tiles[b] = tiles_[b].data(), layer_.tile_count[b] = int(tiles_[b].size());
+    }
+    std::int64_t bytes = 0;
+    for (std::size_t p = 0; p < panels_.size(); p++) {
+      const int n = panels_[p].blocks;
+      std::vector<double> best(n + 1, 1e30);
+      std::vector<int> last(n + 1, 0);
+      best[0] = 0;
+      for (int i = 1; i <= n; i++)
+        for (int b = 1; b <= std::min(i, kStripBlocks); b++)
+          if (best[i - b] + cost[b] < best[i]) best[i] = best[i - b] + cost[b], last[i] = b;
+      std::vector<Strip> cut;
+      for (int i = n; i > 0; i -= last[i]) cut.push_back({int(p), i - last[i], last[i]});
+      strips_.insert(strips_.end(), cut.rbegin(), cut.rend());
+      bytes += std::int64_t(n) * panels_[p].steps * 64;
+    }
+    layer_.strips = strips_.data(), layer_.strip_count = int(strips_.size());
+    weights_first_ = bytes > (1 << 18);
+    const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
+    chunks_ = threads == 1 ? 1 : std::max<std::int64_t>(1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
+  }
+
+  ConvSpec s_;
+  ConvLayer layer_{};
+  Outputs outputs_;
+  const Kernels* kernels_ = &kPortable;
+  std::vector<std::int8_t> packed_;
+  Aligned<std::int8_t> weights_;
+  std::vector<std::int32_t> offsets_;
+  std::vector<Panel> panels_;
+  std::vector<Strip> strips_;
+  std::vector<Tile> tiles_[kStripBlocks + 1];
+  std::int64_t chunks_ = 1;
+  bool flat_ = false, weights_first_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_direct(ConvSpec s) { return std::make_unique<Direct>(std::move(s)); }
+
+}  // namespace qb

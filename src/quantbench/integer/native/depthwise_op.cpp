@@ -1,0 +1,93 @@
+// One filter a channel.
+#include <algorithm>
+
+#include "op.h"
+
+namespace qb {
+namespace {
+
+class Depthwise : public Op {
+ public:
+  explicit Depthwise(ConvSpec spec) : Op({spec.x}, spec.y), s_(std::move(spec)) {}
+
+  const char* kind() const override { return "depthwise"; }
+
+  void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
+
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads) override {
+    const Tensor &x = t[s_.x], &y = t[s_.y];
+    outputs_.fill(s_, t);
+    kernels_ = &kernels;
+    layer_.blocks = y.blocks(), layer_.oh = y.h, layer_.ow = y.w, layer_.kh = s_.kh, layer_.kw = s_.kw;
+    layer_.groups = (s_.kh + 3) / 4;
+    layer_.sx = s_.sx, layer_.dx = s_.dx, layer_.sy = s_.sy * x.row, layer_.dy = s_.dy * x.row;
+    layer_.bias = outputs_.bias.data();
+    layer_.out = outputs_.requant;
+    pack(weights_, 0);
+    layer_.weight = weights_.data();
+    if (s_.kh == 3 && s_.sy == 1 && s_.dy == 1) {
+      pack(shifted_, 1);
+      layer_.shifted = shifted_.data();
+    }
+    chunks_ = threads == 1 ? 1 : std::max(1, std::min(y.h / 4, 4 * threads / layer_.blocks));
+    s_.weight = {};
+  }
+
+  std::int64_t scratch() const override { return depthwise_scratch(layer_); }
+
+  void run(const std::vector<Tensor>& t, const Run& run) const override {
+    run.threads.each(std::int64_t(run.images) * layer_.blocks * chunks_, [&](std::int64_t item, int thread) {
+      const std::int64_t chunk = item % chunks_, block = item / chunks_ % layer_.blocks;
+      View x = t[s_.x].view(item / chunks_ / layer_.blocks);
+      x.data -= s_.top * x.row + s_.left * x.pixel;
+      kernels_->depthwise(layer_, x, t[s_.y].view(item / chunks_ / layer_.blocks), int(block),
+                          int(layer_.oh * chunk / chunks_), int(layer_.oh * (chunk + 1) / chunks_),
+                          run.scratch_of(thread));
+    });
+  }
+
+ private:
+  // Filters `down` rows lower, four rows to a group.
+  void pack(Aligned<std::int8_t>& to, int down) const {
+    to.resize(std::int64_t(layer_.blocks) * layer_.groups * s_.kw * 64);
+    for (int c = 0; c < s_.oc; c++)
+      for (int ky = 0; ky < s_.kh; ky++)
+        for (int kx = 0; kx < s_.kw; kx++) {
+          const int row = ky + down;
+          const std::int64_t group = (std::int64_t(c / kBlock) * layer_.groups + row / 4) * s_.kw + kx;
+          to[group * 64 + c % kBlock * 4 + row % 4] = std::int8_t(s_.value(c, 0, ky, kx));
+        }
+  }
+
+  ConvSpec s_;
+  DepthwiseLayer layer_{};
+  Outputs outputs_;
+  const Kernels* kernels_ = &kPortable;
+  Aligned<std::int8_t> weights_, shifted_;
+  std::int64_t chunks_ = 1;
+};
+
+bool fits_int8(const ConvSpec& s) {
+  const std::int64_t window = std::int64_t(s.ic) * s.kh * s.kw;
+  for (std::int64_t i = 0; i < std::int64_t(s.weight.size()); i++) {
+    const int v = s.weight[i] - s.weight_zero[i / window];
+    if (v < -128 || v > 127) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::unique_ptr<Op> make_depthwise(ConvSpec s) { return std::make_unique<Depthwise>(std::move(s)); }
+
+std::unique_ptr<Op> make_conv(ConvSpec s, const std::vector<Tensor>& t, const Kernels&) {
+  const Tensor &x = t[s.x], &y = t[s.y];
+  const bool fits = fits_int32(s, t), one_pixel = x.h == 1 && x.w == 1 && y.h == 1 && y.w == 1;
+  const bool vector = one_pixel && s.kh == 1 && s.kw == 1 && s.top == 0 && s.left == 0 && s.groups == 1;
+  if (vector && s.r < 0 && fits) return make_linear(std::move(s));
+  if (s.groups == x.c && s.ic == 1 && s.oc == x.c && s.r < 0 && !y.floats && fits && fits_int8(s))
+    return make_depthwise(std::move(s));
+  return make_direct(std::move(s));
+}
+
+}  // namespace qb

@@ -1,0 +1,210 @@
+#include "net.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+namespace qb {
+namespace {
+
+constexpr std::int64_t kCache = 1 << 20;  // bytes of activations that pass through the network together
+constexpr int kMostImages = 32;
+
+// Whether codes of x are codes of y as they are.
+bool same_codes(const Tensor& x, const Tensor& y, float ratio) {
+  return ratio == 1.0f && x.zero == y.zero && std::min(x.lo, x.zero) >= y.lo && x.largest_code() <= y.hi;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void fill_halo(const Tensor& t, std::int64_t n) {
+  const std::int64_t planes = t.packed ? 1 : t.blocks(), width = t.w * t.pixel, left = t.left * t.pixel;
+  const std::int64_t right = t.right * t.pixel;
+  for (std::int64_t b = 0; b < planes; b++) {
+    std::uint8_t* start = t.data - t.origin() + n * t.image + b * t.plane;
+    // From the top to the first row's left edge, from each row's right edge to the next one's left, and the rest.
+    std::memset(start, t.zero, std::size_t(t.top * t.row + left));
+    std::uint8_t* edge = start + t.origin() + width;
+    if (left + right > 0)
+      for (int r = 0; r + 1 < t.h; r++, edge += t.row) std::memset(edge, t.zero, std::size_t(left + right));
+    edge = start + t.origin() + (t.h - 1) * t.row + width;
+    std::memset(edge, t.zero, std::size_t(t.bottom * t.row + right));
+  }
+}
+
+}  // namespace
+
+Net::Net(Tensor input, float scale, const std::string& isa) : scale_(scale), kernels_(&choose_kernels(isa.c_str())) {
+  tensors_.push_back(input);
+}
+
+int Net::add_tensor(const Tensor& t) {
+  tensors_.push_back(t);
+  return int(tensors_.size()) - 1;
+}
+
+void Net::add(std::unique_ptr<Op> op) { ops_.push_back(std::move(op)); }
+
+void Net::add_conv(ConvSpec spec) { add(make_conv(std::move(spec), tensors_, *kernels_)); }
+
+void Net::finish(const Options& options) {
+  if (ops_.empty() || threads_) throw std::invalid_argument("finish: no operators, or finished before");
+  keep_ = options.keep;
+  threads_ = std::make_unique<Threads>(options.threads);
+  tensors_[0].packed = tensors_[0].c == 3;
+  for (const auto& op : ops_)
+    if (std::count(op->inputs.begin(), op->inputs.end(), 0) && !op->reads_packed()) tensors_[0].packed = false;
+  place_views();
+  for (const auto& op : ops_) op->require(tensors_);
+  live();
+  for (const auto& op : ops_) op->prepare(tensors_, *kernels_, options.threads);
+  std::vector<std::int64_t> offsets;
+  const std::int64_t one = plan(1, offsets);
+  const std::int64_t most = std::max<std::int64_t>(1, std::min<std::int64_t>(kMostImages, kCache / one));
+  allocate(options.images > 0 ? options.images : int(most));
+}
+
+// An input of a concatenation whose channels begin a block, and whose codes stay as they are, is written in place.
+void Net::place_views() {
+  for (const auto& op : ops_) {
+    const std::vector<float>* ratios = op->concat_ratios();
+    if (!ratios) continue;
+    int channel = 0;
+    for (std::size_t i = 0; i < op->inputs.size(); channel += tensors_[op->inputs[i++]].c) {
+      const int x = op->inputs[i];
+      Tensor& t = tensors_[x];
+      const bool parent = std::any_of(tensors_.begin(), tensors_.end(), [&](const Tensor& o) { return o.parent == x; });
+      const bool whole = t.c % kBlock == 0 || i + 1 == op->inputs.size();
+      if (x == 0 || t.parent >= 0 || parent || channel % kBlock || !whole) continue;
+      if (same_codes(t, tensors_[op->output], (*ratios)[i])) t.parent = op->output, t.parent_block = channel / kBlock;
+    }
+  }
+}
+
+// Halos of views and of what they lie in are one; then distances, and when each tensor's memory is in use.
+void Net::live() {
+  const auto widen = [](Tensor& a, const Tensor& b) {
+    a.top = std::max(a.top, b.top), a.left = std::max(a.left, b.left);
+    a.bottom = std::max(a.bottom, b.bottom), a.right = std::max(a.right, b.right);
+  };
+  for (const Tensor& t : tensors_)
+    if (t.parent >= 0) widen(tensors_[t.parent], t);
+  for (Tensor& t : tensors_) {
+    if (t.parent >= 0) widen(t, tensors_[t.parent]);
+    t.lay_out();
+    if (t.image >= std::int64_t(1) << 31) throw std::invalid_argument("an activation of more than 2 GB an image");
+  }
+  const auto root = [&](int i) { return tensors_[i].parent >= 0 ? tensors_[i].parent : i; };
+  const int count = int(ops_.size());
+  for (Tensor& t : tensors_) t.first = count, t.last = -1;
+  tensors_[0].first = -1;
+  for (int i = 0; i < count; i++) {
+    Tensor& y = tensors_[root(ops_[i]->output)];
+    if (y.first == count && y.has_halo()) ops_[i]->halos.push_back(root(ops_[i]->output));
+    y.first = std::min(y.first, i), y.last = std::max(y.last, i);
+    for (int x : ops_[i]->inputs) tensors_[root(x)].last = std::max(tensors_[root(x)].last, i);
+  }
+  tensors_[root(ops_.back()->output)].last = count;
+  for (Tensor& t : tensors_)
+    if (t.parent >= 0) t.image = tensors_[t.parent].image;
+}
+
+// Places tensors in one arena, the largest first, each at the lowest address that is free while it lives.
+std::int64_t Net::plan(std::int64_t images, std::vector<std::int64_t>& offsets) const {
+  const auto size = [&](int i) { return (tensors_[i].bytes(images) + 63) / 64 * 64; };
+  std::vector<int> order, placed;
+  for (int i = 0; i < tensor_count(); i++)
+    if (tensors_[i].parent < 0) order.push_back(i);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return size(a) > size(b); });
+  offsets.assign(tensors_.size(), 0);
+  std::int64_t total = 64;
+  for (int i : order) {
+    std::vector<int> meets;
+    for (int j : placed)
+      if (keep_ || (tensors_[j].first <= tensors_[i].last && tensors_[i].first <= tensors_[j].last)) meets.push_back(j);
+    std::sort(meets.begin(), meets.end(), [&](int a, int b) { return offsets[a] < offsets[b]; });
+    std::int64_t at = 0;
+    for (int j : meets) {
+      if (at + size(i) <= offsets[j]) break;
+      at = std::max(at, offsets[j] + size(j));
+    }
+    offsets[i] = at;
+    placed.push_back(i);
+    total = std::max(total, at + size(i));
+  }
+  return total;
+}
+
+void Net::allocate(int images) {
+  images_ = images;
+  std::vector<std::int64_t> offsets;
+  arena_bytes_ = plan(images, offsets);
+  arena_.resize(keep_ ? tensors_.size() : 1);
+  if (!keep_) arena_[0].resize(arena_bytes_);
+  for (int i = 0; i < tensor_count(); i++) {
+    Tensor& t = tensors_[i];
+    if (keep_ && t.parent < 0) arena_[i].resize(t.bytes(images));
+    t.data = (keep_ ? arena_[i].data() : arena_[0].data() + offsets[i]) + t.origin();
+  }
+  for (Tensor& t : tensors_)
+    if (t.parent >= 0) t.data = tensors_[t.parent].data + t.parent_block * t.plane;
+  scratch_size_ = 8 * std::int64_t(tensors_[0].w) + 64;
+  for (const auto& op : ops_) scratch_size_ = std::max(scratch_size_, (op->scratch() + 63) / 64 * 64);
+  scratch_.resize(scratch_size_ * threads_->count());
+}
+
+bool Net::load(const void* images, bool floats, int count) {
+  const Tensor& t = tensors_[0];
+  const std::int64_t pixels = std::int64_t(t.h) * t.w;
+  std::atomic<bool> sane{true};
+  threads_->each(std::int64_t(count) * t.h, [&](std::int64_t item, int thread) {
+    const std::int64_t n = item / t.h, r = item % t.h;
+    if (r == 0 && t.has_halo()) fill_halo(t, n);
+    std::uint8_t* row = scratch_.data() + thread * scratch_size_;
+    for (int c = 0; c < t.c; c++) {
+      const std::int64_t at = (n * t.c + c) * pixels + r * t.w;
+      const std::uint8_t* from = row;
+      if (!floats)
+        from = static_cast<const std::uint8_t*>(images) + at;
+      else if (!kernels_->quantize(static_cast<const float*>(images) + at, t.w, scale_, t.zero, t.lo, t.hi, row))
+        sane = false;
+      const View v = t.view(n);
+      std::uint8_t* to = v.data + r * v.row + (t.packed ? c : c / kBlock * v.plane + c % kBlock);
+      for (int p = 0; p < t.w; p++) to[p * v.pixel] = from[p];
+    }
+  });
+  return sane;
+}
+
+bool Net::run(const void* images, bool floats, std::int64_t n, std::uint8_t* out, double* seconds) {
+  const std::lock_guard<std::mutex> lock(busy_);
+  const Tensor &x = tensors_[0], &y = output();
+  const std::int64_t in = std::int64_t(x.c) * x.h * x.w * (floats ? 4 : 1);
+  const std::int64_t result = std::int64_t(y.c) * y.h * y.w * (y.floats ? 4 : 1);
+  for (std::int64_t done = 0; done < n; done += images_) {
+    const int count = int(std::min<std::int64_t>(images_, n - done));
+    const Run run{count, *threads_, scratch_.data(), scratch_size_};
+    double start = seconds ? now() : 0;
+    const auto lap = [&](std::size_t i) {
+      if (!seconds) return;
+      const double end = now();
+      seconds[i] += end - start;
+      start = end;
+    };
+    if (!load(static_cast<const char*>(images) + done * in, floats, count)) return false;
+    lap(0);
+    for (std::size_t i = 0; i < ops_.size(); i++) {
+      for (int t : ops_[i]->halos)
+        for (int image = 0; image < count; image++) fill_halo(tensors_[t], image);
+      ops_[i]->run(tensors_, run);
+      lap(i + 1);
+    }
+    for (int image = 0; image < count; image++) to_dense(y, image, out + (done + image) * result);
+  }
+  return true;
+}
+
+}  // namespace qb

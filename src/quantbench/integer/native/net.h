@@ -1,0 +1,69 @@
+// A network: tensors, operators in order, one arena planned for all of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "op.h"
+#include "tensor.h"
+#include "threads.h"
+
+namespace qb {
+
+struct Options {
+  int threads = 1;
+  int images = 0;     // that pass through the network together; 0: as many as the cache holds
+  bool keep = false;  // every tensor stays readable after a run
+};
+
+class Net {
+ public:
+  // The network input, tensor 0; and the instruction set, of choose_kernels.
+  Net(Tensor input, float scale, const std::string& isa);
+
+  // Returns the new tensor's number. Shapes and numbers are the caller's to check.
+  int add_tensor(const Tensor&);
+  void add_conv(ConvSpec);
+  void add(std::unique_ptr<Op>);
+
+  // Lays tensors out, packs weights and plans memory. Nothing can be added afterwards.
+  void finish(const Options&);
+
+  // n images (n, c, h, w), float32 or codes, to (n, c, h, w) of the last operator's output. `seconds`, if not null, is
+  // increased by the time of the input (first) and of each operator. False when an image holds a NaN.
+  bool run(const void* images, bool floats, std::int64_t n, std::uint8_t* out, double* seconds);
+
+  const Tensor& tensor(int i) const { return tensors_[i]; }
+  int tensor_count() const { return int(tensors_.size()); }
+  int image_limit() const { return images_; }
+  const std::vector<std::unique_ptr<Op>>& ops() const { return ops_; }
+  const Tensor& output() const { return tensors_[ops_.back()->output]; }
+  const Kernels& kernels() const { return *kernels_; }
+  std::int64_t arena_bytes() const { return arena_bytes_; }
+  bool keeps() const { return keep_; }
+
+ private:
+  void place_views();
+  void live();
+  std::int64_t plan(std::int64_t images, std::vector<std::int64_t>& offsets) const;
+  void allocate(int images);
+  bool load(const void* images, bool floats, int n);
+
+  std::vector<Tensor> tensors_;
+  std::vector<std::unique_ptr<Op>> ops_;
+  float scale_;
+  int images_ = 0;
+  bool keep_ = false;
+  const Kernels* kernels_ = nullptr;
+  std::unique_ptr<Threads> threads_;
+  std::vector<Aligned<std::uint8_t>> arena_;  // one piece; with `keep`, one for each tensor
+  std::int64_t arena_bytes_ = 0;
+  Aligned<std::uint8_t> scratch_;
+  std::int64_t scratch_size_ = 0;
+  std::mutex busy_;
+};
+
+}  // namespace qb

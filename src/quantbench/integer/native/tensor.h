@@ -1,0 +1,47 @@
+// One activation of the network: what it means, and where its bytes lie.
+#pragma once
+
+#include <cstdint>
+
+#include "layer.h"
+#include "target.h"
+
+namespace qb {
+
+#if QB_CHECKED
+constexpr std::int64_t kSlack = 0;
+#else
+constexpr std::int64_t kSlack = 128;  // readable bytes behind every tensor, where whole vectors of a last row may end
+#endif
+
+struct Tensor {
+  int c = 0, h = 0, w = 0;
+  int zero = 0, lo = 0, hi = 255;  // codes; `zero` may lie outside of lo..hi
+  bool floats = false;
+
+  // Decided once all operators are known.
+  int top = 0, left = 0, bottom = 0, right = 0;  // halo
+  bool packed = false;                           // rows of pixels of c bytes: images of the first convolution
+  int parent = -1, parent_block = 0;             // blocks of another tensor: inputs of a concatenation
+  int first = 0, last = 0;                       // operators that write it first and read it last
+
+  std::int64_t pixel = 0, row = 0, plane = 0, image = 0;  // distances in bytes
+  std::uint8_t* data = nullptr;                           // image 0, block 0, row 0, column 0, inside the halo
+
+  int blocks() const { return (c + kBlock - 1) / kBlock; }
+  bool has_halo() const { return top || left || bottom || right; }
+  int largest_code() const { return hi > zero ? hi : zero; }
+  View view(std::int64_t n) const { return {data + n * image, plane, row, pixel}; }
+
+  void lay_out() {
+    pixel = packed ? c : floats ? 4 * kBlock : kBlock;
+    row = (left + std::int64_t(w) + right) * pixel;
+    plane = (top + std::int64_t(h) + bottom) * row;
+    image = packed ? plane : blocks() * plane;
+  }
+  // The last step of a packed row reads up to three bytes more.
+  std::int64_t bytes(std::int64_t images) const { return images * image + (packed ? kStep : 0) + kSlack; }
+  std::int64_t origin() const { return top * row + left * pixel; }
+};
+
+}  // namespace qb
