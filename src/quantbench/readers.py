@@ -147,12 +147,13 @@ def cifar_batches(root: Path, *, train: bool) -> Arrays:
         DataCorrupt: a batch is missing or differs.
 
     """
+    folder = root / "cifar-10-batches-py"
+    if not folder.is_dir():  # said before torchvision is imported, which takes seconds
+        raise DataMissing("cifar10/test_10000", "quantbench data fetch cifar10/test_10000")
     from torchvision.datasets import CIFAR10
 
-    if not (root / CIFAR10.base_folder).is_dir():
-        raise DataMissing(str(root / CIFAR10.base_folder), "quantbench data fetch cifar10/test_10000")
     try:
         batch = CIFAR10(str(root), train=train, download=False)
     except (RuntimeError, OSError) as e:
-        raise DataCorrupt(f"{root / CIFAR10.base_folder} is not CIFAR-10 as published: {e}") from e
+        raise DataCorrupt(f"{folder} is not CIFAR-10 as published: {e}") from e
     return batch.data, np.array(batch.targets, np.int64)
