@@ -69,6 +69,7 @@ class Lab:
         """
         calib, n = (claim.calib.data, claim.calib.n) if claim.calib and claim.scheme else ("", 0)
         where = task(claim.model, claim.data)
+        where.digests(calib)  # data first: what is not here is a skip, whatever else the claim says
 
         def cell(name: str, fields: Mapping[str, object], scheme: Scheme | None, seed: int) -> Cell:
             method = make(name, fields) if name else FullPrecision()

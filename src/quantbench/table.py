@@ -39,8 +39,11 @@ def ours(row: Row) -> str:
         return ""
     accuracy = statistics.fmean(r.q_top1 for r in row.runs.values())
     drop = statistics.fmean(r.drop for r in row.runs.values())
-    interval = f" [{row.verdict.ours.low:+.2f}, {row.verdict.ours.high:+.2f}]" if row.verdict.ours else ""
-    return f"{accuracy:.2f} ({drop:+.2f}){interval}"
+    found = row.verdict.ours
+    if not row.claim.method:
+        return f"{accuracy:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found else "")
+    what = "" if row.verdict.what == "drop" else f" {row.verdict.what}"
+    return f"{accuracy:.2f} ({drop:+.2f})" + (f"{what} [{found.low:+.2f}, {found.high:+.2f}]" if found else "")
 
 
 def latency(row: Row) -> str:

@@ -61,19 +61,21 @@ class ImageTask:
 
     def digests(self, calib: str) -> tuple[str, str, str]:
         """See :class:`Task`; weights count by the digest that they were checked against."""
+        evaluated = _images(self.eval_data).digest  # first: missing images are found without importing anything heavy
+        calibrated = _images(calib).digest if calib else ""
         from quantbench import data, models
         from quantbench.files import table
 
         spec = models.spec(self.model)
-        for tier in ("", "embedded/"):
-            entry = table().get(f"{tier}checkpoints/{spec.checkpoint}.safetensors")
+        name = f"checkpoints/{spec.checkpoint}.safetensors"
+        for entry in (table().get(name), table().get(f"embedded/{name}")):
             if entry is not None:
-                data.file(f"checkpoints/{spec.checkpoint}.safetensors")  # raises DataMissing when it is not here
-                return entry.sha256, _images(calib).digest if calib else "", _images(self.eval_data).digest
+                data.file(name)  # raises DataMissing when it is not here
+                return entry.sha256, calibrated, evaluated
         from quantbench.zoo import loading
 
         loading.read(spec)
-        return spec.checkpoint, _images(calib).digest if calib else "", _images(self.eval_data).digest
+        return spec.checkpoint, calibrated, evaluated
 
     def network(self) -> Network:
         """See :class:`Task`."""
