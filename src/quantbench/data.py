@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,13 +86,17 @@ def _tar(stem: str) -> readers.Arrays:
     return readers.tar(verified(f"imagenet/{stem}.tar"), verified(f"imagenet/{stem}.csv"))
 
 
-def _imagenet_val() -> readers.Arrays:
-    folder = locate("imagenet/val")
+def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
+    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first files of each class only."""
+    folder = locate(f"imagenet/{part}")
     if not folder.is_dir():
-        raise DataMissing("imagenet/val", f"ln -s <your ILSVRC2012 validation folder, one folder a class> {folder}")
+        raise DataMissing(f"imagenet/{part}", f"ln -s <your ILSVRC2012 {part} folder, one folder a class> {folder}")
     paths, y = readers.image_folder(folder)
-    x = decoded.scratch("imagenet_val", (len(paths), 224, 224, 3))
-    readers.resized(paths, x)
+    if per_class:
+        chosen = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in np.unique(y)])
+        paths, y = [paths[i] for i in chosen], y[chosen]
+    x = decoded.scratch(f"imagenet_{part}_{short}_{size}", (len(paths), size, size, 3))
+    readers.resized(paths, x, size, short)
     return x, y
 
 
@@ -116,7 +122,8 @@ SETS: Mapping[str, _Set] = {
     "cifar10/test_10000": _Set(lambda: readers.cifar_batches(data_root(), train=False)),
     "imagenet/val_1300": _Set(lambda: _tar("val_1300_227px"), slow=("imagenet/val_1300_227px.tar",)),
     "imagenet/train_1000": _Set(lambda: _tar("train_1000_crop224"), slow=("imagenet/train_1000_crop224.tar",)),
-    "imagenet/val": _Set(_imagenet_val, slow=("imagenet/val",)),
+    "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
+    "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),  # 4 of a class serve n <= 4,000
 }
 
 
@@ -129,10 +136,12 @@ def images(name: str) -> Images:
         DataCorrupt: they are here and are not what was published.
 
     """
-    if name not in SETS:
+    chosen = SETS.get(name)
+    if found := re.fullmatch(r"imagenet/val_(\d{3})_(\d{3})", name):  # networks that are not on 256/224
+        chosen = _Set(partial(_imagenet, "val", 0, int(found[1]), int(found[2])), slow=("imagenet/val",))
+    if chosen is None:
         near = difflib.get_close_matches(name, SETS, 1)
         raise BadInput(f"no image set {name!r}" + (f"; did you mean {near[0]}?" if near else f"; known: {list(SETS)}"))
-    chosen = SETS[name]
     if chosen.slow:
         x, y, digest = decoded.cached(name, chosen.slow, chosen.read)
     else:
