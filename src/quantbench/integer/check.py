@@ -69,9 +69,29 @@ def check(program: Program) -> None:
         known[op.output] = (op.out, shape)
 
 
+def check_images(images: np.ndarray[Any, Any], program: Program) -> None:
+    """Refuse what is not a batch of a program's input.
+
+    Raises:
+        BadInput: another shape or dtype, NaN, or uint8 codes outside the input's range.
+
+    """
+    if images.ndim != 4 or images.shape[1:] != program.shape or images.dtype not in (np.float32, np.uint8):
+        raise BadInput(f"the network takes float32 or uint8 (N, {', '.join(map(str, program.shape))}), "
+                       f"not {images.dtype} {images.shape}")  # fmt: skip
+    if not images.size:
+        return
+    low, high = images.min(), images.max()
+    if images.dtype == np.uint8 and not program.input.lo <= low <= high <= program.input.hi:
+        raise BadInput(f"input codes {low}..{high} are outside the format's {program.input.lo}..{program.input.hi}")
+    if np.isnan(low):
+        raise BadInput("the images hold NaN")
+
+
 def _format(f: Format, where: str) -> None:
-    if not all(_is_int(v) for v in (f.zero, f.lo, f.hi)) or not 0 <= f.lo < f.hi <= 255 or not 0 <= f.zero <= 255:
-        raise BadInput(f"{where}: codes {f.lo}..{f.hi} with zero point {f.zero} are not inside 0..255")
+    whole = all(_is_int(v) for v in (f.zero, f.lo, f.hi))
+    _same(whole and 0 <= f.lo <= f.zero <= f.hi <= 255 and f.lo < f.hi, f"{where}: codes {f.lo}..{f.hi} with zero point "
+          f"{f.zero} are not inside 0..255, or without the zero")  # fmt: skip
     if not (math.isfinite(f.scale) and TINY <= f.scale <= HUGE):
         raise BadInput(f"{where}: scale {f.scale!r} is not a positive, normal number")
 
@@ -120,6 +140,7 @@ def _operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) ->
             _same(sane, f"{where}: size {op.size!r}, alpha {op.alpha!r}, k {op.k!r}")
         case Lut():
             _array(op.table, np.uint8, (256,), f"{where}: table")
+            _clamp(int(op.table.min()), int(op.table.max()), op.out, where)
         case Dequantize():
             _same(op.out is None, f"{where}: gives floats, so it has no format")
         case Island():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -50,11 +51,11 @@ def any_program(draw: Draw, *, length: int = 6, size: int = 12) -> Program:
     """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits."""
     shape = (draw(1, 20), draw(1, size), draw(1, size))
     b = _Builder(draw, Program(_format(draw, 8), shape, ()))
-    kinds = (b.conv, b.conv, b.conv, b.depthwise, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
+    kinds = (b.conv, b.conv, b.depthwise, b.residual, b.residual, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
     for _ in range(draw(1, length)):
         kinds[draw(0, len(kinds) - 1)]()
     b.flatten()
-    b.conv(linear=True)
+    b.conv(logits=True)
     return Program(b.program.input, shape, tuple(b.ops))
 
 
@@ -78,24 +79,40 @@ class _Builder:
     def _name(self) -> str:
         return f"t{len(self.ops)}"
 
-    def conv(self, *, linear: bool = False, groups: int = 0) -> None:
-        """Dense, grouped or depthwise convolution of any geometry, perhaps with a residual; or the logits."""
-        draw, x = self.draw, self.last
-        c, h, w = self.shapes[x]
+    def conv(self, *, logits: bool = False, groups: int = 0) -> None:
+        """Dense, grouped or depthwise convolution of any geometry; or the logits, from a vector."""
+        draw, (c, h, w) = self.draw, self.shapes[self.last]
         groups = groups or ([g for g in (1, 2, 3, 4, c) if c % g == 0][draw(0, 1)] if c > 1 else 1)
-        outs = groups * draw(1, max(1, 24 // groups))
         dilation = (draw(1, 2), draw(1, 2))
-        pads = (0, 0, 0, 0) if linear else (draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2))
+        pads = (0, 0, 0, 0) if logits else (draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2))
         reach = (h + pads[0] + pads[2], w + pads[1] + pads[3])
-        kernel = tuple(min(draw(1, 5), (r - 1) // d + 1) for r, d in zip(reach, dilation, strict=True))
+        kh, kw = (min(draw(1, 5), (r - 1) // d + 1) for r, d in zip(reach, dilation, strict=True))
+        outs = groups * draw(1, max(1, 24 // groups))
         stride = (draw(1, 3), draw(1, 3))
-        op = _conv(draw, x, self.formats[x], self._name(), (outs, c // groups, *kernel), groups, pads, stride, dilation,
-                   logits=linear)  # fmt: skip
-        shape = output_shape(op, [(c, h, w)])
-        same = [n for n, s in self.shapes.items() if s == shape and n in self.formats]
-        if same and not linear and draw(0, 1):
-            op = Conv(**{**vars(op), "inputs": (x, same[draw(0, len(same) - 1)])})
-        self._push(op)
+        self._push(self._layer((outs, c // groups, kh, kw), groups, pads, stride, dilation, logits=logits))
+
+    def residual(self) -> None:
+        """A convolution that keeps the shape, with the add of any tensor of that shape."""
+        draw, (c, _, _) = self.draw, self.shapes[self.last]
+        groups = (1, c)[draw(0, 1)]
+        (kh, kw), dilation = (2 * draw(0, 2) + 1, 2 * draw(0, 1) + 1), (draw(1, 2), draw(1, 2))
+        top, left = (kh - 1) * dilation[0] // 2, (kw - 1) * dilation[1] // 2
+        op = self._layer((c, c // groups, kh, kw), groups, (top, left, top, left), (1, 1), dilation)
+        same = [n for n, s in self.shapes.items() if s == self.shapes[self.last]]
+        self._push(replace(op, inputs=(self.last, same[draw(0, len(same) - 1)])))
+
+    def _layer(
+        self,
+        shape: tuple[int, int, int, int],
+        groups: int,
+        pads: tuple[int, int, int, int],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        *,
+        logits: bool = False,
+    ) -> Conv:
+        op = _conv(self.draw, self.last, self.formats[self.last], self._name(), shape, logits=logits)
+        return replace(op, groups=groups, pads=pads, stride=stride, dilation=dilation)
 
     def depthwise(self) -> None:
         """One filter a channel."""
@@ -162,24 +179,13 @@ class _Builder:
 
 
 def _format(draw: Draw, bits: int, near: float = 0.05) -> Format:
-    """Codes of 2 to ``bits`` bits, any zero point, a scale around ``near``."""
+    """Codes of 2 to ``bits`` bits, any zero point, a scale around ``near``; some ranges start above 0."""
     hi = 2 ** draw(2, bits) - 1
-    return Format(near * 2.0 ** (draw(-20, 20) / 8), draw(0, 1) * draw(0, hi), 0, hi)
+    lo = draw(0, hi // 2) if draw(0, 3) == 0 else 0
+    return Format(near * 2.0 ** (draw(-20, 20) / 8), draw(lo, hi) if draw(0, 1) else lo, lo, hi)
 
 
-def _conv(
-    draw: Draw,
-    x: str,
-    f: Format,
-    name: str,
-    shape: tuple[int, ...],
-    groups: int,
-    pads: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    *,
-    logits: bool,
-) -> Conv:
+def _conv(draw: Draw, x: str, f: Format, name: str, shape: tuple[int, int, int, int], *, logits: bool) -> Conv:
     """A convolution whose outputs mostly fall inside the output's range."""
     bits, outs = draw(2, 8), shape[0]
     rng = np.random.default_rng(draw(0, 1 << 30))
@@ -198,10 +204,9 @@ def _conv(
     op = Conv(
         name=name, inputs=(x,), output=name, out=None if logits else y, weight=weight.astype(np.int8),
         weight_zero=zero.astype(np.int16), weight_scale=scale.astype(np.float32), bias=np.zeros(outs, np.int32),
-        lo=lo.astype(np.uint8), hi=hi.astype(np.uint8), weight_bits=bits, stride=stride, pads=pads, dilation=dilation,
-        groups=groups,
+        lo=lo.astype(np.uint8), hi=hi.astype(np.uint8), weight_bits=bits,
     )  # fmt: skip
     room = (1 << 31) - 1 - accumulator_bound(op, max(f.zero - f.lo, f.hi - f.zero))
     room = room if draw(0, 4) == 0 else np.minimum(room, typical.astype(np.int64))  # an accumulator that just fits
     bias = np.where(rng.random(outs) < 0.5, room, -room) if draw(0, 3) == 0 else rng.integers(-room, room + 1)
-    return Conv(**{**vars(op), "bias": bias.astype(np.int32)})
+    return replace(op, bias=bias.astype(np.int32))

@@ -2,9 +2,10 @@
 
 Every executor (the NumPy reference, the simulation, the native kernels) follows this text; they agree code by code.
 
-**Tensors.** One image's activation has the shape (C, H, W); a vector is (C, 1, 1); the batch is a leading axis. A tensor
-holds uint8 codes q in lo..hi (inside 0..255) of the real value ``(q - zero) * scale``: one float32 scale and one integer
-zero point per tensor (``Format``), with 0 <= zero <= 255. Whatever pads or fills a tensor is the code ``zero``.
+**Tensors.** One image's activation has the shape (C, H, W); a vector is (C, 1, 1); the batch is a leading axis. A
+tensor holds uint8 codes q in lo..hi of the real value ``(q - zero) * scale``: one float32 scale and one integer zero
+point per tensor (``Format``), 0 <= lo <= zero <= hi <= 255. Whatever pads or fills a tensor is the code ``zero``. The
+network input is float32, or uint8 codes, which must lie in lo..hi.
 
 **Arithmetic.** ``f32(a)`` is IEEE-754 binary32 rounding to nearest even; every product, sum and quotient written inside
 ``f32`` is rounded on its own: no fused multiply-add. ``rint`` rounds halves to even. Integer sums are exact and fit in
@@ -117,7 +118,7 @@ class Concat(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool(Op):
-    """Maximum over windows; ``pads`` (top, left, bottom, right) cover what a ceil-mode window reaches beyond the edge."""
+    """Maximum over windows; ``pads`` (top, left, bottom, right) cover what ceil-mode windows reach beyond the edge."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -142,14 +143,14 @@ class LRN(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lut(Op):
-    """A function of one variable as ``table``: uint8 (256,)."""
+    """A function of one variable as ``table``: uint8 (256,), all inside the output's lo..hi."""
 
     table: Codes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Op):
-    """Every ``stride``-th row and column, then zeros around; ``pads``: front, back channels, top, left, bottom, right."""
+    """Every ``stride``-th row and column, then zeros; ``pads``: front and back channels, top, left, bottom, right."""
 
     pads: tuple[int, int, int, int, int, int]
     stride: tuple[int, int] = (1, 1)

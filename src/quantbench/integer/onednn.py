@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
 from quantbench.integer.backends import Array, Backend, Compiled
-from quantbench.integer.check import check
+from quantbench.integer.check import check, check_images
 from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
 from quantbench.integer.simulate import ExactConv, Simulation, apply, known, quantize
 
@@ -102,6 +102,7 @@ class _OneDNN(Compiled):
         return {k: v.numpy() for k, v in tensors.items() if v.dtype == torch.uint8}
 
     def _input(self, images: Array) -> Tensor:
+        check_images(images, self.program)
         x = torch.from_numpy(images)
         if x.dtype != torch.uint8:
             x = quantize(x / self.program.input.scale, self.program.input)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.integer.check import check_images
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -48,6 +49,7 @@ def run(program: Program, images: Tensor) -> dict[str, Tensor]:
         uint8 codes, and float32 for tensors without a format, each (N, C, H, W).
 
     """
+    check_images(images, program)
     tensors: dict[str, Tensor] = {"input": images if images.dtype == np.uint8 else quantize_input(images, program)}
     formats = program.formats
     for op in program.ops:
@@ -56,7 +58,7 @@ def run(program: Program, images: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:
+def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:  # noqa: C901, PLR0911 - a case an operator
     """Output (N, C, H, W) of one operator, from codes (N, C, H, W) and their formats."""
     x, f = inputs[0], formats[0]
     match op:

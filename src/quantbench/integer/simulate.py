@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.integer.check import accumulator_bound, check
+from quantbench.integer.check import accumulator_bound, check, check_images
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -67,6 +67,7 @@ class Simulation:
     @torch.no_grad()
     def _run(self, images: Tensor, *, keep: bool) -> dict[str, Tensor]:
         program, formats = self.program, self.program.formats
+        check_images(images.detach().cpu().numpy(), program)
         images = images.to(self.device)
         if images.dtype != torch.uint8:
             images = quantize(images.float() / program.input.scale, program.input)
