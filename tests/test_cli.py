@@ -1,0 +1,60 @@
+import pytest
+
+from quantbench.cli import main
+
+
+def test_list_and_select(capsys):
+    assert main(["list"]) == 0
+    assert "adaround" in capsys.readouterr().out
+    assert main(["list", "adaround", "-k", "resnet20 and w4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all("resnet20" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["show", "adarund"], "did you mean adaround"),
+        (["list", "adarund"], "did you mean adaround"),
+        (["list", "-k", "and and"], ""),
+        (["run", "-k", "no-such-claim-anywhere"], "no claim matches"),
+        (["why", "nonsense"], "nonsense"),
+        (["data", "fetch"], "what can be fetched"),
+        (["data", "remote"], "name the one folder"),
+        (["new", "not-a-name"], "cannot name a method"),
+        (["new", "nearest"], "already"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_status_2(argv, message, capsys):
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_command_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["lst"])
+    assert e.value.code == 2
+    assert "did you mean list" in capsys.readouterr().err
+
+
+def test_show_prints_claims_methods_and_papers(capsys):
+    assert main(["show", "adaround/imagenet/resnet18/w4/t7-adaround"]) == 0
+    assert "68.71" in capsys.readouterr().out
+    assert main(["show", "nearest"]) == 0
+    assert "Defaults" in capsys.readouterr().out
+
+
+def test_new_writes_a_plugin_that_passes_conformance(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "halfway"]) == 0
+    assert "pip install" in capsys.readouterr().out
+    monkeypatch.syspath_prepend(tmp_path / "quantbench-halfway")
+    from quantbench_halfway import Halfway
+
+    from quantbench.claimfile import parse
+    from quantbench.conformance import check
+
+    check(Halfway())
+    parse((tmp_path / "quantbench-halfway/quantbench_halfway/halfway.toml").read_text(), "halfway.toml")
+    assert main(["new", "halfway"]) == 2
