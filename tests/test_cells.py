@@ -61,7 +61,7 @@ RESULT = Result.of(np.array([1, 1, 0, 1], bool), np.array([1, 0, 0, 1], bool), "
         {"eval_digest": "e1"},
         {"seed": 1},
         {"device": "cuda"},
-        {"code": ("quantbench.zoo.cifar_resnet",)},
+        {"code": ("quantbench.pace",)},
     ],
 )
 def test_everything_the_result_depends_on_changes_the_key(change):
