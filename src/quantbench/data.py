@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +101,14 @@ def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) 
     return x, y
 
 
+def _split(name: str, *, rest: bool) -> readers.Arrays:
+    """The images that splits.toml lists under a name, or those of the larger set that it leaves."""
+    split = tomllib.loads(Path(__file__).with_name("splits.toml").read_text(encoding="utf-8"))[name]
+    whole = images(split["from"])
+    rows = np.setdiff1d(np.arange(len(whole.y)), split["rows"]) if rest else np.array(split["rows"])
+    return whole.x[rows], whole.y[rows]
+
+
 def _npz(name: str) -> Callable[[], readers.Arrays]:
     return lambda: readers.npz(verified(name))
 
@@ -121,6 +130,8 @@ SETS: Mapping[str, _Set] = {
     "cifar10/train": _Set(_cifar_train, slow=("cifar10/train/labels.npy",)),
     "cifar10/test_10000": _Set(lambda: readers.cifar_batches(data_root(), train=False)),
     "imagenet/val_1300": _Set(lambda: _tar("val_1300_227px"), slow=("imagenet/val_1300_227px.tar",)),
+    "imagenet/val_300_calib": _Set(partial(_split, "imagenet/val_300_calib", rest=False)),
+    "imagenet/val_1000_eval": _Set(partial(_split, "imagenet/val_300_calib", rest=True)),
     "imagenet/train_1000": _Set(lambda: _tar("train_1000_crop224"), slow=("imagenet/train_1000_crop224.tar",)),
     "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
     "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),  # 4 of a class serve n <= 4,000
@@ -151,7 +162,7 @@ def images(name: str) -> Images:
 
 
 def checkpoint(name: str) -> dict[str, torch.Tensor]:
-    """Read a state dict by name, such as ``cifar10_resnet20_akamaster``.
+    """Read a state dict by name, such as ``cifar10_resnet20_akamaster``; all weights as float32.
 
     Raises:
         DataMissing: it is not here.
@@ -163,9 +174,10 @@ def checkpoint(name: str) -> dict[str, torch.Tensor]:
 
     path = file(f"checkpoints/{name}.safetensors")
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except SafetensorError as e:
         raise DataCorrupt(f"{path} is not a safetensors file: {e}") from e
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def file(name: str) -> Path:
