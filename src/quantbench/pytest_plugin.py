@@ -18,9 +18,9 @@ from quantbench.errors import BadInput, DataMissing, QuantbenchError, Unsupporte
 if TYPE_CHECKING:
     from quantbench.cells import Cell
     from quantbench.claim import Claim
-    from quantbench.verdict import Verdict
     from quantbench.lab import Lab
     from quantbench.results import Result
+    from quantbench.verdict import Verdict
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
