@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantbench.errors import BadInput, DataMissing, QuantbenchError, Unsupported
+from quantbench.errors import DataMissing, QuantbenchError, Unsupported
 
 if TYPE_CHECKING:
     from quantbench.cells import Cell
@@ -146,7 +146,7 @@ def quantbench(request: pytest.FixtureRequest) -> Generator[Bench]:
         with bench.lab.ledger.lock():
             config.stash[_BENCH] = bench
             yield bench
-    except BadInput as e:
+    except QuantbenchError as e:  # such as another run on the same ledger
         pytest.exit(str(e), returncode=2)
 
 
