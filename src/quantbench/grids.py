@@ -124,7 +124,7 @@ class QParams:
         if self.uniform:
             return (scaled.round() + self.zero).clamp(self.levels[0], self.levels[-1])
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
-        return levels[torch.bucketize(scaled + self.zero, (levels[1:] + levels[:-1]) / 2)]
+        return levels[torch.bucketize((scaled + self.zero).contiguous(), (levels[1:] + levels[:-1]) / 2)]
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """Values of codes."""
@@ -153,7 +153,7 @@ class QParams:
             low = scaled.floor()
             return low.clamp(self.levels[0], self.levels[-1]), (low + 1).clamp(self.levels[0], self.levels[-1])
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
-        above = torch.bucketize(scaled, levels, right=True)
+        above = torch.bucketize(scaled.contiguous(), levels, right=True)
         last = len(self.levels) - 1
         return levels[(above - 1).clamp(0, last)], levels[above.clamp(0, last)]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
-from quantbench.quantized import ActQuant, QuantLayer
+from quantbench.layers import ActQuant, QuantLayer
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
 from quantbench.integer.graph import Node
-from quantbench.quantized import ActQuant, QuantLayer
+from quantbench.layers import ActQuant, QuantLayer
 
 MAPS = (2, 4)  # dimensions of (N, K) and (N, C, H, W), the tensors that a program has
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from quantbench.errors import Unsupported
 from quantbench.integer.graph import Node, flatten
 from quantbench.integer.kinds import MAPS, kind
-from quantbench.quantized import ActQuant, QuantLayer
+from quantbench.layers import ActQuant, QuantLayer
 from quantbench.scheme import Grid, Scheme
 
 if TYPE_CHECKING:

@@ -1,0 +1,310 @@
+"""From a quantized network to an integer program: where quantizers go, what becomes of each operator, and exactness."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quantbench.api import quantize
+from quantbench.errors import BadInput, Unsupported
+from quantbench.integer import reference
+from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad, Program
+from quantbench.integer.simulate import Simulation
+from quantbench.methods.nearest import Nearest
+from quantbench.network import Network
+from quantbench.quantized import ActQuant, Quantized
+from quantbench.scheme import Grid, Scheme
+from quantbench.zoo.cifar_resnet import CifarResNet
+from quantbench.zoo.googlenet import Inception
+from quantbench.zoo.mobilenet import DepthwiseSeparable, MobileNetV1
+
+W8A8 = Scheme(Grid(8, per_channel=True, range="minmax"), Grid(8, range="minmax"), placement="integer")
+W4A4 = Scheme(Grid(4, per_channel=True, range="minmax"), Grid(4, range="minmax"), placement="integer", first_last_bits=8)
+
+
+def images(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def randomize(model: nn.Module) -> nn.Module:
+    rng = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features, generator=rng) / 10
+            module.running_var = torch.rand(module.num_features, generator=rng) + 0.5
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            fan = module.weight[0].numel()
+            module.weight.data = torch.randn(module.weight.shape, generator=rng) * (2 / fan) ** 0.5
+            if module.bias is not None:
+                module.bias.data = torch.randn(module.bias.shape, generator=rng) / 10
+    return model.eval()
+
+
+def made(model: nn.Module, scheme: Scheme = W8A8, shape: tuple[int, ...] = (3, 12, 12)) -> Quantized:
+    x = images(16, *shape)
+    return quantize(Nearest(), Network.of(randomize(model), x[:1]), x, scheme)
+
+
+def exact(q: Quantized, n: int = 2) -> Program:
+    """The program, after its simulation and the oracle agree on every tensor."""
+    program = q.integer()
+    x = images(n, *program.shape)
+    expected, got = reference.run(program, x.numpy()), Simulation(program).codes(x)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name].numpy(), value, err_msg=name)
+    return program
+
+
+def kinds(program: Program) -> Counter[str]:
+    return Counter(type(op).__name__ + ("+add" if isinstance(op, Conv) and len(op.inputs) > 1 else "") for op in program.ops)
+
+
+def follows_fake(q: Quantized, program: Program, *, share: float = 0.01) -> None:
+    """The float simulation, led along the program's own codes so that roundings do not add up: it makes the same codes.
+
+    A share may differ by one step: the integer network rounds the bias to int32 and the scale's ratio to float32, so a
+    value within about 0.001 steps of a tie may go the other way; a fixed share is far from what a wrong layer gives.
+    """
+    x = images(2, *program.shape)
+    got, formats, compared = Simulation(program).codes(x), program.formats, []
+
+    def lead(act: ActQuant, name: str, given: Tensor) -> Tensor | None:
+        if name not in got:
+            return None  # the network input, which the program calls "input"
+        f = formats[name]
+        assert f is not None
+        codes = got[name].reshape(given.shape).float() - f.zero + act.zero
+        expected = act.qparams.quantize(given)
+        levels = torch.tensor(act.levels, dtype=torch.float32)
+        ours, theirs = (torch.searchsorted(levels, c.contiguous()) for c in (codes, expected))
+        assert (ours - theirs).abs().max() <= 1, name
+        assert (ours != theirs).sum() <= max(2, share * codes.numel()), name
+        compared.append(name)
+        return act.qparams.dequantize(codes)
+
+    handles = [
+        m.register_forward_hook(lambda m, args, _, name=name: lead(m, name, args[0])) for name, m in q.act_quants().items()
+    ]
+    with torch.no_grad():
+        q.model(x)
+    for handle in handles:
+        handle.remove()
+    assert len(compared) == len(q.act_quants()) - 1
+
+
+@pytest.mark.parametrize("scheme", [W8A8, W4A4], ids=str)
+def test_cifar_resnet(scheme: Scheme) -> None:
+    q = made(CifarResNet(14), scheme, (3, 16, 16))
+    program = exact(q)
+    # 13 convolutions, 6 of them with an add, and the linear layer; two option-A shortcuts of a subsampling and a padding
+    assert kinds(program) == {"Conv": 8, "Conv+add": 6, "Pad": 4, "AvgPool": 1, "Flatten": 1}
+    assert {op.name for op in program.ops if isinstance(op, Conv)} == {info.name for info in q.net.layers}
+    follows_fake(q, program)
+
+
+def test_module_names_and_blocks_survive_placement() -> None:
+    q = made(CifarResNet(8), W8A8, (3, 16, 16))
+    names = dict(q.model.named_modules())
+    assert {"conv1", "layer1.0", "layer1.0.conv1", "layer3.0.relu2", "layer2.0.shortcut", "linear"} <= names.keys()
+    assert {"relu_act", "layer1.0.relu1_act", "layer1.0.relu2_act", "avgpool_act"} <= set(q.act_quants())
+    assert "layer1.0.conv2_act" not in names
+    block = q.model.get_submodule("layer1.0")
+    assert block(torch.rand(1, 16, 16, 16)).shape == (1, 16, 16, 16)
+
+
+def test_quantizers_off_leave_the_network_as_it_was() -> None:
+    net = Network.of(randomize(CifarResNet(8)), images(1, 3, 16, 16))
+    q = Quantized(net, W8A8)
+    x = images(3, 3, 16, 16)
+    assert torch.equal(q.model(x), net.model(x))
+
+
+def test_option_a_shortcut_fills_with_the_zero_point() -> None:
+    q = made(CifarResNet(8), W8A8, (3, 16, 16))
+    program = q.integer()
+    pads = [op for op in program.ops if isinstance(op, Pad)]
+    assert [op.stride for op in pads] == [(2, 2), (1, 1)] * 2
+    assert pads[1].pads == (8, 8, 0, 0, 0, 0)
+    tensor = Simulation(program).codes(images(1, 3, 16, 16))[pads[1].output]
+    assert pads[1].out is not None
+    assert (tensor[:, :8] == pads[1].out.zero).all()
+
+
+def test_inception_branches_are_made_in_the_formats_they_are_joined_in() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5, 1e-2), nn.MaxPool2d(3, 2, ceil_mode=True),
+                          Inception(8, 4, 4, 6, 2, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(18, 5))  # fmt: skip
+    q = made(model, shape=(3, 15, 15))
+    program = exact(q)
+    assert kinds(program) == {"Conv": 8, "LRN": 1, "MaxPool": 2, "Concat": 1, "AvgPool": 1, "Flatten": 1}
+    (concat,) = (op for op in program.ops if isinstance(op, Concat))
+    assert {program.formats[i] for i in concat.inputs} == {concat.out}  # so that joining copies
+    follows_fake(q, program)
+
+
+def test_mobilenet_padding_and_relu6() -> None:
+    q = made(nn.Sequential(DepthwiseSeparable(3, 8, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)))
+    program = exact(q)
+    depthwise = program.ops[0]
+    assert isinstance(depthwise, Conv)
+    assert (depthwise.pads, depthwise.groups) == ((0, 0, 1, 1), 3)
+    assert kinds(program) == {"Conv": 3, "AvgPool": 1, "Flatten": 1}  # ZeroPad2d went into the convolution
+
+
+def test_relu6_ceiling_is_the_code_of_six() -> None:
+    scheme = replace(W8A8, acts=Grid(8, symmetric=False, range="minmax"))
+    q = made(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Conv2d(4, 4, 1)), scheme)
+    first = q.integer().ops[0]
+    assert isinstance(first, Conv)
+    assert first.out is not None
+    six = min(255, round(6 / first.out.scale) + first.out.zero)
+    assert set(first.hi.tolist()) == {six}
+    assert set(first.lo.tolist()) == {first.out.zero}
+
+
+class Spellings(nn.Module):
+    """Functions and methods instead of modules; one ReLU used twice; both operands of an add are convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 1), nn.Conv2d(16, 8, 1)
+        self.relu, self.last = nn.ReLU(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.a(x) + self.b(x))
+        z = torch.cat([F.max_pool2d(y, 2), F.avg_pool2d(y, 2)], 1)
+        z = F.hardswish(self.c(self.relu(z)))
+        return self.last(z.mean([2, 3]))
+
+
+@pytest.mark.parametrize("scheme", [W8A8, W4A4], ids=str)
+def test_functions_methods_and_reused_modules(scheme: Scheme) -> None:
+    q = made(Spellings(), scheme)
+    program = exact(q)
+    assert kinds(program) == {
+        "Conv": 3, "Conv+add": 1, "MaxPool": 1, "AvgPool": 2, "Concat": 1, "Lut": 2,
+    }  # fmt: skip
+    # 4-bit operands have a coarse accumulator: its half step, by which the bias is rounded, is a sixth of the 8-bit step
+    # in front of the table.
+    follows_fake(q, program, share=0.01 if scheme is W8A8 else 0.3)
+
+
+def test_table_gets_eight_bits_however_few_the_scheme_has() -> None:
+    program = made(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Conv2d(4, 4, 1)), replace(W4A4, first_last_bits=None)).integer()
+    before, table = program.ops[:2]
+    assert isinstance(table, Lut)
+    assert before.out is not None
+    assert table.out is not None
+    assert before.out.hi - before.out.lo == 255
+    assert table.out.hi - table.out.lo == 15
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation: a product of two tensors, which has no integer form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        n, c, h, w = y.shape
+        shuffled = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.last(torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True))) * shuffled)
+
+
+def test_what_has_no_integer_form_runs_in_floats_and_says_why() -> None:
+    q = made(Gate())
+    program = exact(q, n=3)  # another batch size than the sample's
+    (island,) = (op for op in program.ops if isinstance(op, Island))
+    assert "function of more than one tensor" in island.reason
+    follows_fake(q, program)
+
+
+def test_asymmetric_weights_keep_their_bits() -> None:
+    for bits in (3, 4, 8):
+        scheme = replace(W8A8, weights=Grid(bits, symmetric=False, per_channel=True, range="minmax"))
+        q = made(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 4)), scheme)
+        program = exact(q)
+        for op, layer in zip((op for op in program.ops if isinstance(op, Conv)), q.layers(), strict=True):
+            assert len(np.unique(op.weight)) <= 2**bits
+            assert op.weight_bits == bits
+            v = op.weight.astype(int) - op.weight_zero[:, None, None, None]
+            assert layer.codes is not None
+            assert layer.qparams is not None
+            expected = (layer.codes - layer.qparams.zero).numpy()
+            np.testing.assert_array_equal(v.reshape(expected.shape), expected)
+        assert any((op.weight_zero != 0).any() for op in program.ops if isinstance(op, Conv))
+
+
+@pytest.mark.parametrize("kind", ["apot", "pot"])
+def test_grids_that_are_not_uniform(kind: str) -> None:
+    scheme = Scheme(Grid(4, kind=kind, range="minmax"), Grid(3, kind=kind, range="minmax"), placement="integer", first_last_bits=8)
+    eight = replace(scheme, weights=replace(scheme.weights, kind="uniform"), acts=Grid(8, range="minmax"))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    q = made(model, replace(eight, weights=scheme.weights, first_last_bits=None))
+    for act in list(q.act_quants().values())[1:]:
+        act.grid = replace(act.grid, kind=kind, bits=3)
+    q.calibrate_acts((images(16, 3, 12, 12),))
+    program = exact(q)
+    table = next(op for op in program.ops if isinstance(op, Lut))
+    assert table.out is not None
+    levels = set(q.act_quants()["_1_act"].levels)
+    codes = set(Simulation(program).codes(images(2, 3, 12, 12))[table.output].unique().tolist())
+    assert codes <= levels
+    assert len(codes) > 2
+    follows_fake(q, program, share=0.05)  # rounded twice: to a fine uniform grid, then to the nearest level
+
+
+def test_dead_channel_with_a_large_bias_fits() -> None:
+    model = randomize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)))
+    conv = model[0]
+    assert isinstance(conv, nn.Conv2d)
+    conv.weight.data[1] *= 1e-12
+    conv.bias.data[1] = 3.0  # 10^13 steps of its weights' scale
+    x = images(16, 3, 12, 12)
+    q = quantize(Nearest(), Network.of(model, x[:1]), x, W8A8)
+    program = exact(q)
+    y = Simulation(program).codes(x)[program.ops[0].output]
+    f = program.ops[0].out
+    assert f is not None
+    assert (y[:, 1] == round(3.0 / f.scale) + f.zero).all()
+
+
+def test_what_cannot_be_lowered_says_why() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    with pytest.raises(Unsupported, match="placement='integer'"):
+        made(model, replace(W8A8, placement="inputs")).integer()
+    with pytest.raises(Unsupported, match="no activation bits"):
+        made(model, replace(W8A8, acts=None))
+    q = made(model)
+    next(iter(q.act_quants().values())).levels = ()
+    with pytest.raises(BadInput, match="calibrate"):
+        q.integer()
+
+
+class Branch(nn.Module):
+    """Its forward depends on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.sum() > 0 else x
+
+
+def test_a_module_that_cannot_be_traced_is_named() -> None:
+    with pytest.raises(Unsupported, match=r"0 \(Branch\) cannot be traced"):
+        made(nn.Sequential(Branch(), nn.Conv2d(4, 4, 1)))
+
+
+def test_a_whole_small_mobilenet() -> None:
+    model = MobileNetV1(0.25, 10, stem=(32, 2), pairs=((64, 1), (128, 2), (128, 1)))
+    program = exact(made(model, shape=(3, 32, 32)))
+    assert kinds(program) == {"Conv": 8, "AvgPool": 1, "Flatten": 1}
