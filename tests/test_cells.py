@@ -117,7 +117,8 @@ def package(tmp_path, monkeypatch):
     folder.mkdir()
     files = {
         "__init__": "",
-        "method": "import json\nfrom quantbench.scheme import Grid\ndef f():\n    from . import helper\n",
+        "method": "import json\nfrom quantbench.scheme import Grid\ndef f():\n    from . import helper\n"
+        "if TYPE_CHECKING:\n    from .outsider import z\n",
         "helper": f"from {folder.name}.deep import y\nx = y  # a comment\n",
         "deep": '"""Docstring."""\ny = 1\n',
         "outsider": "z = 1\n",

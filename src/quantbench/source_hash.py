@@ -11,8 +11,14 @@ from pathlib import Path
 
 from quantbench.errors import BadInput
 
-# What these do cannot change a number: messages, and readers whose output the data digests in the key cover.
-WITHOUT_EFFECT = frozenset(f"quantbench.{m}" for m in ("errors", "wording", "files", "readers", "decoded"))
+# What these do cannot change a score: messages, readers whose output the data digests in the key cover, and the books.
+WITHOUT_EFFECT = frozenset(
+    f"quantbench.{module}"
+    for module in (
+        *("errors", "wording", "files", "readers", "decoded"),
+        *("atomic", "bootstrap", "cells", "ledger", "machine", "registry", "results", "source_hash", "stats"),
+    )
+)
 
 
 def source_hashes(modules: Iterable[str]) -> dict[str, str]:
@@ -66,7 +72,7 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
 
 def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
     """Full names of imported modules, also inside functions; ``from a import b`` may mean module a.b or a name in a."""
-    for node in ast.walk(tree):
+    for node in _executed(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -74,6 +80,16 @@ def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield f"{base}.{alias.name}" if _holds(base, alias.name, module) else base
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under ``if TYPE_CHECKING``, which no run sees."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield node
+            waiting += ast.iter_child_nodes(node)
 
 
 def _holds(base: str, name: str, importer: str) -> bool:
