@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from quantbench.claim import Claim
 from quantbench.claims import load, select
+from quantbench.timing import BACKENDS, BATCHES
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per claim, cheapest data first, claims on one network together."""
-    if "claim" not in metafunc.fixturenames:
-        return
-    config = metafunc.config
+    if "claim" in metafunc.fixturenames:
+        chosen = _chosen(metafunc.config)
+        metafunc.parametrize("claim", chosen, ids=[c.id for c in chosen])
+    if "integer_claim" in metafunc.fixturenames:
+        integer = [c for c in _chosen(metafunc.config) if c.scheme and c.scheme.placement == "integer" and not c.skip]
+        metafunc.parametrize("batch", BATCHES)
+        metafunc.parametrize("backend", BACKENDS)
+        metafunc.parametrize("integer_claim", integer, ids=[c.id for c in integer])
+
+
+def _chosen(config: pytest.Config) -> list[Claim]:
+    """Claims that the options ask for."""
     papers = config.getoption("qb_paper") or [None]
     claims = select([c for paper in papers for c in load(paper)], config.getoption("qb_select"))
     tier = config.getoption("qb_tier")
     order = {"embedded": 0, "real": 1, "online": 2}
-    chosen = sorted((c for c in claims if tier in (None, c.tier)), key=lambda c: (order[c.tier], c.model, c.data))
-    metafunc.parametrize("claim", chosen, ids=[c.id for c in chosen])
+    return sorted((c for c in claims if tier in (None, c.tier)), key=lambda c: (order[c.tier], c.model, c.data))

@@ -71,16 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """``quantbench run`` is pytest over the bench."""
-    return _pytest(options, "test_claims.py", f"--qb-device={options.device}")
+    return _pytest(options, ("test_claims.py", "test_integer.py"), f"--qb-device={options.device}")
 
 
 def _report(options: argparse.Namespace) -> int:
     """Judging finished cells again writes the report; unfinished ones are skipped."""
-    return _pytest(options, "test_claims.py", "--qb-finished")
+    return _pytest(options, ("test_claims.py",), "--qb-finished")
 
 
-def _pytest(options: argparse.Namespace, file: str, *more: str) -> int:
-    """Run a file of the bench."""
+def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> int:
+    """Run files of the bench."""
     import pytest
 
     import quantbench.bench
@@ -93,7 +93,15 @@ def _pytest(options: argparse.Namespace, file: str, *more: str) -> int:
         print(f"quantbench: no claim matches {options.select!r}; quantbench list shows them all", file=sys.stderr)
         return 2
     bench = Path(next(iter(quantbench.bench.__path__)))
-    args = [str(bench / file), "--rootdir", str(bench), "-q", "-p", "no:cacheprovider", f"--qb-runs={options.runs}"]
+    args = [
+        *(str(bench / file) for file in files),
+        "--rootdir",
+        str(bench),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--qb-runs={options.runs}",
+    ]
     args += ["-c", str(bench / "pytest.ini"), f"--qb-select={options.select}", "--no-header", "--import-mode=importlib"]
     args += [f"--qb-paper={p}" for p in options.papers] + ([f"--qb-tier={options.tier}"] if options.tier else [])
     return int(pytest.main([*args, *more]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from quantbench.cells import Cell
-from quantbench.errors import QuantbenchError
 from quantbench.ledger import Ledger
 from quantbench.registry import make
 from quantbench.results import Result
@@ -20,6 +20,7 @@ from quantbench.task import Task, task
 if TYPE_CHECKING:
     from quantbench.claim import Claim
     from quantbench.network import Network
+    from quantbench.quantized import Quantized
     from quantbench.scheme import Scheme
 
 Progress = Callable[[int, int, str], None]
@@ -98,6 +99,14 @@ class Lab:
             code=("quantbench.task", "quantbench.lab"),
         )
 
+    def program(self, cell: Cell) -> Path:
+        """Where a finished cell of integer placement keeps its integer network."""
+        return self.runs / "quantized" / cell.key() / "program.safetensors"
+
+    def network(self, cell: Cell) -> Network:
+        """The cell's full-precision network."""
+        return _network(task(cell.model, cell.eval_data), self.device)
+
     def result(self, cell: Cell) -> Result:
         """The cell's result: from the ledger, or by running it and storing what it found."""
         stored = self.ledger.get(cell)
@@ -143,6 +152,8 @@ class Lab:
         scores = where.scores(q.evaluated())
         log.seconds["evaluate"] = time.perf_counter() - start
         q.save(self.runs / "quantized" / key)
+        if cell.scheme is not None and cell.scheme.placement == "integer":
+            _save_program(q, self.program(cell))
         return Result.of(
             base.fp_scores,
             scores,
@@ -162,6 +173,10 @@ def _network(where: Task, device: str) -> Network:
     return where.network().to(device)
 
 
-def reason(error: QuantbenchError) -> tuple[str, str]:
-    """Why a claim is skipped, and the command that would change that (may be empty)."""
-    return str(getattr(error, "name", "") or error), str(getattr(error, "command", ""))
+def _save_program(q: Quantized, path: Path) -> None:
+    """Keep the integer network, unless parts of it run in floats, which are code and not data."""
+    from quantbench.errors import Unsupported
+    from quantbench.integer.store import save
+
+    with suppress(Unsupported):
+        save(q.integer(), path)

@@ -42,6 +42,7 @@ class Row:
 
     claim: Claim
     verdict: Verdict
+    cells: dict[int, Cell]
     runs: dict[int, Result]
     seconds: float
 
@@ -61,13 +62,19 @@ class Bench:
         from quantbench.gate import judge
         from quantbench.verdict import Outcome, skipped
 
-        start, own = time.perf_counter(), dict[int, "Result"]()
+        start = time.perf_counter()
+        cells: dict[int, Cell] = {}
+        runs: dict[int, Result] = {}
         try:
-            own, against = self._results(claim)
-            verdict = judge(claim, own, against)
+            if claim.skip:
+                raise Unsupported(claim.skip)
+            cells, against = self.lab.cells(claim)
+            self.status.claim(claim.id)
+            runs = self._results(claim, cells)
+            verdict = judge(claim, runs, self._results(claim, against))
         except (DataMissing, Unsupported) as e:
             verdict = skipped(claim, *_why(e))
-        row = Row(claim, verdict, own, time.perf_counter() - start)
+        row = Row(claim, verdict, cells, runs, time.perf_counter() - start)
         self.rows.append(row)
         self.status.line(row)
         if verdict.outcome == Outcome.SKIP:
@@ -77,16 +84,11 @@ class Bench:
         if verdict.fails:
             pytest.fail(f"{claim.where}\n{verdict.explain()}", pytrace=False)
 
-    def _results(self, claim: Claim) -> tuple[dict[int, Result], dict[int, Result]]:
-        """Results of the claim's own cells and its rival's, by seed."""
-        if claim.skip:
-            raise Unsupported(claim.skip)
-        own, against = self.lab.cells(claim)
-        self.status.claim(claim.id)
+    def _results(self, claim: Claim, cells: dict[int, Cell]) -> dict[int, Result]:
+        """Results by seed: all of them, or only those that are finished."""
+        self.cells += [(claim.paper, c) for c in cells.values()]
         read = self.lab.ledger.get if self.finished else self.lab.result
-        self.cells += [(claim.paper, c) for c in (*own.values(), *against.values())]
-        found = [{s: r for s, c in cells.items() if (r := read(c))} for cells in (own, against)]
-        return found[0], found[1]
+        return {s: r for s, c in cells.items() if (r := read(c))}
 
 
 def _why(error: DataMissing | Unsupported) -> tuple[str, str]:

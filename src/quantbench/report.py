@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quantbench import table
@@ -15,7 +16,8 @@ def write(bench: Bench) -> list[str]:
     from quantbench import html
     from quantbench.atomic import write_atomically
 
-    folder, rows = bench.lab.runs / "report", bench.rows
+    folder, get = bench.lab.runs / "report", bench.lab.ledger.get
+    rows = [replace(r, runs={s: get(r.cells[s]) or found for s, found in r.runs.items()}) for r in bench.rows]
     write_atomically(folder / "summary.md", table.markdown(rows))
     write_atomically(folder / "index.html", html.page(rows))
     return [*table.terminal(rows), f"report: {folder / 'index.html'}", _track(bench)]
