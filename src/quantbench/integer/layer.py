@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantbench.errors import Unsupported
 from quantbench.grids import QParams
 from quantbench.integer.ir import Conv, Format
-from quantbench.integer.kinds import pair
+from quantbench.integer.parameters import pair
 from quantbench.layers import QuantLayer
 
 BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum of products

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from quantbench.errors import BadInput, Unsupported
-from quantbench.grids import QParams
+from quantbench.errors import Unsupported
 from quantbench.integer.check import check
+from quantbench.integer.formats import act_format, bounds, nearest_level, table
 from quantbench.integer.graph import Node, flatten
-from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Dequantize, Flatten, Format, Island, Lut, MaxPool, Op, Pad
-from quantbench.integer.ir import Program, Shape
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    AvgPool,
+    Concat,
+    Dequantize,
+    Flatten,
+    Format,
+    Island,
+    Lut,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+)
+from quantbench.integer.islands import island, shape
 from quantbench.integer.layer import conv
 from quantbench.integer.place import Graph
 
@@ -44,24 +55,6 @@ def lower(q: Quantized) -> Program:
     return program
 
 
-def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
-    """Unsigned codes of an activation grid, and which codes it has; signed codes are shifted up.
-
-    Raises:
-        BadInput: no range has been found yet.
-        Unsupported: levels that do not fit 8 bits.
-
-    """
-    if not qp.levels:
-        raise BadInput(f"activation quantizer {name!r} has no range yet: calibrate the network first")
-    shift = max(0, -qp.levels[0])
-    levels = tuple(level + shift for level in qp.levels)
-    zero = float(qp.zero) + shift
-    if levels[-1] > 255 or zero != round(zero):  # noqa: PLR2004 - uint8
-        raise Unsupported(f"activation {name!r}: levels up to {levels[-1]} steps, zero point {zero}, do not fit 8 bits")
-    return Format(float(qp.scale), round(zero), levels[0], levels[-1]), levels
-
-
 class _Lowering:
     """Appends operators; remembers in which tensor a call's codes are."""
 
@@ -78,7 +71,7 @@ class _Lowering:
             if self.graph.kinds[node].word == "quant":
                 self.codes(node)
         self._logits(self.graph.source(end.inputs[0]))
-        return Program(self.formats["input"], _shape(entry), tuple(self.ops))
+        return Program(self.formats["input"], shape(entry), tuple(self.ops))
 
     def _logits(self, node: Node) -> None:
         """The network's output in float32."""
@@ -114,7 +107,7 @@ class _Lowering:
                 return self._push(Pad(**common, **params))
             case "flatten":
                 return self._push(Flatten(**common))
-        return self._push(Lut(**common, table=np.clip(np.arange(256), *_bounds(params, f)).astype(np.uint8)))
+        return self._push(Lut(**common, table=np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)))
 
     def _quantize(self, node: Node) -> str:
         y, levels = act_format(node.target.qparams, node.name)
@@ -129,9 +122,8 @@ class _Lowering:
         factor = 255 // y.hi  # as fine a uniform grid as there is, then the nearest level
         fine = Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
         x = self.emit(source, fine, f"{node.name}.fine")
-        middles = (np.array(levels[1:]) + np.array(levels[:-1])) / 2
-        table = np.array(levels)[np.searchsorted(middles, np.arange(256) / factor)].astype(np.uint8)
-        return self._push(Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=table))
+        codes = nearest_level(levels, factor)
+        return self._push(Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
     def emit(self, node: Node, y: Format, output: str, clamp: tuple[int, int] | None = None) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
@@ -141,7 +133,7 @@ class _Lowering:
         common: dict[str, Any] = {"name": node.name, "output": output, "out": y}
         match word:
             case "clamp" if self.graph.kinds[self.graph.source(node.inputs[0])].word in ("layer", "add"):
-                return self.emit(node.inputs[0], y, output, _bounds(params, y))
+                return self.emit(node.inputs[0], y, output, bounds(**params, y=y))
             case "layer":
                 return self._layer(node, y, output, (lo, hi))
             case "add":
@@ -186,64 +178,27 @@ class _Lowering:
         return self._push(Add(name=node.name, inputs=(a, b), output=output, out=y, lo=clamp[0], hi=clamp[1]))
 
     def _lut(self, node: Node, y: Format, output: str) -> str:
-        x = self.codes(node.inputs[0])
-        f = self.formats[x]
-        values = (torch.arange(256) - f.zero).float() * f.scale
-        shape = (256, 1, 1, 1) if node.inputs[0].example.dim() == 4 else (256, 1)  # noqa: PLR2004
-        t = node.run({node.inputs[0]: values.reshape(shape)}).reshape(-1).numpy() / np.float32(y.scale)
-        table = (np.clip(np.rint(t), y.lo - y.zero, y.hi - y.zero) + y.zero).astype(np.uint8)
-        return self._push(Lut(name=node.name, inputs=(x,), output=output, out=y, table=table))
+        before = node.inputs[0]
+        x = self.codes(before)
+
+        def function(values: Tensor) -> Tensor:
+            result: Tensor = node.run({before: values.reshape(-1, *(1,) * (before.example.dim() - 1))})
+            return result.reshape(-1)
+
+        codes = table(function, self.formats[x], y, node.name)
+        return self._push(Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
 
     def _island(self, node: Node, y: Format | None, output: str) -> str:
-        cone = self._cone(node)
-        sources = [n for n in cone if self.graph.kinds[n].word != "other"]
-        inner = [n for n in cone if self.graph.kinds[n].word == "other"]
+        sources, function = island(node, self.graph.nodes, self.graph.kinds)
         inputs = tuple(self.codes(n) for n in sources)
-        ranks = [n.example.dim() for n in sources]
-
-        def function(*tensors: Tensor) -> Tensor:
-            values = {n: t.flatten(1) if rank == 2 else t for n, t, rank in zip(sources, tensors, ranks, strict=True)}  # noqa: PLR2004
-            for n in inner:
-                values[n] = n.run(values)
-            out: Tensor = values[node]
-            return out.reshape(len(out), *_shape(node))
-
-        reason = self.graph.kinds[node].why
-        return self._push(Island(name=node.name, inputs=inputs, output=output, out=y, function=function,
-                                 shape=_shape(node), reason=reason))  # fmt: skip
-
-    def _cone(self, node: Node) -> list[Node]:
-        """What a float result is computed from, back to quantized tensors, in execution order."""
-        found, todo = {node}, [node]
-        while todo:
-            for before in todo.pop().inputs:
-                source = before if self.graph.kinds[before].word == "other" else self.graph.source(before)
-                if before not in found:
-                    found.add(before)
-                    if source is before and self.graph.kinds[before].word == "other":
-                        todo.append(before)
-        return [n for n in self.graph.nodes if n in found]
+        why = self.graph.kinds[node].why
+        made = Island(
+            name=node.name, inputs=inputs, output=output, out=y, function=function, shape=shape(node), reason=why
+        )
+        return self._push(made)
 
     def _push(self, op: Op) -> str:
         self.ops.append(op)
         if op.out is not None:
             self.formats[op.output] = op.out
         return op.output
-
-
-def _bounds(params: dict[str, Any], y: Format) -> tuple[int, int]:
-    """Codes between which a clamp of real values keeps a tensor."""
-
-    def code(value: float) -> int:
-        if math.isinf(value):
-            return y.lo if value < 0 else y.hi
-        q = np.rint(np.float32(value) / np.float32(y.scale)) + y.zero
-        return int(np.clip(q, y.lo, y.hi))
-
-    return code(params["low"]), code(params["high"])
-
-
-def _shape(node: Node) -> Shape:
-    c, *size = node.example.shape[1:]
-    h, w = size or (1, 1)
-    return int(c), int(h), int(w)

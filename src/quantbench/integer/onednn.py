@@ -21,7 +21,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from quantbench.integer.backends import Array, Backend, Compiled
 from quantbench.integer.check import check, check_images
 from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
-from quantbench.integer.simulate import ExactConv, Simulation, apply, known, quantize
+from quantbench.integer.exact import ExactConv, known, quantize
+from quantbench.integer.simulate import Simulation, apply
 
 Step = Callable[[list[Tensor]], Tensor]
 _ops: Any = torch.ops.onednn

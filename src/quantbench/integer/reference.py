@@ -1,4 +1,4 @@
-"""The oracle: integer inference as the definition in ``ir`` says it, in plain NumPy, one operator at a time."""
+"""The oracle: integer inference as ``quantbench.integer`` defines it, in plain NumPy, one operator at a time."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:  # noqa: 
         case Flatten():
             return x.reshape(len(x), -1, 1, 1)
         case Dequantize():
-            return (x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(f.scale)
+            return _real(x, f)
         case Island():
             return _island(op, inputs, formats)
     raise TypeError(type(op).__name__)
@@ -164,14 +164,15 @@ def _lrn(op: LRN, x: Tensor, f: Format) -> Codes:
     return quantize(t, op.out)
 
 
-def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Codes:
+def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     import torch
 
-    assert op.out is not None
-    floats = [
-        torch.from_numpy((x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(f.scale))
-        for x, f in zip(inputs, formats, strict=True)
-    ]
+    floats = [_real(x, f) for x, f in zip(inputs, formats, strict=True)]
     with torch.no_grad():
-        t = op.function(*floats).numpy()
-    return quantize(t / np.float32(op.out.scale), op.out)
+        t: Tensor = op.function(*map(torch.from_numpy, floats)).numpy()
+    return t if op.out is None else quantize(t / np.float32(op.out.scale), op.out)
+
+
+def _real(x: Tensor, f: Format) -> NDArray[np.float32]:
+    real: NDArray[np.float32] = (x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(f.scale)
+    return real

@@ -1,0 +1,92 @@
+"""Integer convolutions by float ones, exactly.
+
+Whole numbers below 2^24 are exact in float32, in whatever order they are summed. A convolution whose accumulators stay
+below that runs as one float32 convolution; otherwise its weights are split into two parts of 4 bits, v = 16 h + l, whose
+accumulators do; and if even those do not, it runs in float64. That holds for direct summation in IEEE arithmetic:
+cuDNN, which may choose Fourier transforms or fewer bits, is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own habit
+
+from quantbench.integer.ir import Conv, Format, conv_multiplier, ratio
+from quantbench.integer.rules import accumulator_bound
+
+EXACT = 1 << 24  # whole numbers up to here are float32 values
+
+
+@dataclass(frozen=True, eq=False)
+class ExactConv:
+    """One convolution, its weights as parts (factor, float weight) whose accumulators are exact."""
+
+    op: Conv
+    formats: list[Format]
+    parts: tuple[tuple[int, Tensor], ...]
+    bias: Tensor
+    multiplier: Tensor
+    lo: Tensor
+    hi: Tensor
+
+    @classmethod
+    def of(cls, op: Conv, formats: list[Format | None], device: torch.device) -> ExactConv:
+        """Choose the parts."""
+        inputs = [known(f) for f in formats]
+        x = inputs[0]
+        largest = max(x.zero - x.lo, x.hi - x.zero)
+        v = op.weight.astype(np.int64) - op.weight_zero.astype(np.int64)[:, None, None, None]
+        low = (v + 8) % 16 - 8
+        parts: tuple[tuple[int, Tensor], ...] = ((1, torch.from_numpy(v).double()),)
+        for candidate in (((1, v),), ((16, (v - low) // 16), (1, low))):
+            if all(np.abs(part).sum((1, 2, 3)).max() * largest < EXACT for _, part in candidate):
+                parts = tuple((factor, torch.from_numpy(part).float()) for factor, part in candidate)
+                break
+        parts = tuple((f, w.to(device).contiguous(memory_format=torch.channels_last)) for f, w in parts)
+        bias = torch.from_numpy(op.bias).double()
+        if len(parts) == 1 and int(accumulator_bound(op, largest).max()) < EXACT:
+            bias = bias.float()
+        m = conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale)
+        per_channel = [torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))]
+        m_, lo, hi = (a.to(device)[:, None, None] for a in per_channel)
+        return cls(op, inputs, parts, bias.to(device)[:, None, None], m_, lo, hi)
+
+    def run(self, inputs: list[Tensor]) -> Tensor:
+        """Codes, or float32 logits."""
+        op, dtype = self.op, self.parts[0][1].dtype
+        top, left, bottom, right = op.pads
+        x = inputs[0].to(dtype) - self.formats[0].zero
+        padding = (top, left)
+        if op.pads[:2] != op.pads[2:]:
+            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+            sums = [factor * F.conv2d(x, w, None, op.stride, padding, op.dilation, op.groups).to(self.bias.dtype)
+                    for factor, w in self.parts]  # fmt: skip
+        t = (sum(sums[1:], sums[0]) + self.bias).float() * self.multiplier
+        if op.out is None:
+            return t
+        if len(inputs) > 1:
+            t = t + scaled(inputs[1], self.formats[1], op.out)
+        z = op.out.zero
+        return (t.round_().clamp_(self.lo - z, self.hi - z) + z).to(torch.uint8)
+
+
+def quantize(t: Tensor, y: Format, lo: int | None = None, hi: int | None = None) -> Tensor:
+    """The definition's ``quantize``, with a narrower clamp if given."""
+    low, high = y.lo if lo is None else lo, y.hi if hi is None else hi
+    return (t.round().clamp(low - y.zero, high - y.zero) + y.zero).to(torch.uint8)
+
+
+def scaled(x: Tensor, f: Format, y: Format) -> Tensor:
+    """The definition's ``f32((x - z) * f32(s_x / s_y))``."""
+    return (x.float() - f.zero) * float(ratio(f.scale, y.scale))
+
+
+def known(f: Format | None) -> Format:
+    """A format that a checked program must have."""
+    assert f is not None
+    return f
