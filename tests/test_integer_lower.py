@@ -1,4 +1,4 @@
-"""From a quantized network to an integer program: where quantizers go, what becomes of each operator, and exactness."""
+"""From a quantized network to an integer program: where quantizers go, what becomes of operators, and exactness."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from quantbench.methods.nearest import Nearest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +17,6 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.integer import reference
 from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad, Program
 from quantbench.integer.simulate import Simulation
-from quantbench.methods.nearest import Nearest
 from quantbench.network import Network
 from quantbench.quantized import ActQuant, Quantized
 from quantbench.scheme import Grid, Scheme
@@ -25,7 +25,7 @@ from quantbench.zoo.googlenet import Inception
 from quantbench.zoo.mobilenet import DepthwiseSeparable, MobileNetV1
 
 W8A8 = Scheme(Grid(8, per_channel=True, range="minmax"), Grid(8, range="minmax"), placement="integer")
-W4A4 = Scheme(Grid(4, per_channel=True, range="minmax"), Grid(4, range="minmax"), placement="integer", first_last_bits=8)
+W4A4 = replace(W8A8, weights=replace(W8A8.weights, bits=4), acts=Grid(4, range="minmax"), first_last_bits=8)
 
 
 def images(*shape: int) -> Tensor:
@@ -62,7 +62,8 @@ def exact(q: Quantized, n: int = 2) -> Program:
 
 
 def kinds(program: Program) -> Counter[str]:
-    return Counter(type(op).__name__ + ("+add" if isinstance(op, Conv) and len(op.inputs) > 1 else "") for op in program.ops)
+    fused = {op.output for op in program.ops if isinstance(op, Conv) and len(op.inputs) > 1}
+    return Counter(type(op).__name__ + "+add" * (op.output in fused) for op in program.ops)
 
 
 def follows_fake(q: Quantized, program: Program, *, share: float = 0.01) -> None:
@@ -89,7 +90,8 @@ def follows_fake(q: Quantized, program: Program, *, share: float = 0.01) -> None
         return act.qparams.dequantize(codes)
 
     handles = [
-        m.register_forward_hook(lambda m, args, _, name=name: lead(m, name, args[0])) for name, m in q.act_quants().items()
+        act.register_forward_hook(lambda act, args, _, name=name: lead(act, name, args[0]))
+        for name, act in q.act_quants().items()
     ]
     with torch.no_grad():
         q.model(x)
@@ -102,7 +104,7 @@ def follows_fake(q: Quantized, program: Program, *, share: float = 0.01) -> None
 def test_cifar_resnet(scheme: Scheme) -> None:
     q = made(CifarResNet(14), scheme, (3, 16, 16))
     program = exact(q)
-    # 13 convolutions, 6 of them with an add, and the linear layer; two option-A shortcuts of a subsampling and a padding
+    # 13 convolutions, 6 with an add, and the linear layer; two option-A shortcuts: subsampling and padding each
     assert kinds(program) == {"Conv": 8, "Conv+add": 6, "Pad": 4, "AvgPool": 1, "Flatten": 1}
     assert {op.name for op in program.ops if isinstance(op, Conv)} == {info.name for info in q.net.layers}
     follows_fake(q, program)
@@ -137,8 +139,9 @@ def test_option_a_shortcut_fills_with_the_zero_point() -> None:
 
 
 def test_inception_branches_are_made_in_the_formats_they_are_joined_in() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5, 1e-2), nn.MaxPool2d(3, 2, ceil_mode=True),
-                          Inception(8, 4, 4, 6, 2, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(18, 5))  # fmt: skip
+    stem = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5, 1e-2), nn.MaxPool2d(3, 2, ceil_mode=True))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(18, 5))
+    model = nn.Sequential(*stem, Inception(8, 4, 4, 6, 2, 4, 4), *head)
     q = made(model, shape=(3, 15, 15))
     program = exact(q)
     assert kinds(program) == {"Conv": 8, "LRN": 1, "MaxPool": 2, "Concat": 1, "AvgPool": 1, "Flatten": 1}
@@ -189,13 +192,14 @@ def test_functions_methods_and_reused_modules(scheme: Scheme) -> None:
     assert kinds(program) == {
         "Conv": 3, "Conv+add": 1, "MaxPool": 1, "AvgPool": 2, "Concat": 1, "Lut": 2,
     }  # fmt: skip
-    # 4-bit operands have a coarse accumulator: its half step, by which the bias is rounded, is a sixth of the 8-bit step
-    # in front of the table.
+    # 4-bit operands have a coarse accumulator: its half step, by which the bias is rounded, is a sixth of the 8-bit
+    # step in front of the table.
     follows_fake(q, program, share=0.01 if scheme is W8A8 else 0.3)
 
 
 def test_table_gets_eight_bits_however_few_the_scheme_has() -> None:
-    program = made(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Conv2d(4, 4, 1)), replace(W4A4, first_last_bits=None)).integer()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(), nn.Conv2d(4, 4, 1))
+    program = made(model, replace(W4A4, first_last_bits=None)).integer()
     before, table = program.ops[:2]
     assert isinstance(table, Lut)
     assert before.out is not None
@@ -244,10 +248,9 @@ def test_asymmetric_weights_keep_their_bits() -> None:
 
 @pytest.mark.parametrize("kind", ["apot", "pot"])
 def test_grids_that_are_not_uniform(kind: str) -> None:
-    scheme = Scheme(Grid(4, kind=kind, range="minmax"), Grid(3, kind=kind, range="minmax"), placement="integer", first_last_bits=8)
-    eight = replace(scheme, weights=replace(scheme.weights, kind="uniform"), acts=Grid(8, range="minmax"))
+    scheme = replace(W8A8, weights=Grid(4, kind=kind, range="minmax"))
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
-    q = made(model, replace(eight, weights=scheme.weights, first_last_bits=None))
+    q = made(model, scheme)
     for act in list(q.act_quants().values())[1:]:
         act.grid = replace(act.grid, kind=kind, bits=3)
     q.calibrate_acts((images(16, 3, 12, 12),))

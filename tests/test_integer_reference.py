@@ -108,7 +108,8 @@ def test_ties_go_to_even_and_clamps_hold() -> None:
     f = Format(0.5, 100)
     pool = Concat(name="c", inputs=("input",), output="y", out=Format(1.0, 100))
     x = np.array([97, 98, 99, 100, 101, 102, 103], np.uint8).reshape(1, 1, 1, 7)
-    assert one(pool, f, (1, 1, 7), x).flatten().tolist() == [98, 99, 100, 100, 100, 101, 102]  # -1.5, -1, -0.5, 0, 0.5, 1, 1.5
+    # of -1.5, -1, -0.5, 0, 0.5, 1 and 1.5 steps
+    assert one(pool, f, (1, 1, 7), x).flatten().tolist() == [98, 99, 100, 100, 100, 101, 102]
     narrow = replace(pool, out=Format(1.0, 100, 99, 101))
     assert one(narrow, f, (1, 1, 7), x).flatten().tolist() == [99, 99, 100, 100, 100, 101, 101]
 
@@ -174,5 +175,6 @@ def test_add_rounds_each_product() -> None:
 def test_input_is_quantized_by_division() -> None:
     program = Program(Format(0.1, 10, 0, 15), (1, 1, 4), ())
     images = np.array([-5.0, 0.05, 0.25, 99.0], np.float32).reshape(1, 1, 1, 4)
-    expected = [0, half_even(np.float32(0.05) / np.float32(0.1)) + 10, half_even(np.float32(0.25) / np.float32(0.1)) + 10, 15]
+    inside = [half_even(np.float32(v) / np.float32(0.1)) + 10 for v in (0.05, 0.25)]
+    expected = [0, *inside, 15]
     assert reference.quantize_input(images, program).flatten().tolist() == expected

@@ -202,6 +202,9 @@ def test_damaged_files_never_do_more_than_fail(seed: int, tmp_path_factory: pyte
 
 
 def test_programs_with_float_operators_are_not_saved(tmp_path: Path) -> None:
-    island = Island(name="softmax", inputs=("input",), output="y", out=None, function=lambda t: t, shape=(3, 8, 8), reason="r")
+    shape = (3, 8, 8)
+    island = Island(
+        name="softmax", inputs=("input",), output="y", out=None, function=lambda t: t, shape=shape, reason="no integers"
+    )
     with pytest.raises(Unsupported, match="softmax runs in floats"):
         store.save(program(island), tmp_path / "net.safetensors")

@@ -67,7 +67,8 @@ def interleaved(
     """
     if not runners:
         raise BadInput("no backend to time")
-    names, times = list(runners), {name: [] for name in runners}  # type: dict[str, list[float]]
+    names = list(runners)
+    times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(WARM_UP):
         for run in runners.values():
             run(images)
@@ -171,7 +172,7 @@ def layer_table(
 
 
 def int8_peak(seconds: float = 0.5) -> float:
-    """Multiply-accumulates a second of one thread's largest int8 matrix product in torch: a roof for the roofline plot."""
+    """Multiply-accumulates a second of a large int8 matrix product on one thread: the roof of a roofline plot."""
     import torch
 
     from quantbench.integer.onednn import torch_threads

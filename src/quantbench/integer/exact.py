@@ -1,8 +1,8 @@
 """Integer convolutions by float ones, exactly.
 
 Whole numbers below 2^24 are exact in float32, in whatever order they are summed. A convolution whose accumulators stay
-below that runs as one float32 convolution; otherwise its weights are split into two parts of 4 bits, v = 16 h + l, whose
-accumulators do; and if even those do not, it runs in float64. That holds for direct summation in IEEE arithmetic:
+below that runs as one float32 convolution; otherwise its weights are split into two parts of 4 bits, v = 16 h + l,
+whose accumulators do; and if even those do not, it runs in float64. That holds for direct summation in IEEE arithmetic:
 cuDNN, which may choose Fourier transforms or fewer bits, is left out.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own habit
+from torch.nn import functional as F
 
 from quantbench.integer.ir import Conv, Format, conv_multiplier, ratio
 from quantbench.integer.rules import accumulator_bound

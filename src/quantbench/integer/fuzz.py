@@ -51,7 +51,8 @@ def any_program(draw: Draw, *, length: int = 6, size: int = 12) -> Program:
     """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits."""
     shape = (draw(1, 20), draw(1, size), draw(1, size))
     b = _Builder(draw, Program(_format(draw, 8), shape, ()))
-    kinds = (b.conv, b.conv, b.depthwise, b.residual, b.residual, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
+    layers = (b.conv, b.conv, b.depthwise, b.residual, b.residual)
+    kinds = (*layers, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
     for _ in range(draw(1, length)):
         kinds[draw(0, len(kinds) - 1)]()
     b.flatten()

@@ -184,7 +184,7 @@ def ratio(s_x: float, s_y: float, count: int = 1) -> np.float32:
     return np.float32(np.float64(s_x) / (np.float64(s_y) * count))
 
 
-def output_shape(op: Op, shapes: list[Shape]) -> Shape:
+def output_shape(op: Op, shapes: list[Shape]) -> Shape:  # noqa: PLR0911 - a case an operator
     """Shape of an operator's output from those of its inputs."""
     c, h, w = shapes[0]
     match op:

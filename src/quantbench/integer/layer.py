@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import Unsupported
-from quantbench.grids import QParams
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.parameters import pair
 from quantbench.layers import QuantLayer
@@ -75,8 +74,10 @@ def _weight(layer: QuantLayer) -> tuple[NDArray[np.int8], NDArray[np.int64], int
         middle = 1 << (bits - 1)
         codes, zeros = codes - middle, zeros - middle
     if codes.min() < np.iinfo(np.int8).min or codes.max() > np.iinfo(np.int8).max:
-        raise Unsupported(f"layer {layer.info.name!r}: weights {levels[0]}..{levels[-1]} times the step do not fit int8; "
-                          "integer kernels take additive powers of two up to 6 bits and powers of two up to 4")  # fmt: skip
+        raise Unsupported(
+            f"layer {layer.info.name!r}: weights of {levels[0]}..{levels[-1]} steps do not fit int8; kernels take "
+            "additive powers of two up to 6 bits and powers of two up to 4"
+        )
     return codes.astype(np.int8), zeros, bits
 
 

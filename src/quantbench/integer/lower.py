@@ -125,7 +125,9 @@ class _Lowering:
         codes = nearest_level(levels, factor)
         return self._push(Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
-    def emit(self, node: Node, y: Format, output: str, clamp: tuple[int, int] | None = None) -> str:
+    def emit(  # noqa: PLR0911 - a case a kind
+        self, node: Node, y: Format, output: str, clamp: tuple[int, int] | None = None
+    ) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
         node = self.graph.source(node)
         word, params = self.graph.kinds[node].word, self.graph.kinds[node].params

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own habit
+from torch.nn import functional as F
 
 from quantbench.integer.backends import Array, Backend, Compiled
 from quantbench.integer.check import check, check_images
-from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
 from quantbench.integer.exact import ExactConv, known, quantize
+from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
 from quantbench.integer.simulate import Simulation, apply
 
 Step = Callable[[list[Tensor]], Tensor]
@@ -35,7 +35,8 @@ class OneDNN(Backend):
 
     def available(self) -> str | None:
         """Torch must have been built with oneDNN for this processor."""
-        if not hasattr(_ops, "qconv2d_pointwise") or not torch.backends.mkldnn.is_available():
+        built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if not built or not hasattr(_ops, "qconv2d_pointwise"):
             return "this torch was built without oneDNN's integer operators"
         return None
 

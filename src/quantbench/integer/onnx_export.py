@@ -12,13 +12,27 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
 from quantbench.integer.check import check
-from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Conv, Dequantize, Flatten, Format, Island, Lut, MaxPool
-from quantbench.integer.ir import Op, Pad, Program
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Dequantize,
+    Flatten,
+    Format,
+    Island,
+    Lut,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+)
+from quantbench.integer.onnx_graph import CodeGraph
 
 OPSET, OPSET_INT4 = 17, 21
 _INT4 = range(-8, 8)
@@ -62,53 +76,52 @@ def export(
     return model
 
 
-def save(program: Program, path: Path, *, int4: bool = False) -> None:
-    """Write the file that a plain ONNX Runtime session loads."""
-    onnx.save(export(program, int4=int4, split_residuals=True), path)
+def save(program: Program, path: Path, *, int4: bool = False, split_residuals: bool = False) -> None:
+    """Write the file that a plain ONNX Runtime session loads; the arguments are those of ``export``."""
+    onnx.save(export(program, int4=int4, split_residuals=split_residuals), path)
 
 
-class _Exporter:
-    """Collects nodes and constants."""
+class _Exporter(CodeGraph):
+    """Translates operators."""
 
     def __init__(self, program: Program, *, int4: bool, split_residuals: bool) -> None:
+        super().__init__()
         self.int4, self.split = int4, split_residuals
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
         self.formats, self.shapes = program.formats, program.shapes
         self.outputs = int(np.prod(self.shapes[program.output]))
-        self._quantize("images", program.input, "input")
+        self.quantize("images", program.input, "input")
 
-    def operator(self, op: Op) -> None:
+    def operator(self, op: Op) -> None:  # noqa: C901 - a case an operator
         """Translate one operator."""
         match op:
             case Conv():
                 self._conv(op)
             case Add():
-                total = self._node("Add", [self._real(i) for i in op.inputs])
-                self._quantize(total, _known(op.out), op.output, (op.lo, op.hi))
+                total = self.node("Add", [self._real(i) for i in op.inputs])
+                self.quantize(total, _known(op.out), op.output, (op.lo, op.hi))
             case Concat():
-                whole = self._node("Concat", [self._real(i) for i in op.inputs], axis=1)
-                self._quantize(whole, _known(op.out), op.output)
+                whole = self.node("Concat", [self._real(i) for i in op.inputs], axis=1)
+                self.quantize(whole, _known(op.out), op.output)
             case MaxPool():
                 kind = "AveragePool" if isinstance(op, AvgPool) else "MaxPool"
-                extra = {"count_include_pad": int(op.count_padding)} if isinstance(op, AvgPool) else {}
-                pooled = self._node(kind, [self._real(op.inputs[0])], kernel_shape=list(op.kernel),
+                extra: dict[str, Any] = {"count_include_pad": int(op.count_padding)} if isinstance(op, AvgPool) else {}
+                pooled = self.node(kind, [self._real(op.inputs[0])], kernel_shape=list(op.kernel),
                                     strides=list(op.stride), pads=list(op.pads), **extra)  # fmt: skip
-                self._quantize(pooled, _known(op.out), op.output, None if extra else (0, 255))
+                self.quantize(pooled, _known(op.out), op.output, None if extra else (0, 255))
             case LRN():
                 if op.size % 2 == 0:
                     raise Unsupported(f"{op.name}: ONNX centres an even LRN window of {op.size} elsewhere")
-                y = self._node("LRN", [self._real(op.inputs[0])], size=op.size, alpha=op.alpha, beta=0.75, bias=op.k)
-                self._quantize(y, _known(op.out), op.output)
+                y = self.node("LRN", [self._real(op.inputs[0])], size=op.size, alpha=op.alpha, beta=0.75, bias=op.k)
+                self.quantize(y, _known(op.out), op.output)
             case Lut():
-                index = self._node("Cast", [op.inputs[0]], to=TensorProto.INT32)
-                self._node("Gather", [self._constant(f"{op.output}.table", op.table), index], output=op.output)
+                index = self.node("Cast", [op.inputs[0]], to=TensorProto.INT32)
+                self.node("Gather", [self.constant(f"{op.output}.table", op.table), index], output=op.output)
             case Pad():
                 self._pad(op)
             case Flatten():
-                self._node(
+                self.node(
                     "Reshape",
-                    [op.inputs[0], self._ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])],
+                    [op.inputs[0], self.ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])],
                     output=op.output,
                 )
             case Dequantize():
@@ -120,14 +133,22 @@ class _Exporter:
         x, shape = op.inputs[0], self.shapes[op.inputs[0]]
         linear = shape[1:] == (1, 1) and op.weight.shape[2:] == (1, 1) and op.groups == 1 and not any(op.pads)
         weight = self._weight(op, linear=linear)
-        bias = self._dequantized(f"{op.output}.bias", op.bias, self._bias_scale(op), axis=0)
+        bias_scale = np.float32(_known(self.formats[x]).scale) * op.weight_scale
+        bias = self.dequantized(f"{op.output}.bias", op.bias, bias_scale, axis=0)
         if linear:
-            flat = self._node("Reshape", [x, self._ints(f"{op.output}.vector", [-1, shape[0]])])
+            flat = self.node("Reshape", [x, self.ints(f"{op.output}.vector", [-1, shape[0]])])
             f = _known(self.formats[x])
-            t = self._node("Gemm", [self._dequantize(flat, f), weight, bias])
+            t = self.node("Gemm", [self.dequantize(flat, f), weight, bias])
         else:
-            t = self._node("Conv", [self._real(x), weight, bias], strides=list(op.stride), pads=list(op.pads),
-                           dilations=list(op.dilation), group=op.groups, kernel_shape=list(op.weight.shape[2:]))  # fmt: skip
+            t = self.node(
+                "Conv",
+                [self._real(x), weight, bias],
+                strides=list(op.stride),
+                pads=list(op.pads),
+                dilations=list(op.dilation),
+                group=op.groups,
+                kernel_shape=list(op.weight.shape[2:]),
+            )
         if op.out is None:
             self._logits(t, flat=linear)
             return
@@ -137,30 +158,30 @@ class _Exporter:
                 t = self._split(t, op, y, linear=linear)
             elif linear:
                 t = self._map(t, op)
-            t = self._node("Add", [t, self._real(op.inputs[1])])
-            self._quantize(t, y, op.output, (op.lo, op.hi))
+            t = self.node("Add", [t, self._real(op.inputs[1])])
+            self.quantize(t, y, op.output, (op.lo, op.hi))
         elif linear:
-            codes = self._quantize(t, y, f"{op.output}.vector")
+            codes = self.quantize(t, y, f"{op.output}.vector")
             codes = self._map(codes, op)
-            self._clip(codes, (op.lo, op.hi), op.output)
+            self.clip(codes, (op.lo, op.hi), op.output)
         else:
-            self._quantize(t, y, op.output, (op.lo, op.hi))
+            self.quantize(t, y, op.output, (op.lo, op.hi))
 
     def _split(self, t: str, op: Conv, y: Format, *, linear: bool) -> str:
-        """Codes of a layer's own output: the widest range that the add's clamp cannot cut, so nothing is lost but steps."""
+        """Codes of a layer's own output, over all values that the add's clamp keeps: only steps are lost."""
         r = _known(self.formats[op.inputs[1]])
         low = (y.lo - y.zero) * y.scale - (r.hi - r.zero) * r.scale
         high = (y.hi - y.zero) * y.scale - (r.lo - r.zero) * r.scale
         scale = (high - low) / 255
         f = Format(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
-        codes = self._quantize(t, f, f"{op.output}.branch")
+        codes = self.quantize(t, f, f"{op.output}.branch")
         if linear:
             codes = self._map(codes, op)
-        return self._dequantize(codes, f)
+        return self.dequantize(codes, f)
 
     def _map(self, vector: str, op: Op) -> str:
         """(N, K) as (N, K, 1, 1)."""
-        return self._node("Reshape", [vector, self._ints(f"{op.output}.map", [-1, *self.shapes[op.output]])])
+        return self.node("Reshape", [vector, self.ints(f"{op.output}.map", [-1, *self.shapes[op.output]])])
 
     def _weight(self, op: Conv, *, linear: bool) -> str:
         v = op.weight.astype(np.int64) - op.weight_zero[:, None, None, None]
@@ -176,82 +197,29 @@ class _Exporter:
         if linear:
             codes = codes[:, :, 0, 0].T
         name, axis = f"{op.output}.weight", int(linear)
-        return self._dequantized(
+        return self.dequantized(
             name, codes.astype(np.int8), op.weight_scale, axis, zeros.astype(np.int8), narrow=narrow
         )
 
-    def _bias_scale(self, op: Conv) -> NDArray[np.float32]:
-        scale: NDArray[np.float32] = np.float32(_known(self.formats[op.inputs[0]]).scale) * op.weight_scale
-        return scale
-
-    def _dequantized(
-        self, name: str, codes: NDArray[Any], scale: NDArray[np.float32], axis: int,
-        zeros: NDArray[Any] | None = None, *, narrow: bool = False,
-    ) -> str:  # fmt: skip
-        """A constant behind a DequantizeLinear with one scale a channel."""
-        zeros = np.zeros(len(scale), codes.dtype) if zeros is None else zeros
-        inputs = [self._constant(name, codes, narrow=narrow), self._constant(f"{name}.scale", scale),
-                  self._constant(f"{name}.zero", zeros, narrow=narrow)]  # fmt: skip
-        return self._node("DequantizeLinear", inputs, axis=axis)
+    def _real(self, name: str) -> str:
+        """A tensor of codes behind a DequantizeLinear of its own, as fusing runtimes want it."""
+        return self.dequantize(name, _known(self.formats[name]))
 
     def _pad(self, op: Pad) -> None:
         f, x = _known(op.out), op.inputs[0]
         front, back, top, left, bottom, right = op.pads
         if op.stride != (1, 1):
             slices = ([0, 0], [2**31 - 1] * 2, [2, 3], list(op.stride))
-            x = self._node("Slice", [x, *(self._ints(f"{op.output}.slice{i}", v) for i, v in enumerate(slices))])
-        amounts = self._ints(f"{op.output}.pads", [0, front, top, left, 0, back, bottom, right])
-        zero = self._constant(f"{op.output}.value", np.array(f.zero, np.uint8))
-        self._node("Pad", [x, amounts, zero], output=op.output)
+            x = self.node("Slice", [x, *(self.ints(f"{op.output}.slice{i}", v) for i, v in enumerate(slices))])
+        amounts = self.ints(f"{op.output}.pads", [0, front, top, left, 0, back, bottom, right])
+        zero = self.constant(f"{op.output}.value", np.array(f.zero, np.uint8))
+        self.node("Pad", [x, amounts, zero], output=op.output)
 
     def _logits(self, t: str, *, flat: bool = False) -> None:
         if flat:
-            self._node("Identity", [t], output="logits")
+            self.node("Identity", [t], output="logits")
         else:
-            self._node("Reshape", [t, self._ints("logits.shape", [-1, self.outputs])], output="logits")
-
-    def _quantize(self, real: str, f: Format, name: str, clamp: tuple[Any, Any] | None = None) -> str:
-        """Codes of a float tensor, clamped beyond what uint8 does by itself."""
-        bounds = clamp if clamp is not None else (f.lo, f.hi)
-        clipped = not (np.all(np.equal(bounds[0], 0)) and np.all(np.equal(bounds[1], 255)))
-        codes = self._node("QuantizeLinear", [real, *self._scale(f)], output="" if clipped else name)
-        return self._clip(codes, bounds, name) if clipped else codes
-
-    def _clip(self, codes: str, bounds: tuple[Any, Any], name: str) -> str:
-        lo, hi = (np.broadcast_to(np.asarray(b, np.uint8), np.shape(b)) for b in bounds)
-        if lo.ndim == 0 or (np.ptp(lo) == 0 and np.ptp(hi) == 0):
-            ends = [self._constant(f"{name}.{k}", np.array(b.flat[0])) for k, b in (("lo", lo), ("hi", hi))]
-            return self._node("Clip", [codes, *ends], output=name)
-        ends = [self._constant(f"{name}.{k}", b.reshape(-1, 1, 1).copy()) for k, b in (("lo", lo), ("hi", hi))]
-        return self._node("Min", [self._node("Max", [codes, ends[0]]), ends[1]], output=name)
-
-    def _real(self, name: str) -> str:
-        """A tensor of codes behind a DequantizeLinear of its own, as fusing runtimes want it."""
-        return self._dequantize(name, _known(self.formats[name]))
-
-    def _dequantize(self, codes: str, f: Format) -> str:
-        return self._node("DequantizeLinear", [codes, *self._scale(f)])
-
-    def _scale(self, f: Format) -> list[str]:
-        return [self._constant(f"scale:{f.scale.hex()}", np.array(f.scale, np.float32)),
-                self._constant(f"zero:{f.zero}", np.array(f.zero, np.uint8))]  # fmt: skip
-
-    def _ints(self, name: str, values: list[int]) -> str:
-        return self._constant(name, np.array(values, np.int64))
-
-    def _constant(self, name: str, value: NDArray[Any], *, narrow: bool = False) -> str:
-        if name not in self.constants:
-            if narrow:
-                tensor = helper.make_tensor(name, TensorProto.INT4, value.shape, value.flatten().tolist())
-            else:
-                tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
-            self.constants[name] = tensor
-        return name
-
-    def _node(self, kind: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
-        output = output or f"{kind}:{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}:{len(self.nodes)}", **attributes))
-        return output
+            self.node("Reshape", [t, self.ints("logits.shape", [-1, self.outputs])], output="logits")
 
 
 def _known(f: Format | None) -> Format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class _Session(Compiled):
         self.program, self.threads, self.int4 = program, threads, int4
         self.session = self._open(show=False)
 
-    def _open(self, *, show: bool) -> "onnxruntime.InferenceSession":
+    def _open(self, *, show: bool) -> Any:
         import onnxruntime
 
         from quantbench.integer.onnx_export import export

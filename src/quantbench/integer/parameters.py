@@ -105,8 +105,8 @@ def _pad(node: Node) -> Kind:
     names = ("padding",) if isinstance(node.target, nn.Module) else ("pad", "mode", "value")
     p = _number_arguments(node, (*names, "value"), {"mode": "constant", "value": 0})
     amounts = tuple(p[names[0]])
-    left, right, top, bottom, front, back, *rest = (*amounts, *(0,) * (8 - len(amounts)))
-    if p.get("mode", "constant") != "constant" or p["value"] or any(rest) or min(amounts) < 0:
+    left, right, top, bottom, front, back = (*amounts, 0, 0, 0, 0)[:6]
+    if p.get("mode", "constant") != "constant" or p["value"] or any(amounts[6:]) or min(amounts) < 0:
         return Kind("other", why="padding with something other than zeros")
     return Kind("pad", {"pads": (front, back, top, left, bottom, right), "stride": (1, 1)})
 

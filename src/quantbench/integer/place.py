@@ -9,9 +9,11 @@ only feeds a concatenation (quantizing the concatenation quantizes it, element b
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor, fx, nn
@@ -79,7 +81,7 @@ class Graph:
             if node.op != "output" and self._is_quantized(node):
                 yield node
 
-    def _is_quantized(self, node: Node) -> bool:
+    def _is_quantized(self, node: Node) -> bool:  # noqa: PLR0911 - a rule a kind
         users, word = self.users(node), self.kinds[node].word
         words = [self.kinds[u].word for u in users]
         if not users:
@@ -104,7 +106,7 @@ class Graph:
     def grid(self, node: Node, scheme: Scheme, edges: frozenset[str]) -> Grid:
         """The most bits that a layer reading this tensor asks for; 8 in front of a table, which costs nothing."""
         assert scheme.acts is not None
-        asked: list[int] = []
+        asked: list[Grid] = []
         todo = self.users(node)
         only_tables = bool(todo) and all(self.kinds[u].word == "lut" for u in todo)
         if only_tables:
@@ -114,10 +116,10 @@ class Graph:
             if isinstance(user.target, QuantLayer):
                 name = user.target.info.name
                 grid = scheme.act_grid(name, edge=name in edges)
-                asked.append(grid.bits if grid else scheme.acts.bits)
+                asked.append(grid or scheme.acts)
             elif self.kinds[user].word in KEEPS_FORMAT:
                 todo += self.users(user)
-        return replace(scheme.acts, bits=max(asked, default=scheme.acts.bits))
+        return max(asked, key=lambda g: (g.bits, g.kind == "uniform"), default=scheme.acts)
 
 
 def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Module:
@@ -131,7 +133,7 @@ def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Modul
         rewritten.add_module(name, ActQuant(grid))
         with graph.inserting_after(local):
             quant = graph.call_module(name, (local,))
-        local.replace_all_uses_with(quant, delete_user_cb=lambda user, quant=quant: user is not quant)
+        local.replace_all_uses_with(quant, delete_user_cb=partial(operator.is_not, quant))
     rewritten.recompile()
     rewritten.train(module.training)
     if not path:

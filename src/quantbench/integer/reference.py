@@ -76,11 +76,13 @@ def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:  # noqa: 
         case AvgPool():
             return _avg_pool(op, x, f)
         case MaxPool():
-            return _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0).max((-2, -1))
+            best: Codes = _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0).max((-2, -1))
+            return best
         case LRN():
             return _lrn(op, x, f)
         case Lut():
-            return op.table[x]
+            codes: Codes = op.table[x]
+            return codes
         case Pad():
             front, back, top, left, bottom, right = op.pads
             x = x[:, :, :: op.stride[0], :: op.stride[1]]

@@ -17,8 +17,22 @@ from numpy.typing import NDArray
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.check import check
-from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Conv, Dequantize, Flatten, Format, Island, Lut, MaxPool
-from quantbench.integer.ir import Op, Pad, Program
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Dequantize,
+    Flatten,
+    Format,
+    Island,
+    Lut,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+)
 
 VERSION = 1
 LARGEST_WEIGHT = 1 << 31  # elements
@@ -117,7 +131,7 @@ def unpack(packed: NDArray[np.uint8], values: NDArray[np.int8], shape: tuple[int
 
 
 def _bits(distinct: int) -> int:
-    if not 1 <= distinct <= 256:  # noqa: PLR2004 - int8
+    if not 1 <= distinct <= 256:
         raise ValueError(f"{distinct} distinct weights")
     return max(1, math.ceil(math.log2(distinct)))
 
