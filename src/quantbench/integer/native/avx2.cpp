@@ -48,15 +48,15 @@ QB_INLINE __m256i multiply(__m256i acc, const Input& x, const Weight& w) {
 
 // P pixels of one block.
 template <int P, bool Narrow>
-void tile(const ConvLayer& l, const Panel& panel, int block, const std::uint8_t* x, const std::uint8_t* r,
+void tile(const ConvLayer& l, const Panel& panel, const Strip& strip, int b, const std::uint8_t* x, const std::uint8_t* r,
           std::int64_t r_pixel, std::uint8_t* y, std::int64_t y_pixel) {
-  const int channel = (panel.block + block) * kBlock;
+  const int channel = (strip.block + b) * kBlock;
   __m256i acc[P][2];
   QB_UNROLL for (int p = 0; p < P; p++)
     QB_UNROLL for (int h = 0; h < 2; h++) acc[p][h] = load(l.bias + channel + 8 * h);
-  const std::int8_t* weight = panel.weight + std::int64_t(block) * panel.steps * 64;
-  for (int k = 0; k < panel.steps; k++, weight += 64) {
-    const std::uint8_t* from = x + panel.offset[k];
+  const std::int8_t* weight = strip.weight + b * 64;
+  for (int k = 0; k < panel.steps(); k++, weight += strip.blocks * 64) {
+    const std::uint8_t* from = x + panel.step_offset(k);
     const Weight w[2] = {Weight(load(weight), Narrow), Weight(load(weight + 32), Narrow)};
     QB_UNROLL for (int p = 0; p < P; p++) {
       const Input in(from + p * l.x_step, Narrow);
@@ -79,9 +79,9 @@ void conv(const ConvLayer& l, const ConvCall& call) {
   for (std::int64_t i = call.first; i < call.last; i++) {
     const Tile& at = l.tiles[strip.blocks][i % count];
     const std::int64_t row = i / count;
-    for (int b = strip.block; b < strip.block + strip.blocks; b++)
+    for (int b = 0; b < strip.blocks; b++)
       for (int p = 0; p < at.pixels;) {
-        const int block = panel.block + b, column = at.x + p;
+        const int block = strip.block + b, column = at.x + p;
         const std::uint8_t* x = call.x.data + row * l.y_step + column * l.x_step;
         std::uint8_t* y = call.y.data + block * call.y.plane + row * call.y.row + column * call.y.pixel;
         const std::int64_t r_pixel = l.out.residual ? call.r.pixel : 0;
@@ -89,7 +89,7 @@ void conv(const ConvLayer& l, const ConvCall& call) {
             l.out.residual ? call.r.data + block * call.r.plane + row * call.r.row + column * r_pixel : x;
         const bool four = at.pixels - p >= 4;
         auto* run = l.narrow ? (four ? tile<4, true> : tile<1, true>) : (four ? tile<4, false> : tile<1, false>);
-        run(l, panel, b, x, r, r_pixel, y, call.y.pixel);
+        run(l, panel, strip, b, x, r, r_pixel, y, call.y.pixel);
         p += four ? 4 : 1;
       }
   }

@@ -29,18 +29,27 @@ QB_INLINE void store_pixels(std::uint8_t* y, __m512i codes, int pixels) {
 // Requantization of one block of 16 channels; only for layers whose |acc * m| stays below 2^31 (ConvLayer's maker
 // sends others to the portable kernel), so that cvtps2dq, which rounds halves to even, cannot overflow.
 struct Channel {
-  __m512 m;
-  __m512i zero, lo, hi;
+  __m512 m, ratio;
+  __m512i zero, lo, hi, r_zero;
   bool clamps;
 
   QB_INLINE Channel(const Requant& q, int channel) : m(_mm512_loadu_ps(q.m + channel)), clamps(q.clamps) {
     zero = _mm512_set1_epi16(short(q.zero));
+    ratio = _mm512_set1_ps(q.ratio);
+    r_zero = _mm512_set1_epi32(q.r_zero);
     lo = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q.lo + channel)));
     hi = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q.hi + channel)));
   }
 
   // rint(float(acc) * m), one pixel.
   QB_INLINE __m512i round(__m512i acc) const { return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), m)); }
+
+  // The same with a residual's share, of 16 codes r.
+  QB_INLINE __m512i round_sum(__m512i acc, const std::uint8_t* r) const {
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r)));
+    const __m512 d = _mm512_cvtepi32_ps(_mm512_sub_epi32(codes, r_zero));
+    return _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), m), _mm512_mul_ps(d, ratio)));
+  }
 
   // Four rounded pixels to 64 codes in order. Saturation to int16 and uint8 changes nothing before a clamp to 0..255.
   QB_INLINE __m512i codes(const __m512i* q) const {
@@ -52,31 +61,15 @@ struct Channel {
   }
 };
 
-// `pixels` pixels of one block from sums [pixel][16]: every kind of output.
-[[maybe_unused]] QB_NOINLINE void finish_from_memory(const Requant& out, int channel, const std::int32_t* sums,
-                                                     int pixels, const std::uint8_t* r, std::uint8_t* y) {
+// One pixel of one block, codes or floats.
+[[maybe_unused]] QB_INLINE void finish_one(const Requant& out, int channel, __m512i acc, std::uint8_t* y) {
   const Channel c(out, channel);
   if (out.floats) {
-    for (int p = 0; p < pixels; p++)
-      _mm512_storeu_ps(y + p * 64, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums + p * kBlock)), c.m));
+    _mm512_storeu_ps(y, _mm512_mul_ps(_mm512_cvtepi32_ps(acc), c.m));
     return;
   }
-  const __m512i r_zero = _mm512_set1_epi32(out.r_zero);
-  const __m512 ratio = _mm512_set1_ps(out.ratio);
-  for (int p = 0; p < pixels; p += 4) {
-    __m512i q[4];
-    QB_UNROLL for (int i = 0; i < 4; i++) {
-      const int at = p + i < pixels ? p + i : p;
-      __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums + at * kBlock)), c.m);
-      if (out.residual) {
-        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(r + at * kBlock));
-        const __m512i d = _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), r_zero);
-        t = _mm512_add_ps(t, _mm512_mul_ps(_mm512_cvtepi32_ps(d), ratio));
-      }
-      q[i] = _mm512_cvtps_epi32(t);
-    }
-    store_pixels(y + p * kBlock, c.codes(q), pixels - p);
-  }
+  const __m512i q = c.round(acc), four[4] = {q, q, q, q};
+  store_pixels(y, c.codes(four), 1);
 }
 
 }  // namespace

@@ -1,89 +1,84 @@
 // Convolution on AVX-512 VNNI: implicit GEMM. A tile of P pixels x B blocks of 16 output channels lives in registers;
-// each step broadcasts four input channels of a pixel and multiplies them with B vectors of weights.
+// each step broadcasts four input channels of a pixel and multiplies them with B vectors of weights. Where a strip's
+// weights exceed the first-level cache, several tiles go through a chunk of the steps before the next chunk, and their
+// sums wait in scratch.
 #include "kernels.h"
 #include "target.h"
 
 #if QB_X86
 #include "avx512.h"
+#include "avx512_gemm.h"
 
 QB_TARGET_BEGIN(QB_AVX512)
 namespace qb {
 namespace {
 
-// acc[.] += x (4 unsigned bytes, broadcast) . w[.]; assembly, because compilers otherwise hoist the broadcasts of a
-// step above its products and spill accumulators.
-template <int B>
-QB_INLINE void multiply(__m512i* acc, const std::uint8_t* x, const __m512i* w) {
-  __m512i t;
-#if QB_CHECKED
-  std::int32_t four;
-  __builtin_memcpy(&four, x, 4);
-  t = _mm512_set1_epi32(four);
-  for (int b = 0; b < B; b++) acc[b] = _mm512_dpbusd_epi32(acc[b], t, w[b]);
-#else
-  asm("vpbroadcastd %[x], %[t]\n\tvpdpbusd %[w], %[t], %[a]"
-      : [t] "=&v"(t), [a] "+v"(acc[0])
-      : [x] "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(x)), [w] "v"(w[0]));
-  QB_UNROLL for (int b = 1; b < B; b++)
-    asm("vpdpbusd %[w], %[t], %[a]" : [a] "+v"(acc[b]) : [t] "v"(t), [w] "v"(w[b]));
-#endif
-}
+struct Place {  // of one tile in its tensors
+  const std::uint8_t* x;
+  std::uint8_t* y;
+  const std::uint8_t* r;
+  std::int64_t y_plane, r_plane;
+};
 
-template <int P, int B, int X>
-QB_INLINE void step(__m512i* acc, const std::uint8_t* x, const std::int8_t* weight, std::int64_t block) {
-  __m512i w[B];
-  QB_UNROLL for (int b = 0; b < B; b++) w[b] = _mm512_loadu_si512(weight + b * block);
-  QB_UNROLL for (int p = 0; p < P; p++) multiply<B>(acc + p * B, x + p * X, w);
-}
-
-// One tile of P pixels, X bytes apart, and B blocks.
-template <int P, int B, int X>
-void tile(const ConvLayer& l, const Panel& panel, int block, const std::uint8_t* x, std::uint8_t* y,
-          std::int64_t y_plane, const std::uint8_t* r, std::int64_t r_plane) {
-  __m512i acc[P * B];
-  const int channel = (panel.block + block) * kBlock;
+template <int P, int B, bool Residual>
+QB_INLINE void finish(const Requant& out, int channel, const __m512i* acc, const Place& at) {
   QB_UNROLL for (int b = 0; b < B; b++) {
-    const __m512i bias = _mm512_loadu_si512(l.bias + channel + b * kBlock);
-    QB_UNROLL for (int p = 0; p < P; p++) acc[p * B + b] = bias;
-  }
-  const std::int64_t stride = std::int64_t(panel.steps) * 64;
-  const std::int8_t* weight = panel.weight + block * stride;
-  const std::int32_t* offset = panel.offset;
-  int k = panel.steps;
-  for (; k >= 2; k -= 2, offset += 2, weight += 128) {
-    step<P, B, X>(acc, x + offset[0], weight, stride);
-    step<P, B, X>(acc, x + offset[1], weight + 64, stride);
-  }
-  if (k) step<P, B, X>(acc, x + offset[0], weight, stride);
-
-  if (l.out.residual || l.out.floats) {  // shared code: these run through memory
-    alignas(64) std::int32_t sums[P * B * kBlock];
-    QB_UNROLL for (int b = 0; b < B; b++)
-      QB_UNROLL for (int p = 0; p < P; p++) _mm512_store_si512(sums + (b * P + p) * kBlock, acc[p * B + b]);
-    for (int b = 0; b < B; b++)
-      finish_from_memory(l.out, channel + b * kBlock, sums + b * P * kBlock, P, r + b * r_plane, y + b * y_plane);
-    return;
-  }
-  QB_UNROLL for (int b = 0; b < B; b++) {
-    const Channel c(l.out, channel + b * kBlock);
+    const Channel c(out, channel + b * kBlock);
     QB_UNROLL for (int p = 0; p < P; p += 4) {
       __m512i q[4];
-      QB_UNROLL for (int i = 0; i < 4; i++) q[i] = p + i < P ? c.round(acc[(p + i < P ? p + i : p) * B + b]) : q[0];
-      store_pixels(y + b * y_plane + p * kBlock, c.codes(q), P - p);
+      QB_UNROLL for (int i = 0; i < 4; i++) {
+        const int pixel = p + i < P ? p + i : p;
+        q[i] = Residual ? c.round_sum(acc[pixel * B + b], at.r + b * at.r_plane + pixel * kBlock) : c.round(acc[pixel * B + b]);
+      }
+      store_pixels(at.y + b * at.y_plane + p * kBlock, c.codes(q), P - p);
     }
   }
 }
 
-template <int P, int B>
-QB_INLINE bool with_step(int x_step, const ConvLayer& l, const Panel& panel, int block, const std::uint8_t* x,
-                         std::uint8_t* y, std::int64_t y_plane, const std::uint8_t* r, std::int64_t r_plane) {
-  switch (x_step) {
-    case 16: tile<P, B, 16>(l, panel, block, x, y, y_plane, r, r_plane); return true;
-    case 32: tile<P, B, 32>(l, panel, block, x, y, y_plane, r, r_plane); return true;
-    case 3: tile<P, B, 3>(l, panel, block, x, y, y_plane, r, r_plane); return true;
-    case 6: tile<P, B, 6>(l, panel, block, x, y, y_plane, r, r_plane); return true;
+// One tile of P pixels, X bytes apart, and B blocks, over one chunk of the steps.
+template <int P, int B, int X>
+void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sums, bool first, bool last,
+          const Place& at) {
+  __m512i acc[P * B];
+  if (first)
+    QB_UNROLL for (int b = 0; b < B; b++) {
+      const __m512i bias = _mm512_loadu_si512(l.bias + channel + b * kBlock);
+      QB_UNROLL for (int p = 0; p < P; p++) acc[p * B + b] = bias;
+    }
+  else
+    QB_UNROLL for (int i = 0; i < P * B; i++) acc[i] = _mm512_loadu_si512(sums + i * kBlock);
+  accumulate<P, B, X>(acc, at.x, steps);
+  if (!last || l.out.floats) {
+    QB_UNROLL for (int i = 0; i < P * B; i++) _mm512_storeu_si512(sums + i * kBlock, acc[i]);
+    if (last)
+      for (int i = 0; i < P * B; i++) {
+        float* y = reinterpret_cast<float*>(at.y + i % B * at.y_plane) + i / B * kBlock;
+        finish_pixel(l.out, channel + i % B * kBlock, sums + i * kBlock, nullptr, reinterpret_cast<std::uint8_t*>(y));
+      }
+    return;
   }
-  return false;
+  if (X >= kBlock && l.out.residual)
+    finish<P, B, (X >= kBlock)>(l.out, channel, acc, at);
+  else
+    finish<P, B, false>(l.out, channel, acc, at);
+}
+
+using TileFunction = void (*)(const ConvLayer&, const Steps&, int, std::int32_t*, bool, bool, const Place&);
+
+template <int P, int B>
+QB_INLINE TileFunction for_step(std::int64_t x_step) {
+  return x_step == 16 ? tile<P, B, 16> : x_step == 32 ? tile<P, B, 32> : x_step == 3 ? tile<P, B, 3> : tile<P, B, 6>;
+}
+
+TileFunction find_tile(int pixels, int blocks, std::int64_t x_step) {
+  switch (pixels * 8 + blocks) {
+#define QB_TILE(P, B) \
+  case P * 8 + B:     \
+    return for_step<P, B>(x_step);
+#include "avx512_tiles.h"
+#undef QB_TILE
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -96,25 +91,28 @@ void avx512_conv(const ConvLayer& l, const ConvCall& call) {
   const Strip& strip = l.strips[call.strip];
   const Panel& panel = l.panels[strip.panel];
   const Tile* tiles = l.tiles[strip.blocks];
-  const int count = l.tile_count[strip.blocks], x_step = int(l.x_step);
-  const std::int64_t first_block = panel.block + strip.block;
-  int t = int(call.first % count);
-  std::int64_t row = call.first / count;
-  for (std::int64_t i = call.first; i < call.last; i++) {
-    const Tile& at = tiles[t];
-    const std::uint8_t* x = call.x.data + row * l.y_step + at.x * l.x_step;
-    std::uint8_t* y = call.y.data + first_block * call.y.plane + row * call.y.row + at.x * call.y.pixel;
-    const std::uint8_t* r =
-        l.out.residual ? call.r.data + first_block * call.r.plane + row * call.r.row + at.x * call.r.pixel : nullptr;
-    switch (at.pixels * 8 + strip.blocks) {
-#define QB_TILE(P, B)                                                                                     \
-  case P * 8 + B:                                                                                         \
-    with_step<P, B>(x_step, l, panel, strip.block, x, y, call.y.plane, r, l.out.residual ? call.r.plane : 0); \
-    break;
-#include "avx512_tiles.h"
-#undef QB_TILE
+  const int count = l.tile_count[strip.blocks], block = strip.block, quad_bytes = 256 * strip.blocks;
+  for (std::int64_t start = call.first; start < call.last; start += l.group) {
+    const std::int64_t end = start + l.group < call.last ? start + l.group : call.last;
+    for (int quad = 0; quad == 0 || quad < panel.quads; quad += l.chunk) {
+      const bool final = quad + l.chunk >= panel.quads;
+      const std::int8_t* weight = strip.weight + std::int64_t(quad) * quad_bytes;
+      Steps steps{panel.offset + quad, weight, weight + std::int64_t(l.chunk) * quad_bytes,
+                  final ? panel.quads - quad : l.chunk, final ? panel.singles : 0};
+      int t = int(start % count);
+      std::int64_t row = start / count;
+      std::int32_t* sums = reinterpret_cast<std::int32_t*>(call.scratch);
+      for (std::int64_t i = start; i < end; i++, sums += kAccumulators * kBlock) {
+        const Tile& at = tiles[t];
+        Place place{call.x.data + row * l.y_step + at.x * l.x_step,
+                    call.y.data + block * call.y.plane + row * call.y.row + at.x * call.y.pixel, nullptr, call.y.plane,
+                    call.r.plane};
+        if (l.out.residual) place.r = call.r.data + block * call.r.plane + row * call.r.row + at.x * call.r.pixel;
+        find_tile(at.pixels, strip.blocks, l.x_step)(l, steps, block * kBlock, sums, quad == 0, final, place);
+        steps.ahead += steps.quads * 64 * kAhead;
+        if (++t == count) t = 0, row++;
+      }
     }
-    if (++t == count) t = 0, row++;
   }
 }
 

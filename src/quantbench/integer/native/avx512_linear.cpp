@@ -84,13 +84,11 @@ void tile(const Call& call) {
     for (int i = 0; l.weight_zero && i < l.inputs; i++) sum += x[m][i];
     for (int b = 0; b < B; b++) {
       const int channel = call.channel + b * kBlock;
-      alignas(64) std::int32_t sums[kBlock];
       __m512i total = acc[m][b];
       if (l.weight_zero)
         total = _mm512_sub_epi32(
             total, _mm512_mullo_epi32(_mm512_loadu_si512(l.weight_zero + channel), _mm512_set1_epi32(sum)));
-      _mm512_store_si512(sums, total);
-      finish_from_memory(l.out, channel, sums, 1, nullptr, call.y + m * call.y_image + channel * (l.out.floats ? 4 : 1));
+      finish_one(l.out, channel, total, call.y + m * call.y_image + channel * (l.out.floats ? 4 : 1));
     }
   }
 }

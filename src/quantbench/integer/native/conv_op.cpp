@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 
 #include "finish.h"
 #include "op.h"
@@ -52,9 +53,10 @@ void widen_halo(Tensor& x, const ConvSpec& s, int oh, int ow) {
 
 namespace {
 
-// Cycles of one step of a tile: its products and its loads; fitted to a micro-benchmark of the AVX-512 kernel.
+// Nanoseconds of one step of a tile: its loads, its products, and what every step takes; fitted to a micro-benchmark of
+// the AVX-512 kernel. Only ratios matter.
 double step_cost(int pixels, int blocks) {
-  return std::max(pixels * blocks * 0.5, (pixels + blocks) * 0.66 + pixels * blocks * 0.1 + 2.2);
+  return 0.216 * (pixels + blocks) + 0.066 * pixels * blocks + 0.73 + (blocks == 4 ? 0.4 : 0);
 }
 
 // The cheapest cut of a row into tiles that the kernels have; the last may overlap the one before.
@@ -70,7 +72,7 @@ std::vector<Tile> cut_row(int width, int blocks, double* cost) {
   for (int n = 1; n <= width; n++)
     for (const auto& tile : kTiles)
       if (tile[1] == blocks && tile[0] <= width) {
-        const double c = best[std::max(0, n - tile[0])] + step_cost(tile[0], blocks) + 0.5;
+        const double c = best[std::max(0, n - tile[0])] + step_cost(tile[0], blocks);
         if (c < best[n]) best[n] = c, last[n] = tile[0];
       }
   std::vector<Tile> tiles;
@@ -79,6 +81,9 @@ std::vector<Tile> cut_row(int width, int blocks, double* cost) {
   *cost = best[width];
   return tiles;
 }
+
+constexpr int kChunk = 24;  // quads: 6 kB of weights a block
+constexpr int kGroup = 8;   // tiles: 14 kB of sums
 
 class Direct : public Op {
  public:
@@ -99,21 +104,29 @@ class Direct : public Op {
             dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
     layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
+    for (int b = 1; b <= kStripBlocks; b++) {
+      tiles_[b] = cut_row(layer_.ow, b, &row_cost_[b]);
+      layer_.tiles[b] = tiles_[b].data(), layer_.tile_count[b] = int(tiles_[b].size());
+    }
+    layer_.chunk = kChunk, layer_.group = kGroup;
     pack(x);
     layer_.narrow = narrow(x.largest_code());
     kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
-    order(threads);
+    const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
+    chunks_ = threads == 1 ? 1 : std::max<std::int64_t>(1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
     s_.weight = {};
   }
 
+  std::int64_t scratch() const override { return conv_scratch(layer_); }
+
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const std::int64_t strips = layer_.strip_count, items = strips * chunks_ * run.images;
-    run.threads.each(items, [&](std::int64_t item, int) {
+    run.threads.each(items, [&](std::int64_t item, int thread) {
       // Large weights stay in the cache while all images pass; small ones are cheaper to read again.
       const std::int64_t strip = weights_first_ ? item / (chunks_ * run.images) : item / chunks_ % strips;
       const std::int64_t n = weights_first_ ? item / chunks_ % run.images : item / (chunks_ * strips);
       const std::int64_t chunk = item % chunks_;
-      ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0};
+      ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
       const std::int64_t tiles = std::int64_t(layer_.tile_count[strips_[strip].blocks]) * layer_.oh;
       call.first = tiles * chunk / chunks_, call.last = tiles * (chunk + 1) / chunks_;
@@ -124,28 +137,33 @@ class Direct : public Op {
  private:
   static bool dense(const Tensor& t) { return !t.left && !t.right; }  // rows follow each other without gaps
 
-  // Cuts outputs into panels, of equal steps, and packs their weights.
+  // Cuts outputs into panels, of equal steps, and packs their weights strip by strip.
   void pack(const Tensor& x) {
     const int per_group = s_.oc / s_.groups, blocks = (s_.oc + kBlock - 1) / kBlock;
     const bool whole = per_group % kBlock == 0;  // groups of whole blocks: a panel each, else one panel for a block
     const int panels = s_.groups == 1 ? 1 : whole ? s_.groups : blocks;
-    std::vector<std::int64_t> weight_at, offset_at;
+    std::vector<std::int8_t> packed;
+    std::vector<std::size_t> weight_at, offset_at;
     for (int p = 0; p < panels; p++) {
       const int first = s_.groups == 1 ? 0 : whole ? p * per_group / kBlock : p;
       const int count = s_.groups == 1 ? blocks : whole ? per_group / kBlock : 1;
-      offset_at.push_back(std::int64_t(offsets_.size()));
-      weight_at.push_back(std::int64_t(packed_.size()));
-      const int steps = pack_panel(x, first, count);
-      panels_.push_back({first, count, steps, nullptr, nullptr});
+      const std::vector<Step> steps = ordered(all_steps(x, first, count), first, count);
+      offset_at.push_back(offsets_.size() - panels_.back().quads - panels_.back().singles);
+      for (const Strip& strip : cut_strips(p, first, count)) {
+        weight_at.push_back(packed.size());
+        strips_.push_back(strip);
+        for (const Step& step : steps) {
+          const auto from = step.weight.begin() + (strip.block - first) * 64;
+          packed.insert(packed.end(), from, from + strip.blocks * 64);
+        }
+      }
     }
-    weights_.resize(std::int64_t(packed_.size()));
-    std::copy(packed_.begin(), packed_.end(), weights_.data());
-    packed_ = {};
-    for (int p = 0; p < panels; p++) {
-      panels_[p].offset = offsets_.data() + offset_at[p];
-      panels_[p].weight = weights_.data() + weight_at[p];
-    }
-    layer_.panels = panels_.data();
+    weights_.resize(std::int64_t(packed.size()));
+    std::copy(packed.begin(), packed.end(), weights_.data());
+    for (std::size_t p = 0; p < panels_.size(); p++) panels_[p].offset = offsets_.data() + offset_at[p];
+    for (std::size_t i = 0; i < strips_.size(); i++) strips_[i].weight = weights_.data() + weight_at[i];
+    layer_.panels = panels_.data(), layer_.strips = strips_.data(), layer_.strip_count = int(strips_.size());
+    weights_first_ = packed.size() > (1 << 18);
   }
 
   // A step reads four bytes: four channels of a tap, or four bytes of a row of taps where pixels are packed.
@@ -157,16 +175,19 @@ class Direct : public Op {
     std::vector<Source> all;
     const int per_group = s_.oc / s_.groups, last = std::min(s_.oc, (first + count) * kBlock) - 1;
     const int low = first * kBlock / per_group * s_.ic / kStep * kStep, high = (last / per_group + 1) * s_.ic;
-    for (int ky = 0; ky < s_.kh; ky++) {
-      const std::int64_t row = std::int64_t(ky) * s_.dy * x.row;
-      if (x.packed) {
-        for (int j = 0; j < s_.kw * x.c; j += kStep) all.push_back({int(row + j), ky, j / x.c, j % x.c});
-        continue;
-      }
-      for (int kx = 0; kx < s_.kw; kx++)
-        for (int c = low; c < high; c += kStep)
-          all.push_back({int(row + kx * s_.dx * x.pixel + c / kBlock * x.plane + c % kBlock), ky, kx, c});
+    if (x.packed) {
+      for (int ky = 0; ky < s_.kh; ky++)
+        for (int j = 0; j < s_.kw * x.c; j += kStep)
+          all.push_back({int(std::int64_t(ky) * s_.dy * x.row + j), ky, j / x.c, j % x.c});
+      return all;
     }
+    for (int block = low / kBlock * kBlock; block < high; block += kBlock)  // all taps of a block while it is cached
+      for (int ky = 0; ky < s_.kh; ky++)
+        for (int kx = 0; kx < s_.kw; kx++) {
+          const std::int64_t at = block / kBlock * x.plane + ky * s_.dy * x.row + kx * s_.dx * x.pixel;
+          for (int c = std::max(block, low); c < std::min(block + kBlock, high); c += kStep)
+            all.push_back({int(at + c - block), ky, kx, c});
+        }
     return all;
   }
 
@@ -179,74 +200,75 @@ class Direct : public Op {
     return in_group < 0 || in_group >= s_.ic ? 0 : s_.value(o, in_group, at.ky, kx);
   }
 
+  struct Step {
+    int offset;
+    std::vector<std::int8_t> weight;  // [output][4]
+  };
+
   // Values outside of int8 (8-bit weights with zero points) are sums of several steps on the same inputs.
-  int pack_panel(const Tensor& x, int first, int count) {
-    std::vector<std::vector<int>> rest;  // [step][output][4]
-    const std::vector<Source> all = sources(x, first, count);
+  std::vector<Step> all_steps(const Tensor& x, int first, int count) const {
+    std::vector<Step> all;
     const int outs = count * kBlock;
-    std::vector<std::vector<std::int8_t>> steps;
-    for (const Source& at : all) {
-      std::vector<int> left(std::size_t(outs) * kStep);
+    for (const Source& at : sources(x, first, count)) {
+      std::vector<int> rest(std::size_t(outs) * kStep);
       for (int o = 0; o < outs; o++)
-        for (int j = 0; j < kStep; j++) left[o * kStep + j] = weight(x, at, j, first * kBlock + o);
-      while (std::any_of(left.begin(), left.end(), [](int v) { return v != 0; })) {
-        std::vector<std::int8_t> part(left.size());
-        for (std::size_t i = 0; i < left.size(); i++) {
-          part[i] = std::int8_t(std::min(127, std::max(-128, left[i])));
-          left[i] -= part[i];
+        for (int j = 0; j < kStep; j++) rest[o * kStep + j] = weight(x, at, j, first * kBlock + o);
+      while (std::any_of(rest.begin(), rest.end(), [](int v) { return v != 0; })) {
+        std::vector<std::int8_t> part(rest.size());
+        for (std::size_t i = 0; i < rest.size(); i++) {
+          part[i] = std::int8_t(std::min(127, std::max(-128, rest[i])));
+          rest[i] -= part[i];
         }
-        steps.push_back(std::move(part));
-        offsets_.push_back(at.offset);
+        all.push_back({at.offset, std::move(part)});
       }
     }
-    for (int b = 0; b < count; b++)
-      for (const auto& step : steps)
-        packed_.insert(packed_.end(), step.begin() + b * 64, step.begin() + (b + 1) * 64);
-    return int(steps.size());
+    return all;
+  }
+
+  // Quads first; adds the panel and its offsets.
+  std::vector<Step> ordered(std::vector<Step> all, int first, int count) {
+    std::vector<Step> quads, singles;
+    for (std::size_t i = 0; i < all.size();) {
+      bool quad = i + 4 <= all.size();
+      for (int k = 1; quad && k < 4; k++) quad = all[i + k].offset == all[i].offset + k * kStep;
+      if (quad) offsets_.push_back(all[i].offset);
+      for (const std::size_t end = i + (quad ? 4 : 1); i < end; i++)
+        (quad ? quads : singles).push_back(std::move(all[i]));
+    }
+    for (const Step& s : singles) offsets_.push_back(s.offset);
+    panels_.push_back({first, count, int(quads.size() / 4), int(singles.size()), nullptr});
+    std::move(singles.begin(), singles.end(), std::back_inserter(quads));
+    return quads;
+  }
+
+  // The cheapest cut of a panel's blocks.
+  std::vector<Strip> cut_strips(int panel, int first, int count) const {
+    std::vector<double> best(count + 1, 1e30);
+    std::vector<int> last(count + 1, 0);
+    best[0] = 0;
+    for (int i = 1; i <= count; i++)
+      for (int b = 1; b <= std::min(i, kStripBlocks); b++)
+        if (best[i - b] + row_cost_[b] < best[i]) best[i] = best[i - b] + row_cost_[b], last[i] = b;
+    std::vector<Strip> strips;
+    for (int i = count; i > 0; i -= last[i]) strips.push_back({panel, first + i - last[i], last[i], nullptr});
+    std::reverse(strips.begin(), strips.end());
+    return strips;
   }
 
   bool narrow(int largest) const {
-    for (const Panel& p : panels_)
-      for (std::int64_t i = 0; i < std::int64_t(p.blocks) * p.steps * 64; i += 2) {
-        const int a = p.weight[i], b = p.weight[i + 1];
-        if (largest * (std::max(a, 0) + std::max(b, 0)) > 32767 || largest * (std::min(a, 0) + std::min(b, 0)) < -32768)
-          return false;
-      }
+    for (std::int64_t i = 0; i < weights_.size(); i += 2) {
+      const int a = weights_[i], b = weights_[i + 1];
+      if (largest * (std::max(a, 0) + std::max(b, 0)) > 32767 || largest * (std::min(a, 0) + std::min(b, 0)) < -32768)
+        return false;
+    }
     return true;
-  }
-
-  // Strips of blocks, tiles of rows, and what runs first.
-  void order(int threads) {
-    double cost[kStripBlocks + 1];
-    for (int b = 1; b <= kStripBlocks; b++) {
-      tiles_[b] = cut_row(layer_.ow, b, &cost[b]);
-      layer_.tiles[b] = tiles_[b].data(), layer_.tile_count[b] = int(tiles_[b].size());
-    }
-    std::int64_t bytes = 0;
-    for (std::size_t p = 0; p < panels_.size(); p++) {
-      const int n = panels_[p].blocks;
-      std::vector<double> best(n + 1, 1e30);
-      std::vector<int> last(n + 1, 0);
-      best[0] = 0;
-      for (int i = 1; i <= n; i++)
-        for (int b = 1; b <= std::min(i, kStripBlocks); b++)
-          if (best[i - b] + cost[b] < best[i]) best[i] = best[i - b] + cost[b], last[i] = b;
-      std::vector<Strip> cut;
-      for (int i = n; i > 0; i -= last[i]) cut.push_back({int(p), i - last[i], last[i]});
-      strips_.insert(strips_.end(), cut.rbegin(), cut.rend());
-      bytes += std::int64_t(n) * panels_[p].steps * 64;
-    }
-    layer_.strips = strips_.data(), layer_.strip_count = int(strips_.size());
-    weights_first_ = bytes > (1 << 18);
-    const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
-    chunks_ = threads == 1 ? 1 : std::max<std::int64_t>(1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
   }
 
   ConvSpec s_;
   ConvLayer layer_{};
   Outputs outputs_;
   const Kernels* kernels_ = &kPortable;
-  std::vector<std::int8_t> packed_;
+  double row_cost_[kStripBlocks + 1] = {};
   Aligned<std::int8_t> weights_;
   std::vector<std::int32_t> offsets_;
   std::vector<Panel> panels_;

@@ -68,6 +68,8 @@ extern const Kernels kAvx2, kAvx512;
 // Throws std::invalid_argument for an unknown name, or a set that this machine lacks.
 const Kernels& choose_kernels(const char* name);
 
+constexpr int kAccumulators = 28;  // vectors of a tile
+inline std::int64_t conv_scratch(const ConvLayer& l) { return std::int64_t(l.group) * kAccumulators * 64; }
 inline std::int64_t depthwise_scratch(const DepthwiseLayer& l) {
   const std::int64_t columns = std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
   return l.groups * ((columns + 3) / 4 * 4 + 4 * std::int64_t(l.sx)) * 64;

@@ -32,11 +32,13 @@ struct Requant {
   bool floats;  // no quantization: y = float(acc) * m
 };
 
-// Output blocks that read the same steps. Weights: [block][step][16 outputs][4 inputs].
+// Output blocks that read the same steps: quads, four steps on 16 bytes in a row, and then single ones.
 struct Panel {
-  int block, blocks, steps;
-  const std::int32_t* offset;  // [steps], bytes from the first tap of the window to the step's four inputs
-  const std::int8_t* weight;
+  int block, blocks, quads, singles;
+  const std::int32_t* offset;  // [quads + singles], bytes from the first tap of the window to the inputs
+
+  int steps() const { return 4 * quads + singles; }
+  std::int32_t step_offset(int k) const { return k < 4 * quads ? offset[k / 4] + k % 4 * 4 : offset[k - 3 * quads]; }
 };
 
 // A run of output pixels of one row that a kernel holds in registers.
@@ -44,9 +46,10 @@ struct Tile {
   int x, pixels;
 };
 
-// `blocks` output blocks (1 to 4) of a panel, computed together.
+// `blocks` output blocks (1 to 4) of a panel, computed together. Weights: [step][block][16 outputs][4 inputs].
 struct Strip {
-  int panel, block, blocks;  // block counts from the panel's first
+  int panel, block, blocks;  // block counts from the layer's first
+  const std::int8_t* weight;
 };
 
 constexpr int kStripBlocks = 4;
@@ -59,6 +62,7 @@ struct ConvLayer {
   int strip_count;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by blocks of the strip
   int tile_count[kStripBlocks + 1];
+  int chunk, group;          // quads that many tiles go through at a time, so that their weights stay in the cache
   const std::int32_t* bias;  // zero points of the input folded in
   Requant out;
   bool narrow;  // no pair of products leaves int16, so that vpmaddubsw is exact
@@ -69,6 +73,7 @@ struct ConvCall {
   View x, y, r;  // x.data: the window of output (0, 0), first tap
   int strip;
   std::int64_t first, last;
+  std::uint8_t* scratch;  // conv_scratch(layer) bytes
 };
 
 // Depthwise: one filter a channel. Weights: [block][row group][column][16 channels][4 rows], zero below the filter.

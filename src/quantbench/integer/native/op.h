@@ -67,6 +67,7 @@ class Aligned {
   Aligned(Aligned&&) = default;
   Aligned& operator=(Aligned&&) = default;
   void resize(std::int64_t n, T fill = T()) {
+    size_ = n;
 #if QB_CHECKED  // no room behind the last element, so that the sanitizer sees any access there
     store_.assign(std::size_t(n), fill);
     data_ = store_.data();
@@ -76,11 +77,13 @@ class Aligned {
 #endif
   }
   T* data() const { return data_; }
+  std::int64_t size() const { return size_; }
   T& operator[](std::int64_t i) const { return data_[i]; }
 
  private:
   std::vector<T> store_;
   T* data_ = nullptr;
+  std::int64_t size_ = 0;
 };
 
 // The parts of a layer that depend on output channels alone, filled up to whole blocks.

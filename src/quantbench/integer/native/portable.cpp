@@ -24,14 +24,14 @@ void conv(const ConvLayer& l, const ConvCall& call) {
   for (std::int64_t i = call.first; i < call.last; i++) {
     const Tile& tile = l.tiles[strip.blocks][i % count];
     const std::int64_t row = i / count;
-    for (int b = strip.block; b < strip.block + strip.blocks; b++) {
-      const int block = panel.block + b;
+    for (int b = 0; b < strip.blocks; b++) {
+      const int block = strip.block + b;
       for (int p = tile.x; p < tile.x + tile.pixels; p++) {
         const std::uint8_t* x = call.x.data + row * l.y_step + p * l.x_step;
-        const std::int8_t* w = panel.weight + std::int64_t(b) * panel.steps * 64;
         std::uint32_t acc[kBlock];
         __builtin_memcpy(acc, l.bias + block * kBlock, sizeof acc);
-        for (int k = 0; k < panel.steps; k++) step(acc, x + panel.offset[k], w + std::int64_t(k) * 64);
+        for (int k = 0; k < panel.steps(); k++)
+          step(acc, x + panel.step_offset(k), strip.weight + (std::int64_t(k) * strip.blocks + b) * 64);
         std::int32_t sums[kBlock];
         __builtin_memcpy(sums, acc, sizeof sums);
         const std::uint8_t* r =

@@ -37,6 +37,8 @@ struct Tensor {
     pixel = packed ? c : floats ? 4 * kBlock : kBlock;
     row = (left + std::int64_t(w) + right) * pixel;
     plane = (top + std::int64_t(h) + bottom) * row;
+    // Planes at an odd number of cache lines: otherwise those of one pixel may all fall into the same few cache sets.
+    if (!packed && blocks() > 1 && plane >= 1024) plane = ((plane + 63) / 64 | 1) * 64;
     image = packed ? plane : blocks() * plane;
   }
   // The last step of a packed row reads up to three bytes more.
