@@ -73,9 +73,16 @@ class Quantized:
         """Grid of one layer's weights."""
         return self.scheme.weight_grid(name, edge=name in self.net.edges)
 
-    def calibrate_acts(self, inputs: Inputs, *, batch_size: int = 64) -> None:
-        """Find every activation range on the current simulation with activations in full precision."""
-        quants = self.act_quants().values()
+    def calibrate_acts(self, inputs: Inputs, *, batch_size: int = 64, only_new: bool = False) -> None:
+        """Find activation ranges on the current simulation while those quantizers are off.
+
+        Args:
+            inputs: calibration inputs.
+            batch_size: examples per pass.
+            only_new: keep the ranges that there are and find the missing ones.
+
+        """
+        quants = [q for q in self.act_quants().values() if not (only_new and q.enabled)]
         if not quants:
             return
         for q in quants:

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from quantbench.methods.adaquant import AdaQuant, Range
+from quantbench.methods.nearest import Nearest
+from torch import nn
+
+from quantbench.api import Log, quantize
+from quantbench.conformance import check, small_network
+from quantbench.grids import qparams
+from quantbench.network import Network
+from quantbench.scheme import Grid, Scheme
+
+W4A4 = Scheme(Grid(4, symmetric=False, per_channel=True), Grid(4, symmetric=False))
+
+
+def test_it_conforms():
+    check(AdaQuant(iterations=1))
+
+
+def chain():
+    """Two linear layers and inputs whose few large values make min-max ranges poor."""
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=rng) * 0.4)
+    x = torch.randn(256, 12, generator=rng)
+    return Network.of(model, x[:2]), x
+
+
+def error(q, net, x):
+    return float((q.fake()(x) - net.model(x)).square().mean())
+
+
+W3A4 = Scheme(Grid(3, symmetric=False, per_channel=True), Grid(4, symmetric=False))
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_it_reconstructs_better_than_nearest(sequential):
+    net, x = chain()
+    method = AdaQuant(iterations=150, batch_size=256, lr_weights=1e-3, lr_acts=1e-3, anneal=True, sequential=sequential)
+    nearest = error(quantize(Nearest(), net, x, W3A4), net, x)
+    log = Log()
+    assert error(quantize(method, net, x, W3A4, log=log), net, x) < 0.8 * nearest  # found: 0.75 and 0.70
+    assert log.curves["2"][-1] < 0.9 * log.curves["2"][0]  # found: 0.79 and 0.66
+
+
+def test_no_steps_is_nearest():
+    net, x = chain()
+    still = AdaQuant(iterations=1, lr_weights=0, lr_bias=0, lr_acts=0, lr_ranges=0, sequential=False)
+    a, b = quantize(still, net, x, W4A4), quantize(Nearest(), net, x, W4A4)
+    for left, right in zip(a.layers(), b.layers(), strict=True):
+        assert (
+            left.codes - right.codes
+        ).abs().max() <= 1  # a scale through its length and back differs in its last bit
+        assert torch.allclose(left.weight, right.weight, atol=1e-6)
+        assert torch.equal(left.bias, right.bias)
+
+
+def test_parallel_layers_do_not_see_each_other_and_sequential_ones_do():
+    net, x = chain()
+    coarse = Scheme(Grid(2, symmetric=False, per_channel=True), Grid(2, symmetric=False))
+    curves = {}
+    for sequential in (True, False):
+        log = Log()
+        quantize(AdaQuant(iterations=1, sequential=sequential), net, x, coarse, log=log)
+        curves[sequential] = log.curves
+    assert curves[True]["0"] == curves[False]["0"]
+    assert curves[True]["2"][0] > curves[False]["2"][0]  # its input carries the error of layer 0
+
+
+def test_every_parameter_of_a_layer_is_learnt():
+    net, x = chain()
+    before, after = (quantize(AdaQuant(iterations=i, lr_weights=1e-2), net, x, W4A4) for i in (1, 20))
+    for a, b in zip(before.layers(), after.layers(), strict=True):
+        assert not torch.equal(a.codes, b.codes)
+        assert not torch.equal(a.bias, b.bias)
+        assert not torch.equal(a.qparams.scale, b.qparams.scale)
+        assert not torch.equal(a.act.scale, b.act.scale)
+    assert not torch.equal(next(before.layers()).act.zero, torch.zeros(()))  # signed data, asymmetric grid
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_learnt_range_starts_where_it_was_and_has_gradients(bits, symmetric):
+    x = torch.randn(4, 50, generator=torch.Generator().manual_seed(bits))
+    x[0, 0] = 9.0  # beyond the range
+    grid = Grid(bits, symmetric=symmetric)
+    qp = qparams(grid, torch.tensor(-2.0), torch.tensor(2.5))
+    learnt = Range(qp, symmetric=symmetric)
+    assert torch.allclose(learnt.qparams.scale, qp.scale)
+    assert torch.equal(learnt.qparams.zero, qp.zero)
+    (learnt.qparams.fake(x) - x).square().sum().backward()
+    assert all(p.grad.abs() > 0 for p in learnt.learnt)
+
+
+def test_the_length_of_a_range_never_reaches_zero():
+    learnt = Range(qparams(Grid(4), torch.tensor(-1.0), torch.tensor(1.0)), symmetric=True)
+    learnt.length.data -= 5
+    assert learnt.qparams.scale > 0
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path):
+    net, x = small_network()
+    method = AdaQuant(iterations=2)
+
+    def stop(done, total, _):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    whole = quantize(method, net, x, W4A4, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(method, net, x, W4A4, seed=3, scratch=tmp_path, progress=stop)
+    assert 0 < len(list(tmp_path.iterdir())) < len(net.layers)
+    assert quantize(method, net, x, W4A4, seed=3, scratch=tmp_path).digest == whole.digest
