@@ -53,7 +53,7 @@ def _run(model: nn.Module, module: str, inputs: Inputs, size: int, *, output: bo
         raise _Stop
 
     target = model.get_submodule(module)
-    with _hooks(target.register_forward_pre_hook(before), target.register_forward_hook(after)):
+    with hooked(target.register_forward_pre_hook(before), target.register_forward_hook(after)):
         forward(model, inputs, batch_size=size)
     columns = tuple(torch.cat(column) for column in zip(*seen_in, strict=True))
     return columns, torch.cat(seen_out) if seen_out else torch.empty(0)
@@ -70,8 +70,8 @@ def forward(model: nn.Module, inputs: Inputs, *, batch_size: int = 64) -> None:
 
 
 @contextmanager
-def _hooks(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
-    """Remove the hooks whatever happens."""
+def hooked(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    """Remove hooks at the end of the block, whatever happens."""
     try:
         yield
     finally:

@@ -1,0 +1,164 @@
+"""IBC and BFT: Fighting Quantization Bias With Bias (Finkelstein, Almog, Grobman, 2019, arXiv 1906.03193).
+
+Quantization shifts the mean of activations, layer by layer, and the shift builds up. Both methods put a constant into
+each channel's bias b_c: IBC measures it, BFT trains it. x_fp and x_q are the output of a layer in the full-precision
+and in the quantized network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quantbench import shift
+from quantbench.api import Job, Paper
+from quantbench.capture import batches
+from quantbench.clamp import activations
+from quantbench.correction import Correction, at_layers, draw
+from quantbench.errors import BadInput
+from quantbench.network import Inputs
+from quantbench.quantized import Quantized, QuantLayer
+from quantbench.reconstruct import minimise
+from quantbench.shift import channel_mean, per_channel
+
+PAPER = Paper("Fighting Quantization Bias With Bias", "1906.03193", 2019)
+
+
+@dataclass(frozen=True)
+class IBC(Correction):
+    """Iterative bias correction: b_c += E[x_fp,c] - E[x_q,c], layer after layer.
+
+    Attributes:
+        images: how many unlabelled images, drawn from the calibration set; 8 in the paper. They go through the network
+            at once.
+        after_activation: take the means after the activation function that follows the layer instead of before.
+        predecessors: what has been done to the layers before when one is measured: ``corrected`` is IBC;
+            ``uncorrected`` measures all layers at once; ``full_precision`` feeds every layer the full-precision
+            network's input, so that it answers for its own error only.
+
+    """
+
+    name: ClassVar[str] = "ibc"
+    paper: ClassVar[Paper] = PAPER
+    images: int = 8
+    after_activation: bool = False
+    predecessors: str = "corrected"
+
+    def __post_init__(self) -> None:
+        """Reject unknown ablations and impossible numbers of images."""
+        if self.predecessors not in ("corrected", "uncorrected", "full_precision"):
+            raise BadInput(f"predecessors {self.predecessors!r}: choose corrected, uncorrected or full_precision")
+        if self.images < 1:
+            raise BadInput(f"{self.images} images: bias correction needs at least one")
+
+    @torch.no_grad()
+    def correct(self, job: Job, q: Quantized) -> None:
+        """One pass of each network suffices: when a layer runs, those before it have run and are corrected."""
+        images = draw(job.calib, self.images, job.rng)
+        fa = activations(q.net) if self.after_activation else {}
+        target: dict[str, Tensor] = {}  # E[x_fp]
+        delta: dict[str, Tensor] = {}  # E[x_fp] - E[x_q]
+
+        def mean(layer: QuantLayer, z: Tensor) -> Tensor:
+            return channel_mean(fa[layer.info.name](z) if fa else z, layer.info)
+
+        def exact(layer: QuantLayer, _: nn.Module, x: Inputs, z: Tensor) -> None:
+            name = layer.info.name
+            target[name] = mean(layer, z)
+            if self.predecessors == "full_precision":
+                delta[name] = target[name] - mean(layer, layer(x[0]))
+
+        def coarse(layer: QuantLayer, _: nn.Module, __: Inputs, z: Tensor) -> Tensor | None:
+            name = layer.info.name
+            delta[name] = target[name] - mean(layer, z)
+            if self.predecessors == "uncorrected":
+                return None
+            layer.bias += delta[name]  # b_c += E[x_fp,c] - E[x_q,c]
+            return z + per_channel(delta[name], z, layer.info)  # the same for what is on its way to the next layer
+
+        with at_layers(q, q.net.model, exact):
+            q.net.model(*images)
+        if self.predecessors != "full_precision":
+            with at_layers(q, q.model, coarse):
+                q.model(*images)
+        if self.predecessors != "corrected":
+            for layer in q.layers():
+                layer.bias += delta[layer.info.name]
+
+
+@dataclass(frozen=True)
+class OneShotCorrection(IBC):
+    """The corrections of all layers from one look at the uncorrected network: what IBC is compared with."""
+
+    name: ClassVar[str] = "one_shot_bc"
+    paper: ClassVar[Paper | None] = None
+    predecessors: str = "uncorrected"
+
+
+@dataclass(frozen=True)
+class BFT(Correction):
+    """Bias fine-tuning: weights stay, biases are distilled from the full-precision network.
+
+    The paper's optimiser, schedule and loss could not be found; these are ours. Every bias moves in units of its
+    channel's standard deviation, so that one learning rate serves all channels, however they were scaled.
+
+    Attributes:
+        images: how many unlabelled images, drawn from the calibration set; 1,000 in the paper. 0 takes all.
+        epochs: passes over them.
+        batch_size: images per step.
+        lr: Adam's learning rate, in standard deviations, annealed to 0 by a cosine.
+
+    """
+
+    name: ClassVar[str] = "bft"
+    paper: ClassVar[Paper] = PAPER
+    images: int = 1000
+    epochs: int = 4
+    batch_size: int = 16
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Reject what cannot train."""
+        if self.images < 0 or self.epochs < 1 or self.batch_size < 1:
+            raise BadInput(
+                f"{self.images} images, {self.epochs} epochs, batches of {self.batch_size}: none may be below 1"
+            )
+
+    def correct(self, job: Job, q: Quantized) -> None:
+        """Minimise KL(p_fp || p_q) over the biases."""
+        images = draw(job.calib, self.images or job.calib[0].shape[0], job.rng)
+        teacher = _outputs(q.net.model, images).log_softmax(-1)
+        spread = shift.measure(q, tuple(t[: shift.IMAGES] for t in images))
+        unit = {n: s.signal.sqrt().float() for n, s in spread.items()}
+        steps = {layer.info.name: torch.zeros_like(layer.bias, requires_grad=True) for layer in q.layers()}
+        optimizer = torch.optim.Adam(list(steps.values()), lr=self.lr)
+        iterations = self.epochs * -(-teacher.shape[0] // self.batch_size)
+
+        def biased(layer: QuantLayer, _: nn.Module, __: Inputs, z: Tensor) -> Tensor:
+            name = layer.info.name
+            return z + per_channel(unit[name] * steps[name], z, layer.info)
+
+        def objective(batch: Tensor, progress: float) -> Tensor:
+            optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+            student = q.model(*(t[batch] for t in images)).log_softmax(-1)
+            return F.kl_div(student, teacher[batch], log_target=True, reduction="batchmean")
+
+        with at_layers(q, q.model, biased):
+            job.log.curves["bft"] = minimise(
+                objective, len(teacher), [optimizer], iterations=iterations, batch_size=self.batch_size, rng=job.rng,
+                report=lambda done, _: job.progress(done, iterations, "bft"),
+            )  # fmt: skip
+        for layer in q.layers():
+            name = layer.info.name
+            layer.bias.data += unit[name] * steps[name].detach()
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, images: Inputs) -> Tensor:
+    """Network outputs, (N, ...)."""
+    return torch.cat([model(*batch) for batch in batches(images, 50)])

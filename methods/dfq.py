@@ -1,0 +1,154 @@
+"""Data-Free Quantization through Weight Equalization and Bias Correction (Nagel et al., ICCV 2019), on bias.
+
+High biases are absorbed by the next layer (section 4.1). The error eps = W~ - W of quantized weights shifts a layer's
+output by eps E[x] (section 4.2); E[x] follows without data from the batch norm of the layer before: its output is
+normal with mean beta and standard deviation gamma, and the activation function clips it. The symbols are the paper's; a
+and b are the bounds of the activation function. Equalization, the paper's other part, is in ``equalize``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from quantbench.methods.equalize import DFQ
+from torch import Tensor
+from torch.nn import functional as F
+
+from quantbench.api import Job, Method, Paper
+from quantbench.clamp import Activation, ChannelClamp, activations
+from quantbench.correction import Correction
+from quantbench.flow import Link, links
+from quantbench.network import Network
+from quantbench.quantized import Quantized, QuantLayer
+from quantbench.rewrite import Rewrite
+from quantbench.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class AbsorbBias(Method):
+    """High-bias absorption (section 4.1, "Absorbing high biases"): c of every channel moves into the next layer.
+
+    r(W x + b - c) = r(W x + b) - c wherever W x + b > c; so c = max(0, beta - 3 gamma), which a normal W x + b
+    exceeds in 99.865 % of all cases. Layers are left alone where zeros are put around their output, since c would be
+    missing there; a ceiling is lowered by c.
+
+    Attributes:
+        sigmas: how many gamma below beta.
+
+    """
+
+    name: ClassVar[str] = "absorb_bias"
+    paper: ClassVar[Paper] = DFQ
+    sigmas: float = 3.0
+
+    def apply(self, job: Job) -> Job:
+        """Every layer that had a batch norm and is read without padding."""
+        rewrite = Rewrite(job.net)
+        rectified = _rectified(job.net)
+        absorbed = 0
+        for link in links(job.net):
+            stats = rewrite.batch_norm.get(link.layer)
+            if stats is None or link.padded or link.layer not in rectified:
+                continue
+            c = (stats.mean - self.sigmas * stats.std).clamp(min=0)
+            for at in link.clamps:
+                c = torch.minimum(c, rewrite.bounds(at)[1][at.offset : at.offset + len(c)])
+            rewrite.shift(link, c)
+            absorbed += int((c > 0).sum())
+        job.log.numbers["absorb_bias/channels"] = absorbed
+        return replace(job, net=rewrite.network())
+
+
+@dataclass(frozen=True)
+class AnalyticCorrection(Correction):
+    """b <- b - eps E[x], E[x] from batch norm; layers whose input does not come straight from one stay as they are."""
+
+    name: ClassVar[str] = "analytic_bc"
+    paper: ClassVar[Paper] = DFQ
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
+        """Only networks that had batch norm."""
+        return None if net.batch_norm else f"analytic bias correction needs batch norm, and {net.name} has none"
+
+    @torch.no_grad()
+    def correct(self, job: Job, q: Quantized) -> None:
+        """Section 4.2.1, for every layer whose whole input is known."""
+        known = expected_inputs(q.net)
+        for layer in q.layers():
+            if (x := known.get(layer.info.name)) is not None:
+                layer.bias -= _times_mean(layer, layer.weight - layer.original, x)  # E[eps x] = eps E[x]
+        job.log.numbers["analytic_bc/layers"] = sum(layer.info.name in known for layer in q.layers())
+
+
+def expected_inputs(net: Network) -> dict[str, Tensor]:
+    """E[x] of every input channel, (in,), of the layers that read nothing but rectified batch norms."""
+    fa = activations(net)
+    inputs: dict[str, list[tuple[int, Tensor]]] = {}
+    for link in links(net):
+        for reader in link.readers if _is_normal(net, link) else ():
+            stats = net.batch_norm[link.layer]
+            mean = clipped_mean(stats.mean, stats.std, *_bounds(fa[link.layer]))
+            inputs.setdefault(reader.layer, []).append((reader.offset, mean))
+    whole = {}
+    for name, parts in inputs.items():
+        x = torch.cat([mean for _, mean in sorted(parts, key=lambda part: part[0])])
+        layer = net.model.get_submodule(name)
+        if len(x) == getattr(layer, "in_channels", getattr(layer, "in_features", None)):
+            whole[name] = x
+    return whole
+
+
+def clipped_mean(beta: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """E[min(max(X, a), b)] of a normal X with mean beta and standard deviation gamma (appendix C, with both bounds).
+
+    Args:
+        beta: (n,) means.
+        gamma: (n,) standard deviations; where 0, X is beta.
+        a: lower bounds, finite or -inf, of a shape that broadcasts.
+        b: upper bounds, finite or inf.
+
+    """
+    mean, std = beta.double(), gamma.double().clamp(min=torch.finfo(torch.float32).tiny)
+    low, high = (a.double() - mean) / std, (b.double() - mean) / std
+    inside = _cdf(high) - _cdf(low)
+    total = mean * inside - std * (_density(high) - _density(low))
+    total = total + torch.where(a.isfinite(), a.double() * _cdf(low), 0.0)
+    total = total + torch.where(b.isfinite(), b.double() * _cdf(-high), 0.0)
+    return total.float()
+
+
+def _cdf(z: Tensor) -> Tensor:
+    return torch.special.ndtr(z)
+
+
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
+
+
+def _is_normal(net: Network, link: Link) -> bool:
+    """Whether the mean of a layer's activation follows from its batch norm and is what readers see."""
+    return link.layer in net.batch_norm and not link.maxpooled
+
+
+def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
+    """Bounds a and b of an activation function, one for all channels or (channels,)."""
+    if isinstance(fa, ChannelClamp):
+        return fa.low, fa.high
+    low = 0.0 if fa in (F.relu, F.relu6) else -math.inf
+    return torch.tensor(low), torch.tensor(6.0 if fa is F.relu6 else math.inf)
+
+
+def _rectified(net: Network) -> frozenset[str]:
+    """Layers whose output goes into ReLU or a clamp, so that a shift of the input is a shift of the output."""
+    after = activations(net)
+    return frozenset(i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp))
+
+
+def _times_mean(layer: QuantLayer, weight: Tensor, x: Tensor) -> Tensor:
+    """Output of a layer's weights for an input that is ``x`` (in,) everywhere, (out,)."""
+    columns = weight.flatten(2).sum(2) if layer.info.kind == "conv" else weight  # (out, in/groups)
+    grouped = columns.reshape(layer.groups, -1, columns.shape[1])
+    return torch.einsum("goi,gi->go", grouped, x.reshape(layer.groups, -1)).flatten()
