@@ -6,39 +6,12 @@ from quantbench.methods.nearest import Nearest
 
 from quantbench import lab as lab_module
 from quantbench.api import Job, Method, quantize
-from quantbench.conformance import small_network
 from quantbench.errors import BadInput
 from quantbench.lab import FullPrecision, Lab
 from quantbench.scheme import Grid, Scheme
+from tests.tiny import Tiny
 
 W4 = Scheme(Grid(4))
-
-
-class Tiny:
-    """A task in memory: labels are what the full-precision network says."""
-
-    model, eval_data, metric = "tiny/net", "tiny/eval", "top1"
-
-    def __init__(self):
-        self.net, self.x = small_network()
-        self.labels = self.net.model(self.x).argmax(1)
-        self.evaluations = 0
-
-    def digests(self, calib):
-        return "weights", f"calib {calib}", "eval"
-
-    def network(self):
-        return self.net
-
-    def calibration(self, _, n, seed):
-        return (self.x[torch.randperm(16, generator=torch.Generator().manual_seed(seed % 2**31))[:n]],)
-
-    def scores(self, model):
-        self.evaluations += 1
-        return (model(self.x).argmax(1) == self.labels).numpy()
-
-    def gold(self):
-        return None
 
 
 @pytest.fixture

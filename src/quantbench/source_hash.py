@@ -15,7 +15,7 @@ from quantbench.errors import BadInput
 WITHOUT_EFFECT = frozenset(
     f"quantbench.{module}"
     for module in (
-        *("errors", "wording", "files", "readers", "decoded"),
+        *("errors", "wording", "files", "readers", "decoded", "sets"),
         *("atomic", "bootstrap", "cells", "ledger", "machine", "registry", "results", "source_hash", "stats"),
     )
 )
@@ -30,7 +30,7 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
         modules: full names, such as ``quantbench.methods.adaround``.
 
     Raises:
-        BadInput: a module has no Python source, such as one typed into an interpreter.
+        BadInput: a module has no Python source, such as one typed into an interpreter, or its source is no Python.
 
     """
     asked = set(modules)
@@ -60,7 +60,10 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
         return None
     if path.suffix != ".py":  # compiled
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16], ()
-    tree = ast.parse(path.read_bytes(), path)
+    try:
+        tree = ast.parse(path.read_bytes(), path)
+    except SyntaxError as e:
+        raise BadInput(f"{path}:{e.lineno}: {e.msg}; results may depend on this file, so it must be valid") from e
     imported = tuple(sorted(set(_imports(tree, module, is_package=path.name == "__init__.py"))))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
