@@ -151,6 +151,12 @@ def test_only_code_that_matters_changes_the_hashes(package, file, text, changes)
     assert (source_hashes([f"{package.name}.method"]) != before) == changes
 
 
+def test_a_file_that_is_no_python_is_named(package):
+    (package / "deep.py").write_text("y = 1\nz = (\n")
+    with pytest.raises(BadInput, match=r"deep\.py:2: '.' was never closed"):
+        source_hashes([f"{package.name}.method"])
+
+
 def test_an_error_message_does_not_invalidate_results():
     assert "quantbench.errors" not in CELL.key_fields()["source"]
     assert {"quantbench.scheme", "quantbench.evaluate", "quantbench.models"} <= set(CELL.key_fields()["source"])
