@@ -58,12 +58,14 @@ class BatchNormStats:
         std: its standard deviation.
         kept: var / (var + eps) of the running variance: 1 for a healthy channel, 0 for a dead one, whose output is
             constant and whose folded weights are large for no reason but eps.
+        gain: what folding multiplied the layer's weights by, gamma / sqrt(var + eps).
 
     """
 
     mean: Tensor
     std: Tensor
     kept: Tensor
+    gain: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,7 @@ class Network:
     blocks: tuple[str, ...] = ()
     stages: tuple[tuple[str, ...], ...] = ()
     batch_norm: Mapping[str, BatchNormStats] = field(default_factory=dict)
+    unfolded: nn.Module | None = None
 
     @classmethod
     def of(
@@ -112,6 +115,7 @@ class Network:
                 module.inplace = False  # in-place activations would overwrite captured tensors
         inputs = (sample,) if isinstance(sample, Tensor) else sample
         check_finite(model, name)
+        unfolded = copy.deepcopy(model)
         with torch.no_grad():
             before = model(*inputs)
             stats = _fold(model, _trace(model, inputs, kinds).norms)
@@ -123,7 +127,8 @@ class Network:
         for block in (*blocks, *(b for stage in stages for b in stage)):
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
-        return cls(name, model, seen.layers(modules), inputs, tuple(blocks), tuple(tuple(s) for s in stages), stats)
+        groups = tuple(tuple(s) for s in stages)
+        return cls(name, model, seen.layers(modules), inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
         """Look a layer up by name."""
@@ -138,7 +143,9 @@ class Network:
             return self
         stats = {k: BatchNormStats(*(t.to(device) for t in vars(v).values())) for k, v in self.batch_norm.items()}
         sample = tuple(t.to(device) for t in self.sample)
-        return replace(self, model=copy.deepcopy(self.model).to(device), sample=sample, batch_norm=stats)
+        model, unfolded = (None if m is None else copy.deepcopy(m).to(device) for m in (self.model, self.unfolded))
+        assert model is not None
+        return replace(self, model=model, sample=sample, batch_norm=stats, unfolded=unfolded)
 
     @property
     def edges(self) -> frozenset[str]:
@@ -268,7 +275,8 @@ def _fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStat
         folded = norm.bias.double() + (bias - norm.running_mean.double()) * gain
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
         kept = norm.running_var / (norm.running_var + norm.eps)
-        stats[layer_name] = BatchNormStats(norm.bias.detach().clone(), norm.weight.abs() * kept.sqrt(), kept)
+        mean, std = norm.bias.detach().clone(), norm.weight.abs() * kept.sqrt()
+        stats[layer_name] = BatchNormStats(mean, std, kept, gain.float())
         parent, _, leaf = norm_name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Identity().eval())
     return stats

@@ -25,7 +25,7 @@ def save(q: Quantized, folder: Path) -> None:
     meta.unlink(missing_ok=True)
     save_file({k: v.contiguous().cpu() for k, v in q.tensors().items()}, tensors)
     levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
-    acts = {name: list(a.levels) for name, a in q.act_quants().items()}
+    acts = {name: list(a.levels) if a.enabled else [] for name, a in q.act_quants().items()}  # none: full precision
     about = {"network": q.net.name, "digest": q.digest, "scheme": asdict(q.scheme), "levels": levels, "acts": acts}
     meta.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -70,4 +70,5 @@ def _fill(q: Quantized, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Non
         layer.set_codes(codes, qp)
         layer.bias.data = tensors[f"{name}.bias"]
     for name, act in q.act_quants().items():
-        act.set(grid(name, meta["acts"][name]))
+        if meta["acts"][name]:
+            act.set(grid(name, meta["acts"][name]))

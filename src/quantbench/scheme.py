@@ -64,7 +64,8 @@ class Scheme:
         placement: ``inputs`` quantizes the input of every layer and leaves residual adds in full precision (as the
             papers' simulations do); ``integer`` quantizes every tensor (network input, layer outputs after their
             activation function, adds, concatenations, pools), so that the network can run on integers.
-        first_last_bits: bits of the first and last layers' weights and inputs; ``None`` treats them like the rest.
+        first_last_bits: bits of the first and last layers' weights and inputs, on uniform grids whatever the rest has;
+            ``None`` treats them like the rest.
         overrides: mixed precision; wins over ``first_last_bits``.
         which: ``all`` layers, or the ``first`` alone (AdaRound, tables 1 to 3).
 
@@ -94,18 +95,22 @@ class Scheme:
 
     def weight_grid(self, layer: str, *, edge: bool = False) -> Grid:
         """Grid of one layer's weights; ``edge`` marks the first and the last layer."""
-        bits = self.first_last_bits if edge and self.first_last_bits else self.weights.bits
+        grid = self._edge(self.weights) if edge else self.weights
         for o in self.overrides:
             if o.layer == layer:
-                bits = o.weights
-        return replace(self.weights, bits=bits) if bits != self.weights.bits else self.weights
+                grid = replace(self.weights, bits=o.weights)
+        return grid
 
     def act_grid(self, layer: str, *, edge: bool = False) -> Grid | None:
         """Grid of one layer's input activation, or ``None`` in full precision."""
         if self.acts is None:
             return None
-        bits = self.first_last_bits if edge and self.first_last_bits else self.acts.bits
+        grid = self._edge(self.acts) if edge else self.acts
         for o in self.overrides:
             if o.layer == layer and o.acts is not None:
-                bits = o.acts
-        return replace(self.acts, bits=bits) if bits != self.acts.bits else self.acts
+                grid = replace(self.acts, bits=o.acts)
+        return grid
+
+    def _edge(self, grid: Grid) -> Grid:
+        """Grid of the first and the last layer."""
+        return replace(grid, bits=self.first_last_bits, kind="uniform") if self.first_last_bits else grid
