@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +34,13 @@ def digest(path: Path) -> str:
         for name, content in sorted(read(path)):
             h.update(f"{name} {len(content)}\n".encode())
             h.update(content)
-    except (OSError, ValueError, EOFError, zlib.error, tarfile.TarError) as e:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as e:
         raise DataCorrupt(f"{path} is not a whole {path.suffix} file: {e}") from e
     return h.hexdigest()
 
 
 def _arrays(path: Path) -> Iterator[Item]:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         for name in file.files:
             array = np.ascontiguousarray(file[name])
             yield f"{name} {array.dtype.str} {array.shape}", array.tobytes()

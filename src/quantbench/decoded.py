@@ -70,12 +70,13 @@ def _key(sources: Sequence[str]) -> str:
 def _load(stem: Path) -> tuple[np.ndarray, np.ndarray, str] | None:
     """Memory-mapped arrays, if the note beside them says that they are whole and unchanged."""
     x_path, y_path, note = (stem.with_suffix(s) for s in (".x.npy", ".y.npy", ".json"))
-    if not note.is_file():
+    try:
+        facts = json.loads(note.read_text(encoding="utf-8"))
+        whole = all([p.stat().st_size, p.stat().st_mtime_ns] == facts[p.name] for p in (x_path, y_path))
+    except (OSError, ValueError, KeyError):
         return None
-    facts = json.loads(note.read_text(encoding="utf-8"))
-    for path in (x_path, y_path):
-        if not path.is_file() or [path.stat().st_size, path.stat().st_mtime_ns] != facts[path.name]:
-            return None
+    if not whole:
+        return None
     return np.load(x_path, mmap_mode="r"), np.load(y_path), facts["digest"]
 
 

@@ -16,7 +16,7 @@ from quantbench.errors import QuantbenchError
 _CHUNK = 1 << 16
 _OK, _BAD_RANGE, _SERVER_TROUBLE = 200, 416, 500
 
-Progress = Callable[[str, int, int], object]  # file, bytes so far, bytes in all (0 when the server does not say)
+Progress = Callable[[int, int, str], object]  # bytes so far, in all (0 when the server does not say), file
 
 
 class FetchFailed(QuantbenchError):
@@ -42,7 +42,7 @@ class Patience:
 PATIENCE = Patience()
 
 
-def silent(_file: str, _have: int, _whole: int) -> None:
+def silent(_have: int, _whole: int, _file: str) -> None:
     """Report no progress."""
 
 
@@ -98,7 +98,7 @@ def _transfer(url: str, part: Path, progress: Progress, patience: Patience) -> N
         length = answer.headers.get("Content-Length")
         whole = have + int(length) if length else 0
         with part.open("ab" if have else "wb") as file:
-            _copy(answer, file.write, lambda n: progress(part.name.removesuffix(".part"), have + n, whole), patience)
+            _copy(answer, file.write, lambda n: progress(have + n, whole, part.name.removesuffix(".part")), patience)
     got = part.stat().st_size
     if whole and got < whole:
         raise http.client.HTTPException(f"cut short at {got} of {whole} bytes")

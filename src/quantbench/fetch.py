@@ -62,7 +62,7 @@ def fetch(
             ``torchvision/resnet18``.
         dest: data root to fill; by default the one in use.
         base_url: in place of the public host; paths below it are ``<owner>/<repository>/<commit>/<path>``.
-        progress: called with file name, bytes so far and bytes in all (0 when unknown).
+        progress: called with bytes so far, bytes in all (0 when unknown) and file name.
         patience: time limits.
 
     Returns:

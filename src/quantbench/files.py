@@ -17,6 +17,7 @@ from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 _CHUNK = 1 << 20
 MOSAICS, CIFAR_GRID = 100, (20, 25)  # files of the CIFAR-10 train set; rows and columns of images in each
+SHAPES_GRID = (16, 32)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 def npz(path: Path) -> Arrays:
     """Arrays ``x`` and ``y`` of an .npz file, never unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return file["x"], file["y"].astype(np.int64)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
         raise DataCorrupt(f"{path} is not an .npz file with arrays x and y: {e}") from e
@@ -31,7 +31,7 @@ def npz(path: Path) -> Arrays:
 def jpeg_npz(path: Path) -> Arrays:
     """JPEG files kept end to end in one array, cut at ``offset``."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             jpeg, offset, y = file["jpeg"].tobytes(), file["offset"], file["y"].astype(np.int64)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
         raise DataCorrupt(f"{path} is not an .npz file with arrays jpeg, offset and y: {e}") from e

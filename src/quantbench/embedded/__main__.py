@@ -1,0 +1,91 @@
+"""Make the embedded tier anew: ``python -m quantbench.embedded [images] [texts] [resnet8] [mobilenet] [qa]``.
+
+Images and texts are the same bits on every machine; trained weights are, on one machine with one version of torch.
+Afterwards the digests stand in embedded.toml, the files in the clone's DVC remote, and data.dvc names them: commit
+the three together.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from quantbench import mosaic
+from quantbench.embedded import publish, qa, shapes, train, train_qa
+from quantbench.errors import BadInput
+from quantbench.files import SHAPES_GRID, clone_root
+
+
+def images(out: Path) -> None:
+    """Both stored splits of the shapes, as mosaics of 512."""
+    each = SHAPES_GRID[0] * SHAPES_GRID[1]
+    for split in ("calib", "test"):
+        x, y = shapes.render(split)
+        for i, part in enumerate(np.split(x, len(x) // each)):
+            mosaic.write(part, fresh(out / "shapes" / split / f"{i:03d}.webp"), SHAPES_GRID)
+        np.save(fresh(out / "shapes" / split / "labels.npy"), y.astype(np.uint8), allow_pickle=False)
+
+
+def texts(out: Path) -> None:
+    """Questions in SQuAD's format, the vocabulary, and the network's configuration."""
+    for split in qa.SPLITS:
+        content = json.dumps(qa.squad(split)).encode()
+        fresh(out / "qa" / f"{split}.json.gz").write_bytes(gzip.compress(content, 9, mtime=0))
+    fresh(out / "qa" / "vocab.txt").write_text("\n".join(qa.vocabulary()) + "\n", encoding="utf-8")
+    fresh(out / "qa" / "config.json").write_text(json.dumps(train_qa.CONFIG, indent=1) + "\n", encoding="utf-8")
+
+
+def network(name: str, out: Path) -> None:
+    """Train one image network."""
+    recipe = train.RECIPES[name]
+    tensors = train.train(recipe)
+    model = recipe.build()
+    model.load_state_dict(tensors, strict=False)
+    print(f"{name}: {train.accuracy(model):.2f} % on the test split")
+    save_file(tensors, fresh(out / "checkpoints" / f"shapes_{name}.safetensors"))
+
+
+def reader(out: Path) -> None:
+    """Train the question-answering network."""
+    tensors = train_qa.train()
+    model = train_qa.build()
+    model.load_state_dict({k: t.float() for k, t in tensors.items()})
+    print(f"qa: {train_qa.exact_match(model):.2f} % exact match on the test split")
+    save_file(tensors, fresh(out / "checkpoints" / "qa_bert.safetensors"))
+
+
+def fresh(path: Path) -> Path:
+    """Path for a new file: the old one may be a link into DVC's cache, which must not be written through."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "images": images,
+    "texts": texts,
+    "resnet8": lambda out: network("resnet8", out),
+    "mobilenet": lambda out: network("mobilenet", out),
+    "qa": reader,
+}
+
+
+def main(names: Sequence[str]) -> None:
+    """Make the parts named, or all, and publish them in the clone."""
+    if unknown := set(names) - set(PARTS):
+        raise BadInput(f"no part {min(unknown)!r} of the embedded tier; choose from {', '.join(PARTS)}")
+    torch.set_num_threads(1)
+    for name in names or PARTS:
+        PARTS[name](clone_root() / "data" / "embedded")
+    publish.publish(clone_root())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

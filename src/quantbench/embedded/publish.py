@@ -1,0 +1,64 @@
+"""Put new embedded files under DVC: digests in embedded.toml, content in the clone's remote, its name in data.dvc."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from quantbench.errors import BadInput
+from quantbench.files import digest_file
+
+LIMIT = 8 * 2**20  # bytes that a clone may carry
+
+
+def publish(clone: Path) -> None:
+    """Record and push what lies in ``data/embedded``.
+
+    Raises:
+        BadInput: it is larger than a clone should carry.
+
+    """
+    folder = clone / "data" / "embedded"
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    total = sum((folder / n).stat().st_size for n in names)
+    if total > LIMIT:
+        raise BadInput(f"the embedded tier has {total} bytes, more than the {LIMIT} that a clone should carry")
+    rows = ["# Every file of the embedded tier; written by `python -m quantbench.embedded`.\n"]
+    for name in names:
+        path = folder / name
+        rows.append(f'["embedded/{name}"]\nset = "{belongs(name)}"')
+        rows.append(f'sha256 = "{digest_file(path)}"\nbytes = {path.stat().st_size}\n')
+    table = Path(__file__).parents[1] / "embedded.toml"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(clone / ".dvc" / "tmp" / "site")}
+    for verb in (["commit", "--force"], ["push"]):
+        subprocess.run([sys.executable, "-m", "dvc", *verb, "data/embedded"], cwd=clone, env=env, check=True)
+    _prune(clone / ".dvc" / "embedded" / "files" / "md5", _listing(clone))
+    print(f"{len(names)} files, {total} bytes")
+
+
+def _listing(clone: Path) -> str:
+    """MD5 under which data.dvc knows the folder."""
+    outs = yaml.safe_load((clone / "data.dvc").read_text(encoding="utf-8"))["outs"]
+    return str(next(o["md5"] for o in outs if o["path"] == "data/embedded"))
+
+
+def _prune(store: Path, listing: str) -> None:
+    """Drop what the folder no longer holds: the clone carries one version of its data."""
+    keep = {listing, *(row["md5"] for row in json.loads((store / listing[:2] / listing[2:]).read_bytes()))}
+    for path in store.glob("*/*"):
+        if path.parent.name + path.name not in keep:
+            path.unlink()
+
+
+def belongs(name: str) -> str:
+    """Set that a file belongs to: a split of the images, a checkpoint, or one text."""
+    path = Path(name)
+    if path.parts[0] == "shapes":
+        return f"shapes/{path.parts[1]}"
+    return path.stem if path.parts[0] == "checkpoints" else name.partition(".")[0]
