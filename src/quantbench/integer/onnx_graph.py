@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes  # comes with onnx
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from quantbench.integer.ir import Format
 
@@ -51,11 +52,8 @@ class CodeGraph:
     def constant(self, name: str, value: NDArray[Any], *, narrow: bool = False) -> str:
         """A constant, made once; ``narrow`` as INT4."""
         if name not in self.constants:
-            if narrow:
-                tensor = helper.make_tensor(name, TensorProto.INT4, value.shape, value.flatten().tolist())
-            else:
-                tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
-            self.constants[name] = tensor
+            stored = value.astype(ml_dtypes.int4) if narrow else value
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(stored).reshape(value.shape), name)
         return name
 
     def node(self, kind: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
