@@ -23,8 +23,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _chosen(config: pytest.Config) -> list[Claim]:
     """Claims that the options ask for."""
-    papers = config.getoption("qb_paper") or [None]
-    claims = select([c for paper in papers for c in load(paper)], config.getoption("qb_select"))
+    papers = config.getoption("qb_paper")
+    claims = select([c for p in papers for c in load(p)] if papers else load(), config.getoption("qb_select"))
     tier = config.getoption("qb_tier")
     order = {"embedded": 0, "real": 1, "online": 2}
     return sorted((c for c in claims if tier in (None, c.tier)), key=lambda c: (order[c.tier], c.model, c.data))

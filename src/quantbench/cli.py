@@ -87,7 +87,7 @@ def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> in
     from quantbench.claims import load, select
 
     claims = select(
-        [c for p in options.papers or [None] for c in load(p)], options.select
+        [c for p in options.papers for c in load(p)] if options.papers else load(), options.select
     )  # errors before pytest starts
     if not claims:
         print(f"quantbench: no claim matches {options.select!r}; quantbench list shows them all", file=sys.stderr)

@@ -105,7 +105,7 @@ class Lab:
 
     def network(self, cell: Cell) -> Network:
         """The cell's full-precision network."""
-        return _network(task(cell.model, cell.eval_data), self.device)
+        return _network(cell.model, cell.eval_data, self.device)
 
     def result(self, cell: Cell) -> Result:
         """The cell's result: from the ledger, or by running it and storing what it found."""
@@ -122,7 +122,7 @@ class Lab:
         where = task(cell.model, cell.eval_data)
         self.progress(0, 1, "full precision")
         start = time.perf_counter()
-        net = _network(where, self.device)
+        net = _network(cell.model, cell.eval_data, self.device)
         scores = where.scores(net.model)
         seconds = {"evaluate": time.perf_counter() - start}
         return Result.of(scores, scores, net.digest, metric=where.metric, gold=where.gold(), seconds=seconds)
@@ -131,9 +131,10 @@ class Lab:
         """Quantize, evaluate the simulation, keep the quantized network."""
         from quantbench.api import Log, quantize
 
-        where, key = task(cell.model, cell.eval_data), cell.key()
+        where, key, scheme = task(cell.model, cell.eval_data), cell.key(), cell.scheme
+        assert scheme is not None
         base = self.result(self.cell(where, FullPrecision(), None, "", 0, 0))
-        net = _network(where, self.device)
+        net = _network(cell.model, cell.eval_data, self.device)
         seed = seed_for("calib", cell.seed, cell.calib)
         calib = tuple(t.to(self.device) for t in where.calibration(cell.calib, cell.calib_n, seed))
         log, start = Log(), time.perf_counter()
@@ -141,7 +142,7 @@ class Lab:
             cell.method,
             net,
             calib,
-            cell.scheme,
+            scheme,
             seed=seed_for("method", cell.seed),
             progress=self.progress,
             log=log,
@@ -152,7 +153,7 @@ class Lab:
         scores = where.scores(q.evaluated())
         log.seconds["evaluate"] = time.perf_counter() - start
         q.save(self.runs / "quantized" / key)
-        if cell.scheme is not None and cell.scheme.placement == "integer":
+        if scheme.placement == "integer":
             _save_program(q, self.program(cell))
         return Result.of(
             base.fp_scores,
@@ -168,9 +169,9 @@ class Lab:
 
 
 @functools.lru_cache(maxsize=2)
-def _network(where: Task, device: str) -> Network:
+def _network(model: str, eval_data: str, device: str) -> Network:
     """Neighbouring cells share their network, which no method modifies."""
-    return where.network().to(device)
+    return task(model, eval_data).network().to(device)
 
 
 def _save_program(q: Quantized, path: Path) -> None:

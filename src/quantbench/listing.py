@@ -13,7 +13,7 @@ from quantbench.registry import did_you_mean, method_class, methods
 
 def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     """Papers and methods, or the claims of a selection."""
-    claims = [c for paper in papers or [None] for c in load(paper)]
+    claims = [c for paper in papers for c in load(paper)] if papers else list(load())
     if not papers and not expression and not tier:
         for paper, count in Counter(c.paper for c in claims).items():
             here = Counter(c.tier for c in claims if c.paper == paper)

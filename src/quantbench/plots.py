@@ -66,7 +66,7 @@ def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
             axes.plot(sorted(line), [line[b] for b in sorted(line)], "o-", label=label)
         axes.set_xlabel("weight bits")
         axes.set_ylabel("accuracy, %")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xticks(sorted({bits for line in lines.values() for bits in line}))
         axes.legend(fontsize=7)
         yield f"{model}: accuracy against bits", _svg(figure)
 

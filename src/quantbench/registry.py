@@ -41,7 +41,7 @@ def method_class(name: str) -> Any:
         found = known[name].load()
     except (ImportError, AttributeError) as e:
         raise BadInput(f"method {name!r} cannot be imported from {known[name].value}: {e}") from e
-    frozen = is_dataclass(found) and found.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    frozen = is_dataclass(found) and getattr(found, "__dataclass_params__").frozen  # noqa: B009 - unknown to typing
     if not (frozen and isinstance(found, type) and issubclass(found, Method)):
         raise BadInput(
             f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.api.Method"
