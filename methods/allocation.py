@@ -1,0 +1,197 @@
+"""Bit allocation by integer programming (Hubara et al. 2020, arXiv 2006.10518, section 3.2, eq. 5a to 5d).
+
+Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network with layer l at that
+choice and all others at 8 bits, less the loss with all at 8; Delta P_l what the choice saves. The integer program picks
+one choice per layer, and the network is put together from the layers calibrated at theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from quantbench.methods.adaquant import PAPER
+from quantbench.methods.nearest import Nearest
+
+from quantbench.allocate import Allocation, Choice, Options, front, max_gain, min_loss
+from quantbench.api import Job, Method, Paper
+from quantbench.capture import batches
+from quantbench.distance import KINDS, distance
+from quantbench.errors import BadInput
+from quantbench.network import LayerInfo, Network
+from quantbench.quantized import Quantized
+from quantbench.scheme import Scheme
+
+Bits = tuple[int, int | None]  # of weights and of activations
+SMALLEST = 1e-6  # released code: no choice is free of loss
+
+
+@dataclass(frozen=True)
+class Allocate(Method):
+    """Choose bits layer by layer, and build the mixed-precision network.
+
+    Attributes:
+        rounding: how layers are calibrated at each choice of bits.
+        weights: weight bits to choose from.
+        acts: activation bits to choose from; empty for the weights' own, as in the paper. In schemes that quantize
+            elsewhere than at layer inputs, only weight bits are chosen.
+        size: limit on the cost, as a fraction of that of full precision: 32-bit weights, 32 by 32 bit operations; for
+            the latency, as a fraction of that at 8 bits.
+        gain: ``size``, ``bops`` (bit operations) or ``latency`` (measured on the integer kernels of this machine, so
+            that the allocation may differ from run to run).
+        measure: loss that decides, between the network's outputs before and after: ``kl``, ``mse`` or ``accuracy``.
+        form: ``min_loss`` within the size (released code), or ``max_gain`` within ``loss_limit`` (paper).
+        loss_limit: for ``max_gain``, in the unit of ``measure``.
+        examples: calibration examples that losses are measured on.
+        points: sizes at which the Pareto front is logged; 0 for none.
+
+    """
+
+    name: ClassVar[str] = "allocate"
+    paper: ClassVar[Paper] = PAPER
+    rounding: Method = Nearest()  # noqa: RUF009 - a frozen value
+    weights: tuple[int, ...] = (4, 8)
+    acts: tuple[int, ...] = ()
+    size: float = 0.125
+    gain: str = "size"
+    measure: str = "kl"
+    form: str = "min_loss"
+    loss_limit: float = 0.01
+    examples: int = 256
+    points: int = 12
+
+    def __post_init__(self) -> None:
+        """Reject unknown words."""
+        for what, value, known in (
+            ("gain", self.gain, ("size", "bops", "latency")),
+            ("measure", self.measure, KINDS),
+            ("form", self.form, ("min_loss", "max_gain")),
+        ):
+            if value not in known:
+                raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
+        if not self.weights:
+            raise BadInput("bit allocation needs weight bits to choose from, such as weights = [4, 8]")
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:
+        """Whatever the rounding method does not support."""
+        return self.rounding.unsupported(net, scheme)
+
+    def apply(self, job: Job) -> Job:
+        """Calibrate, measure, solve, put together."""
+        choices = self.choices(job.scheme)
+        reference: Bits = (8, None if choices[0][1] is None else 8)
+        at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, reference))}
+        options = self.options(job, at, choices, reference)
+        found = self.solve(job.net, options)
+        job.log.numbers |= {"allocation/loss": found.loss, "allocation/cost": found.cost, "allocation/gap": found.gap}
+        job.log.numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()}
+        if self.points:
+            pareto = front(options, points=self.points)
+            job.log.curves |= {"front/cost": [a.cost for a in pareto], "front/loss": [a.loss for a in pareto]}
+        scheme = replace(job.scheme, overrides=found.overrides)
+        mixed = Quantized(job.net, scheme)
+        for name, c in found.choices.items():
+            copy_layer(at[c.weights, c.acts], mixed, name)
+        mixed.calibrate_acts(job.calib, only_new=True)
+        return replace(job, scheme=scheme, quantized=mixed)
+
+    def choices(self, scheme: Scheme) -> list[Bits]:
+        """(weight, activation) bits that every layer may have."""
+        if scheme.acts is None or scheme.placement != "inputs":
+            return [(w, None) for w in self.weights]
+        return list(product(self.weights, self.acts)) if self.acts else [(w, w) for w in self.weights]
+
+    def calibrated(self, job: Job, bits: Bits) -> Quantized:
+        """All layers at one choice of bits."""
+        scratch = job.scratch / f"w{bits[0]}a{bits[1]}" if job.scratch else None
+        return self.rounding.apply(
+            replace(job, scheme=uniform(job.scheme, bits), scratch=scratch, quantized=None)
+        ).need()
+
+    @torch.no_grad()
+    def options(self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits) -> Options:
+        """Delta L and cost of every choice of every layer."""
+        data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
+        targets = [job.net.model(*batch) for batch in data]
+        rest, away = at[reference], distance(self.measure)
+
+        def loss() -> float:
+            found = [away(rest.model(*b), t) * b[0].shape[0] for b, t in zip(data, targets, strict=True)]
+            return float(torch.stack(found).sum()) / sum(b[0].shape[0] for b in data)
+
+        costs = self.costs(job, choices)
+        base, options = loss(), {}
+        for i, info in enumerate(rest.infos):
+            job.progress(i, len(rest.infos), f"sensitivity of {info.name}")
+            options[info.name] = row = []
+            for bits in choices:
+                with swapped(rest, at[bits], info.name):
+                    delta = SMALLEST if bits == reference else max(loss() - base, SMALLEST)
+                row.append(Choice(bits[0], bits[1], delta, costs[info.name, bits]))
+        return options
+
+    def costs(self, job: Job, choices: list[Bits]) -> dict[tuple[str, Bits], float]:
+        """Bits of memory, bit operations or milliseconds of every layer at every choice."""
+        if self.gain == "latency":
+            return {(n, bits): ms for bits in choices for n, ms in latencies(job, bits).items()}
+        infos = Quantized(job.net, job.scheme).infos
+        return {(i.name, bits): cost(i, bits, self.gain) for i in infos for bits in choices}
+
+    def solve(self, net: Network, options: Options) -> Allocation:
+        """The integer program in the form asked for."""
+        if self.form == "max_gain":
+            return max_gain(options, self.loss_limit)
+        if self.gain == "latency":
+            return min_loss(options, self.size * sum(max(c.cost for c in row) for row in options.values()))
+        return min_loss(options, self.size * sum(cost(net.layer(n), (32, 32), self.gain) for n in options))
+
+
+def cost(info: LayerInfo, bits: Bits, gain: str) -> float:
+    """Bits of a layer's weights, or its bit operations (MACs times both widths)."""
+    w, a = bits
+    return float(info.params * w if gain == "size" else info.macs * w * (a or 32))
+
+
+def uniform(scheme: Scheme, bits: Bits) -> Scheme:
+    """The scheme with all layers at one choice of bits."""
+    w, a = bits
+    acts = replace(scheme.acts, bits=a) if scheme.acts and a else scheme.acts
+    return replace(scheme, weights=replace(scheme.weights, bits=w), acts=acts, first_last_bits=None, overrides=())
+
+
+def latencies(job: Job, bits: Bits) -> dict[str, float]:
+    """Measured milliseconds of every layer on the integer kernels."""
+    from quantbench.integer.backends import backend
+    from quantbench.integer.bench import layer_table
+
+    scheme = replace(uniform(job.scheme, bits), placement="integer")
+    q = Nearest().apply(replace(job, scheme=scheme, quantized=None)).need()
+    return layer_table(q.integer(), backend("native"))
+
+
+def copy_layer(source: Quantized, target: Quantized, name: str) -> None:
+    """Take over what one layer was calibrated to."""
+    a, b = source.layer(name), target.layer(name)
+    assert a.codes is not None
+    assert a.qparams is not None
+    b.set_codes(a.codes.float(), a.qparams)
+    b.bias.data = a.bias.detach().clone()
+    if a.act is not None and b.act is not None:
+        b.act.set(a.act.qparams)
+
+
+@contextmanager
+def swapped(rest: Quantized, other: Quantized, name: str) -> Iterator[None]:
+    """One layer of another network in this one's place."""
+    parent, _, leaf = name.rpartition(".")
+    holder: Any = rest.model.get_submodule(parent)
+    own = rest.layer(name)
+    setattr(holder, leaf, other.layer(name))
+    try:
+        yield
+    finally:
+        setattr(holder, leaf, own)

@@ -1,0 +1,96 @@
+"""The two pipelines of Hubara et al. 2020 (arXiv 2006.10518, section 4), as compositions of their steps.
+
+                 AdaQuant   integer program   batch-norm tuning   bias tuning
+light                              x                  x
+advanced             x             x                  x                x
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from quantbench.methods.adaquant import PAPER, AdaQuant
+from quantbench.methods.allocation import Allocate
+from quantbench.methods.nearest import Nearest
+from quantbench.methods.tuning import BatchNormTuning, BiasTuning
+
+from quantbench.api import Job, Method, Paper, Pipeline
+from quantbench.network import Network
+from quantbench.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Light(Method):
+    """Measure, allocate, tune batch norm: no back-propagation.
+
+    Attributes:
+        size: limit on the size of the weights, as a fraction of float32; 0.125 is half of 8 bits.
+        weights: weight bits to choose from.
+        acts: activation bits to choose from; empty for the weights' own.
+        measure: loss of a choice: ``kl``, ``mse`` or ``accuracy``.
+
+    """
+
+    name: ClassVar[str] = "adaquant-light"
+    paper: ClassVar[Paper] = PAPER
+    size: float = 0.125
+    weights: tuple[int, ...] = (4, 8)
+    acts: tuple[int, ...] = ()
+    measure: str = "kl"
+
+    def pipeline(self) -> Pipeline:
+        """Its steps."""
+        return Pipeline((allocate(self, Nearest()), BatchNormTuning()))
+
+    def apply(self, job: Job) -> Job:
+        """Run the steps."""
+        return self.pipeline().apply(job)
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:
+        """The first step's reason that there is."""
+        return self.pipeline().unsupported(net, scheme)
+
+
+@dataclass(frozen=True)
+class Advanced(Light):
+    """AdaQuant at every choice of bits, allocate, tune batch norm and biases.
+
+    Attributes:
+        size: as in the light pipeline, like ``weights``, ``acts`` and ``measure``.
+        iterations: of AdaQuant, like the learning rates, ``sequential`` and ``anneal``.
+        epochs: of bias tuning, like ``lr_tuning``.
+
+    """
+
+    name: ClassVar[str] = "adaquant-advanced"
+    iterations: int = 1000
+    lr_weights: float = 1e-5
+    lr_bias: float = 1e-3
+    lr_acts: float = 1e-1
+    lr_ranges: float = 1e-3
+    sequential: bool = True
+    anneal: bool = False
+    epochs: int = 10
+    lr_tuning: float = 0.1
+
+    def pipeline(self) -> Pipeline:
+        """Its steps."""
+        adaquant = AdaQuant(
+            iterations=self.iterations,
+            lr_weights=self.lr_weights,
+            lr_bias=self.lr_bias,
+            lr_acts=self.lr_acts,
+            lr_ranges=self.lr_ranges,
+            sequential=self.sequential,
+            anneal=self.anneal,
+        )
+        distilled = BiasTuning(epochs=self.epochs, lr=self.lr_tuning, loss="mse" if self.measure == "mse" else "kl")
+        return Pipeline((allocate(self, adaquant), BatchNormTuning(), distilled))
+
+
+def allocate(pipeline: Light, rounding: Method) -> Allocate:
+    """The integer program of a pipeline."""
+    return Allocate(
+        rounding, weights=pipeline.weights, acts=pipeline.acts, size=pipeline.size, measure=pipeline.measure
+    )

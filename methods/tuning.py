@@ -1,0 +1,174 @@
+"""Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases (Hubara et al. 2020, arXiv 2006.10518).
+
+Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch norm back behind each
+layer, collects its statistics anew in the quantized network, and folds it away again, weight scales included: mu and
+sigma^2 are the new statistics, beta and gamma what full precision says. Bias tuning distils the network's output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from quantbench.methods.adaquant import PAPER
+from torch import Tensor, nn
+
+from quantbench.api import Job, Method, Paper
+from quantbench.capture import batches, forward, hooked
+from quantbench.distance import distance
+from quantbench.errors import BadInput
+from quantbench.grids import QParams
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.scheme import Scheme
+
+EPS = 1e-5  # torch's for batch norm
+
+
+@dataclass(frozen=True)
+class BatchNormTuning(Method):
+    """Collect the statistics of re-inserted batch norms over the calibration set; no back-propagation.
+
+    A network without batch norm gets the equivalent: beta and gamma are mean and standard deviation of each layer's
+    output in the full-precision network over the same calibration set, for all its layers.
+
+    Attributes:
+        batch_size: examples per pass; each is normalized with its own statistics, as batch norm in training does.
+        momentum: share of each batch in the running statistics, which start at full precision (released code: 0.1);
+            ``None`` for plain averages over the calibration set.
+
+    """
+
+    name: ClassVar[str] = "bn-tuning"
+    paper: ClassVar[Paper] = PAPER
+    batch_size: int = 200
+    momentum: float | None = None
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the method's interface
+        """A scale per channel is what the tuned statistics fold into."""
+        per_channel = scheme.weights.per_channel
+        return None if per_channel else "batch-norm tuning rescales every channel: it needs per-channel weight grids"
+
+    @torch.no_grad()
+    def apply(self, job: Job) -> Job:
+        """Re-insert, collect, fold."""
+        q = job.need()
+        norms = {n: Norm(mean, std, self.momentum) for n, (mean, std) in self.targets(job, q).items()}
+        with hooked(*(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())):
+            forward(q.model, job.calib, batch_size=self.batch_size)
+        for name, norm in norms.items():
+            fold(q, name, norm)
+        return job
+
+    def targets(self, job: Job, q: Quantized) -> dict[str, tuple[Tensor, Tensor]]:
+        """Beta and gamma of every re-inserted batch norm."""
+        names = [i.name for i in q.infos if i.kind != "embedding"]
+        if job.net.batch_norm:
+            return {n: (s.mean, s.std) for n, s in job.net.batch_norm.items() if n in names}
+        seen = {n: Norm(torch.zeros(()), torch.ones(()), None) for n in names}
+        hooks = (job.net.model.get_submodule(n).register_forward_hook(partial(_watch, s)) for n, s in seen.items())
+        with hooked(*hooks):
+            forward(job.net.model, job.calib, batch_size=self.batch_size)
+        return {n: (s.mean, s.var.sqrt()) for n, s in seen.items()}
+
+
+class Norm:
+    """A batch norm in training: y' = gamma (y - mu) / sqrt(sigma^2 + eps) + beta (eq. 6)."""
+
+    def __init__(self, beta: Tensor, std: Tensor, momentum: float | None) -> None:
+        self.beta, self.momentum = beta, momentum
+        self.gamma = (std.square() + EPS).sqrt()  # so that equal statistics change nothing
+        self.mean, self.var, self.count = beta.clone(), std.square(), 0
+        self._square = torch.zeros(())
+
+    def see(self, y: Tensor) -> Tensor:
+        """Take a batch into the statistics (eq. 7); returns its normalized form."""
+        axis = 1 if y.dim() == 4 else -1
+        rows = y.movedim(axis, 0).flatten(1)
+        mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
+        if self.momentum is not None:
+            self.mean, self.var = (a.lerp(b, self.momentum) for a, b in ((self.mean, mean), (self.var, var)))
+        else:
+            before, self.count = self.mean if self.count else torch.zeros_like(mean), self.count + n
+            self.mean = before + (mean - before) * (n / self.count)
+            self._square = self._square + (var + mean.square() - self._square) * (n / self.count)
+            self.var = (self._square - self.mean.square()).clamp(min=0)
+        shape = (-1,) + (1,) * (y.dim() - 2) if axis == 1 else (-1,)
+        gain = self.gamma / (var + EPS).sqrt()
+        return (y - mean.reshape(shape)) * gain.reshape(shape) + self.beta.reshape(shape)
+
+
+def _apply(norm: Norm, _: nn.Module, __: Any, y: Tensor) -> Tensor:
+    return norm.see(y)
+
+
+def _watch(norm: Norm, _: nn.Module, __: Any, y: Tensor) -> None:
+    norm.see(y)
+
+
+def fold(q: Quantized, name: str, norm: Norm) -> None:
+    """Fold a tuned batch norm: codes stay, scale' = scale gamma/sigma, b' = beta + (b - mu) gamma/sigma (eq. 8)."""
+    layer = q.layer(name)
+    assert layer.codes is not None
+    assert layer.qparams is not None
+    qp, gain = layer.qparams, norm.gamma / (norm.var + EPS).sqrt()
+    layer.set_codes(layer.codes.float(), QParams(qp.scale * gain.reshape(qp.scale.shape), qp.zero, qp.levels))
+    layer.bias.data = norm.beta + (layer.bias - norm.mean) * gain
+
+
+@dataclass(frozen=True)
+class BiasTuning(Method):
+    """Train the biases alone, so that the quantized network's output follows the full-precision one's.
+
+    Attributes:
+        batches: how many batches of the calibration set are used.
+        batch_size: examples in each.
+        epochs: passes, each of ``repeats`` rounds.
+        repeats: rounds over the batches in an epoch.
+        lr: SGD's learning rate; a tenth of it from epoch 10 on, a hundredth from epoch 15.
+        loss: ``kl`` for logits (the paper's distillation), ``mse`` for networks whose output is no logits.
+
+    """
+
+    name: ClassVar[str] = "bias-tuning"
+    paper: ClassVar[Paper] = PAPER
+    batches: int = 4
+    batch_size: int = 50
+    epochs: int = 10
+    repeats: int = 20
+    lr: float = 0.1
+    loss: str = "kl"
+
+    def __post_init__(self) -> None:
+        """Reject an unknown loss."""
+        if self.loss not in ("kl", "mse"):
+            raise BadInput(f"loss {self.loss!r}: choose kl or mse")
+
+    def apply(self, job: Job) -> Job:
+        """Distil."""
+        q, done = job.need(), 0
+        data = list(batches(tuple(t[: self.batches * self.batch_size] for t in job.calib), self.batch_size))
+        with torch.no_grad():
+            targets = [job.net.model(*batch) for batch in data]
+        biases = [layer.bias.requires_grad_() for layer in q.layers()]
+        sgd = torch.optim.SGD(biases, lr=self.lr)
+        curve, total = [], self.epochs * self.repeats * len(data)
+        for epoch in range(self.epochs):
+            sgd.param_groups[0]["lr"] = self.lr * (1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01)
+            for _ in range(self.repeats):
+                for batch, target in zip(data, targets, strict=True):
+                    sgd.zero_grad()
+                    loss = distance(self.loss)(q.model(*batch), target)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    sgd.step()
+                    done += 1
+            curve.append(float(loss.detach()))
+            job.progress(done, total, f"bias tuning, loss {curve[-1]:.4g}")
+        for bias in biases:
+            bias.requires_grad_(requires_grad=False)
+            if not torch.isfinite(bias).all():
+                raise BadInput(f"bias tuning diverged at a learning rate of {self.lr}: lower it")
+        job.log.curves["bias-tuning"] = curve
+        return job
