@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_no_partial_cache(root, tmp_path, monkeypatch):
 def test_what_is_missing_is_named_with_the_command_that_brings_it():
     with pytest.raises(DataMissing) as e:
         data.images("cifar10/test_1000")
-    assert e.value.command == "quantbench data fetch cifar10/test_1000.npz"
+    assert e.value.command == "quantbench data fetch cifar10/test_1000"
 
 
 @pytest.mark.usefixtures("root")

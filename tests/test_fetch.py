@@ -567,7 +567,7 @@ def clone(tmp_path, monkeypatch):
     )
     named = {
         "embedded/own.txt": Entry("embedded/own.txt", set="own", sha256=sha(b"own"), bytes=3),
-        "text/a.txt": Entry("text/a.txt", set="text/a", sha256=sha(b"a"), bytes=1),
+        "text/a.txt": Entry("text/a.txt", set="text/a", sha256=sha(b"a"), bytes=1, repository="owner/repo"),
         "text/b.txt": Entry("text/b.txt", set="text/b", sha256=sha(b"never"), bytes=5),
     }
     monkeypatch.delenv("QUANTBENCH_DATA", raising=False)
@@ -586,6 +586,7 @@ def test_one_call_pulls_what_there_is_and_names_the_rest(clone, monkeypatch):
     assert missing == said == []
     assert [m.name for m in remote.ensure(say=said.append)] == ["text/a", "text/b"]
     assert said[0] == "text/a is not here; to get it: quantbench data fetch text/a"
+    assert said[1].startswith("text/b is not here; to get it: quantbench data remote")
     remote.make_remote(folder)
     assert [m.name for m in remote.ensure(say=said.append)] == ["text/b"]
     assert (root / "data" / "text" / "a.txt").resolve() == folder / "text" / "a.txt"  # linked, not copied

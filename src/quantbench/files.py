@@ -49,6 +49,15 @@ class Entry:
     source: str = ""
     licence: str = ""
 
+    @property
+    def command(self) -> str:
+        """The command that would bring it here."""
+        if self.name.startswith("embedded/"):
+            return "quantbench data pull embedded"
+        if self.repository:
+            return f"quantbench data fetch {self.set}"
+        return "quantbench data remote <a folder that holds it>, then quantbench data pull"
+
 
 @functools.cache
 def table() -> Mapping[str, Entry]:
@@ -134,7 +143,7 @@ def verified(name: str) -> Path:
     entry = table().get(name) or Entry(name)
     path = locate(name)
     if not path.is_file():
-        raise DataMissing(name, f"quantbench data fetch {name}")
+        raise DataMissing(name, entry.command)
     if entry.sha256:
         check(path, entry.sha256, entry.content)
     return path

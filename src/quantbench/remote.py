@@ -39,10 +39,8 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
     absent = [e for e in entries.values() if not present(e)]
     if absent:
         _pull(absent)
-    missing = [
-        DataMissing(name, f"quantbench data fetch {name}")
-        for name in dict.fromkeys(e.set for e in absent if not present(e))
-    ]
+    still = {e.set: e for e in absent if not present(e)}
+    missing = [DataMissing(name, entry.command) for name, entry in still.items()]
     for one in missing:
         say(str(one))
     return missing
