@@ -25,8 +25,8 @@ from quantbench.significance import holm, mcnemar, normal
 from quantbench.stats import Interval, Paired, paired
 
 LEVEL = 0.05
-# Points. Half a point is 5 of 1,000 images: what a different order of summation (threads, another processor) flips in a
-# 3- or 4-bit network, and the tolerance that claims have because re-runs of the same paper differ by as much.
+# Points, 5 of 1,000 images: the tolerance that claims have, since re-runs of the same paper differ by as much. Smaller
+# changes, however certain, are not worth stopping a run for: reconstruction on another processor is another seed.
 MIN_EFFECT = 0.5
 KEPT = ("digest", "metric", "n", "packing", "quantized", "gold")  # of a result
 
