@@ -172,8 +172,8 @@ void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, i
 }  // namespace
 
 extern const Kernels kAvx2;
-const Kernels kAvx2 = {"avx2",   conv_fits, conv,          depthwise,     linear,  rows_quantize,
-                       rows_lut, rows_add,  rows_max_pool, rows_avg_pool, rows_lrn};
+const Kernels kAvx2 = {"avx2",      conv_fits,     conv, nullptr, depthwise, linear,   rows_quantize,
+                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn};
 
 }  // namespace qb
 QB_TARGET_END

@@ -11,6 +11,19 @@ QB_TARGET_BEGIN(QB_AVX512)
 namespace qb {
 namespace {
 
+// Four pixels of 16 codes, of which only the first `pixels` are read.
+[[maybe_unused]] QB_INLINE __m512i load_pixels(const std::uint8_t* x, std::int64_t pixels) {
+  if (pixels >= 4) return _mm512_loadu_si512(x);
+  if (pixels <= 0) return _mm512_setzero_si512();
+#if QB_CHECKED
+  std::uint8_t bytes[64] = {};
+  __builtin_memcpy(bytes, x, pixels * kBlock);
+  return _mm512_loadu_si512(bytes);
+#else
+  return _mm512_maskz_loadu_epi32(__mmask16((1 << 4 * pixels) - 1), x);
+#endif
+}
+
 // Stores the first `pixels` (1 to 4, more counts as 4) of four pixels of 16 codes.
 QB_INLINE void store_pixels(std::uint8_t* y, __m512i codes, int pixels) {
   if (pixels >= 4) {

@@ -11,17 +11,6 @@ QB_TARGET_BEGIN(QB_AVX512)
 namespace qb {
 namespace {
 
-QB_INLINE __m512i load_pixels(const std::uint8_t* x, std::int64_t pixels) {
-  if (pixels >= 4) return _mm512_loadu_si512(x);
-#if QB_CHECKED
-  std::uint8_t bytes[64] = {};
-  __builtin_memcpy(bytes, x, pixels * kBlock);
-  return _mm512_loadu_si512(bytes);
-#else
-  return _mm512_maskz_loadu_epi32(__mmask16((1 << 4 * pixels) - 1), x);
-#endif
-}
-
 // `columns` pixels of four rows to [column][16 channels][4 rows].
 void interleave(const std::uint8_t* const* rows, std::int64_t columns, std::uint8_t* to) {
   for (std::int64_t x = 0; x < columns; x += 4, to += 256) {

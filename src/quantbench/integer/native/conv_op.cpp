@@ -1,11 +1,11 @@
 // Convolutions of every geometry, as implicit GEMM.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <iterator>
 
 #include "finish.h"
 #include "op.h"
+#include "tiling.h"
 
 namespace qb {
 
@@ -53,35 +53,6 @@ void widen_halo(Tensor& x, const ConvSpec& s, int oh, int ow) {
 
 namespace {
 
-// Nanoseconds of one step of a tile: its loads, its products, and what every step takes; fitted to a micro-benchmark of
-// the AVX-512 kernel. Only ratios matter.
-double step_cost(int pixels, int blocks) {
-  return 0.216 * (pixels + blocks) + 0.066 * pixels * blocks + 0.73 + (blocks == 4 ? 0.4 : 0);
-}
-
-// The cheapest cut of a row into tiles that the kernels have; the last may overlap the one before.
-std::vector<Tile> cut_row(int width, int blocks, double* cost) {
-  static const std::array<int, 2> kTiles[] = {
-#define QB_TILE(P, B) {P, B},
-#include "avx512_tiles.h"
-#undef QB_TILE
-  };
-  std::vector<double> best(width + 1, 1e30);  // best[n]: of the first n pixels
-  std::vector<int> last(width + 1, 0);
-  best[0] = 0;
-  for (int n = 1; n <= width; n++)
-    for (const auto& tile : kTiles)
-      if (tile[1] == blocks && tile[0] <= width) {
-        const double c = best[std::max(0, n - tile[0])] + step_cost(tile[0], blocks);
-        if (c < best[n]) best[n] = c, last[n] = tile[0];
-      }
-  std::vector<Tile> tiles;
-  for (int n = width; n > 0; n -= last[n]) tiles.push_back({std::max(0, n - last[n]), last[n]});
-  std::reverse(tiles.begin(), tiles.end());
-  *cost = best[width];
-  return tiles;
-}
-
 constexpr int kChunk = 24;  // quads: 6 kB of weights a block
 constexpr int kGroup = 8;   // tiles: 14 kB of sums
 
@@ -104,10 +75,8 @@ class Direct : public Op {
             dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
     layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
-    for (int b = 1; b <= kStripBlocks; b++) {
-      tiles_[b] = cut_row(layer_.ow, b, &row_cost_[b]);
-      layer_.tiles[b] = tiles_[b].data(), layer_.tile_count[b] = int(tiles_[b].size());
-    }
+    tiling_ = std::make_unique<Tiling>(layer_.ow);
+    tiling_->give(layer_);
     layer_.chunk = kChunk, layer_.group = kGroup;
     pack(x);
     layer_.narrow = narrow(x.largest_code());
@@ -149,7 +118,7 @@ class Direct : public Op {
       const int count = s_.groups == 1 ? blocks : whole ? per_group / kBlock : 1;
       const std::vector<Step> steps = ordered(all_steps(x, first, count), first, count);
       offset_at.push_back(offsets_.size() - panels_.back().quads - panels_.back().singles);
-      for (const Strip& strip : cut_strips(p, first, count)) {
+      for (const Strip& strip : tiling_->strips(p, first, count)) {
         weight_at.push_back(packed.size());
         strips_.push_back(strip);
         for (const Step& step : steps) {
@@ -241,20 +210,6 @@ class Direct : public Op {
     return quads;
   }
 
-  // The cheapest cut of a panel's blocks.
-  std::vector<Strip> cut_strips(int panel, int first, int count) const {
-    std::vector<double> best(count + 1, 1e30);
-    std::vector<int> last(count + 1, 0);
-    best[0] = 0;
-    for (int i = 1; i <= count; i++)
-      for (int b = 1; b <= std::min(i, kStripBlocks); b++)
-        if (best[i - b] + row_cost_[b] < best[i]) best[i] = best[i - b] + row_cost_[b], last[i] = b;
-    std::vector<Strip> strips;
-    for (int i = count; i > 0; i -= last[i]) strips.push_back({panel, first + i - last[i], last[i], nullptr});
-    std::reverse(strips.begin(), strips.end());
-    return strips;
-  }
-
   bool narrow(int largest) const {
     for (std::int64_t i = 0; i < weights_.size(); i += 2) {
       const int a = weights_[i], b = weights_[i + 1];
@@ -268,12 +223,11 @@ class Direct : public Op {
   ConvLayer layer_{};
   Outputs outputs_;
   const Kernels* kernels_ = &kPortable;
-  double row_cost_[kStripBlocks + 1] = {};
+  std::unique_ptr<Tiling> tiling_;
   Aligned<std::int8_t> weights_;
   std::vector<std::int32_t> offsets_;
   std::vector<Panel> panels_;
   std::vector<Strip> strips_;
-  std::vector<Tile> tiles_[kStripBlocks + 1];
   std::int64_t chunks_ = 1;
   bool flat_ = false, weights_first_ = false;
 };

@@ -35,6 +35,9 @@ struct Kernels {
   bool (*conv_fits)(const ConvLayer&);
   void (*conv)(const ConvLayer&, const ConvCall&);
 
+  // Null where direct convolution is always as fast.
+  void (*winograd)(const WinogradLayer&, const WinogradCall&);
+
   // Rows first..last of one channel block. Scratch: depthwise_scratch(layer) bytes.
   void (*depthwise)(const DepthwiseLayer&, const View& x, const View& y, int block, int first, int last,
                     std::uint8_t* scratch);
@@ -46,6 +49,9 @@ struct Kernels {
 
   // Codes of n floats t / scale; false when one of them is not a number.
   bool (*quantize)(const float* t, std::int64_t n, float scale, int zero, int lo, int hi, std::uint8_t* y);
+
+  // Rows of n codes of three planes, `plane` bytes apart, to n pixels of three bytes.
+  void (*interleave)(const std::uint8_t* x, std::int64_t plane, std::int64_t n, std::uint8_t* y);
 
   // n codes each, a row of a plane.
   void (*lut)(const std::uint8_t* x, std::int64_t n, const std::uint8_t* table, std::uint8_t* y);
@@ -68,8 +74,8 @@ extern const Kernels kAvx2, kAvx512;
 // Throws std::invalid_argument for an unknown name, or a set that this machine lacks.
 const Kernels& choose_kernels(const char* name);
 
-constexpr int kAccumulators = 28;  // vectors of a tile
 inline std::int64_t conv_scratch(const ConvLayer& l) { return std::int64_t(l.group) * kAccumulators * 64; }
+inline std::int64_t winograd_scratch(const WinogradLayer& l) { return 16 * (l.inputs() + l.sums()); }
 inline std::int64_t depthwise_scratch(const DepthwiseLayer& l) {
   const std::int64_t columns = std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
   return l.groups * ((columns + 3) / 4 * 4 + 4 * std::int64_t(l.sx)) * 64;

@@ -53,6 +53,7 @@ struct Strip {
 };
 
 constexpr int kStripBlocks = 4;
+constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 
 struct ConvLayer {
   int oh, ow;
@@ -74,6 +75,37 @@ struct ConvCall {
   int strip;
   std::int64_t first, last;
   std::uint8_t* scratch;  // conv_scratch(layer) bytes
+};
+
+// 3x3, stride 1, as Winograd F(2x2, 3x3): tiles of 2x2 outputs from 4x4 inputs, 16 products a channel where the sum has
+// 36. With integer transforms nothing is lost: of a code q <= 63 the input transform stays within 8 bits once `shift` is
+// added to all positions but (1, 1); that of the weights is taken twice as large in each direction, so that sums are four
+// times those of the definition, and m is a quarter.
+struct WinogradLayer {
+  int in_blocks, steps, oh, ow, tile_rows, tile_columns;
+  int shift;
+  int chunk;  // tiles that are transformed together
+  const std::int32_t* offset;  // of quads and single steps in a position's inputs
+  const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
+  int tile_count[kStripBlocks + 1];
+  const Strip* strips;         // weight: [position][step][block][16 outputs][4 inputs]
+  int strip_count, out_blocks;
+  const std::int32_t* start;  // [position][output], sums before the first product
+  Requant out;
+
+  std::int64_t slots() const { return chunk + 4; }  // room for a whole vector of tiles at the end
+  // Bytes from one position to the next, an odd number of cache lines; inputs, then sums.
+  std::int64_t inputs() const { return ((in_blocks * slots() * kBlock + 63) / 64 | 1) * 64; }
+  std::int64_t sums() const { return (std::int64_t(kStripBlocks) * chunk | 1) * 64; }
+};
+
+// Tiles first..last, counted over images, rows and columns; strips first..last.
+struct WinogradCall {
+  View x, y, r;  // of the first image; x.data: the first tile's first input
+  std::int64_t x_image, y_image, r_image;
+  std::int64_t first, last;
+  int first_strip, last_strip;
+  std::uint8_t* scratch;  // winograd_scratch(layer) bytes
 };
 
 // Depthwise: one filter a channel. Weights: [block][row group][column][16 channels][4 rows], zero below the filter.

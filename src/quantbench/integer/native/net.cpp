@@ -163,18 +163,19 @@ bool Net::load(const void* images, bool floats, int count) {
   threads_->each(std::int64_t(count) * t.h, [&](std::int64_t item, int thread) {
     const std::int64_t n = item / t.h, r = item % t.h;
     if (r == 0 && t.has_halo()) fill_halo(t, n);
-    std::uint8_t* row = scratch_.data() + thread * scratch_size_;
+    const View v = t.view(n);
+    std::uint8_t* scratch = scratch_.data() + thread * scratch_size_;
     for (int c = 0; c < t.c; c++) {
       const std::int64_t at = (n * t.c + c) * pixels + r * t.w;
-      const std::uint8_t* from = row;
+      std::uint8_t* row = scratch + (t.packed ? c * std::int64_t(t.w) : 0);
       if (!floats)
-        from = static_cast<const std::uint8_t*>(images) + at;
+        std::memcpy(row, static_cast<const std::uint8_t*>(images) + at, std::size_t(t.w));
       else if (!kernels_->quantize(static_cast<const float*>(images) + at, t.w, scale_, t.zero, t.lo, t.hi, row))
         sane = false;
-      const View v = t.view(n);
-      std::uint8_t* to = v.data + r * v.row + (t.packed ? c : c / kBlock * v.plane + c % kBlock);
-      for (int p = 0; p < t.w; p++) to[p * v.pixel] = from[p];
+      std::uint8_t* to = v.data + c / kBlock * v.plane + r * v.row + c % kBlock;
+      for (int p = 0; p < t.w && !t.packed; p++) to[p * v.pixel] = row[p];
     }
+    if (t.packed) kernels_->interleave(scratch, t.w, t.w, v.data + r * v.row);
   });
   return sane;
 }

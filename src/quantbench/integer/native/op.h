@@ -106,6 +106,9 @@ void widen_halo(Tensor& x, const ConvSpec&, int oh, int ow);
 // The operator that computes a convolution best on these kernels.
 std::unique_ptr<Op> make_conv(ConvSpec, const std::vector<Tensor>&, const Kernels&);
 std::unique_ptr<Op> make_direct(ConvSpec);
+std::unique_ptr<Op> make_winograd(ConvSpec);
+// Whether Winograd is exact for this layer, and faster by a model of both.
+bool winograd_pays(const ConvSpec&, const std::vector<Tensor>&);
 std::unique_ptr<Op> make_depthwise(ConvSpec);
 std::unique_ptr<Op> make_linear(ConvSpec);
 

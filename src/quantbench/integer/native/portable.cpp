@@ -94,7 +94,7 @@ void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, i
 
 }  // namespace
 
-const Kernels kPortable = {"portable",    conv_fits, conv,     depthwise,     linear,        rows_quantize,
-                           rows_lut, rows_add,  rows_max_pool, rows_avg_pool, rows_lrn};
+const Kernels kPortable = {"portable",      conv_fits,     conv, nullptr, depthwise, linear,   rows_quantize,
+                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn};
 
 }  // namespace qb

@@ -12,6 +12,11 @@ bool rows_quantize(const float* t, std::int64_t n, float scale, int zero, int lo
   return !bad;
 }
 
+void rows_interleave(const std::uint8_t* x, std::int64_t plane, std::int64_t n, std::uint8_t* y) {
+  const std::uint8_t *a = x, *b = x + plane, *c = b + plane;
+  for (std::int64_t i = 0; i < n; i++) y[3 * i] = a[i], y[3 * i + 1] = b[i], y[3 * i + 2] = c[i];
+}
+
 void rows_lut(const std::uint8_t* x, std::int64_t n, const std::uint8_t* table, std::uint8_t* y) {
   for (std::int64_t i = 0; i < n; i++) y[i] = table[x[i]];
 }
@@ -84,12 +89,21 @@ void rows_avg_pool(const PoolWindow& w, const AvgTerms& k, const View& x, const 
   }
 }
 
-// The codes of one pixel, all channels; sums of squares are exact in binary64 far beyond any window.
-void rows_lrn(const LrnTerms& k, const View& x, const View& y, int pixels, std::uint8_t* scratch) {
+// The definition's code of distance d, from the sum of squares over the window.
+QB_INLINE std::uint8_t lrn_code(const LrnTerms& k, int d, double sum) {
+  const double low = k.lo - k.zero, high = k.hi - k.zero, shift = 6755399441055744.0;  // 1.5 * 2^52: rint
+  const double u = k.k + k.alpha * sum;
+  double t = double(d) * k.ratio / (__builtin_sqrt(u) * __builtin_sqrt(__builtin_sqrt(u)));
+  t = t > low ? t : low;
+  t = t < high ? t : high;
+  return std::uint8_t(int((t + shift) - shift) + k.zero);
+}
+
+// Sums of squares are exact in binary64 far beyond any window.
+[[maybe_unused]] void rows_lrn(const LrnTerms& k, const View& x, const View& y, int pixels, std::uint8_t* scratch) {
   const int blocks = (k.channels + kBlock - 1) / kBlock, window = k.before + k.after + 1;
   double* squares = reinterpret_cast<double*>(scratch);  // [before zeros][channels][zeros up to a whole block]
   const std::int64_t count = std::int64_t(blocks) * kBlock + window - 1;
-  const double low = k.lo - k.zero, high = k.hi - k.zero, shift = 6755399441055744.0;  // 1.5 * 2^52: rint
   for (std::int64_t i = 0; i < count; i++) squares[i] = 0;
   for (int p = 0; p < pixels; p++) {
     for (int c = 0; c < k.channels; c++) {
@@ -102,13 +116,7 @@ void rows_lrn(const LrnTerms& k, const View& x, const View& y, int pixels, std::
       for (int j = 0; j < window; j++)
         for (int i = 0; i < kBlock; i++) sum[i] += squares[b * kBlock + j + i];
       std::uint8_t codes[kBlock];
-      for (int i = 0; i < kBlock; i++) {
-        const double u = k.k + k.alpha * sum[i];
-        double t = double(int(from[i]) - k.x_zero) * k.ratio / (__builtin_sqrt(u) * __builtin_sqrt(__builtin_sqrt(u)));
-        t = t > low ? t : low;
-        t = t < high ? t : high;
-        codes[i] = std::uint8_t(int((t + shift) - shift) + k.zero);
-      }
+      for (int i = 0; i < kBlock; i++) codes[i] = lrn_code(k, int(from[i]) - k.x_zero, sum[i]);
       __builtin_memcpy(y.data + b * y.plane + p * kBlock, codes, kBlock);
     }
   }

@@ -4,15 +4,8 @@
 #include <cstdint>
 
 #include "layer.h"
-#include "target.h"
 
 namespace qb {
-
-#if QB_CHECKED
-constexpr std::int64_t kSlack = 0;
-#else
-constexpr std::int64_t kSlack = 128;  // readable bytes behind every tensor, where whole vectors of a last row may end
-#endif
 
 struct Tensor {
   int c = 0, h = 0, w = 0;
@@ -42,7 +35,7 @@ struct Tensor {
     image = packed ? plane : blocks() * plane;
   }
   // The last step of a packed row reads up to three bytes more.
-  std::int64_t bytes(std::int64_t images) const { return images * image + (packed ? kStep : 0) + kSlack; }
+  std::int64_t bytes(std::int64_t images) const { return images * image + (packed ? kStep : 0); }
   std::int64_t origin() const { return top * row + left * pixel; }
 };
 
