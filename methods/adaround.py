@@ -8,21 +8,23 @@ predecessors are quantized, f_a the activation function that follows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import parallel
+from quantbench.activations import Activations, Memory
 from quantbench.api import Job, Method, Paper
-from quantbench.capture import capture_input, capture_output
 from quantbench.errors import BadInput
 from quantbench.gram import weight_range
 from quantbench.grids import QParams, ste_round
-from quantbench.quantized import Quantized, QuantLayer
-from quantbench.reconstruct import Resume, minimise, squared_error
+from quantbench.layers import QuantLayer
+from quantbench.progressive import Progressive
+from quantbench.reconstruct import Resume, layer_error, minimise
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -39,6 +41,7 @@ class AdaRound(Method):
         lam: lambda, weight of the regularizer in eq. 21 and 25 (released code; not in the main text).
         beta_start: first exponent of f_reg, annealed by a cosine.
         beta_end: last exponent of f_reg.
+        anneal: ``cosine`` (AIMET, by the paper's authors) or ``linear`` (BRECQ and others).
         warmup: share of the steps before f_reg sets in (released code).
         asymmetric: reconstruct from x^ of the quantized predecessors (eq. 25) instead of x.
         relu: include the activation function that follows (eq. 25).
@@ -57,63 +60,90 @@ class AdaRound(Method):
     beta_start: float = 20.0
     beta_end: float = 2.0
     warmup: float = 0.2
+    anneal: str = "cosine"
     asymmetric: bool = True
     relu: bool = True
     relaxation: str = "rectified_sigmoid"
 
     def __post_init__(self) -> None:
-        """Reject an unknown relaxation."""
+        """Reject an unknown relaxation or schedule."""
         if self.relaxation not in ("rectified_sigmoid", "sigmoid", "temperature", "ste"):
             raise BadInput(f"relaxation {self.relaxation!r}: choose rectified_sigmoid, sigmoid, temperature or ste")
+        if self.anneal not in ("cosine", "linear"):
+            raise BadInput(f"anneal {self.anneal!r}: choose cosine or linear")
 
     def apply(self, job: Job) -> Job:
         """Section 3.3: layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume = Resume(job.scratch, job.rng)
+        resume, memory = Resume(job.scratch, job.rng), Memory()
+        calib = parallel.share(job.calib)
+        full = Progressive(q.net.model, calib, memory)
+        before = Progressive(q.model, calib, memory) if self.asymmetric else full
         layers = list(q.layers())
         for i, layer in enumerate(layers):
             name = layer.info.name
-            job.progress(i, len(layers), f"adaround {name}")
-            qp = weight_range(q, layer, job.calib)  # s is fixed before rounding is learnt
+            qp = weight_range(q, layer, calib)  # s is fixed before rounding is learnt
             done = resume.load(name)
-            codes = self.round_layer(job, q, layer, qp) if done is None else done["codes"]
-            layer.set_codes(codes, qp)
             if done is None:
+                full.advance(name)
+                before.advance(name)
+                (x_hat,) = before.inputs_of(name)[:1]
+                target = full.output_of(name, ACTIVATIONS[self.activation(layer)])
+                codes = self.round_layer(job, layer, qp, x_hat, target, (i, len(layers)))
                 resume.save(name, {"codes": codes})
+            else:
+                codes = done["codes"]
+            layer.set_codes(codes, qp)
         q.calibrate_acts(job.calib)
         return job.done(q)
 
-    def round_layer(self, job: Job, q: Quantized, layer: QuantLayer, qp: QParams) -> Tensor:
+    def activation(self, layer: QuantLayer) -> str | None:
+        """Name of f_a in eq. 25."""
+        return layer.info.activation if self.relu else None
+
+    def round_layer(
+        self, job: Job, layer: QuantLayer, qp: QParams, x_hat: Activations, target: Activations, at: tuple[int, int]
+    ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
-        name, fa = layer.info.name, ACTIVATIONS[layer.info.activation if self.relu else None]
-        (x_hat,) = capture_input(q.model if self.asymmetric else q.net.model, name, job.calib)[:1]
-        target = fa(capture_output(q.net.model, name, job.calib))
-        rounding = _STE(layer.original, qp) if self.relaxation == "ste" else _Relaxed(layer.original, qp, self)
+        name, activation, (i, n) = layer.info.name, self.activation(layer), at
+        rounding = Straight(layer.original, qp) if self.relaxation == "ste" else Relaxed([layer.original], [qp], self)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
-            w = rounding.weight(progress)
-            return squared_error(fa(layer.run(x_hat[batch], w)), target[batch]) + rounding.penalty(progress)
+            (w,), penalty = rounding.weights(progress)
+            return layer_error(layer, x_hat.take(batch), w, target.take(batch), activation) + penalty
+
+        def report(step: int, loss: float) -> None:
+            job.progress(i * self.iterations + step, n * self.iterations, f"adaround {name}, loss {loss:.4g}")
 
         job.log.curves[name] = minimise(
             objective,
-            x_hat.shape[0],
-            [torch.optim.Adam([rounding.v], lr=self.lr)],
+            len(x_hat),
+            [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
             iterations=self.iterations,
             batch_size=self.batch_size,
             rng=job.rng,
+            report=report,
         )
-        codes = rounding.codes()
-        job.log.numbers[f"objective/{name}"] = _mean_error(layer, x_hat, target, qp.dequantize(codes), fa)
+        (codes,) = rounding.codes()
+        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, qp.dequantize(codes), activation)
         return codes
 
 
-class _Relaxed:
-    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22) and the regularizer (eq. 24)."""
+class Relaxed:
+    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22) and the regularizer (eq. 24).
 
-    def __init__(self, w: Tensor, qp: QParams, method: AdaRound) -> None:
-        self.qp, self.m = qp, method
-        self.low, self.high = qp.bracket(w)
-        frac = ((w / qp.scale + qp.zero - self.low) / (self.high - self.low).clamp(min=1)).clamp(0.001, 0.999)
+    The weights of all layers lie in one vector, so that each step is a handful of operations.
+    """
+
+    def __init__(self, ws: Sequence[Tensor], qps: Sequence[QParams], method: AdaRound) -> None:
+        self.m = method
+        self.shapes = [w.shape for w in ws]
+        brackets = [qp.bracket(w) for w, qp in zip(ws, qps, strict=True)]
+        self.low, self.high = _flat(low for low, _ in brackets), _flat(high for _, high in brackets)
+        self.middle = _flat(qp.dequantize((low + high) / 2) for qp, (low, high) in zip(qps, brackets, strict=True))
+        self.half = _flat((high - low) / 2 * qp.scale for qp, (low, high) in zip(qps, brackets, strict=True))
+        codes = _flat(w / qp.scale + qp.zero for w, qp in zip(ws, qps, strict=True))
+        frac = ((codes - self.low) / (self.high - self.low).clamp(min=1)).clamp(0.001, 0.999)
         stretched = (frac - GAMMA) / (ZETA - GAMMA) if method.relaxation == "rectified_sigmoid" else frac
         self.v = torch.logit(stretched).requires_grad_()  # so that h(V) starts at the fractional part of W/s
 
@@ -124,55 +154,99 @@ class _Relaxed:
         temperature = self.beta(progress) / self.m.beta_start if self.m.relaxation == "temperature" else 1.0
         return torch.sigmoid(self.v / temperature)
 
-    def weight(self, progress: float) -> Tensor:
-        """W~, between its two neighbours on the grid."""
-        return self.qp.dequantize(self.low + self.h(progress) * (self.high - self.low))
-
     def beta(self, progress: float) -> float:
-        """Exponent, annealed from beta_start to beta_end by a cosine after the warm-up."""
+        """Exponent, annealed from beta_start to beta_end after the warm-up."""
         t = max(0.0, (progress - self.m.warmup) / (1 - self.m.warmup))
-        return self.m.beta_end + (self.m.beta_start - self.m.beta_end) * 0.5 * (1 + math.cos(t * math.pi))
+        left = 0.5 * (1 + math.cos(t * math.pi)) if self.m.anneal == "cosine" else 1 - t
+        return self.m.beta_end + (self.m.beta_start - self.m.beta_end) * left
 
-    def penalty(self, progress: float) -> Tensor:
-        """Lambda f_reg, f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24); zero during the warm-up."""
-        if progress < self.m.warmup or self.m.relaxation == "temperature":
-            return torch.zeros(())
-        return self.m.lam * (1 - (2 * self.h(progress) - 1).abs().pow(self.beta(progress))).sum()
+    def weights(self, progress: float) -> tuple[list[Tensor], Tensor]:
+        """W~ of every layer, and lambda f_reg, f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24); zero during the warm-up."""
+        off = progress < self.m.warmup or self.m.relaxation == "temperature"
+        lam, beta = 0.0 if off else self.m.lam, self.beta(progress)
+        if self.m.relaxation == "rectified_sigmoid":
+            w, penalty = _Rectified.apply(self.v, self.middle, self.half, lam, beta)  # type: ignore[no-untyped-call]
+        else:
+            x = 2 * self.h(progress) - 1
+            w, penalty = self.middle + self.half * x, lam * (1 - x.abs().pow(beta)).sum()
+        return self._split(w), penalty
 
-    def codes(self) -> Tensor:
+    def codes(self) -> list[Tensor]:
         """Up where h(V) is at least one half."""
-        return torch.where(self.h(1.0).detach() >= 0.5, self.high, self.low)
+        return self._split(torch.where(self.h(1.0).detach() >= 0.5, self.high, self.low))
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """One tensor per layer, a view."""
+        parts = flat.split([shape.numel() for shape in self.shapes]) if len(self.shapes) > 1 else [flat]
+        return [_unflat(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
-class _STE:
+class _Rectified(torch.autograd.Function):
+    """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out: half the operations of autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, middle: Tensor, half: Tensor, lam: float, beta: float
+    ) -> tuple[Tensor, Tensor]:
+        sigma = torch.sigmoid(v)
+        stretched = (sigma * (2 * (ZETA - GAMMA))).add_(2 * GAMMA - 1)
+        x = stretched.clamp(-1, 1)
+        penalty, slope = v.new_zeros(()), None
+        if lam:
+            slope = x.abs().pow_(beta - 2).mul_(x)  # |x|^beta is x * slope
+            penalty = lam * (v.numel() - torch.dot(slope, x))
+        ctx.save_for_backward(sigma, stretched, half)
+        ctx.slope, ctx.factor = slope, -lam * beta
+        return torch.addcmul(middle, half, x), penalty
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        sigma, stretched, half = ctx.saved_tensors
+        dx = grads[0] * half
+        if ctx.slope is not None:
+            dx.addcmul_(ctx.slope, grads[1] * ctx.factor)
+        dx = torch.ops.aten.hardtanh_backward(dx, stretched, -1, 1)
+        return torch.ops.aten.sigmoid_backward(dx, sigma).mul_(2 * (ZETA - GAMMA)), None, None, None, None
+
+
+class Straight:
     """Table 5: the weights themselves are optimised through a straight-through rounding."""
 
     def __init__(self, w: Tensor, qp: QParams) -> None:
         self.qp = qp
         self.v = w.detach().clone().requires_grad_()
 
-    def weight(self, progress: float) -> Tensor:  # noqa: ARG002 - same signature as the relaxation
-        """Nearest level, gradient straight through."""
+    def weights(self, progress: float) -> tuple[list[Tensor], Tensor]:  # noqa: ARG002 - same signature as the relaxation
+        """Nearest level, gradient straight through; no regularizer."""
         qp = self.qp
         codes = (ste_round(self.v / qp.scale) + qp.zero).clamp(qp.levels[0], qp.levels[-1])
-        return qp.dequantize(codes) if qp.uniform else qp.fake(self.v)
+        return [qp.dequantize(codes) if qp.uniform else qp.fake(self.v)], torch.zeros(())
 
-    def penalty(self, progress: float) -> Tensor:  # noqa: ARG002 - same signature as the relaxation
-        """No regularizer."""
-        return torch.zeros(())
-
-    def codes(self) -> Tensor:
+    def codes(self) -> list[Tensor]:
         """Nearest codes of the moved weights."""
-        return self.qp.quantize(self.v.detach())
+        return [self.qp.quantize(self.v.detach())]
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    """All values in one vector, those of convolutions in channels-last order, in which they are used."""
+    return torch.cat([(t.permute(0, 2, 3, 1) if t.dim() == 4 else t).reshape(-1) for t in tensors])
+
+
+def _unflat(flat: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor as it was before ``_flat``."""
+    if len(shape) != 4:
+        return flat.view(shape)
+    out, inputs, height, width = shape
+    return flat.view(out, height, width, inputs).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
-def _mean_error(
-    layer: QuantLayer, x: Tensor, target: Tensor, w: Tensor, fa: Callable[[Tensor], Tensor], size: int = 128
+def mean_error(
+    layer: QuantLayer, x: Activations, target: Activations, w: Tensor, activation: str | None, size: int = 128
 ) -> float:
     """Reconstruction error over all examples with the final, rounded weights."""
     total = 0.0
-    for start in range(0, x.shape[0], size):
-        part = slice(start, start + size)
-        total += float(squared_error(fa(layer.run(x[part], w)), target[part])) * x[part].shape[0]
-    return total / x.shape[0]
+    for start in range(0, len(x), size):
+        part = slice(start, min(start + size, len(x)))
+        total += float(layer_error(layer, x.take(part), w, target.take(part), activation)) * (part.stop - start)
+    return total / len(x)

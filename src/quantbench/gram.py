@@ -1,16 +1,46 @@
-"""Second moments of a layer's input: E[x x^T] over the columns that its weights meet."""
+"""Second moments of a layer's input: E[x x^T] over the columns that its weights meet, and with the layer's error."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import parallel
+from quantbench.activations import Activations
 from quantbench.capture import capture_input
 from quantbench.grids import QParams
+from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
-from quantbench.quantized import Quantized, QuantLayer
+from quantbench.quantized import Quantized
 from quantbench.ranges import estimate
+
+CHUNK = 2**22  # values of the column matrix that are made at a time: they fit the second and third cache
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """All that ||target - (W + D) x||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor.
+
+    Attributes:
+        h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of ``weight.flatten(1)``.
+        r: E[(W x - target) x^T], (out, k); zero when the input is the one that made the target.
+        floor: E ||target - W x||^2.
+
+    """
+
+    h: Tensor
+    r: Tensor
+    floor: float
+
+    def error(self, d: Tensor) -> Tensor:
+        """(out,) error of each output channel for a change of the weights, floor left out; float64."""
+        rows = d.flatten(1).double()
+        groups = self.h.shape[0]
+        through = (rows.view(groups, -1, rows.shape[1]) @ self.h.double()).reshape(rows.shape)
+        return ((through + 2 * self.r.double()) * rows).sum(1)
 
 
 def columns(layer: QuantLayer, x: Tensor) -> Tensor:
@@ -18,33 +48,91 @@ def columns(layer: QuantLayer, x: Tensor) -> Tensor:
 
     Args:
         layer: convolution or linear layer.
-        x: (N, ...) layer input.
+        x: (N, ...) layer input; images channels-last.
 
     Returns:
-        (groups, k, N * positions), k = in/groups * kernel size.
+        (groups, N * positions, k), k = kernel size * in/groups: for each position of the kernel, the channels.
 
     """
     if layer.info.kind == "linear":
-        return x.reshape(-1, x.shape[-1]).T.unsqueeze(0)
+        return x.reshape(1, -1, x.shape[-1])
     g = layer.geometry
-    unfolded = F.unfold(x, g["kernel_size"], dilation=g["dilation"], padding=g["padding"], stride=g["stride"])
-    n, k, positions = unfolded.shape
-    return unfolded.reshape(n, layer.groups, k // layer.groups, positions).permute(1, 2, 0, 3).flatten(2)
+    (kh, kw), (sh, sw), (dh, dw) = g["kernel_size"], g["stride"], g["dilation"]
+    padded = F.pad(x, _padding(layer)).permute(0, 2, 3, 1)
+    n, height, width, channels = padded.shape
+    s0, s1, s2, s3 = padded.stride()
+    positions = ((height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1)
+    per = channels // layer.groups
+    shape = (layer.groups, n, *positions, kh, kw, per)
+    windows = padded.as_strided(shape, (per * s3, s0, sh * s1, sw * s2, dh * s1, dw * s2, s3))
+    return windows.reshape(layer.groups, -1, kh * kw * per)
+
+
+def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor) -> Tensor:
+    """Gradient of a layer's weight, given its input and the gradient of its output: sum of gradient x^T."""
+    if layer.info.kind == "linear":
+        return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
+    g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
+    if isinstance(padding, str):
+        x, padding = F.pad(x, _padding(layer)), [0, 0]
+    gradient: Tensor = torch.ops.aten.convolution_backward(
+        output_gradient, x, w, None, g["stride"], padding, g["dilation"], False, [0, 0], layer.groups, only_weight
+    )[1]
+    return gradient
+
+
+def _padding(layer: QuantLayer) -> tuple[int, int, int, int]:
+    """Zeros left, right, above and below; ``same`` puts an odd one right and below."""
+    g = layer.geometry
+    if g["padding"] == "same":
+        total = [d * (k - 1) for d, k in zip(g["dilation"], g["kernel_size"], strict=True)]
+        return total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2
+    down, right = (0, 0) if g["padding"] == "valid" else g["padding"]
+    return right, right, down, down
+
+
+def _weight_order(layer: QuantLayer, h: Tensor) -> Tensor:
+    """From (kernel position, channel) to the order of ``weight.flatten(1)``."""
+    if layer.info.kind == "linear":
+        return h
+    spots = layer.original[0, 0].numel()
+    groups, k, _ = h.shape
+    return h.view(groups, spots, k // spots, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
 
 
 @torch.no_grad()
-def gram(layer: QuantLayer, x: Tensor, y: Tensor | None = None, *, batch_size: int = 32) -> Tensor:
-    """E[x y^T] over examples and positions, (groups, k, k); ``y`` defaults to ``x``."""
+def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
+    """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
     total: Tensor | None = None
-    count = 0
-    for start in range(0, x.shape[0], batch_size):
-        a = columns(layer, x[start : start + batch_size])
-        b = a if y is None else columns(layer, y[start : start + batch_size])
-        product = a @ b.mT
-        total = product if total is None else total + product
-        count += a.shape[-1]
+    count, n = 0, x.shape[0]
+    size = max(1, CHUNK // max(1, layer.info.macs // layer.original.shape[0] * layer.groups))
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        a = columns(layer, x.take(rows) if isinstance(x, Activations) else x[rows])
+        product = (a.mT @ a).double()
+        total = product if total is None else total.add_(product)
+        count += a.shape[1]
     assert total is not None
-    return total / count
+    mean = _weight_order(layer, total / count)
+    parallel.average([mean])
+    return mean.float()
+
+
+@torch.no_grad()
+def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = 64) -> Moments:
+    """Moments of a layer with full-precision weights, its input and its target over all examples."""
+    r = torch.zeros_like(layer.original, dtype=torch.float64)
+    floor, positions = 0.0, 0
+    for start in range(0, len(x), batch):
+        part = slice(start, min(start + batch, len(x)))
+        inputs = x.take(part)
+        error = layer.run(inputs, layer.original) - target.take(part)
+        r += weight_gradient(layer, inputs, layer.original, error)
+        floor += float(torch.linalg.vector_norm(error).square())
+        positions += error.numel() // layer.original.shape[0]
+    sums = torch.cat([r.flatten(), r.new_tensor([floor])]) / positions
+    parallel.average([sums])
+    return Moments(gram(layer, x), sums[:-1].view(layer.original.shape).flatten(1).float(), float(sums[-1]))
 
 
 def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:

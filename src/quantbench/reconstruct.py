@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from quantbench import parallel
 from quantbench.errors import BadInput
+from quantbench.gram import weight_gradient
+from quantbench.layers import QuantLayer
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
 LOGGED_POINTS = 50
@@ -25,8 +29,11 @@ def minimise(
     batch_size: int,
     rng: torch.Generator,
     after_step: Callable[[int], None] | None = None,
+    report: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Minibatch descent with batches drawn from an explicit generator.
+
+    In a process group every process draws its part of the batch from its own examples, and gradients are averaged.
 
     Args:
         objective: loss of a batch of example indices.
@@ -35,7 +42,8 @@ def minimise(
         iterations: number of steps.
         batch_size: examples per step, drawn without replacement; all of them when there are fewer.
         rng: generator on the CPU.
-        after_step: called with the step's number, for schedules and progress.
+        after_step: called with the step's number, for schedules.
+        report: called with the number of finished steps and the loss, about 50 times.
 
     Returns:
         The loss at about 50 evenly spaced steps.
@@ -46,22 +54,39 @@ def minimise(
     """
     curve = []
     every = max(1, iterations // LOGGED_POINTS)
+    own_batch = max(1, batch_size // parallel.processes())
     for i in range(iterations):
-        batch = torch.randperm(examples, generator=rng)[:batch_size]
+        batch = torch.randperm(examples, generator=rng)[:own_batch]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss = objective(batch, i / iterations)
         loss.backward()  # type: ignore[no-untyped-call]
+        parallel.average(p.grad for o in optimizers for group in o.param_groups for p in group["params"])
         for optimizer in optimizers:
             optimizer.step()
+        if after_step is not None:
+            after_step(i)
         if i % every == 0 or i == iterations - 1:
             value = float(loss.detach())
             curve.append(value)
             if not math.isfinite(value):
                 raise BadInput(f"the reconstruction loss is {value} at step {i}: lower the learning rate")
-        if after_step is not None:
-            after_step(i)
+            if report is not None:
+                report(i + 1, value)
     return curve
+
+
+class _SquaredError(torch.autograd.Function):
+    """||output - target||^2 / positions in three passes over the data; its graph can be walked once."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, target: Tensor, positions: int) -> Tensor:
+        ctx.difference, ctx.positions = output - target, positions
+        return torch.linalg.vector_norm(ctx.difference).square() / positions
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.difference.mul_(grad[0] * (2 / ctx.positions)), None, None
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
@@ -69,8 +94,49 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
     Channels are dimension 1 of (N, C, H, W) and the last dimension otherwise.
     """
-    channel = 1 if output.dim() == 4 else -1
-    return (output - target).square().sum(channel).mean()
+    channels = output.shape[1 if output.dim() == 4 else -1]
+    error: Tensor = _SquaredError.apply(output.float(), target.float(), output.numel() // channels)  # type: ignore[no-untyped-call]
+    return error
+
+
+class _LayerError(torch.autograd.Function):
+    """Error of one layer with its derivative written out: in place, and without what only other arguments need."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, layer: QuantLayer, x: Tensor, target: Tensor, activation: str | None) -> Tensor:
+        out = layer.run(x, w)
+        if activation is not None:
+            out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
+        positions = out.numel() // w.shape[0]
+        error = torch.sub(out, target, out=target)
+        loss = torch.linalg.vector_norm(error).square() / positions
+        if activation == "relu":  # no gradient where the activation function is flat
+            error = torch.ops.aten.threshold_backward.grad_input(error, out, 0, grad_input=error)
+        elif activation == "relu6":
+            error = torch.ops.aten.hardtanh_backward.grad_input(error, out, 0, 6, grad_input=error)
+        ctx.save_for_backward(w)
+        ctx.layer, ctx.x, ctx.error, ctx.scale = layer, x, error, 2 / positions
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (w,) = ctx.saved_tensors
+        return weight_gradient(ctx.layer, ctx.x, w, ctx.error).mul_(grad[0] * ctx.scale), None, None, None, None
+
+
+def layer_error(layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | None) -> Tensor:
+    """``squared_error`` between f_a(layer(x, w)) and ``target``: the same with fewer passes over the data.
+
+    Args:
+        layer: convolution or linear layer.
+        x: (n, ...) its input.
+        w: its weight, the only argument that gets a gradient; the graph can be walked once.
+        target: what should come out; overwritten.
+        activation: f_a: ``relu``, ``relu6`` or ``None``.
+
+    """
+    error: Tensor = _LayerError.apply(w, layer, x, target, activation)  # type: ignore[no-untyped-call]
+    return error
 
 
 class Resume:

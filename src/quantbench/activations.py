@@ -1,0 +1,125 @@
+"""Captured activations of a whole calibration set, in memory up to a limit and in a file past it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quantbench.errors import BadInput
+
+LIMIT = "QUANTBENCH_MEMORY_GIB"
+_NUMPY = {torch.float32: np.float32, torch.bfloat16: np.int16, torch.int64: np.int64, torch.float64: np.float64}
+
+
+class Activations:
+    """One tensor over N examples, filled in order, then read by example numbers.
+
+    Images are kept channels-last, the layout in which convolutions run fastest on a CPU. What lies in a file is mapped
+    for each access and unmapped at once, so that it never counts as this process's memory for long.
+    """
+
+    def __init__(self, n: int, like: Tensor, *, file: Path | None = None) -> None:
+        self.image = like.dim() == 4
+        shape = tuple(like[0].permute(1, 2, 0).shape if self.image else like[0].shape)
+        self.shape, self.dtype, self.device = (n, *shape), like.dtype, like.device
+        self.file, self.filled = file, 0
+        self.data: Tensor | None = None
+        if file is None:
+            self.data = torch.empty(self.shape, dtype=like.dtype, device=like.device)
+        else:
+            self._map("w+").flush()
+            weakref.finalize(self, file.unlink, missing_ok=True)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory; 0 when it lies in a file."""
+        return 0 if self.data is None else self.data.numel() * self.data.element_size()
+
+    def append(self, batch: Tensor) -> None:
+        """Put the next examples, (n, C, H, W) or (n, ...)."""
+        rows = slice(self.filled, self.filled + batch.shape[0])
+        self.filled = rows.stop
+        batch = batch.detach().permute(0, 2, 3, 1) if self.image else batch.detach()
+        if self.data is not None:
+            self.data[rows] = batch
+            return
+        plain = batch.to("cpu", self.dtype)
+        self._map("r+")[rows] = (plain.view(torch.int16) if self.dtype == torch.bfloat16 else plain).numpy()
+
+    def take(self, index: Tensor | slice) -> Tensor:
+        """Fresh copy of some examples; images as (n, C, H, W) in channels-last layout."""
+        if self.data is not None:
+            key = index if isinstance(index, slice) else index.to(self.data.device)
+            rows = self.data[key].clone() if isinstance(index, slice) else self.data[key]
+        else:
+            part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
+            rows = torch.from_numpy(np.array(part))
+            rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(self.device)
+        return rows.permute(0, 3, 1, 2) if self.image else rows
+
+    def _map(self, mode: str) -> np.memmap:
+        """Memory map of the file; unmapped when the caller drops it."""
+        assert self.file is not None
+        return np.memmap(self.file, _NUMPY[self.dtype], mode, shape=self.shape)
+
+
+class Memory:
+    """Gives room to activations: the first ones in memory, those past the limit in files.
+
+    Args:
+        limit_gib: how much may be in memory; by default ``$QUANTBENCH_MEMORY_GIB``, or 2.
+        folder: where the files go; by default a temporary folder that goes with this object.
+
+    Raises:
+        BadInput: the limit is no positive number.
+
+    """
+
+    def __init__(self, limit_gib: float | None = None, folder: Path | None = None) -> None:
+        text = os.environ.get(LIMIT, "2")
+        try:
+            self.limit = (float(text) if limit_gib is None else limit_gib) * 2**30
+        except ValueError:
+            raise BadInput(f"{LIMIT}={text!r}: give the memory for activations as a number of GiB, such as 2") from None
+        if not self.limit > 0:
+            raise BadInput(f"a memory limit of {self.limit / 2**30} GiB: choose a positive one")
+        self._alive: weakref.WeakSet[Activations] = weakref.WeakSet()
+        self._folder, self._own, self._files = folder, None, 0
+
+    @property
+    def used(self) -> int:
+        """Bytes of activations in memory now."""
+        return sum(a.bytes for a in self._alive)
+
+    def room(self, n: int, like: Tensor) -> Activations:
+        """Room for ``n`` examples like those of a batch."""
+        size = n * like[0].numel() * like.element_size()
+        made = Activations(n, like, file=self._file() if self.used + size > self.limit else None)
+        self._alive.add(made)
+        return made
+
+    def keep(self, parts: Sequence[Tensor]) -> Activations:
+        """Activations from batches that exist already."""
+        made = self.room(sum(p.shape[0] for p in parts), parts[0])
+        for part in parts:
+            made.append(part)
+        return made
+
+    def _file(self) -> Path:
+        """A new file name."""
+        if self._folder is None:
+            self._own = tempfile.TemporaryDirectory(prefix="quantbench-", ignore_cleanup_errors=True)
+            self._folder = Path(self._own.name)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files += 1
+        return self._folder / f"activations-{os.getpid()}-{self._files}.bin"

@@ -1,0 +1,228 @@
+"""Forward passes that start where the network is final, instead of at its input.
+
+Methods go through a network from its input to its output, and what lies behind them no longer changes. So the output of
+the last finished module is kept, and later passes do not run finished modules again: that one gives what it gave, and
+those before it give NaN. If a NaN reaches the network's output, then something ahead depends on more than the last
+finished module's output, and passes keep starting further back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.activations import Activations, Memory
+from quantbench.errors import BadInput
+from quantbench.network import Inputs
+
+BATCH = 64
+Change = Callable[[Tensor], Tensor]
+
+
+class _Stop(Exception):
+    """Ends a forward pass once everything asked for has been seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """Where passes start: ``module`` gives ``kept``, the modules in ``before`` (name to output shape) give NaN."""
+
+    module: str
+    kept: Activations
+    before: Mapping[str, tuple[int, ...]]
+
+    @contextmanager
+    def __call__(self, model: nn.Module, index: slice | Tensor) -> Iterator[Tensor]:
+        """Replace the finished modules while a pass over some examples runs."""
+        kept = self.kept.take(index)
+        modules = {self.module: kept}
+        for name, shape in self.before.items():
+            modules[name] = kept.new_tensor(torch.nan).expand(kept.shape[0], *shape)
+        for name, value in modules.items():
+            model.get_submodule(name).forward = partial(_give, value)  # type: ignore[method-assign]
+        try:
+            yield kept
+        finally:
+            for name in modules:
+                del model.get_submodule(name).forward
+
+
+class Progressive:
+    """One model, its calibration inputs, and how far it is final."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs, memory: Memory) -> None:
+        self.model, self.inputs, self.memory = model, inputs, memory
+        self.device = next(model.parameters()).device
+        self._start: _Start | None = None
+        self._ran = _record(model, self._batch(slice(0, 1)))
+
+    def __len__(self) -> int:
+        return self.inputs[0].shape[0]
+
+    def inputs_of(self, module: str) -> tuple[Activations, ...]:
+        """Tensor arguments that a module receives, over all examples."""
+        target = self.model.get_submodule(module)
+        return self._collect(
+            module, lambda see: target.register_forward_pre_hook(lambda _, a: see([t for t in a if torch.is_tensor(t)]))
+        )
+
+    def output_of(self, module: str, change: Change = lambda x: x) -> Activations:
+        """Output of a module over all examples, after ``change`` (such as the activation function that follows)."""
+        target = self.model.get_submodule(module)
+        (found,) = self._collect(
+            module, lambda see: target.register_forward_hook(lambda _, __, out: see([change(_tensor(out, module))]))
+        )
+        return found
+
+    @torch.no_grad()
+    def advance(self, module: str) -> bool:
+        """Take note that everything that ends before ``module`` begins is final.
+
+        Returns:
+            whether passes now start further on than before.
+
+        """
+        begin = self._ran[module].begin if module in self._ran else -1
+        reached = self._ran[self._start.module].end if self._start else -1
+        over = [n for n, r in self._ran.items() if reached < r.end < begin and r.shape is not None]
+        few = slice(0, 2)
+        for last in reversed(over):
+            trial = _Start(last, self.memory.keep([self.forward(few, last)]), self._before(last))
+            if self._enough(trial, few):
+                self._start = _Start(last, self.output_of(last), trial.before)
+                return True
+        return False
+
+    def _before(self, last: str) -> dict[str, tuple[int, ...]]:
+        """Outermost modules that end before ``last`` does, with the shapes of their outputs."""
+        over = {n: r.shape for n, r in self._ran.items() if r.end < self._ran[last].end and r.shape is not None}
+        return {n: s for n, s in over.items() if not any(n.startswith(f"{o}.") for o in (*over, last))}
+
+    def forward(self, index: slice | Tensor, stop: str = "") -> Tensor:
+        """Output of the network, or of the module ``stop``, for some examples; differentiable."""
+        seen: list[Tensor] = []
+
+        def catch(_: nn.Module, __: Inputs, out: Tensor) -> None:
+            seen.append(out)
+            raise _Stop
+
+        handle = self.model.get_submodule(stop).register_forward_hook(catch) if stop else None
+        try:
+            with self._start(self.model, index) if self._start else nullcontext():
+                out: Tensor = self.model(*self._batch(index))
+        except _Stop:
+            return seen[0]
+        finally:
+            if handle:
+                handle.remove()
+        return out
+
+    def batches(self) -> Iterator[slice]:
+        """Consecutive examples."""
+        return (slice(i, min(i + BATCH, len(self))) for i in range(0, len(self), BATCH))
+
+    @torch.no_grad()
+    def _collect(self, module: str, hook: Callable[[Callable[[list[Tensor]], None]], Any]) -> tuple[Activations, ...]:
+        """Keep what a hook sees in passes over all examples; each ends there."""
+        found: list[Activations] = []
+        kept: Tensor | None = None
+
+        def see(tensors: list[Tensor]) -> None:
+            if self._start and len(tensors) == 1 and tensors[0] is kept:
+                raise _Same
+            if not found:
+                found.extend(self.memory.room(len(self), t) for t in tensors)
+            for room, t in zip(found, tensors, strict=True):
+                room.append(t)
+            raise _Stop
+
+        handle = hook(see)
+        try:
+            for part in self.batches():
+                try:
+                    with self._start(self.model, part) if self._start else nullcontext() as kept:
+                        self.model(*self._batch(part))
+                except _Stop:
+                    continue
+        except _Same:
+            assert self._start is not None
+            return (self._start.kept,)
+        finally:
+            handle.remove()
+        if not found:
+            raise BadInput(f"module {module!r} never ran while the calibration set passed through the network")
+        return tuple(found)
+
+    def _batch(self, index: slice | Tensor) -> Inputs:
+        """Network inputs of some examples, images in channels-last layout."""
+        parts = (t[index].to(self.device) for t in self.inputs)
+        return tuple(t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in parts)
+
+    def _enough(self, start: _Start, few: slice) -> bool:
+        """Whether the rest of the network depends on nothing before its start but what is kept there."""
+        try:
+            with start(self.model, few):
+                return bool(torch.isfinite(self.model(*self._batch(few))).all())
+        except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
+            return False
+
+
+class _Same(Exception):
+    """What is to be kept is kept already."""
+
+
+def _give(value: Tensor, *_: Any, **__: Any) -> Tensor:
+    """A stand-in for a module's forward."""
+    return value
+
+
+def _tensor(out: Any, module: str) -> Tensor:
+    """A module's output, which must be a tensor."""
+    if not isinstance(out, Tensor):
+        raise BadInput(f"module {module!r} returns {type(out).__name__}, not a tensor: it cannot be reconstructed")
+    return out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """When a module began and ended in one pass, and its output's shape without the examples.
+
+    Modules that run more than once, or do not return one row for each example, have no shape: they are never skipped.
+    """
+
+    begin: int
+    end: int
+    shape: tuple[int, ...] | None
+
+
+@torch.no_grad()
+def _record(model: nn.Module, inputs: Inputs) -> dict[str, _Run]:
+    """One pass in which every module's run is noted, in order of their ends."""
+    runs: dict[str, _Run] = {}
+    begun: dict[str, int] = {}
+    clock = iter(range(2**62))
+
+    def before(name: str, *_: Any) -> None:
+        begun[name] = next(clock)
+
+    def after(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        whole = isinstance(out, Tensor) and out.shape[:1] == inputs[0].shape[:1] and name not in runs
+        runs[name] = _Run(begun[name], next(clock), tuple(out.shape[1:]) if whole else None)
+
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(partial(before, name)))
+            handles.append(module.register_forward_hook(partial(after, name)))
+    try:
+        model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return runs
