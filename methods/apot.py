@@ -242,7 +242,7 @@ class APoT(Method):
                 layer.act_levels = code_levels(acts.kind, max(stage, acts.bits), signed=layer.signed)
 
     def stage(self, model: nn.Module, job: Job, stage: int) -> None:
-        """Section "training": SGD with learning rates of their own for the thresholds."""
+        """SGD, with learning rates of their own for the thresholds; one stage of progressive initialisation."""
         layers = list(_trained(model).values())
         alphas_w = [layer.alpha_w for layer in layers if layer.alpha_w is not None]
         alphas_a = [layer.alpha_a for layer in layers if layer.alpha_a is not None]

@@ -44,11 +44,21 @@ def unsigned_levels(kind: Kind, bits: int) -> tuple[Fraction, ...]:
         return tuple(Fraction(i, 2**bits - 1) for i in range(2**bits))
     if kind == "pot":
         return (Fraction(0), *(Fraction(1, 2**e) for e in range(2**bits - 2, -1, -1)))
-    if bits not in _APOT_TERMS:
-        raise BadInput(f"APoT levels are defined for 1 to 6 bits beside the sign, not {bits}")
-    sets = [(Fraction(0), *(Fraction(1, 2**e) for e in exponents)) for exponents in _APOT_TERMS[bits]]
+    sets = [(Fraction(0), *(Fraction(1, 2**e) for e in exponents)) for exponents in apot_terms(bits)]
     sums = sorted({sum(terms, Fraction(0)) for terms in product(*sets)})
     return tuple(s / sums[-1] for s in sums)
+
+
+def apot_terms(bits: int) -> tuple[tuple[int, ...], ...]:
+    """Exponents e of each term set {0, 2^-e, ...} of the unsigned APoT levels.
+
+    Raises:
+        BadInput: additive powers of two are defined for 1 to 6 unsigned bits.
+
+    """
+    if bits not in _APOT_TERMS:
+        raise BadInput(f"APoT levels are defined for 1 to 6 bits beside the sign, not {bits}")
+    return _APOT_TERMS[bits]
 
 
 @cache
