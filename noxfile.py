@@ -32,9 +32,9 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(session, "hypothesis")
+    _install(session, "hypothesis", "pytest-xdist")
     session.run("quantbench", "data", "pull")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session

@@ -118,6 +118,7 @@ class Status:
         if self.live:
             self.reporter.rewrite("", erase=True)
         self.reporter.write_line(text)
+        self.reporter.flush()  # a log shows each line when it is true
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Progress within a cell; a terminal shows it live, a log every half minute."""
@@ -132,6 +133,7 @@ class Status:
             self.reporter.rewrite(text[: self.reporter._tw.fullwidth - 1], erase=True)  # noqa: SLF001 - no public way
         else:
             self.reporter.write_line(text)
+            self.reporter.flush()
 
 
 @pytest.fixture(scope="session")
