@@ -40,7 +40,7 @@ def judge(claim: Claim, runs: Runs, rivals: Runs | None = None) -> Verdict:
     elif claim.kind == "max_drop":
         verdict = _limited(claim, runs)
     elif claim.kind == "fp":
-        verdict = _base(claim, runs, claim.value or 0.0, claim.tol)
+        verdict = _base(claim, runs, claim.value or 0.0, claim.tol, claim.value_to)
     else:
         verdict = _published(claim, runs)
     return _expected(claim, replace(verdict, parts=verdict.parts + parts))
@@ -71,14 +71,15 @@ def _limited(claim: Claim, runs: Runs) -> Verdict:
     return Verdict(outcome, claim.gates, "drop", ours, limit, away=ours.value - limit, tol=claim.tol)
 
 
-def _base(claim: Claim, runs: Runs, published: float, tol: float) -> Verdict:
+def _base(claim: Claim, runs: Runs, published: float, tol: float, to: float | None = None) -> Verdict:
     """REPRODUCED, or WRONG-BASE if our full-precision network is not the published one."""
     ours = evidence.fp_accuracy(runs)
     sampling, parts = _images(claim, ours)
-    fits = abs(ours.value - published) <= tol + sampling + ROUNDING
-    outcome = Outcome.REPRODUCED if fits else Outcome.WRONG_BASE
-    what, away = "full-precision accuracy", published - ours.value
-    return Verdict(outcome, claim.gates, what, ours, published, None, away, tol, sampling, parts)
+    high = published if to is None else to
+    away = max(published - ours.value, 0.0) + min(high - ours.value, 0.0)  # 0 within a published range
+    outcome = Outcome.REPRODUCED if abs(away) <= tol + sampling + ROUNDING else Outcome.WRONG_BASE
+    what = "full-precision accuracy"
+    return Verdict(outcome, claim.gates, what, ours, published, to, away, tol, sampling, parts)
 
 
 def _published(claim: Claim, runs: Runs) -> Verdict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ class Status:
 
     def __init__(self, config: pytest.Config) -> None:
         self.reporter = config.pluginmanager.getplugin("terminalreporter")
+        self.capture = config.pluginmanager.getplugin("capturemanager")
         self.live = bool(self.reporter and self.reporter.isatty)
         self.label, self.start, self.shown = "", 0.0, 0.0
 
@@ -115,10 +117,7 @@ class Status:
         text = (
             f"{row.verdict.outcome:<10}  {row.claim.id}  {row.claim.published} | ours {ours(row)}  {row.seconds:.1f} s"
         )
-        if self.live:
-            self.reporter.rewrite("", erase=True)
-        self.reporter.write_line(text)
-        self.reporter.flush()  # a log shows each line when it is true
+        self._write(text)
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Progress within a cell; a terminal shows it live, a log every half minute."""
@@ -129,10 +128,15 @@ class Status:
         left = (now - self.start) / done * (total - done) if done else 0.0
         eta = f", {left / 60:.1f} min left" if done else ""
         text = f"{self.label}: {what} [{done}/{total}{eta}]"
-        if self.live:
-            self.reporter.rewrite(text[: self.reporter._tw.fullwidth - 1], erase=True)  # noqa: SLF001 - no public way
-        else:
-            self.reporter.write_line(text)
+        self._write(text, passing=True)
+
+    def _write(self, text: str, *, passing: bool = False) -> None:
+        """Past pytest's capture, at once; on a terminal a passing line is overwritten by the next."""
+        with self.capture.global_and_fixture_disabled() if self.capture else nullcontext():
+            if self.live:
+                self.reporter.rewrite(text[: self.reporter._tw.fullwidth - 1] if passing else "", erase=True)  # noqa: SLF001 - no public way
+            if not (self.live and passing):
+                self.reporter.write_line(text)
             self.reporter.flush()
 
 
