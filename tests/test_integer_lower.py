@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.api import quantize
+from quantbench.clamp import ChannelClamp
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer import reference
 from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad, Program
@@ -277,6 +278,27 @@ def test_dead_channel_with_a_large_bias_fits() -> None:
     f = program.ops[0].out
     assert f is not None
     assert (y[:, 1] == round(3.0 / f.scale) + f.zero).all()
+
+
+def test_bounds_per_channel() -> None:
+    low, high = torch.tensor([0.0, -0.5, 0.0, 0.1]), torch.tensor([0.5, 0.4, 99.0, 0.7])
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), ChannelClamp(low, high), nn.Conv2d(4, 4, 1))
+    q = made(model)
+    program = exact(q)
+    first = program.ops[0]
+    assert isinstance(first, Conv)
+    assert first.out is not None
+    s, z = first.out.scale, first.out.zero
+    assert first.lo.tolist() == [round(float(v) / s) + z for v in low]
+    assert first.hi.tolist() == [round(0.5 / s) + z, round(0.4 / s) + z, first.out.hi, round(0.7 / s) + z]
+    follows_fake(q, program)
+
+
+def test_bounds_per_channel_behind_anything_but_a_layer_are_an_island() -> None:
+    clamp = ChannelClamp(torch.zeros(4), torch.full((4,), 0.3))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), clamp, nn.Conv2d(4, 4, 1))
+    (island,) = (op for op in exact(made(model)).ops if isinstance(op, Island))
+    assert "do not directly follow a layer" in island.reason
 
 
 def test_what_cannot_be_lowered_says_why() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
 from quantbench.integer.ir import Codes, Format
+
+Bound = float | NDArray[np.float32]
+Clamp = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # lowest and highest code: scalars, or per channel
 
 
 def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
@@ -32,16 +35,16 @@ def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
     return Format(float(qp.scale), round(zero), levels[0], levels[-1]), levels
 
 
-def bounds(low: float, high: float, y: Format) -> tuple[int, int]:
-    """Codes between which a clamp of real values keeps a tensor."""
+def bounds(low: Bound, high: Bound, y: Format) -> Clamp:
+    """Codes between which a clamp of real values keeps a tensor; of numbers, or of values per channel (C,)."""
+    ends = (np.nan_to_num(np.float32(v) / np.float32(y.scale)) for v in (low, high))  # infinities become large
+    lo, hi = (np.clip(np.rint(e.astype(np.float64)) + y.zero, y.lo, y.hi).astype(np.uint8) for e in ends)
+    return lo, hi
 
-    def code(value: float) -> int:
-        if math.isinf(value):
-            return y.lo if value < 0 else y.hi
-        q = np.rint(np.float32(value) / np.float32(y.scale)) + y.zero
-        return int(np.clip(q, y.lo, y.hi))
 
-    return code(low), code(high)
+def whole(y: Format) -> Clamp:
+    """Bounds no narrower than the format."""
+    return np.array(y.lo, np.uint8), np.array(y.hi, np.uint8)
 
 
 def table(function: Callable[[Tensor], Tensor], x: Format, y: Format, name: str) -> Codes:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from quantbench.clamp import ChannelClamp
 from quantbench.errors import Unsupported
 from quantbench.layers import ActQuant, QuantLayer
 
@@ -158,7 +159,7 @@ class _Join:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one operator, not a container of several."""
-    if isinstance(module, QuantLayer | ActQuant):
+    if isinstance(module, QuantLayer | ActQuant | ChannelClamp):
         return True
     container = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict | fx.GraphModule)
     return type(module).__module__.startswith("torch.nn.") and not container

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantbench.clamp import ChannelClamp
 from quantbench.integer.graph import Node
 from quantbench.integer.parameters import READERS, Kind
 from quantbench.layers import ActQuant, QuantLayer
@@ -50,7 +51,7 @@ _SPELLINGS: dict[str, tuple[Any, ...]] = {
 _WORDS = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings}
 
 
-def kind(node: Node) -> Kind:
+def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
     """What the call means; never fails, ``other`` is the answer where nothing else fits."""
     if node.op in ("placeholder", "output"):
         return Kind("input" if node.op == "placeholder" else "output")
@@ -61,7 +62,19 @@ def kind(node: Node) -> Kind:
         return Kind("other", why="a tensor is not (N, C, H, W) or (N, K)")
     if isinstance(node.target, QuantLayer):
         return Kind("layer")
+    if isinstance(node.target, ChannelClamp):
+        return _channel_clamp(node, node.target)
     word = _WORDS.get(type(node.target) if isinstance(node.target, nn.Module) else node.target)
     if word is None or any(n.op == "get_attr" for n in node.inputs):
         return Kind("other", why="no integer form of it is known")
     return READERS[word](node)
+
+
+def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:
+    """Bounds per channel are part of a layer; nothing else has them."""
+    source = node.inputs[0]
+    while isinstance(source.target, nn.Identity):
+        source = source.inputs[0]
+    if not isinstance(source.target, QuantLayer) or len(source.users) > 1:
+        return Kind("other", why="bounds per channel that do not directly follow a layer")
+    return Kind("clamp", {"low": clamp.low.cpu().numpy(), "high": clamp.high.cpu().numpy()})

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import Unsupported
+from quantbench.integer.formats import Clamp
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.parameters import pair
 from quantbench.layers import QuantLayer
@@ -17,7 +18,7 @@ BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum 
 
 
 def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None, output: str,
-         clamp: tuple[int, int], pads: tuple[int, int, int, int]) -> Conv:  # fmt: skip
+         clamp: Clamp, pads: tuple[int, int, int, int]) -> Conv:  # fmt: skip
     """The integer form of a convolution or linear layer.
 
     Args:
@@ -26,7 +27,7 @@ def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None
         x: format of the input.
         y: format of the output; None for logits.
         output: name of the output.
-        clamp: lowest and highest output code.
+        clamp: lowest and highest output code, of all channels or of each.
         pads: zeros in front of the layer (top, left, bottom, right), on top of its own padding.
 
     Raises:
@@ -51,8 +52,8 @@ def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None
         weight_zero=zero.astype(np.int16),
         weight_scale=scale.astype(np.float32),
         bias=bias.astype(np.int32),
-        lo=np.full(outs, clamp[0], np.uint8),
-        hi=np.full(outs, clamp[1], np.uint8),
+        lo=np.array(np.broadcast_to(clamp[0], (outs,))),
+        hi=np.array(np.broadcast_to(clamp[1], (outs,))),
         weight_bits=bits,
         stride=pair(geometry.get("stride", 1)),
         pads=(top + pads[0], left + pads[1], top + pads[2], left + pads[3]),

@@ -8,24 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from quantbench.errors import Unsupported
+from quantbench.integer import ir
 from quantbench.integer.check import check
-from quantbench.integer.formats import act_format, bounds, nearest_level, table
+from quantbench.integer.formats import Clamp, act_format, bounds, nearest_level, table, whole
 from quantbench.integer.graph import Node, flatten
-from quantbench.integer.ir import (
-    LRN,
-    Add,
-    AvgPool,
-    Concat,
-    Dequantize,
-    Flatten,
-    Format,
-    Island,
-    Lut,
-    MaxPool,
-    Op,
-    Pad,
-    Program,
-)
 from quantbench.integer.islands import island, shape
 from quantbench.integer.layer import conv
 from quantbench.integer.place import Graph
@@ -34,7 +20,7 @@ if TYPE_CHECKING:
     from quantbench.quantized import Quantized
 
 
-def lower(q: Quantized) -> Program:
+def lower(q: Quantized) -> ir.Program:
     """The integer program of a network that was quantized under an ``integer`` placement.
 
     Raises:
@@ -60,18 +46,18 @@ class _Lowering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.ops: list[Op] = []
-        self.formats: dict[str, Format] = {}
+        self.ops: list[ir.Op] = []
+        self.formats: dict[str, ir.Format] = {}
         self.tensors: dict[Node, str] = {}
 
-    def program(self) -> Program:
+    def program(self) -> ir.Program:
         """Lower everything, in execution order."""
         entry, *_, end = self.graph.nodes
         for node in self.graph.nodes:
             if self.graph.kinds[node].word == "quant":
                 self.codes(node)
         self._logits(self.graph.source(end.inputs[0]))
-        return Program(self.formats["input"], shape(entry), tuple(self.ops))
+        return ir.Program(self.formats["input"], shape(entry), tuple(self.ops))
 
     def _logits(self, node: Node) -> None:
         """The network's output in float32."""
@@ -79,11 +65,11 @@ class _Lowering:
         if kind == "flatten" and self.graph.kinds[source := self.graph.source(node.inputs[0])].word == "layer":
             node, kind = source, "layer"  # (N, K, 1, 1) to (N, K)
         if kind == "layer":
-            self._layer(node, None, "logits", (0, 255))
+            self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
         elif kind == "other":
             self._island(node, None, "logits")
         else:
-            self._push(Dequantize(name="output", inputs=(self.codes(node),), output="logits", out=None))
+            self._push(ir.Dequantize(name="output", inputs=(self.codes(node),), output="logits", out=None))
 
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
@@ -102,12 +88,12 @@ class _Lowering:
         common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": node.name, "out": f}
         match word:
             case "maxpool":
-                return self._push(MaxPool(**common, **params))
+                return self._push(ir.MaxPool(**common, **params))
             case "pad":
-                return self._push(Pad(**common, **params))
+                return self._push(ir.Pad(**common, **params))
             case "flatten":
-                return self._push(Flatten(**common))
-        return self._push(Lut(**common, table=np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)))
+                return self._push(ir.Flatten(**common))
+        return self._push(ir.Lut(**common, table=np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)))
 
     def _quantize(self, node: Node) -> str:
         y, levels = act_format(node.target.qparams, node.name)
@@ -120,48 +106,51 @@ class _Lowering:
         if len(levels) == y.hi - y.lo + 1:
             return self.emit(source, y, node.name)
         factor = 255 // y.hi  # as fine a uniform grid as there is, then the nearest level
-        fine = Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
+        fine = ir.Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
         x = self.emit(source, fine, f"{node.name}.fine")
         codes = nearest_level(levels, factor)
-        return self._push(Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
+        return self._push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
     def emit(  # noqa: PLR0911 - a case a kind
-        self, node: Node, y: Format, output: str, clamp: tuple[int, int] | None = None
+        self, node: Node, y: ir.Format, output: str, clamp: Clamp | None = None
     ) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
         node = self.graph.source(node)
         word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
-        lo, hi = clamp or (y.lo, y.hi)
+        clamp = clamp or whole(y)
         common: dict[str, Any] = {"name": node.name, "output": output, "out": y}
         match word:
-            case "clamp" if self.graph.kinds[self.graph.source(node.inputs[0])].word in ("layer", "add"):
+            case "clamp" if self._clamps_sums(node):
                 return self.emit(node.inputs[0], y, output, bounds(**params, y=y))
             case "layer":
-                return self._layer(node, y, output, (lo, hi))
+                return self._layer(node, y, output, clamp)
             case "add":
-                return self._add(node, y, output, (lo, hi))
+                return self._add(node, y, output, clamp)
             case "concat":
                 parts = tuple(self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs))
-                return self._push(Concat(**common, inputs=parts))
+                return self._push(ir.Concat(**common, inputs=parts))
             case "avgpool" | "lrn":
-                made = AvgPool if word == "avgpool" else LRN
+                made = ir.AvgPool if word == "avgpool" else ir.LRN
                 return self._push(made(**common, inputs=(self.codes(node.inputs[0]),), **params))
             case "lut":
                 return self._lut(node, y, output)
             case "other":
                 return self._island(node, y, output)
         x = self.codes(node)
-        return x if self.formats[x] == y else self._push(Concat(**common, inputs=(x,)))
+        return x if self.formats[x] == y else self._push(ir.Concat(**common, inputs=(x,)))
 
-    def _part(self, node: Node, y: Format, output: str) -> str:
+    def _part(self, node: Node, y: ir.Format, output: str) -> str:
         """One input of a concatenation: made in its format if it has no quantizer of its own."""
-        source = self.graph.source(node)
-        word = self.graph.kinds[source].word
-        if word == "clamp" and self.graph.kinds[self.graph.source(source.inputs[0])].word in ("layer", "add"):
-            return self.emit(source, y, output)
-        return self.emit(source, y, output) if word in ("layer", "add") else self.codes(source)
+        node = self.graph.source(node)
+        return self.emit(node, y, output) if self._sums(node) or self._clamps_sums(node) else self.codes(node)
 
-    def _layer(self, node: Node, y: Format | None, output: str, clamp: tuple[int, int], residual: str = "") -> str:
+    def _sums(self, node: Node) -> bool:
+        return self.graph.kinds[node].word in ("layer", "add")
+
+    def _clamps_sums(self, node: Node) -> bool:
+        return self.graph.kinds[node].word == "clamp" and self._sums(self.graph.source(node.inputs[0]))
+
+    def _layer(self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = "") -> str:
         source, pads = self.graph.source(node.inputs[0]), (0, 0, 0, 0)
         pad = self.graph.kinds[source]
         if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
@@ -170,16 +159,18 @@ class _Lowering:
         inputs = (x, residual) if residual else (x,)
         return self._push(conv(node.target, inputs, self.formats[x], y, output, clamp, pads))
 
-    def _add(self, node: Node, y: Format, output: str, clamp: tuple[int, int]) -> str:
+    def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
         operands = [self.graph.source(n) for n in node.inputs]
         layer = self.graph.fused(node)
         if layer is not None:
             (other,) = (n for n in operands if n is not layer)
             return self._layer(layer, y, output, clamp, self.codes(other))
         a, b = (self.codes(n) for n in operands)
-        return self._push(Add(name=node.name, inputs=(a, b), output=output, out=y, lo=clamp[0], hi=clamp[1]))
+        return self._push(
+            ir.Add(name=node.name, inputs=(a, b), output=output, out=y, lo=int(clamp[0]), hi=int(clamp[1]))
+        )
 
-    def _lut(self, node: Node, y: Format, output: str) -> str:
+    def _lut(self, node: Node, y: ir.Format, output: str) -> str:
         before = node.inputs[0]
         x = self.codes(before)
 
@@ -188,18 +179,18 @@ class _Lowering:
             return result.reshape(-1)
 
         codes = table(function, self.formats[x], y, node.name)
-        return self._push(Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
+        return self._push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
 
-    def _island(self, node: Node, y: Format | None, output: str) -> str:
+    def _island(self, node: Node, y: ir.Format | None, output: str) -> str:
         sources, function = island(node, self.graph.nodes, self.graph.kinds)
         inputs = tuple(self.codes(n) for n in sources)
         why = self.graph.kinds[node].why
-        made = Island(
+        made = ir.Island(
             name=node.name, inputs=inputs, output=output, out=y, function=function, shape=shape(node), reason=why
         )
         return self._push(made)
 
-    def _push(self, op: Op) -> str:
+    def _push(self, op: ir.Op) -> str:
         self.ops.append(op)
         if op.out is not None:
             self.formats[op.output] = op.out
