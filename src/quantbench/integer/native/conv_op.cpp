@@ -87,13 +87,14 @@ class Direct : public Op {
   }
 
   std::int64_t scratch() const override { return conv_scratch(layer_); }
+  std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * s_.kh * s_.kw; }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const std::int64_t strips = layer_.strip_count, items = strips * chunks_ * run.images;
     run.threads.each(items, [&](std::int64_t item, int thread) {
       // Large weights stay in the cache while all images pass; small ones are cheaper to read again.
       const std::int64_t strip = weights_first_ ? item / (chunks_ * run.images) : item / chunks_ % strips;
-      const std::int64_t n = weights_first_ ? item / chunks_ % run.images : item / (chunks_ * strips);
+      const std::int64_t n = run.first + (weights_first_ ? item / chunks_ % run.images : item / (chunks_ * strips));
       const std::int64_t chunk = item % chunks_;
       ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;

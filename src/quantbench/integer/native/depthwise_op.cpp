@@ -38,9 +38,10 @@ class Depthwise : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     run.threads.each(std::int64_t(run.images) * layer_.blocks * chunks_, [&](std::int64_t item, int thread) {
       const std::int64_t chunk = item % chunks_, block = item / chunks_ % layer_.blocks;
-      View x = t[s_.x].view(item / chunks_ / layer_.blocks);
+      const std::int64_t n = run.first + item / chunks_ / layer_.blocks;
+      View x = t[s_.x].view(n);
       x.data -= s_.top * x.row + s_.left * x.pixel;
-      kernels_->depthwise(layer_, x, t[s_.y].view(item / chunks_ / layer_.blocks), int(block),
+      kernels_->depthwise(layer_, x, t[s_.y].view(n), int(block),
                           int(layer_.oh * chunk / chunks_), int(layer_.oh * (chunk + 1) / chunks_),
                           run.scratch_of(thread));
     });

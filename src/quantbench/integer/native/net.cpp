@@ -8,8 +8,8 @@
 namespace qb {
 namespace {
 
-constexpr std::int64_t kCache = 1 << 20;  // bytes of activations that pass through the network together
-constexpr int kMostImages = 32;
+constexpr std::int64_t kCache = 1 << 19;  // bytes of weights that stay in the second-level cache from image to image
+constexpr int kImages = 32;               // that share one reading of larger weights
 
 // Whether codes of x are codes of y as they are.
 bool same_codes(const Tensor& x, const Tensor& y, float ratio) {
@@ -59,12 +59,12 @@ void Net::finish(const Options& options) {
     if (std::count(op->inputs.begin(), op->inputs.end(), 0) && !op->reads_packed()) tensors_[0].packed = false;
   place_views();
   for (const auto& op : ops_) op->require(tensors_);
-  live();
+  lay_out();
   for (const auto& op : ops_) op->prepare(tensors_, *kernels_, options.threads);
-  std::vector<std::int64_t> offsets;
-  const std::int64_t one = plan(1, offsets);
-  const std::int64_t most = std::max<std::int64_t>(1, std::min<std::int64_t>(kMostImages, kCache / one));
-  allocate(options.images > 0 ? options.images : int(most));
+  split();
+  images_ = options.images > 0 ? options.images : split_ == int(ops_.size()) ? 1 : kImages;
+  live();
+  allocate();
 }
 
 // An input of a concatenation whose channels begin a block, and whose codes stay as they are, is written in place.
@@ -84,8 +84,8 @@ void Net::place_views() {
   }
 }
 
-// Halos of views and of what they lie in are one; then distances, and when each tensor's memory is in use.
-void Net::live() {
+// Halos of views and of what they lie in are one; then distances.
+void Net::lay_out() {
   const auto widen = [](Tensor& a, const Tensor& b) {
     a.top = std::max(a.top, b.top), a.left = std::max(a.left, b.left);
     a.bottom = std::max(a.bottom, b.bottom), a.right = std::max(a.right, b.right);
@@ -97,7 +97,29 @@ void Net::live() {
     t.lay_out();
     if (t.image >= std::int64_t(1) << 31) throw std::invalid_argument("an activation of more than 2 GB an image");
   }
-  const auto root = [&](int i) { return tensors_[i].parent >= 0 ? tensors_[i].parent : i; };
+  for (Tensor& t : tensors_)
+    if (t.parent >= 0) t.image = tensors_[t.parent].image;
+}
+
+// Early operators have large activations: images pass them one by one, and activations stay in the cache. Late ones
+// have large weights: images pass them together, and the weights are read once. The split moves the fewest bytes.
+void Net::split() {
+  const int count = int(ops_.size());
+  std::int64_t weights = 0, bytes = 0;
+  for (const auto& op : ops_) weights += op->weight_bytes();
+  split_ = count;
+  if (weights > kCache) {
+    std::int64_t best = 0;  // of moving operators split_.. behind the split, against none
+    for (int i = count - 1; i >= 0; i--) {
+      bytes += tensors_[ops_[i]->output].image - ops_[i]->weight_bytes();
+      for (int x : ops_[i]->inputs) bytes += tensors_[x].image;
+      if (bytes < best) best = bytes, split_ = i;
+    }
+  }
+}
+
+// When each tensor's memory is in use. What crosses the split holds all images, from the first operator on.
+void Net::live() {
   const int count = int(ops_.size());
   for (Tensor& t : tensors_) t.first = count, t.last = -1;
   tensors_[0].first = -1;
@@ -108,13 +130,21 @@ void Net::live() {
     for (int x : ops_[i]->inputs) tensors_[root(x)].last = std::max(tensors_[root(x)].last, i);
   }
   tensors_[root(ops_.back()->output)].last = count;
-  for (Tensor& t : tensors_)
-    if (t.parent >= 0) t.image = tensors_[t.parent].image;
+  for (Tensor& t : tensors_) {
+    t.together = keep_ || t.last >= split_;
+    if (t.together && t.first < split_) t.first = -1;
+  }
+  tensors_[root(ops_.back()->output)].together |= split_ < count;
+  for (int i = 0; i < tensor_count(); i++) {
+    Tensor& t = tensors_[i];
+    t.together = tensors_[root(i)].together;
+    if (!t.together) t.image = 0;
+  }
 }
 
 // Places tensors in one arena, the largest first, each at the lowest address that is free while it lives.
-std::int64_t Net::plan(std::int64_t images, std::vector<std::int64_t>& offsets) const {
-  const auto size = [&](int i) { return (tensors_[i].bytes(images) + 63) / 64 * 64; };
+std::int64_t Net::plan(std::vector<std::int64_t>& offsets) const {
+  const auto size = [&](int i) { return (tensors_[i].bytes(images_of(tensors_[i])) + 63) / 64 * 64; };
   std::vector<int> order, placed;
   for (int i = 0; i < tensor_count(); i++)
     if (tensors_[i].parent < 0) order.push_back(i);
@@ -138,15 +168,14 @@ std::int64_t Net::plan(std::int64_t images, std::vector<std::int64_t>& offsets) 
   return total;
 }
 
-void Net::allocate(int images) {
-  images_ = images;
+void Net::allocate() {
   std::vector<std::int64_t> offsets;
-  arena_bytes_ = plan(images, offsets);
+  arena_bytes_ = plan(offsets);
   arena_.resize(keep_ ? tensors_.size() : 1);
   if (!keep_) arena_[0].resize(arena_bytes_);
   for (int i = 0; i < tensor_count(); i++) {
     Tensor& t = tensors_[i];
-    if (keep_ && t.parent < 0) arena_[i].resize(t.bytes(images));
+    if (keep_ && t.parent < 0) arena_[i].resize(t.bytes(images_of(t)));
     t.data = (keep_ ? arena_[i].data() : arena_[0].data() + offsets[i]) + t.origin();
   }
   for (Tensor& t : tensors_)
@@ -156,14 +185,14 @@ void Net::allocate(int images) {
   scratch_.resize(scratch_size_ * threads_->count());
 }
 
-bool Net::load(const void* images, bool floats, int count) {
+bool Net::load(const void* images, bool floats, const Run& run) {
   const Tensor& t = tensors_[0];
   const std::int64_t pixels = std::int64_t(t.h) * t.w;
   std::atomic<bool> sane{true};
-  threads_->each(std::int64_t(count) * t.h, [&](std::int64_t item, int thread) {
+  threads_->each(std::int64_t(run.images) * t.h, [&](std::int64_t item, int thread) {
     const std::int64_t n = item / t.h, r = item % t.h;
-    if (r == 0 && t.has_halo()) fill_halo(t, n);
-    const View v = t.view(n);
+    if (r == 0 && t.has_halo()) fill_halo(t, run.first + n);
+    const View v = t.view(run.first + n);
     std::uint8_t* scratch = scratch_.data() + thread * scratch_size_;
     for (int c = 0; c < t.c; c++) {
       const std::int64_t at = (n * t.c + c) * pixels + r * t.w;
@@ -185,25 +214,37 @@ bool Net::run(const void* images, bool floats, std::int64_t n, std::uint8_t* out
   const Tensor &x = tensors_[0], &y = output();
   const std::int64_t in = std::int64_t(x.c) * x.h * x.w * (floats ? 4 : 1);
   const std::int64_t result = std::int64_t(y.c) * y.h * y.w * (y.floats ? 4 : 1);
-  for (std::int64_t done = 0; done < n; done += images_) {
-    const int count = int(std::min<std::int64_t>(images_, n - done));
-    const Run run{count, *threads_, scratch_.data(), scratch_size_};
-    double start = seconds ? now() : 0;
-    const auto lap = [&](std::size_t i) {
-      if (!seconds) return;
-      const double end = now();
-      seconds[i] += end - start;
-      start = end;
-    };
-    if (!load(static_cast<const char*>(images) + done * in, floats, count)) return false;
-    lap(0);
-    for (std::size_t i = 0; i < ops_.size(); i++) {
+  const int count = int(ops_.size());
+  double start = seconds ? now() : 0;
+  const auto lap = [&](int i) {
+    if (!seconds) return;
+    const double end = now();
+    seconds[i] += end - start;
+    start = end;
+  };
+  const auto operators = [&](int from, int to, const Run& run) {
+    for (int i = from; i < to; i++) {
       for (int t : ops_[i]->halos)
-        for (int image = 0; image < count; image++) fill_halo(tensors_[t], image);
+        for (int image = 0; image < run.images; image++) fill_halo(tensors_[t], run.first + image);
       ops_[i]->run(tensors_, run);
       lap(i + 1);
     }
-    for (int image = 0; image < count; image++) to_dense(y, image, out + (done + image) * result);
+  };
+  for (std::int64_t done = 0; done < n; done += images_) {
+    const int together = int(std::min<std::int64_t>(images_, n - done));
+    Run run{0, 1, *threads_, scratch_.data(), scratch_size_};
+    const int each = keep_ ? together : 1;  // kept tensors hold all images anyway
+    for (run.first = 0; run.first < together; run.first += each) {
+      run.images = each;
+      if (!load(static_cast<const char*>(images) + (done + run.first) * in, floats, run)) return false;
+      lap(0);
+      operators(0, split_, run);
+      if (split_ == count && !keep_) to_dense(y, run.first, out + (done + run.first) * result);
+    }
+    run.first = 0, run.images = together;
+    operators(split_, count, run);
+    if (split_ < count || keep_)
+      for (int image = 0; image < together; image++) to_dense(y, image, out + (done + image) * result);
   }
   return true;
 }

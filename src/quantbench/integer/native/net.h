@@ -15,7 +15,7 @@ namespace qb {
 
 struct Options {
   int threads = 1;
-  int images = 0;     // that pass through the network together; 0: as many as the cache holds
+  int images = 0;     // that pass through the network's later part together; 0: as many as are useful
   bool keep = false;  // every tensor stays readable after a run
 };
 
@@ -47,15 +47,20 @@ class Net {
 
  private:
   void place_views();
+  void lay_out();
+  void split();
   void live();
-  std::int64_t plan(std::int64_t images, std::vector<std::int64_t>& offsets) const;
-  void allocate(int images);
-  bool load(const void* images, bool floats, int n);
+  std::int64_t plan(std::vector<std::int64_t>& offsets) const;
+  void allocate();
+  bool load(const void* images, bool floats, const Run&);
+  std::int64_t images_of(const Tensor& t) const { return t.together ? images_ : 1; }
+  int root(int i) const { return tensors_[i].parent >= 0 ? tensors_[i].parent : i; }
 
   std::vector<Tensor> tensors_;
   std::vector<std::unique_ptr<Op>> ops_;
   float scale_;
-  int images_ = 0;
+  int images_ = 0;  // that pass the operators from `split_` on together; those before it, one by one
+  int split_ = 0;
   bool keep_ = false;
   const Kernels* kernels_ = nullptr;
   std::unique_ptr<Threads> threads_;

@@ -12,7 +12,8 @@
 
 namespace qb {
 
-struct Run {  // one run over `images` images
+struct Run {  // over `images` images from number `first` on
+  std::int64_t first;
   int images;
   Threads& threads;
   std::uint8_t* scratch;  // a piece for each thread
@@ -34,6 +35,7 @@ class Op {
   // Packs weights; distances of tensors are known, their addresses are not.
   virtual void prepare(const std::vector<Tensor>&, const Kernels&, int /*threads*/) {}
   virtual std::int64_t scratch() const { return 0; }  // bytes for each thread
+  virtual std::int64_t weight_bytes() const { return 0; }
   virtual void run(const std::vector<Tensor>&, const Run&) const = 0;
   virtual const char* kind() const = 0;
 

@@ -16,7 +16,7 @@ class Blockwise : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const int blocks = t[output].blocks();
     run.threads.each(std::int64_t(run.images) * blocks, [&](std::int64_t item, int thread) {
-      block(t, item / blocks, int(item % blocks), run.scratch_of(thread));
+      block(t, run.first + item / blocks, int(item % blocks), run.scratch_of(thread));
     });
   }
 
@@ -109,7 +109,7 @@ class Lrn : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[inputs[0]], &y = t[output];
     run.threads.each(std::int64_t(run.images) * y.h, [&](std::int64_t item, int thread) {
-      View from = x.view(item / y.h), to = y.view(item / y.h);
+      View from = x.view(run.first + item / y.h), to = y.view(run.first + item / y.h);
       from.data += item % y.h * from.row, to.data += item % y.h * to.row;
       kernels_->lrn(terms_, from, to, y.w, run.scratch_of(thread));
     });
@@ -144,7 +144,7 @@ class Concat : public Op {
       int channel = 0;
       for (std::size_t i = 0; i < inputs.size(); channel += t[inputs[i++]].c)
         if (t[inputs[i]].parent != output || t[inputs[i]].parent_block != channel / kBlock)
-          copy(t[inputs[i]], t[output], n, channel, tables_[i].data());
+          copy(t[inputs[i]], t[output], run.first + n, channel, tables_[i].data());
     });
   }
 
@@ -181,7 +181,7 @@ class Pad : public Op {
     const Tensor &from = t[inputs[0]], &to = t[output];
     const int h = (from.h + sy_ - 1) / sy_, w = (from.w + sx_ - 1) / sx_;
     run.threads.each(std::int64_t(run.images) * to.blocks(), [&](std::int64_t item, int) {
-      const std::int64_t n = item / to.blocks();
+      const std::int64_t n = run.first + item / to.blocks();
       const int block = int(item % to.blocks());
       const View x = from.view(n), y = to.view(n);
       for (int r = 0; r < to.h; r++)
@@ -189,12 +189,12 @@ class Pad : public Op {
       const int first = std::max(0, block * kBlock - front_), last = std::min(from.c, (block + 1) * kBlock - front_);
       for (int r = 0; r < h; r++)
         for (int c = first; c < last;) {
-          const int run_length = front_ % kBlock ? 1 : std::min(kBlock, last - c);
+          const int to_block = kBlock - std::max(c % kBlock, (front_ + c) % kBlock), length = std::min(to_block, last - c);
           const std::uint8_t* in = x.data + c / kBlock * x.plane + std::int64_t(r) * sy_ * x.row + c % kBlock;
           std::uint8_t* out = y.data + block * y.plane + (top_ + r) * y.row + left_ * std::int64_t(kBlock) + (front_ + c) % kBlock;
           for (int p = 0; p < w; p++)
-            std::memcpy(out + p * std::int64_t(kBlock), in + std::int64_t(p) * sx_ * kBlock, std::size_t(run_length));
-          c += run_length;
+            std::memcpy(out + p * std::int64_t(kBlock), in + std::int64_t(p) * sx_ * kBlock, std::size_t(length));
+          c += length;
         }
     });
   }
@@ -210,7 +210,7 @@ class Flatten : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &from = t[inputs[0]], &to = t[output];
     run.threads.each(run.images, [&](std::int64_t n, int) {
-      const View x = from.view(n), y = to.view(n);
+      const View x = from.view(run.first + n), y = to.view(run.first + n);
       std::int64_t i = 0;
       for (int c = 0; c < from.c; c++)
         for (int r = 0; r < from.h; r++)
@@ -227,7 +227,7 @@ class Dequantize : public Op {
   const char* kind() const override { return "dequantize"; }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &from = t[inputs[0]], &to = t[output];
-    for (std::int64_t n = 0; n < run.images; n++)
+    for (std::int64_t n = run.first; n < run.first + run.images; n++)
       for (int b = 0; b < from.blocks(); b++)
         for (int r = 0; r < from.h; r++) {
           const std::uint8_t* x = from.view(n).data + b * from.plane + r * from.row;
@@ -249,12 +249,12 @@ class ForeignOp : public Op {
     for (int i : inputs) {
       const std::int64_t size = std::int64_t(t[i].c) * t[i].h * t[i].w;
       dense.emplace_back(size * run.images);
-      for (int n = 0; n < run.images; n++) to_dense(t[i], n, dense.back().data() + n * size);
+      for (int n = 0; n < run.images; n++) to_dense(t[i], run.first + n, dense.back().data() + n * size);
     }
     const std::int64_t size = std::int64_t(t[output].c) * t[output].h * t[output].w;
     std::vector<std::uint8_t> y(size * run.images);
     f_(dense, run.images, y.data());
-    for (int n = 0; n < run.images; n++) from_dense(t[output], n, y.data() + n * size);
+    for (int n = 0; n < run.images; n++) from_dense(t[output], run.first + n, y.data() + n * size);
   }
 
  private:

@@ -17,6 +17,7 @@ struct Tensor {
   bool packed = false;                           // rows of pixels of c bytes: images of the first convolution
   int parent = -1, parent_block = 0;             // blocks of another tensor: inputs of a concatenation
   int first = 0, last = 0;                       // operators that write it first and read it last
+  bool together = true;                          // holds many images at once, else one after the other
 
   std::int64_t pixel = 0, row = 0, plane = 0, image = 0;  // distances in bytes
   std::uint8_t* data = nullptr;                           // image 0, block 0, row 0, column 0, inside the halo
@@ -32,10 +33,11 @@ struct Tensor {
     plane = (top + std::int64_t(h) + bottom) * row;
     // Planes at an odd number of cache lines: otherwise those of one pixel may all fall into the same few cache sets.
     if (!packed && blocks() > 1 && plane >= 1024) plane = ((plane + 63) / 64 | 1) * 64;
-    image = packed ? plane : blocks() * plane;
+    image = one_image();
   }
   // The last step of a packed row reads up to three bytes more.
-  std::int64_t bytes(std::int64_t images) const { return images * image + (packed ? kStep : 0); }
+  std::int64_t bytes(std::int64_t images) const { return images * one_image() + (packed ? kStep : 0); }
+  std::int64_t one_image() const { return packed ? plane : blocks() * plane; }
   std::int64_t origin() const { return top * row + left * pixel; }
 };
 

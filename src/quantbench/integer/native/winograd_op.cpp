@@ -44,18 +44,23 @@ int chunk_of(std::int64_t tiles) {
   return int((tiles + chunks - 1) / chunks);
 }
 
-// Nanoseconds an image on the AVX-512 kernels, by the model of tiling.h.
+// Nanoseconds an image on the AVX-512 kernels, by the model of tiling.h and what surrounds its steps, measured: a call
+// for each tile and position, the two transforms of a tile of a block, and weights that come from the third-level cache.
 double direct_cost(const ConvSpec& s, const Tensor& y) {
-  constexpr double kStore = 1.0;  // a pixel of a block, from sums to codes
-  return y.h * (Tiling(y.w).best(y.blocks()) * 9 * ((s.ic + 3) / 4) + kStore * y.w * y.blocks());
+  constexpr double kStore = 1.0, kByte = 0.03;
+  return y.h * (Tiling(y.w).best(y.blocks()) * 9 * ((s.ic + 3) / 4) + kStore * y.w * y.blocks()) +
+         kByte * 9 * s.ic * s.oc;
 }
 
 double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y) {
-  constexpr double kInputs = 5.0, kOutputs = 16.0;  // the two transforms, a tile of a block
+  constexpr double kCall = 12.0, kInputs = 5.0, kOutputs = 22.0, kByte = 0.06;  // streams, where direct weights stay
   const int tiles = tiles_of(y.h) * tiles_of(y.w), chunk = chunk_of(tiles);
   const double chunks = std::ceil(double(tiles) / chunk);
-  return chunks * 16 * Tiling(chunk).best(y.blocks()) * ((s.ic + 3) / 4) +
-         tiles * (kInputs * x.blocks() + kOutputs * y.blocks());
+  const Tiling tiling(chunk);
+  double calls = 0;
+  for (const Strip& strip : tiling.strips(0, 0, y.blocks())) calls += double(tiling.tiles[strip.blocks].size());
+  return chunks * 16 * (tiling.best(y.blocks()) * ((s.ic + 3) / 4) + kCall * calls) +
+         tiles * (kInputs * x.blocks() + kOutputs * y.blocks()) + kByte * 16 * s.ic * s.oc;
 }
 
 class Winograd : public Op {
@@ -93,6 +98,7 @@ class Winograd : public Op {
   }
 
   std::int64_t scratch() const override { return winograd_scratch(layer_); }
+  std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * 16; }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
@@ -101,7 +107,7 @@ class Winograd : public Op {
     // More threads than chunks share a chunk's strips; each then transforms the inputs itself.
     const int parts = threads_ == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * threads_ / chunks));
     run.threads.each(chunks * parts, [&](std::int64_t item, int thread) {
-      WinogradCall call{x.view(0), y.view(0), s_.r < 0 ? View{} : t[s_.r].view(0), x.image, y.image,
+      WinogradCall call{x.view(run.first), y.view(run.first), s_.r < 0 ? View{} : t[s_.r].view(run.first), x.image, y.image,
                         s_.r < 0 ? 0 : t[s_.r].image, 0, 0, 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * x.row + s_.left * x.pixel;
       const std::int64_t part = item % parts;
