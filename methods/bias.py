@@ -92,11 +92,12 @@ class IBC(Correction):
 
 
 @dataclass(frozen=True)
-class OneShotCorrection(IBC):
-    """The corrections of all layers from one look at the uncorrected network: what IBC is compared with."""
+class BiasCorrection(IBC):
+    """One-shot bias correction: all layers from one look at the uncorrected network; what IBC is compared with."""
 
-    name: ClassVar[str] = "one_shot_bc"
+    name: ClassVar[str] = "bias_correction"
     paper: ClassVar[Paper | None] = None
+    images: int = 64
     predecessors: str = "uncorrected"
 
 

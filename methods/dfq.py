@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from quantbench.methods.equalize import DFQ
+from quantbench.methods.equalize import DFQ_PAPER, Equalize
+from quantbench.methods.nearest import Nearest
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.api import Job, Method, Paper
+from quantbench.api import Job, Method, Paper, Pipeline
 from quantbench.clamp import Activation, ChannelClamp, activations
 from quantbench.correction import Correction
 from quantbench.flow import Link, links
@@ -41,7 +42,7 @@ class AbsorbBias(Method):
     """
 
     name: ClassVar[str] = "absorb_bias"
-    paper: ClassVar[Paper] = DFQ
+    paper: ClassVar[Paper] = DFQ_PAPER
     sigmas: float = 3.0
 
     def apply(self, job: Job) -> Job:
@@ -67,7 +68,7 @@ class AnalyticCorrection(Correction):
     """b <- b - eps E[x], E[x] from batch norm; layers whose input does not come straight from one stay as they are."""
 
     name: ClassVar[str] = "analytic_bc"
-    paper: ClassVar[Paper] = DFQ
+    paper: ClassVar[Paper] = DFQ_PAPER
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
         """Only networks that had batch norm."""
@@ -81,6 +82,28 @@ class AnalyticCorrection(Correction):
             if (x := known.get(layer.info.name)) is not None:
                 layer.bias -= _times_mean(layer, layer.weight - layer.original, x)  # E[eps x] = eps E[x]
         job.log.numbers["analytic_bc/layers"] = sum(layer.info.name in known for layer in q.layers())
+
+
+@dataclass(frozen=True)
+class DFQ(Method):
+    """The whole of the paper: equalize, absorb high biases, round to nearest, correct biases analytically.
+
+    Attributes:
+        relu6: ``relu`` as in the paper, or ``clamp``, see :class:`~quantbench.methods.equalize.Equalize`.
+
+    """
+
+    name: ClassVar[str] = "dfq"
+    paper: ClassVar[Paper] = DFQ_PAPER
+    relu6: str = "relu"
+
+    def apply(self, job: Job) -> Job:
+        """Figure 4 of the paper."""
+        return Pipeline((Equalize(relu6=self.relu6), AbsorbBias(), Nearest(), AnalyticCorrection())).apply(job)
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:
+        """Only networks that had batch norm."""
+        return AnalyticCorrection().unsupported(net, scheme)
 
 
 def expected_inputs(net: Network) -> dict[str, Tensor]:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from quantbench.api import Job, Method, Paper
 from quantbench.capture import forward, hooked
-from quantbench.clamp import ChannelClamp, activations
+from quantbench.clamp import NO_CEILING, ChannelClamp, activations
 from quantbench.errors import BadInput
 from quantbench.flow import links
 from quantbench.network import Inputs, Network
 from quantbench.rewrite import Rewrite
 
-DFQ = Paper("Data-Free Quantization through Weight Equalization and Bias Correction", "1906.04721", 2019)
+DFQ_PAPER = Paper("Data-Free Quantization through Weight Equalization and Bias Correction", "1906.04721", 2019)
 MELLER = Paper("Same, Same But Different - Recovering Neural Network Quantization Error", "1902.01917", 2019)
 
 
@@ -80,7 +80,7 @@ class Equalize(Method):
     """
 
     name: ClassVar[str] = "equalize"
-    paper: ClassVar[Paper] = DFQ
+    paper: ClassVar[Paper] = DFQ_PAPER
     activations: float = 0.0
     relu6: str = "clamp"
     sweeps: int = 100
@@ -162,5 +162,5 @@ def _without_ceilings(net: Network) -> Network:
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
         if isinstance(module, nn.ReLU6):
-            rewrite.put(name, ChannelClamp(torch.zeros(1), torch.full((1,), torch.inf)).to(net.device))
+            rewrite.put(name, ChannelClamp(torch.zeros(1), torch.full((1,), NO_CEILING)).to(net.device))
     return rewrite.network()

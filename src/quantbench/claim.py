@@ -37,7 +37,7 @@ METRICS: Mapping[str, str] = {
     "size_fraction": "size of the weights as a fraction of float32",
 }
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
-_REAL = ("cifar10/test_1000", "cifar10/test_jpeg_10000", "imagenet/val_1300")
+_REAL = ("cifar10/test_1000", "cifar10/test_jpeg_10000", "imagenet/val_1300", "imagenet/val_1000_eval")
 _EMBEDDED = ("shapes/", "qa/", "scenes/")
 
 

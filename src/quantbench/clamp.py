@@ -12,6 +12,7 @@ from quantbench.capture import hooked
 from quantbench.network import Network
 
 Activation = Callable[[Tensor], Tensor]
+NO_CEILING = 1e30  # stays finite when it is scaled; infinite weights and buffers are refused
 
 
 class ChannelClamp(nn.Module):
@@ -22,7 +23,7 @@ class ChannelClamp(nn.Module):
 
     Attributes:
         low: (channels,) lower bounds.
-        high: (channels,) upper bounds, infinite where there is none.
+        high: (channels,) upper bounds, ``NO_CEILING`` where there is none.
 
     """
 
@@ -37,6 +38,11 @@ class ChannelClamp(nn.Module):
         """Clamp an (N, C, ...) tensor."""
         shape = (-1,) + (1,) * (x.dim() - 2)
         return torch.clamp(x, self.low.reshape(shape), self.high.reshape(shape))
+
+
+def clamps(model: nn.Module) -> dict[str, ChannelClamp]:
+    """Every ``ChannelClamp`` of a network by module name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, ChannelClamp)}
 
 
 def activations(net: Network) -> dict[str, Activation]:
@@ -66,10 +72,9 @@ def _clamps(net: Network) -> dict[str, Activation]:
             found[name] = clamp
 
     layers = ((i.name, net.model.get_submodule(i.name)) for i in net.layers)
-    clamps = (m for m in net.model.modules() if isinstance(m, ChannelClamp))
     with hooked(
         *(layer.register_forward_hook(lambda _m, _x, y, n=name: after(n, y)) for name, layer in layers),
-        *(clamp.register_forward_pre_hook(lambda m, x: before(m, x[0])) for clamp in clamps),
+        *(clamp.register_forward_pre_hook(lambda m, x: before(m, x[0])) for clamp in clamps(net.model).values()),
     ):
         net.model(*net.sample)
     return found

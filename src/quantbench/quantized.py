@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.capture import forward
+from quantbench.clamp import clamps
 from quantbench.errors import BadInput, Unsupported
 from quantbench.layers import ActQuant, QuantLayer
 from quantbench.network import Inputs, Network, tensor_digest
@@ -45,7 +46,8 @@ class Quantized:
                 raise Unsupported(
                     f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
                 )
-            grid = scheme.act_grid(info.name, edge=info.name in net.edges) if scheme.placement == "inputs" else None
+            here = scheme.placement == "inputs" and info.kind != "embedding"  # whose inputs are numbers of rows
+            grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             parent, _, leaf = info.name.rpartition(".")
             layer = QuantLayer(net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None)
             setattr(self.model.get_submodule(parent), leaf, layer)
@@ -131,7 +133,7 @@ class Quantized:
             raise BadInput(f"{self.net.name}: layers without codes: {', '.join(missing)}; the method did not finish")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that defines the quantized network: codes, scales, zero points, biases, activation ranges."""
+        """Everything that defines it: codes, scales, zero points, biases, activation ranges, bounds of clamps."""
         out: dict[str, Tensor] = {}
         for layer in self.layers():
             assert layer.codes is not None
@@ -145,6 +147,8 @@ class Quantized:
             out[f"{name}.bias"] = layer.bias.detach()
         for name, q in self.act_quants().items():
             out |= {f"{name}.scale": q.scale.detach(), f"{name}.zero": q.zero}
+        for name, clamp in clamps(self.model).items():
+            out |= {f"{name}.low": clamp.low, f"{name}.high": clamp.high}
         return out
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from quantbench.clamp import ChannelClamp
 from quantbench.errors import BadInput
 from quantbench.grids import QParams
 from quantbench.network import Network
@@ -40,15 +41,27 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    q = Quantized(net, scheme)
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
-        _fill(q, load_file(folder / "quantized.safetensors"), meta)
+        tensors = load_file(folder / "quantized.safetensors")
+        q = Quantized(_clamped(net, tensors), scheme)
+        _fill(q, tensors, meta)
     except (KeyError, TypeError, ValueError, SafetensorError, OSError) as e:
         raise BadInput(f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}") from e
     if q.digest != meta["digest"]:
         raise BadInput(f"{folder}: contents do not match their digest; the files were damaged or changed")
     return q
+
+
+def _clamped(net: Network, tensors: dict[str, Tensor]) -> Network:
+    """The network with the clamps that equalization put in place of ReLU6."""
+    from quantbench.rewrite import Rewrite
+
+    rewrite = Rewrite(net)
+    found = [name.removesuffix(".high") for name in tensors if name.endswith(".high")]
+    for name in found:
+        rewrite.put(name, ChannelClamp(tensors[f"{name}.low"], tensors[f"{name}.high"]))
+    return rewrite.network() if found else net
 
 
 def _fill(q: Quantized, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
