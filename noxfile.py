@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.5"
@@ -15,10 +18,19 @@ nox.options.sessions = ["tests"]
 CONSTRAINTS = ("-c", "constraints.txt")
 
 
-def _install(session: nox.Session, *more: str, editable: bool = True) -> None:
-    """The project under the pinned versions, once per environment."""
-    session.install(*CONSTRAINTS, *(["-e"] if editable else []), ".", *more)
+def _install(session: nox.Session, *more: str) -> None:
+    """The project, editable, under the pinned versions; once, until something that it is built from changes."""
     session.env["PYTHONHASHSEED"] = "0"
+    native = Path("src/quantbench/integer/native")
+    sources = [Path(n) for n in ("pyproject.toml", "setup.py", "constraints.txt", "noxfile.py")]
+    sources += sorted(p for p in native.iterdir() if p.suffix in {".cpp", ".h"})
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources) + repr(more).encode()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "quantbench-installed"
+    if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
+        return
+    stamp.unlink(missing_ok=True)
+    session.install(*CONSTRAINTS, "-e", ".", *more)
+    stamp.write_text(digest, encoding="ascii")
 
 
 @nox.session
@@ -49,7 +61,7 @@ def gate(session: nox.Session) -> None:
 @nox.session
 def latency(session: nox.Session) -> None:
     """Time the integer networks side by side: nox -s latency -- [pytest options]."""
-    _install(session, ".[runtimes]")
+    _install(session, "onnx", "onnxruntime", "openvino")
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-c", "bench/pytest.ini", "bench", "--ignore=bench/test_claims.py", "-q", *session.posargs)
 
@@ -65,7 +77,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict mypy over the installed package: mapped folders are invisible through an editable install."""
-    _install(session, "mypy", editable=False)
+    session.install(*CONSTRAINTS, ".", "mypy")
     session.install("--force-reinstall", "--no-deps", ".")  # the sources may have changed since the last time
     session.run("mypy", "-p", "quantbench")
 
