@@ -48,6 +48,8 @@ def _finished(runs: Path, papers: Sequence[str], expression: str) -> list[Stored
     lab, found = Lab(runs), {}
     claims = [c for paper in papers for c in load(paper)] if papers else load()
     for claim in select(claims, expression):
+        if claim.skip:
+            continue
         try:
             own, against = lab.cells(claim)
         except (DataMissing, Unsupported):

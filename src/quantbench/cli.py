@@ -133,13 +133,19 @@ def _why(options: argparse.Namespace) -> int:
 def _gate(options: argparse.Namespace) -> int:
     from quantbench.baseline import gate
 
-    return gate(Path(options.runs), options.papers, options.select)
+    return gate(Path(options.runs), options.papers, _with_tier(options))
 
 
 def _accept(options: argparse.Namespace) -> int:
     from quantbench.baseline import accept
 
-    return accept(Path(options.runs), options.papers, options.select)
+    return accept(Path(options.runs), options.papers, _with_tier(options))
+
+
+def _with_tier(options: argparse.Namespace) -> str:
+    """The selection as one expression: a tier is one of the words that claims match."""
+    parts = [f"({options.select})" if options.select else "", options.tier or ""]
+    return " and ".join(p for p in parts if p)
 
 
 def _data(options: argparse.Namespace) -> int:
