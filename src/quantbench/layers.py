@@ -66,7 +66,7 @@ class ActQuant(nn.Module):
 
 
 class QuantLayer(nn.Module):
-    """A convolution or linear layer whose weights live on a grid.
+    """A convolution, linear or embedding layer whose weights live on a grid; an embedding's channels are its rows.
 
     Attributes:
         info: what the network knows of the layer.
@@ -90,7 +90,7 @@ class QuantLayer(nn.Module):
         self.weight: Tensor
         self.register_buffer("original", weight.detach().clone())
         self.register_buffer("weight", weight.detach().clone())
-        out = weight.shape[0]
+        out = weight.shape[1 if isinstance(layer, nn.Embedding) else 0]
         bias = getattr(layer, "bias", None)
         self.bias = nn.Parameter(
             torch.zeros(out, device=weight.device) if bias is None else bias.detach().clone(), requires_grad=False
@@ -129,4 +129,11 @@ def _operator(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         )
     if isinstance(layer, nn.Linear):
         return F.linear
+    if isinstance(layer, nn.Embedding):
+        return _look_up
     raise Unsupported(f"no quantized form of {type(layer).__name__}")
+
+
+def _look_up(index: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Rows of a table."""
+    return F.embedding(index, weight) + bias

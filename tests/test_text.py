@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from quantbench.methods.nearest import Nearest
+from transformers import BertConfig, BertForQuestionAnswering, BertModel, BertTokenizerFast
+
+from quantbench import spans, text, text_data
+from quantbench.api import quantize
+from quantbench.embedded import qa
+from quantbench.encoder import Encoder, encoder_network
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.scheme import Grid, Scheme
+
+CONFIG = BertConfig(
+    vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+    max_position_embeddings=16,
+)  # fmt: skip
+
+
+def inputs(n=6, length=9):
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 40, (n, length), generator=rng)
+    lengths = torch.randint(3, length + 1, (n, 1), generator=rng)
+    mask = (torch.arange(length) < lengths).long()
+    return ids * mask, (torch.arange(length) > 2).long().expand(n, length).contiguous(), mask
+
+
+def seeded(kind):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(CONFIG).eval()
+
+
+def test_our_encoder_is_transformers_bert():
+    bert = seeded(BertForQuestionAnswering)
+    ids, segments, mask = inputs()
+    with torch.no_grad():
+        theirs = bert(input_ids=ids, token_type_ids=segments, attention_mask=mask)
+        ours = Encoder(bert.bert, bert.qa_outputs)(ids, segments, mask)
+    real = mask.bool()
+    assert torch.allclose(ours[:, 0][real], theirs.start_logits[real], atol=1e-5)
+    assert torch.allclose(ours[:, 1][real], theirs.end_logits[real], atol=1e-5)
+
+
+def test_padding_changes_no_sentence_embedding():
+    model = Encoder(seeded(BertModel))
+    ids, segments, mask = inputs(4, 9)
+    with torch.no_grad():
+        whole = model(ids, segments, mask)
+        for i in range(4):
+            n = int(mask[i].sum())
+            alone = model(ids[i : i + 1, :n], segments[i : i + 1, :n], mask[i : i + 1, :n])
+            assert torch.allclose(alone[0], whole[i], atol=1e-5)
+    assert torch.allclose(whole.norm(dim=1), torch.ones(4))
+
+
+def test_linear_and_embedding_layers_are_quantized_row_by_row():
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    assert net.blocks == ("layers.0", "layers.1")
+    assert [i.kind for i in net.layers].count("embedding") == 3
+    assert [i.kind for i in net.layers].count("linear") == 12
+    q = quantize(Nearest(), net, data, Scheme(Grid(8, per_channel=True), Grid(8, symmetric=False, range="minmax")))
+    word = q.layer("embeddings.word")
+    assert word.act is None
+    assert word.qparams.scale.shape == (40, 1)
+    assert torch.allclose(q.fake()(*data), net.model(*data), atol=0.05)  # 8 bits
+    assert not torch.equal(q.fake()(*data), net.model(*data))
+
+
+@pytest.mark.parametrize(
+    ("given", "answers", "f1", "exact"),
+    [
+        ("The Cat!", ["cat"], 1.0, True),
+        ("a black cat", ["cat"], 2 / 3, False),
+        ("black cat", ["white cat", "a dog"], 0.5, False),
+        ("cat cat", ["cat"], 2 / 3, False),
+        ("", ["cat"], 0.0, False),
+        ("in 1842", ["1842", "In 1842."], 1.0, True),
+        ("dog", ["cat"], 0.0, False),
+    ],
+)
+def test_scores_by_the_official_definition(given, answers, f1, exact):
+    assert spans.f1(given, answers) == pytest.approx(f1)
+    assert spans.exact_match(given, answers) is exact
+
+
+def cut(context, *, length, stride, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(qa.vocabulary()) + "\n")
+    asked = [spans.Question("1", "where was ada born ?", context, ("x",))]
+    tokenizer = BertTokenizerFast(vocab=str(tmp_path / "vocab.txt"))
+    return asked, spans.windows(tokenizer, asked, length=length, stride=stride)
+
+
+def test_every_span_of_a_passage_can_be_answered(tmp_path):
+    context = "ada brook was born in arden bay in 1842 . near galt , cora found a red brass bell ."
+    asked, w = cut(context, length=18, stride=4, tmp_path=tmp_path)
+    assert len(w.question) > 1
+    for number, offsets in enumerate(w.offsets):
+        inside = np.flatnonzero(offsets[:, 0] >= 0)
+        logits = np.zeros((len(w.question), 2, 18))
+        first, last = inside[1], inside[3]
+        logits[number, 0, first] = logits[number, 1, last] = 5
+        assert spans.answers(asked, w, logits) == [context[offsets[first, 0] : offsets[last, 1]]]
+        logits[number, 0, 0] = logits[number, 1, 0] = 99  # [CLS] is no answer
+        assert spans.answers(asked, w, logits) == [context[offsets[first, 0] : offsets[last, 1]]]
+
+
+def test_an_answer_does_not_end_before_it_starts(tmp_path):
+    asked, w = cut("ada brook was born in arden .", length=20, stride=4, tmp_path=tmp_path)
+    logits = np.zeros((1, 2, 20))
+    inside = np.flatnonzero(w.offsets[0][:, 0] >= 0)
+    logits[0, 0, inside[4]] = logits[0, 1, inside[1]] = 5
+    assert spans.answers(asked, w, logits)[0]
+
+
+def test_embedded_questions_have_the_official_layout():
+    found = spans.questions({"data": [{"title": "t", "paragraphs": list(qa.passages(1, 3))}]})
+    assert len(found) == 6
+    assert all(q.answers[0] in q.context for q in found)
+    with pytest.raises(DataCorrupt, match="layout"):
+        spans.questions({"data": [{"title": "t"}]})
+
+
+def test_what_is_not_here_is_said_with_its_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path))
+    with pytest.raises(DataMissing, match="hf download"):
+        text.task("squad/bert-base-uncased", "squad/dev").network()
+    with pytest.raises(BadInput, match="stsb/minilm"):
+        text.task("stsb/other", "stsb/test")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    text_data.minilm_folder.cache_clear()
+    with pytest.raises(DataMissing, match="pip install"):
+        text_data.minilm_folder()
