@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench import parallel
-from quantbench.activations import Activations, Memory
+from quantbench.activations import Activations
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
 from quantbench.gram import weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
-from quantbench.progressive import Progressive
-from quantbench.reconstruct import Resume, layer_error, minimise
+from quantbench.reconstruct import Resume, Walk, layer_error, minimise
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -75,20 +73,16 @@ class AdaRound(Method):
     def apply(self, job: Job) -> Job:
         """Section 3.3: layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, memory = Resume(job.scratch, job.rng), Memory()
-        calib = parallel.share(job.calib)
-        full = Progressive(q.net.model, calib, memory)
-        before = Progressive(q.model, calib, memory) if self.asymmetric else full
+        resume, walk = Resume(job.scratch, job.rng), Walk(q, job.calib, asymmetric=self.asymmetric)
         layers = list(q.layers())
         for i, layer in enumerate(layers):
             name = layer.info.name
-            qp = weight_range(q, layer, calib)  # s is fixed before rounding is learnt
+            qp = weight_range(q, layer, walk.calib)  # s is fixed before rounding is learnt
             done = resume.load(name)
             if done is None:
-                full.advance(name)
-                before.advance(name)
-                (x_hat,) = before.inputs_of(name)[:1]
-                target = full.output_of(name, ACTIVATIONS[self.activation(layer)])
+                walk.to(name)
+                x_hat = walk.before.inputs_of(name)[0]
+                target = walk.full.output_of(name, ACTIVATIONS[self.activation(layer)])
                 codes = self.round_layer(job, layer, qp, x_hat, target, (i, len(layers)))
                 resume.save(name, {"codes": codes})
             else:
@@ -185,9 +179,7 @@ class _Rectified(torch.autograd.Function):
     """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out: half the operations of autograd."""
 
     @staticmethod
-    def forward(
-        ctx: Any, v: Tensor, middle: Tensor, half: Tensor, lam: float, beta: float
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, v: Tensor, middle: Tensor, half: Tensor, lam: float, beta: float) -> tuple[Tensor, Tensor]:
         sigma = torch.sigmoid(v)
         stretched = (sigma * (2 * (ZETA - GAMMA))).add_(2 * GAMMA - 1)
         x = stretched.clamp(-1, 1)

@@ -10,7 +10,7 @@ from quantbench.methods.nearest import Nearest
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench import shift
+from quantbench import shift, shiftplot
 from quantbench.api import Job, Log, Pipeline, quantize
 from quantbench.capture import capture_input, capture_output
 from quantbench.clamp import activations
@@ -176,7 +176,10 @@ def test_equalization_before_and_rounding_of_any_kind_compose():
     quantize(Pipeline(steps), net, x, W3A8, log=log)
     assert {"equalize", "nearest", "ibc", "bft"} <= set(log.seconds)
     assert len(log.curves["shift/before/mssr"]) == len(log.curves["shift/after/share"]) == len(net.layers)
-    assert len(log.curves["shift/after/b"]) == 8
+    assert len(log.curves["shift/after/001 b"]) == 8
+    drawn = shiftplot.draw(log.curves)
+    assert drawn.startswith("<svg")
+    assert drawn == shiftplot.draw(log.curves)
 
 
 def test_draws_are_nested_and_named_by_the_generator():

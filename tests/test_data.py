@@ -75,7 +75,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(root, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     add(root, monkeypatch, "cifar10/test_1000.npz", lambda p: np.savez(p, x=pictures(2), y=np.zeros(2)))
-    monkeypatch.setattr(files, "write_atomic", full)
+    monkeypatch.setattr(Path, "mkdir", full)
     assert len(data.images("cifar10/test_1000").x) == 2
 
 

@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from torchvision.datasets import CIFAR10
 
 from quantbench import contents, data, fetch, files
 from quantbench.download import FetchFailed, Patience
-from quantbench.errors import BadInput, DataCorrupt
+from quantbench.errors import BadInput, DataCorrupt, QuantbenchError
 from quantbench.files import Entry
 
 QUICK = Patience(timeout=0.3, rate=4096, tries=2)  # a loopback server answers in milliseconds
@@ -68,6 +70,19 @@ def test_a_wrong_digest_puts_nothing_in_place(server, root, monkeypatch, content
     assert left(root) == []
 
 
+def test_two_fetches_at_once_do_not_mix(server, root, monkeypatch):
+    text(monkeypatch, server)
+    held = "with atomic.locked(pathlib.Path(sys.argv[1])):\n print(flush=True); input()"
+    code = f"import sys, pathlib\nfrom quantbench import atomic\n{held}"
+    run = [sys.executable, "-c", code, str(root / ".fetch")]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(QuantbenchError, match="another run"):
+            fetch.fetch("a", base_url=server.url)
+        other.communicate(b"\n")
+    assert fetch.fetch("a", base_url=server.url)
+
+
 def test_a_corrupt_file_is_replaced(server, root, monkeypatch):
     text(monkeypatch, server)
     path = root / "text/stsbenchmark/a.csv"
@@ -109,7 +124,7 @@ def test_a_disk_that_fills_while_converting_leaves_nothing_built(server, root, m
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(FetchFailed, match="the disk is full"):
         fetch.fetch("a", base_url=server.url)
-    assert [p for p in left(root) if not p.startswith(".fetch/owner/")] == []
+    assert left(root) == [".fetch/.lock", ".fetch/owner/repo/c0ffee/data/a.csv"]  # whole downloads are kept
 
 
 def test_what_has_no_source_is_said(root):

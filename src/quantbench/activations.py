@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 from quantbench.errors import BadInput
 
 LIMIT = "QUANTBENCH_MEMORY_GIB"
+CHUNK = 64  # examples worked on at a time
 _NUMPY = {torch.float32: np.float32, torch.bfloat16: np.int16, torch.int64: np.int64, torch.float64: np.float64}
 
 
@@ -29,7 +31,7 @@ class Activations:
         self.image = like.dim() == 4
         shape = tuple(like[0].permute(1, 2, 0).shape if self.image else like[0].shape)
         self.shape, self.dtype, self.device = (n, *shape), like.dtype, like.device
-        self.file, self.filled = file, 0
+        self.file, self.filled, self.factor = file, 0, 1.0
         self.data: Tensor | None = None
         if file is None:
             self.data = torch.empty(self.shape, dtype=like.dtype, device=like.device)
@@ -65,7 +67,15 @@ class Activations:
             part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
             rows = torch.from_numpy(np.array(part))
             rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(self.device)
+        if self.factor != 1:
+            rows = rows.mul_(self.factor)
         return rows.permute(0, 3, 1, 2) if self.image else rows
+
+    def rms(self) -> float:
+        """Root of the mean square of all values."""
+        parts = [self.take(slice(i, i + CHUNK)).double().square().mean() for i in range(0, len(self), CHUNK)]
+        sizes = [min(CHUNK, len(self) - i) for i in range(0, len(self), CHUNK)]
+        return float(sum(p * n for p, n in zip(parts, sizes, strict=True)) / len(self)) ** 0.5
 
     def _map(self, mode: str) -> np.memmap:
         """Memory map of the file; unmapped when the caller drops it."""
@@ -94,7 +104,7 @@ class Memory:
         if not self.limit > 0:
             raise BadInput(f"a memory limit of {self.limit / 2**30} GiB: choose a positive one")
         self._alive: weakref.WeakSet[Activations] = weakref.WeakSet()
-        self._folder, self._own, self._files = folder, None, 0
+        self._folder, self._files = folder, 0
 
     @property
     def used(self) -> int:
@@ -118,8 +128,8 @@ class Memory:
     def _file(self) -> Path:
         """A new file name."""
         if self._folder is None:
-            self._own = tempfile.TemporaryDirectory(prefix="quantbench-", ignore_cleanup_errors=True)
-            self._folder = Path(self._own.name)
+            self._folder = Path(tempfile.mkdtemp(prefix="quantbench-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._files += 1
         return self._folder / f"activations-{os.getpid()}-{self._files}.bin"

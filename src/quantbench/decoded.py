@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import __version__ as pillow
 
-from quantbench.files import cache_root, locate, write_atomic
+from quantbench.atomic import write_atomically
+from quantbench.errors import QuantbenchError
+from quantbench.files import cache_root, locate
 from quantbench.readers import Arrays
 
 _BLOCK = 512
@@ -39,7 +41,7 @@ def cached(name: str, sources: Sequence[str], read: Callable[[], Arrays]) -> tup
     digest = content_digest(x, y)
     try:
         _store(stem, x, y, digest)
-    except OSError:
+    except (OSError, QuantbenchError):
         return x, y, digest
     return _load(stem) or (x, y, digest)
 
@@ -93,4 +95,4 @@ def _store(stem: Path, x: np.ndarray, y: np.ndarray, digest: str) -> None:
         finally:
             part.unlink(missing_ok=True)
         facts[path.name] = [path.stat().st_size, path.stat().st_mtime_ns]
-    write_atomic(stem.with_suffix(".json"), json.dumps(facts).encode())
+    write_atomically(stem.with_suffix(".json"), json.dumps(facts))

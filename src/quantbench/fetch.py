@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quantbench import contents
+from quantbench.atomic import locked
 from quantbench.download import PATIENCE, FetchFailed, Patience, Progress, download, silent
 from quantbench.errors import BadInput, DataCorrupt
-from quantbench.files import MOSAICS, Entry, check, data_root, digest_file, members, table
+from quantbench.files import MOSAICS, Entry, check, data_root, members, table
 
 HOST = "https://raw.githubusercontent.com"
 _PARALLEL = 8
@@ -84,8 +85,9 @@ def fetch(
         raise BadInput(f"{name} has no public source; point `quantbench data remote <folder>` at a folder that has it")
     staging = root / ".fetch"
     source = Source(root, staging, base_url or HOST, progress, patience)
-    paths = [path for entry in entries for path in source.bring(entry)]
-    shutil.rmtree(staging, ignore_errors=True)
+    with locked(staging):
+        paths = [path for entry in entries for path in source.bring(entry)]
+        shutil.rmtree(staging, ignore_errors=True)
     return paths
 
 
@@ -125,9 +127,7 @@ class Source:
         built.parent.mkdir(parents=True, exist_ok=True)
         module, _, function = FETCHABLE[entry.name].partition(":")
         try:
-            getattr(importlib.import_module(module), function)(
-                Source(self.root, self.staging, self.base_url, self.progress, self.patience, entry), built, entry.source
-            )
+            getattr(importlib.import_module(module), function)(replace(self, entry=entry), built, entry.source)
             files = sorted(built.parent.glob(built.name))
             _check(files, entry)
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,10 @@ class Source:
 
 
 def _right(path: Path, entry: Entry) -> bool:
-    return digest_file(path) == entry.sha256 or (bool(entry.content) and contents.digest(path) == entry.content)
+    with contextlib.suppress(DataCorrupt):
+        check(path, entry.sha256, entry.content)
+        return True
+    return False
 
 
 def _check(files: Sequence[Path], entry: Entry) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench import contents
-from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.atomic import write_atomically
+from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError
 
 _CHUNK = 1 << 20
 MOSAICS, CIFAR_GRID = 100, (20, 25)  # files of the CIFAR-10 train set; rows and columns of images in each
@@ -161,13 +162,19 @@ def check(path: Path, sha256: str, content: str = "") -> None:
         if stamp.read_text(encoding="ascii") == line:
             return
     found = digest_file(path)
-    if found != sha256 and not (content and contents.digest(path) == content):
+    if found != sha256 and not (content and _says(path, content)):
         raise DataCorrupt(
             f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
             "it was truncated or changed: delete it and fetch it again"
         )
-    with contextlib.suppress(OSError):  # a read-only or full disk only costs the next check its time
-        write_atomic(stamp, line.encode("ascii"))
+    with contextlib.suppress(QuantbenchError):  # a read-only or full disk only costs the next check its time
+        write_atomically(stamp, line)
+
+
+def _says(path: Path, content: str) -> bool:
+    with contextlib.suppress(DataCorrupt):
+        return contents.digest(path) == content
+    return False
 
 
 def digest_file(path: Path) -> str:
@@ -177,14 +184,3 @@ def digest_file(path: Path) -> str:
         while block := file.read(_CHUNK):
             h.update(block)
     return h.hexdigest()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: temporary file beside it, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -22,25 +22,38 @@ CHUNK = 2**22  # values of the column matrix that are made at a time: they fit t
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """All that ||target - (W + D) x||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor.
+    """All that ||(W + D) x - target||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor.
 
     Attributes:
         h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of ``weight.flatten(1)``.
-        r: E[(W x - target) x^T], (out, k); zero when the input is the one that made the target.
-        floor: E ||target - W x||^2.
+        r: E[(W x - target) x^T], (groups, out/groups, k); zero when the input is the one that made the target.
+        floor: E ||W x - target||^2.
+        mean: E[x], (groups, k).
+        shift: E[W x - target], (groups, out/groups).
 
     """
 
     h: Tensor
     r: Tensor
     floor: float
+    mean: Tensor
+    shift: Tensor
 
-    def error(self, d: Tensor) -> Tensor:
-        """(out,) error of each output channel for a change of the weights, floor left out; float64."""
-        rows = d.flatten(1).double()
-        groups = self.h.shape[0]
-        through = (rows.view(groups, -1, rows.shape[1]) @ self.h.double()).reshape(rows.shape)
-        return ((through + 2 * self.r.double()) * rows).sum(1)
+    def error(self, d: Tensor) -> float:
+        """The objective for a change of the weights, (groups, out/groups, k)."""
+        d = d.double()
+        return self.floor + float(((d @ self.h.double() + 2 * self.r.double()) * d).sum())
+
+    def centred(self) -> Moments:
+        """The same with the best bias for every D, which takes E[(W + D) x - target] away; see :meth:`bias`."""
+        h = self.h - self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
+        r = self.r - self.shift.unsqueeze(2) * self.mean.unsqueeze(1)
+        floor = self.floor - float(self.shift.square().sum())
+        return Moments(h, r, floor, torch.zeros_like(self.mean), torch.zeros_like(self.shift))
+
+    def bias(self, d: Tensor) -> Tensor:
+        """(out,) what to add to the bias so that E[(W + D) x - target] becomes zero."""
+        return -(self.shift + (d @ self.mean.unsqueeze(2)).squeeze(2)).flatten()
 
 
 def columns(layer: QuantLayer, x: Tensor) -> Tensor:
@@ -103,36 +116,51 @@ def _weight_order(layer: QuantLayer, h: Tensor) -> Tensor:
 @torch.no_grad()
 def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
     """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
-    total: Tensor | None = None
-    count, n = 0, x.shape[0]
-    size = max(1, CHUNK // max(1, layer.info.macs // layer.original.shape[0] * layer.groups))
-    for start in range(0, n, size):
-        rows = slice(start, min(start + size, n))
+    return _second_moments(layer, x)[0].float()
+
+
+def _second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor]:
+    """(groups, k, k) E[x x^T] and (groups, k) E[x], in float64."""
+    groups, k = layer.groups, layer.original[0].numel()
+    h = torch.zeros(groups, k, k, dtype=torch.float64, device=layer.original.device)
+    mean, count = h.new_zeros(groups, k), 0
+    values = max(1, layer.info.macs // layer.original.shape[0] * groups)  # of the column matrix, for one example
+    for start in range(0, x.shape[0], max(1, CHUNK // values)):
+        rows = slice(start, min(start + max(1, CHUNK // values), x.shape[0]))
         a = columns(layer, x.take(rows) if isinstance(x, Activations) else x[rows])
-        product = (a.mT @ a).double()
-        total = product if total is None else total.add_(product)
+        h += a.mT @ a
+        mean += a.sum(1)
         count += a.shape[1]
-    assert total is not None
-    mean = _weight_order(layer, total / count)
-    parallel.average([mean])
-    return mean.float()
+    h, mean = h / count, mean / count
+    parallel.average([h, mean])
+    if layer.info.kind == "linear":
+        return h, mean
+    spots = layer.original[0, 0].numel()  # from (kernel position, channel) to the order of weight.flatten(1)
+    h = h.view(groups, spots, -1, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
+    return h, mean.view(groups, spots, -1).mT.reshape(groups, k)
 
 
 @torch.no_grad()
 def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = 64) -> Moments:
     """Moments of a layer with full-precision weights, its input and its target over all examples."""
+    out = layer.original.shape[0]
     r = torch.zeros_like(layer.original, dtype=torch.float64)
-    floor, positions = 0.0, 0
+    shift, floor, positions = r.new_zeros(out), r.new_zeros(1), 0
     for start in range(0, len(x), batch):
         part = slice(start, min(start + batch, len(x)))
         inputs = x.take(part)
         error = layer.run(inputs, layer.original) - target.take(part)
         r += weight_gradient(layer, inputs, layer.original, error)
-        floor += float(torch.linalg.vector_norm(error).square())
-        positions += error.numel() // layer.original.shape[0]
-    sums = torch.cat([r.flatten(), r.new_tensor([floor])]) / positions
+        shift += error.sum((0, 2, 3)) if error.dim() == 4 else error.flatten(0, -2).sum(0)
+        floor += torch.linalg.vector_norm(error).square()
+        positions += error.numel() // out
+    sums = torch.cat([r.flatten(), shift, floor]) / positions
     parallel.average([sums])
-    return Moments(gram(layer, x), sums[:-1].view(layer.original.shape).flatten(1).float(), float(sums[-1]))
+    r, shift, floor = sums.split([r.numel(), out, 1])
+    h, mean = _second_moments(layer, x)
+    groups = layer.groups
+    r, shift = r.view(groups, out // groups, -1), shift.view(groups, -1)
+    return Moments(h.float(), r.float(), float(floor), mean.float(), shift.float())
 
 
 def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:

@@ -1,9 +1,9 @@
 """Integer least squares in a box: for each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
 
-This is rounding with a known second moment, and the closest vector problem of lattice theory. The rows of a group share
-H, and all rows of all groups are worked on at once. Two searches complement each other: a beam along the Cholesky factor,
-whose width of 1 is Babai's nearest plane (the recursion of OBQ and GPTQ), and a descent over single codes that goes on
-through uphill moves (tabu search, Glover 1989).
+This is rounding with a known second moment, and the closest vector problem of lattice theory. The rows of a group
+share H, and all rows of all groups are worked on at once. Two searches complement each other: a beam along the Cholesky
+factor, whose width of 1 is Babai's nearest plane (the recursion of OBQ and GPTQ), and a descent over single codes that
+goes on through uphill moves (tabu search, Glover 1989).
 
 Shapes: u and codes (groups, rows, n), H (groups, n, n).
 """

@@ -43,7 +43,7 @@ def average(tensors: Iterable[Tensor | None]) -> None:
         for t in tensors:
             if t is not None:
                 dist.all_reduce(t)
-                t /= processes()
+                t.div_(processes())
 
 
 def agree(tensors: Iterable[Tensor]) -> None:

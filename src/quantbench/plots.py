@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from quantbench import shiftplot
 from quantbench.claim import PERCENT
+from quantbench.svg import canvas, svg
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from quantbench.pytest_plugin import Row
 
 
@@ -21,6 +19,7 @@ def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     yield from _published_against_ours(rows)
     yield from _accuracy_against_bits(rows)
     yield from _curves(rows)
+    yield from shiftplot.all_of(rows)
 
 
 def _published_against_ours(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -28,7 +27,7 @@ def _published_against_ours(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     shown = [r for r in rows if r.verdict.ours and r.verdict.published is not None and r.claim.metric in PERCENT]
     if not shown:
         return
-    figure, axes = _canvas(height=1 + 0.28 * len(shown))
+    figure, axes = canvas(height=1 + 0.28 * len(shown))
     for y, row in enumerate(shown):
         ours = row.verdict.ours
         assert ours is not None
@@ -45,7 +44,7 @@ def _published_against_ours(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     )
     axes.invert_yaxis()
     axes.set_xlabel("points; blue: published or limit with what is allowed, red: ours with its 95 % interval")
-    yield "Published against ours", _svg(figure)
+    yield "Published against ours", svg(figure)
 
 
 def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -61,25 +60,26 @@ def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     for model, lines in points.items():
         if len({bits for line in lines.values() for bits in line}) < 2:
             continue
-        figure, axes = _canvas(height=3.4)
+        figure, axes = canvas(height=3.4)
         for label, line in sorted(lines.items()):
             axes.plot(sorted(line), [line[b] for b in sorted(line)], "o-", label=label)
         axes.set_xlabel("weight bits")
         axes.set_ylabel("accuracy, %")
         axes.set_xticks(sorted({bits for line in lines.values() for bits in line}))
         axes.legend(fontsize=7)
-        yield f"{model}: accuracy against bits", _svg(figure)
+        yield f"{model}: accuracy against bits", svg(figure)
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """Reconstruction objective of every layer, for the first run of each claim that has curves; a few of them."""
     drawn = 0
     for row in rows:
-        curves = next((r.curves for r in row.runs.values() if r.curves), None)
+        found = next((r.curves for r in row.runs.values() if r.curves), {})
+        curves = {name: values for name, values in found.items() if not name.startswith("shift/")}
         if not curves or drawn == 6:
             continue
         drawn += 1
-        figure, axes = _canvas(height=3)
+        figure, axes = canvas(height=3)
         for name, values in curves.items():
             axes.semilogy(
                 [i / max(1, len(values) - 1) for i in range(len(values))], [max(v, 1e-12) for v in values], label=name
@@ -88,22 +88,4 @@ def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         axes.set_ylabel("objective")
         if len(curves) <= 12:
             axes.legend(fontsize=6)
-        yield f"{row.claim.id}: reconstruction curves", _svg(figure)
-
-
-def _canvas(*, height: float) -> tuple[Figure, Axes]:
-    """A figure outside of any window system."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: Figure) -> str:
-    """SVG element without the XML prologue; dates and ids are fixed, so equal data gives equal files."""
-    import matplotlib as mpl
-
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "quantbench", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        yield f"{row.claim.id}: reconstruction curves", svg(figure)

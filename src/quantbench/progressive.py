@@ -9,7 +9,7 @@ finished module's output, and passes keep starting further back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,9 +38,8 @@ class _Start:
     before: Mapping[str, tuple[int, ...]]
 
     @contextmanager
-    def __call__(self, model: nn.Module, index: slice | Tensor) -> Iterator[Tensor]:
-        """Replace the finished modules while a pass over some examples runs."""
-        kept = self.kept.take(index)
+    def __call__(self, model: nn.Module, kept: Tensor) -> Iterator[Tensor]:
+        """Replace the finished modules while a pass over some examples, for which the last one gives ``kept``, runs."""
         modules = {self.module: kept}
         for name, shape in self.before.items():
             modules[name] = kept.new_tensor(torch.nan).expand(kept.shape[0], *shape)
@@ -104,8 +103,19 @@ class Progressive:
         over = {n: r.shape for n, r in self._ran.items() if r.end < self._ran[last].end and r.shape is not None}
         return {n: s for n, s in over.items() if not any(n.startswith(f"{o}.") for o in (*over, last))}
 
-    def forward(self, index: slice | Tensor, stop: str = "") -> Tensor:
-        """Output of the network, or of the module ``stop``, for some examples; differentiable."""
+    def kept(self, index: slice | Tensor) -> Tensor | None:
+        """What the last finished module gives for some examples; ``None`` where passes start at the input."""
+        return self._start.kept.take(index) if self._start else None
+
+    def forward(self, index: slice | Tensor, stop: str = "", kept: Tensor | None = None) -> Tensor:
+        """Output of the network, or of the module ``stop``, for some examples; differentiable.
+
+        Args:
+            index: which examples.
+            stop: where to stop; by default at the network's output.
+            kept: what to use instead of :meth:`kept`, such as the full-precision network's.
+
+        """
         seen: list[Tensor] = []
 
         def catch(_: nn.Module, __: Inputs, out: Tensor) -> None:
@@ -114,7 +124,7 @@ class Progressive:
 
         handle = self.model.get_submodule(stop).register_forward_hook(catch) if stop else None
         try:
-            with self._start(self.model, index) if self._start else nullcontext():
+            with self._shortcut(self.kept(index) if kept is None else kept):
                 out: Tensor = self.model(*self._batch(index))
         except _Stop:
             return seen[0]
@@ -122,6 +132,37 @@ class Progressive:
             if handle:
                 handle.remove()
         return out
+
+    @torch.no_grad()
+    def runs(self, stop: str) -> frozenset[str]:
+        """Names of the modules that run in a pass from the current start to the module ``stop``."""
+        seen: set[str] = set()
+        skip = () if self._start is None else (self._start.module, *self._start.before)
+        handles = [
+            m.register_forward_hook(lambda *_, n=n: seen.add(n)) for n, m in self.model.named_modules() if n not in skip
+        ]
+        try:
+            self.forward(slice(0, 1), stop)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return frozenset(seen)
+
+    def split(self, index: slice, module: str) -> tuple[Tensor, Tensor]:
+        """A module's output as the leaf of a graph, and the network's output that follows from it."""
+        leaf: list[Tensor] = []
+
+        def cut(_: nn.Module, __: Inputs, out: Tensor) -> Tensor:
+            leaf.append(out.detach().requires_grad_())
+            return leaf[0]
+
+        handle = self.model.get_submodule(module).register_forward_hook(cut)
+        try:
+            with torch.enable_grad(), self._shortcut(self.kept(index)):
+                out: Tensor = self.model(*self._batch(index))
+        finally:
+            handle.remove()
+        return leaf[0], out
 
     def batches(self) -> Iterator[slice]:
         """Consecutive examples."""
@@ -134,7 +175,7 @@ class Progressive:
         kept: Tensor | None = None
 
         def see(tensors: list[Tensor]) -> None:
-            if self._start and len(tensors) == 1 and tensors[0] is kept:
+            if len(tensors) == 1 and tensors[0] is kept:
                 raise _Same
             if not found:
                 found.extend(self.memory.room(len(self), t) for t in tensors)
@@ -146,7 +187,8 @@ class Progressive:
         try:
             for part in self.batches():
                 try:
-                    with self._start(self.model, part) if self._start else nullcontext() as kept:
+                    kept = self.kept(part)
+                    with self._shortcut(kept):
                         self.model(*self._batch(part))
                 except _Stop:
                     continue
@@ -159,6 +201,10 @@ class Progressive:
             raise BadInput(f"module {module!r} never ran while the calibration set passed through the network")
         return tuple(found)
 
+    def _shortcut(self, kept: Tensor | None) -> AbstractContextManager[Any]:
+        """Finished modules replaced while a pass runs."""
+        return nullcontext() if self._start is None or kept is None else self._start(self.model, kept)
+
     def _batch(self, index: slice | Tensor) -> Inputs:
         """Network inputs of some examples, images in channels-last layout."""
         parts = (t[index].to(self.device) for t in self.inputs)
@@ -167,7 +213,7 @@ class Progressive:
     def _enough(self, start: _Start, few: slice) -> bool:
         """Whether the rest of the network depends on nothing before its start but what is kept there."""
         try:
-            with start(self.model, few):
+            with start(self.model, start.kept.take(few)):
                 return bool(torch.isfinite(self.model(*self._batch(few))).all())
         except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
             return False

@@ -12,9 +12,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from quantbench import parallel
+from quantbench.activations import Memory
 from quantbench.errors import BadInput
 from quantbench.gram import weight_gradient
 from quantbench.layers import QuantLayer
+from quantbench.network import Inputs
+from quantbench.progressive import Progressive
+from quantbench.quantized import Quantized
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
 LOGGED_POINTS = 50
@@ -137,6 +141,28 @@ def layer_error(layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activat
     """
     error: Tensor = _LayerError.apply(w, layer, x, target, activation)  # type: ignore[no-untyped-call]
     return error
+
+
+class Walk:
+    """From a network's input to its output: what each layer gets and gives, in full precision and quantized so far.
+
+    Attributes:
+        calib: this process's calibration examples.
+        full: passes through the full-precision network.
+        before: passes through the quantized one, or through the full-precision one when not ``asymmetric``.
+        memory: where activations are kept.
+
+    """
+
+    def __init__(self, q: Quantized, calib: Inputs, *, asymmetric: bool) -> None:
+        self.calib, self.memory = parallel.share(calib), Memory()
+        self.full = Progressive(q.net.model, self.calib, self.memory)
+        self.before = Progressive(q.model, self.calib, self.memory) if asymmetric else self.full
+
+    def to(self, module: str) -> None:
+        """Go on to a module; what lies before it is final."""
+        self.full.advance(module)
+        self.before.advance(module)
 
 
 class Resume:

@@ -114,14 +114,14 @@ def record(log: Log, stage: str, found: dict[str, LayerShift]) -> None:
     """Put a diagnosis into a log.
 
     Curves ``shift/<stage>/mssr``, ``rqnsr`` and ``share`` have one value per layer in execution order,
-    ``shift/<stage>/<layer>`` one per channel, in standard deviations of the layer; numbers
+    ``shift/<stage>/<number> <layer>`` one per channel, in standard deviations of the layer; numbers
     ``shift/<stage>/output_share`` and ``output_rqnsr`` are those of the last layer.
     """
     for key in ("mssr", "rqnsr", "share"):
         log.curves[f"shift/{stage}/{key}"] = [getattr(layer, key) for layer in found.values()]
-    for name, layer in found.items():
+    for i, (name, layer) in enumerate(found.items()):
         unit = max(float(layer.signal.mean()) ** 0.5, torch.finfo(torch.float32).tiny)
-        log.curves[f"shift/{stage}/{name}"] = (layer.shift / unit).tolist()
+        log.curves[f"shift/{stage}/{i:03d} {name}"] = (layer.shift / unit).tolist()
     last = list(found.values())[-1]
     log.numbers[f"shift/{stage}/output_share"] = last.share
     log.numbers[f"shift/{stage}/output_rqnsr"] = last.rqnsr

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "quantbench"
 PERCENTILES = (50, 90, 99)
+METRICS_PER_CALL = 1000  # MLflow takes no more at once
 
 
 def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
@@ -133,7 +134,11 @@ def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], pap
         there[cell.key] = _start(client, experiment_id, cell.id, about)
     now = int(time.time() * 1000)
     values = [Metric(k, v, now, 0) for k, v in metrics(cell).items()]
-    client.log_batch(there[cell.key], metrics=values, params=[Param(k, v) for k, v in params(cell).items()])
+    curves = cell.result.curves.items()  # the step is the logged iteration, or the layer or channel of a shift
+    values += [Metric(_name(k), v, now, i) for k, curve in curves for i, v in enumerate(curve)]
+    client.log_batch(there[cell.key], params=[Param(k, v) for k, v in params(cell).items()])
+    for start in range(0, len(values), METRICS_PER_CALL):
+        client.log_batch(there[cell.key], metrics=values[start : start + METRICS_PER_CALL])
     client.set_terminated(there[cell.key])
 
 

@@ -20,6 +20,7 @@ _WHERE = {
     "onednn": "quantbench.integer.onednn:OneDNN",
     "onnxruntime": "quantbench.integer.onnxruntime:OnnxRuntime",
     "openvino": "quantbench.integer.openvino:OpenVINO",
+    "litert": "quantbench.integer.litert:LiteRT",
     "simulation": "quantbench.integer.onednn:Simulated",
 }
 NAMES = tuple(_WHERE)

@@ -47,6 +47,17 @@ def whole(y: Format) -> Clamp:
     return np.array(y.lo, np.uint8), np.array(y.hi, np.uint8)
 
 
+def split_format(y: Format, residual: Format) -> Format:
+    """8-bit format of a layer's own output, for runtimes that cannot keep it inside a residual add.
+
+    It covers all values that the add's clamp keeps, so nothing is lost but steps.
+    """
+    low = (y.lo - y.zero) * y.scale - (residual.hi - residual.zero) * residual.scale
+    high = (y.hi - y.zero) * y.scale - (residual.lo - residual.zero) * residual.scale
+    scale = (high - low) / 255
+    return Format(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
+
+
 def table(function: Callable[[Tensor], Tensor], x: Format, y: Format, name: str) -> Codes:
     """Codes (256,) of a function of one variable: of (256,) float32 values, to as many.
 

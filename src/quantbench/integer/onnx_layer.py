@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from quantbench.errors import Unsupported
+from quantbench.integer.formats import split_format
 from quantbench.integer.ir import Conv, Format, Op, Program
 from quantbench.integer.onnx_graph import CodeGraph
 
@@ -60,16 +61,9 @@ class LayerGraph(CodeGraph):
             self.quantize(t, y, op.output, (op.lo, op.hi))
 
     def _split(self, t: str, op: Conv, y: Format, *, linear: bool) -> str:
-        """Codes of a layer's own output, over all values that the add's clamp keeps: only steps are lost."""
-        r = known(self.formats[op.inputs[1]])
-        low = (y.lo - y.zero) * y.scale - (r.hi - r.zero) * r.scale
-        high = (y.hi - y.zero) * y.scale - (r.lo - r.zero) * r.scale
-        scale = (high - low) / 255
-        f = Format(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
+        f = split_format(y, known(self.formats[op.inputs[1]]))
         codes = self.quantize(t, f, f"{op.output}.branch")
-        if linear:
-            codes = self._map(codes, op)
-        return self.dequantize(codes, f)
+        return self.dequantize(self._map(codes, op) if linear else codes, f)
 
     def _map(self, vector: str, op: Op) -> str:
         """(N, K) as (N, K, 1, 1)."""

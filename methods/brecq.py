@@ -1,0 +1,218 @@
+"""BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction (Li et al., ICLR 2021).
+
+The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of the task loss with
+respect to z, whose square estimates the diagonal of the Hessian (section 3.3). Weights are rounded by AdaRound's
+relaxation; then the step sizes of the activations are learnt. Where paper and released code differ, a field says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from quantbench.methods.adaround import ACTIVATIONS, AdaRound, Relaxed
+from torch import Tensor
+from torch.nn import functional as F
+
+from quantbench.activations import Activations
+from quantbench.api import Job, Method, Paper
+from quantbench.errors import BadInput
+from quantbench.gram import weight_range
+from quantbench.layers import ActQuant
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.reconstruct import Resume, Walk, minimise, squared_error
+from quantbench.scheme import Scheme
+from quantbench.units import Unit, units
+
+CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
+
+
+@dataclass(frozen=True)
+class BRECQ(Method):
+    """Reconstruct block after block.
+
+    Attributes:
+        granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1).
+        loss: ``fisher``: error weighted by g^2 (eq. 10), g^2 scaled to mean 1 so that lambda keeps its meaning;
+            ``mse``: no weights (what the released code runs); ``fisher_damped``: |g| + 1 instead of g (what it offers).
+        iterations: optimisation steps of the weights of each unit.
+        lr: Adam's learning rate for them.
+        batch_size: calibration examples per step.
+        lam: weight of AdaRound's regularizer; 0.1 for MobileNetV2 (released code).
+        beta_start: first exponent of the regularizer.
+        beta_end: last exponent.
+        warmup: share of the steps without the regularizer.
+        act_iterations: optimisation steps of the activation step sizes of each unit.
+        act_lr: Adam's learning rate for them, annealed to 0 by a cosine; 4e-4 in the released code's main script.
+        act_p: the error of the activations is |z - z^|^p (released code: 2.4).
+        act_asymmetric: learn step sizes on the inputs that the quantized predecessors give; the released code uses
+            those of the full-precision network.
+
+    """
+
+    name: ClassVar[str] = "brecq"
+    paper: ClassVar[Paper] = Paper(
+        "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", "2102.05426", 2021
+    )
+
+    granularity: str = "block"
+    loss: str = "fisher"
+    iterations: int = 20_000
+    lr: float = 1e-3
+    batch_size: int = 32
+    lam: float = 0.01
+    beta_start: float = 20.0
+    beta_end: float = 2.0
+    warmup: float = 0.2
+    act_iterations: int = 5_000
+    act_lr: float = 4e-5
+    act_p: float = 2.4
+    act_asymmetric: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject unknown variants."""
+        if self.granularity not in ("layer", "block", "stage", "network"):
+            raise BadInput(f"granularity {self.granularity!r}: choose layer, block, stage or network")
+        if self.loss not in ("fisher", "mse", "fisher_damped"):
+            raise BadInput(f"loss {self.loss!r}: choose fisher, mse or fisher_damped")
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
+        """Fisher weights come from a classifier's prediction."""
+        if self.loss == "mse" or net.model(*net.sample).dim() == 2:
+            return None
+        return f"{net.name} gives no class scores, which loss={self.loss!r} needs: choose loss='mse'"
+
+    def apply(self, job: Job) -> Job:
+        """Algorithm 1: weights of all units first, then activations of all units."""
+        q = job.start()
+        resume, parts = Resume(job.scratch, job.rng), units(q, self.granularity, job.progress)
+        walk = Walk(q, job.calib, asymmetric=True)
+        for i, unit in enumerate(parts):
+            done = resume.load(f"weights-{unit.stop}")
+            if done is None:
+                walk.to(unit.layers[0])
+                codes = self.round_unit(job, q, walk, unit, (i, len(parts)))
+                done = dict(zip(unit.layers, codes, strict=True))
+                resume.save(f"weights-{unit.stop}", done)
+            for name in unit.layers:
+                q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
+        if q.act_quants():
+            q.calibrate_acts(job.calib)
+            self.learn_acts(job, q, parts, resume)
+        return job.done(q)
+
+    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, at: tuple[int, int]) -> list[Tensor]:
+        """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
+        layers = [q.layer(name) for name in unit.layers]
+        qps = [weight_range(q, layer, walk.calib) for layer in layers]
+        if unit.stop == q.infos[0].name and q.scheme.first_last_bits and self.granularity != "network":
+            return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]  # as the released code
+        fa = ACTIVATIONS[unit.activation]
+        target = walk.full.output_of(unit.stop, fa)
+        for layer, qp in zip(layers, qps, strict=True):
+            layer.weight = qp.fake(layer.original)
+        g = None if self.loss == "mse" else self.gradients(walk, unit)
+        rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
+
+        def objective(batch: Tensor, progress: float) -> Tensor:
+            weights, penalty = rounding.weights(progress)
+            for layer, w in zip(layers, weights, strict=True):
+                layer.weight = w
+            z_hat, z = fa(walk.before.forward(batch, unit.stop)), target.take(batch)
+            if g is None:
+                return squared_error(z_hat, z) + penalty
+            importance = g.take(batch)
+            return squared_error(z_hat * importance, z * importance) + penalty
+
+        def report(step: int, loss: float) -> None:
+            total = at[1] * self.iterations
+            job.progress(at[0] * self.iterations + step, total, f"{self.name} {unit.stop}, loss {loss:.4g}")
+
+        job.log.curves[unit.stop] = minimise(
+            objective,
+            len(target),
+            [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
+            iterations=self.iterations,
+            batch_size=self.batch_size,
+            rng=job.rng,
+            report=report,
+        )
+        codes = rounding.codes()
+        for layer, c, qp in zip(layers, codes, qps, strict=True):
+            layer.weight = qp.dequantize(c)
+        job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
+        return codes
+
+    def relaxation(self) -> AdaRound:
+        """AdaRound's relaxation with this method's settings; its exponent falls linearly in the released code."""
+        return AdaRound(
+            lam=self.lam, beta_start=self.beta_start, beta_end=self.beta_end, warmup=self.warmup, anneal="linear"
+        )
+
+    def gradients(self, walk: Walk, unit: Unit) -> Activations:
+        """|g| of every example, for g = dL/dz, L the KL divergence from the full-precision network's prediction.
+
+        Everything up to and including the unit is quantized: at full precision that divergence has no gradient.
+        """
+        found: list[Activations] = []
+        for part in walk.before.batches():
+            with torch.no_grad():
+                p = F.softmax(walk.full.forward(part), 1)
+            z, logits = walk.before.split(part, unit.stop)
+            loss = F.kl_div(F.log_softmax(logits, 1), p, reduction="sum")
+            (g,) = torch.autograd.grad(loss, z)
+            g = g.abs() / CODE_BATCH + 1 if self.loss == "fisher_damped" else g.abs()
+            if not found:
+                found.append(walk.memory.room(len(walk.before), g))
+            found[0].append(g)
+        if self.loss == "fisher":
+            found[0].factor = 1 / max(found[0].rms(), 1e-30)
+        return found[0]
+
+    def learn_acts(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
+        """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3); zero points stay."""
+        walk, learnt = Walk(q, job.calib, asymmetric=True), set[str]()
+        for i, unit in enumerate(parts):
+            walk.to(unit.layers[0])
+            acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
+            learnt |= acts.keys()
+            done = resume.load(f"acts-{unit.stop}")
+            if acts and done is None:
+                self.learn_unit_acts(job, walk, unit, list(acts.values()), (i, len(parts)))
+                done = {name: act.scale.detach() for name, act in acts.items()}
+                resume.save(f"acts-{unit.stop}", done)
+            for name, act in acts.items():
+                assert done is not None
+                act.scale.requires_grad_(requires_grad=False).data = done[name]
+
+    def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]) -> None:
+        """Minimise E |z - z^|^p over step sizes."""
+        fa, n = ACTIVATIONS[unit.activation], self.act_iterations
+        target = walk.full.output_of(unit.stop, fa)
+        optimizer = torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr)
+
+        def objective(batch: Tensor, progress: float) -> Tensor:
+            optimizer.param_groups[0]["lr"] = self.act_lr * 0.5 * (1 + math.cos(math.pi * progress))
+            kept = None if self.act_asymmetric else walk.full.kept(batch)
+            error = fa(walk.before.forward(batch, unit.stop, kept)) - target.take(batch)
+            return error.abs().pow(self.act_p).sum(1 if error.dim() == 4 else -1).mean()
+
+        def report(step: int, loss: float) -> None:
+            job.progress(at[0] * n + step, at[1] * n, f"{self.name} activations of {unit.stop}, loss {loss:.4g}")
+
+        job.log.curves[f"acts/{unit.stop}"] = minimise(
+            objective, len(target), [optimizer], iterations=n, batch_size=self.batch_size, rng=job.rng, report=report
+        )
+
+
+@torch.no_grad()
+def mean_error(walk: Walk, unit: Unit, target: Activations) -> float:
+    """||z - z^||^2 over all examples, with the weights as they are."""
+    fa, total = ACTIVATIONS[unit.activation], 0.0
+    for part in walk.before.batches():
+        error = squared_error(fa(walk.before.forward(part, unit.stop)), target.take(part))
+        total += float(error) * (part.stop - part.start)
+    return total / len(target)

@@ -1,0 +1,120 @@
+"""Rounding by integer least squares: AdaRound's objective without its activation function, solved instead of descended.
+
+Without f_a the objective of AdaRound (Nagel et al. 2020, eq. 25) is a quadratic form in the weights,
+
+    E || W x - W^ x^ ||^2 = sum over rows of  d H d^T + 2 d r^T + constant,    d = w^ - w,
+
+with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather H and R, and what
+is left is an integer least-squares problem in as many unknowns as a row has weights, with all codes of the grid to
+choose from and not only the two neighbours. It is solved by a beam along the Cholesky factor of H (width 1 is GPTQ),
+coordinate descent and tabu search. Activation functions are not handled: what a ReLU would hide counts in full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from quantbench.api import Job, Method
+from quantbench.errors import BadInput
+from quantbench.gram import Moments, moments, weight_range
+from quantbench.grids import QParams
+from quantbench.lattice import beam, damped, descend, tabu
+from quantbench.layers import QuantLayer
+from quantbench.network import Network
+from quantbench.reconstruct import Resume, Walk
+from quantbench.scheme import Scheme
+
+BEAM_VALUES = 2**26  # partial roundings kept at a time: 256 MiB
+
+
+@dataclass(frozen=True)
+class GramRound(Method):
+    """Minimise each layer's reconstruction error over all its codes.
+
+    Attributes:
+        width: partial roundings kept for each row; fewer where they would not fit in memory.
+        moves: steps of tabu search at the end.
+        damping: share of H's mean diagonal added to its diagonal.
+        asymmetric: reconstruct from x^ of the quantized predecessors instead of x.
+        refits: how often the steps of the grid are fitted to the codes and the codes solved for again; 0 keeps the
+            grid of the scheme's range estimator, as AdaRound does.
+        bias: take the mean of the rounding error out of the objective and into the bias.
+
+    """
+
+    name: ClassVar[str] = "gramround"
+
+    width: int = 64
+    moves: int = 500
+    damping: float = 1e-5
+    asymmetric: bool = True
+    refits: int = 0
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject sizes that mean nothing."""
+        if self.width < 1 or self.moves < 0 or self.refits < 0 or self.damping < 0:
+            raise BadInput("gramround: width is at least 1; moves, refits and damping are not negative")
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
+        """The search goes from code to next code, so it needs consecutive ones."""
+        return None if scheme.weights.kind == "uniform" else "integer least squares here is for uniform grids"
+
+    def apply(self, job: Job) -> Job:
+        """Layer by layer, each with the already quantized ones before it."""
+        q = job.start()
+        resume, walk = Resume(job.scratch, job.rng), Walk(q, job.calib, asymmetric=self.asymmetric)
+        layers = list(q.layers())
+        for i, layer in enumerate(layers):
+            name = layer.info.name
+            job.progress(i, len(layers), f"gramround {name}")
+            qp = weight_range(q, layer, walk.calib)
+            done = resume.load(name)
+            if done is None:
+                walk.to(name)
+                m = moments(layer, walk.before.inputs_of(name)[0], walk.full.output_of(name))
+                done = self.round_layer(layer, qp, m, job)
+                resume.save(name, done)
+            layer.set_codes(done["codes"], QParams(done["scale"], qp.zero, qp.levels))
+            layer.bias.data = done["bias"]
+        q.calibrate_acts(job.calib)
+        return job.done(q)
+
+    def round_layer(self, layer: QuantLayer, qp: QParams, all_moments: Moments, job: Job) -> dict[str, Tensor]:
+        """Codes, scale and bias of a layer that minimise the objective."""
+        shape, m = layer.original.shape, all_moments.centred() if self.bias else all_moments
+        w = layer.original.view_as(m.r)
+        h = damped(m.h, self.damping)
+        ideal = w - torch.linalg.solve(h.double(), m.r.mT.double()).mT.float()  # where the quadratic form is smallest
+        scale, zero = (t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero))
+        codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
+        for _ in range(self.refits):
+            scale = _fit_scale(codes - zero, ideal, h, scale, per_channel=qp.scale.numel() > 1)
+            codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
+        d = (codes - zero) * scale - w
+        job.log.numbers[f"objective/{layer.info.name}"] = m.error(d)
+        bias = layer.bias + all_moments.bias(d) if self.bias else layer.bias
+        return {
+            "codes": codes.view(shape),
+            "scale": scale.flatten()[: qp.scale.numel()].view_as(qp.scale),
+            "bias": bias,
+        }
+
+    def search(self, u: Tensor, h: Tensor, levels: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        """Codes near the best ones."""
+        low, high = levels[0], levels[-1]
+        codes = beam(u, h, low, high, max(1, min(self.width, BEAM_VALUES // u.numel())))
+        return tabu(descend(codes, u, h, low, high), u, h, low, high, self.moves, rng)
+
+
+def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:
+    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w); the old one where none is positive."""
+    through = e @ h
+    top, bottom = (through * ideal).sum(2, keepdim=True), (through * e).sum(2, keepdim=True)
+    if not per_channel:
+        top, bottom = top.sum().expand_as(top), bottom.sum().expand_as(bottom)
+    return torch.where((bottom > 0) & (top > 0), top / bottom, old)

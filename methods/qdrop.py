@@ -1,0 +1,171 @@
+"""QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization (Wei et al., ICLR 2022).
+
+Block reconstruction as in BRECQ, with two changes. Weights and activations are learnt together, and while they are,
+each activation, of the block's input or inside it, keeps its full precision with a probability. So the rounding of the
+weights is fitted to a whole neighbourhood of activations, and the loss around it is flatter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from quantbench.methods.adaround import ACTIVATIONS, AdaRound, Relaxed
+from quantbench.methods.brecq import mean_error
+from torch import Tensor
+
+from quantbench.api import Job, Method, Paper
+from quantbench.errors import BadInput
+from quantbench.gram import weight_range
+from quantbench.layers import ActQuant
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.reconstruct import Resume, Walk, minimise, squared_error
+from quantbench.scheme import Scheme
+from quantbench.units import Unit, units
+
+
+@dataclass(frozen=True)
+class QDrop(Method):
+    """Reconstruct block after block, weights and activations together, under random dropping.
+
+    Attributes:
+        probability: share of the activation values that keep their full precision at each step; 0 is BRECQ's objective
+            with everything quantized, 1 leaves activations alone.
+        granularity: ``layer``, ``block``, ``stage`` or ``network``.
+        iterations: optimisation steps of each unit.
+        lr: Adam's learning rate for the rounding.
+        act_lr: Adam's learning rate for the activations' step sizes, annealed to 0 by a cosine.
+        batch_size: calibration examples per step.
+        lam: weight of AdaRound's regularizer.
+        beta_start: first exponent of the regularizer.
+        beta_end: last exponent.
+        warmup: share of the steps without the regularizer.
+
+    """
+
+    name: ClassVar[str] = "qdrop"
+    paper: ClassVar[Paper] = Paper(
+        "QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization", "2203.05740", 2022
+    )
+
+    probability: float = 0.5
+    granularity: str = "block"
+    iterations: int = 20_000
+    lr: float = 1e-3
+    act_lr: float = 4e-5
+    batch_size: int = 32
+    lam: float = 0.01
+    beta_start: float = 20.0
+    beta_end: float = 2.0
+    warmup: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Reject what is no probability."""
+        if not 0 <= self.probability <= 1:
+            raise BadInput(f"qdrop: a probability of {self.probability}; choose 0 to 1")
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
+        """Without quantized activations there is nothing to drop."""
+        return None if scheme.acts else f"qdrop drops the quantization of activations, and {scheme} has none"
+
+    def apply(self, job: Job) -> Job:
+        """Unit by unit, each behind the quantized ones."""
+        q = job.start()
+        resume, parts = Resume(job.scratch, job.rng), units(q, self.granularity, job.progress)
+        for layer in q.layers():
+            qp = weight_range(q, layer, job.calib)
+            layer.set_codes(qp.quantize(layer.original), qp)
+        q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest
+        walk, learnt = Walk(q, job.calib, asymmetric=True), set[str]()
+        for i, unit in enumerate(parts):
+            walk.to(unit.layers[0])
+            acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
+            learnt |= acts.keys()
+            done = resume.load(unit.stop)
+            if done is None:
+                codes = self.learn(job, q, walk, unit, list(acts.values()), (i, len(parts)))
+                done = dict(zip(unit.layers, codes, strict=True)) | {n: a.scale.detach() for n, a in acts.items()}
+                resume.save(unit.stop, done)
+            for name in unit.layers:
+                layer = q.layer(name)
+                assert layer.qparams is not None
+                layer.set_codes(done[name], layer.qparams)
+            for name, act in acts.items():
+                act.scale.requires_grad_(requires_grad=False).data = done[name]
+        return job.done(q)
+
+    def learn(
+        self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]
+    ) -> list[Tensor]:
+        """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
+        layers, fa, n = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation], self.iterations
+        target = walk.full.output_of(unit.stop, fa)
+        qps = [weight_range(q, layer, walk.calib) for layer in layers]
+        rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
+        optimizers = [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)]
+        if acts:
+            optimizers.append(torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr))
+
+        def objective(batch: Tensor, progress: float) -> Tensor:
+            weights, penalty = rounding.weights(progress)
+            for layer, w in zip(layers, weights, strict=True):
+                layer.weight = w
+            for optimizer in optimizers[1:]:
+                optimizer.param_groups[0]["lr"] = self.act_lr * 0.5 * (1 + math.cos(math.pi * progress))
+            x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
+            mixed = None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
+            z_hat = fa(walk.before.forward(batch, unit.stop, mixed))
+            return squared_error(z_hat, target.take(batch)) + penalty
+
+        def report(step: int, loss: float) -> None:
+            job.progress(at[0] * n + step, at[1] * n, f"qdrop {unit.stop}, loss {loss:.4g}")
+
+        with dropping(acts, self.probability, job.rng):
+            job.log.curves[unit.stop] = minimise(
+                objective,
+                len(target),
+                optimizers,
+                iterations=n,
+                batch_size=self.batch_size,
+                rng=job.rng,
+                report=report,
+            )
+        codes = rounding.codes()
+        for layer, c, qp in zip(layers, codes, qps, strict=True):
+            layer.weight = qp.dequantize(c)
+        job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
+        return codes
+
+    def relaxation(self) -> AdaRound:
+        """AdaRound's relaxation with this method's settings."""
+        return AdaRound(
+            lam=self.lam, beta_start=self.beta_start, beta_end=self.beta_end, warmup=self.warmup, anneal="linear"
+        )
+
+
+def drop(quantized: Tensor, full: Tensor, probability: float, rng: torch.Generator) -> Tensor:
+    """Each value quantized or, with the given probability, in full precision."""
+    kept = torch.rand(full.shape, generator=rng).to(full.device) < probability
+    return torch.where(kept, full, quantized)
+
+
+@contextmanager
+def dropping(acts: list[ActQuant], probability: float, rng: torch.Generator) -> Iterator[None]:
+    """Activation quantizers that drop, for as long as this lasts."""
+
+    def forward(act: ActQuant, x: Tensor) -> Tensor:
+        return drop(act.qparams.fake(x), x, probability, rng)
+
+    for act in acts:
+        act.forward = partial(forward, act)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for act in acts:
+            del act.forward

@@ -1,0 +1,184 @@
+"""Rounding as quadratic unconstrained binary optimisation (Nagel et al., ICML 2020, sections 3.1 and 3.2).
+
+Each weight goes down or up, so the second-order Taylor term of the loss is a QUBO in binary variables: with the Hessian
+of the task loss all weights of a layer are one problem (eq. 13), with the local Hessian E[x x^T] each row of the weight
+matrix is one (eq. 20). Both are solved by the cross-entropy method (Rubinstein 1999), which starts from the
+probabilities of stochastic rounding, as in the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from quantbench.methods.rounding import share_up
+from torch import Tensor
+from torch.nn import functional as F
+
+from quantbench.api import Job, Method, Paper
+from quantbench.errors import BadInput
+from quantbench.gram import columns, gram, weight_range
+from quantbench.grids import QParams
+from quantbench.layers import QuantLayer
+from quantbench.network import Network
+from quantbench.progressive import Progressive
+from quantbench.reconstruct import Resume, Walk
+from quantbench.scheme import Scheme
+
+TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB
+SAMPLED_VALUES = 2**24  # binary values drawn at a time
+
+
+@dataclass(frozen=True)
+class Qubo(Method):
+    """Choose up or down for every weight by the cross-entropy method.
+
+    The paper gives no settings of the solver; these make small problems, whose optimum is known, come out optimal.
+
+    Attributes:
+        hessian: ``local`` (eq. 20) or ``task`` (eq. 13; only layers of up to 10,000 weights).
+        samples: roundings drawn per step.
+        elite: share of them that the next probabilities are fitted to.
+        smoothing: weight of the old probabilities when new ones are fitted.
+        steps: at most so many; fewer when all probabilities have settled.
+        draws: labels drawn from the network's prediction for each example of the task Hessian; all classes are summed
+            over when there are no more than this.
+
+    """
+
+    name: ClassVar[str] = "qubo"
+    paper: ClassVar[Paper] = Paper("Up or Down? Adaptive Rounding for Post-Training Quantization", "2004.10568", 2020)
+
+    hessian: str = "local"
+    samples: int = 1000
+    elite: float = 0.05
+    smoothing: float = 0.7
+    steps: int = 100
+    draws: int = 10
+
+    def __post_init__(self) -> None:
+        """Reject an unknown Hessian and empty samples."""
+        if self.hessian not in ("local", "task"):
+            raise BadInput(f"hessian {self.hessian!r}: choose local or task")
+        if not (self.samples * self.elite >= 1 and 0 <= self.smoothing < 1 and self.steps > 0 and self.draws > 0):
+            raise BadInput("qubo: samples * elite, steps and draws are at least 1, smoothing lies in [0, 1)")
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:
+        """The Hessian of the task loss is quadratic in a layer's weights."""
+        big = [i for i in (net.layers[:1] if scheme.which == "first" else net.layers) if i.params > TASK_WEIGHTS]
+        if self.hessian == "local" or not big:
+            return None
+        return f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries: quantize the first layer alone"
+
+    def apply(self, job: Job) -> Job:
+        """Layer by layer, on the full-precision network's activations."""
+        q = job.start()
+        resume, walk = Resume(job.scratch, job.rng), Walk(q, job.calib, asymmetric=False)
+        layers = list(q.layers())
+        for i, layer in enumerate(layers):
+            name = layer.info.name
+            job.progress(i, len(layers), f"qubo {name}")
+            qp = weight_range(q, layer, walk.calib)
+            done = resume.load(name)
+            if done is None:
+                walk.to(name)
+                done = {"codes": self.round_layer(job, walk.full, layer, qp)}
+                resume.save(name, done)
+            layer.set_codes(done["codes"], qp)
+        q.calibrate_acts(job.calib)
+        return job.done(q)
+
+    def round_layer(self, job: Job, passes: Progressive, layer: QuantLayer, qp: QParams) -> Tensor:
+        """Codes of one layer."""
+        w, name = layer.original, layer.info.name
+        low, high = qp.bracket(w)
+        down, up = qp.dequantize(low) - w, qp.dequantize(high) - w
+        if self.hessian == "task":
+            h, shape = task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0), (1, 1, w.numel())
+        else:
+            h = gram(layer, passes.inputs_of(name)[0])
+            shape = (h.shape[0], w.shape[0] // h.shape[0], h.shape[1])
+        problem = [t.reshape(shape) for t in (down, up, share_up(w, qp))]
+        choice = torch.stack([self.solve(*(t[g] for t in problem), h[g], job.rng) for g in range(shape[0])])
+        chosen = choice.view_as(w)
+        error = torch.where(chosen, up, down).reshape(shape)
+        job.log.numbers[f"objective/{name}"] = float(((error @ h) * error).sum())
+        return torch.where(chosen, high, low)
+
+    def solve(self, down: Tensor, up: Tensor, p: Tensor, h: Tensor, rng: torch.Generator) -> Tensor:
+        """Minimise dw^T H dw over dw in {down, up} by the cross-entropy method.
+
+        Args:
+            down: (rows, n) change of each weight when it is rounded down.
+            up: the same for up.
+            p: first probabilities of up.
+            h: (n, n).
+            rng: where samples come from.
+
+        Returns:
+            (rows, n), true for up.
+
+        """
+        size = max(1, SAMPLED_VALUES // (self.samples * h.shape[0]))
+        parts = zip(down.split(size), up.split(size), p.split(size), strict=True)
+        return torch.cat([self._solve(d, u, share, h, rng) for d, u, share in parts])
+
+    def _solve(self, down: Tensor, up: Tensor, p: Tensor, h: Tensor, rng: torch.Generator) -> Tensor:
+        """Some rows of the problem."""
+        keep = int(self.samples * self.elite)
+        best = up.abs() < down.abs()  # rounding to nearest, so that nothing worse can come out
+        lowest = _cost(torch.where(best, up, down), h)
+        for _ in range(self.steps):
+            sample = torch.rand(self.samples, *p.shape, generator=rng).to(p.device) < p
+            cost = _cost(torch.where(sample, up, down), h)
+            values, index = cost.topk(keep, dim=0, largest=False)
+            elite = sample.gather(0, index.unsqueeze(2).expand(-1, -1, p.shape[1]))
+            better = values[0] < lowest
+            lowest, best = torch.where(better, values[0], lowest), torch.where(better.unsqueeze(1), elite[0], best)
+            p = self.smoothing * p + (1 - self.smoothing) * elite.float().mean(0)
+            if bool(((p < 0.01) | (p > 0.99)).all()):
+                break
+        return best
+
+
+def _cost(error: Tensor, h: Tensor) -> Tensor:
+    """(...,) dw^T H dw of (..., n) changes."""
+    return ((error @ h) * error).sum(-1)
+
+
+def task_hessian(passes: Progressive, layer: QuantLayer, draws: int, rng: torch.Generator) -> Tensor:
+    """Second derivative of the cross-entropy by one layer's weights, mean over examples (eq. 13).
+
+    Logits are piecewise linear in one layer's weights when activation functions are, so this is exact almost everywhere
+    for ReLU networks: H = E sum_c p_c g_c g_c^T with g_c the gradient of log p_c. It needs no labels.
+
+    Returns:
+        (weights, weights).
+
+    """
+    w = layer.original
+    h = torch.zeros(w.numel(), w.numel(), dtype=torch.float64)
+    x = passes.inputs_of(layer.info.name)[0]
+    for part in passes.batches():
+        z, logits = passes.split(part, layer.info.name)
+        log_p = F.log_softmax(logits, 1)
+        a = columns(layer, x.take(part)).unflatten(1, (z.shape[0], -1))  # (groups, n, positions, kernel * channels)
+        for label, weight in _labels(log_p.detach().exp(), draws, rng):
+            (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
+            rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT  # (n, out, positions)
+            grads = torch.einsum("ngop,gnpk->ngok", rows.unflatten(1, (layer.groups, -1)), a).flatten(1, 2)
+            if g.dim() == 4:  # columns hold the kernel's positions before the channels
+                grads = grads.unflatten(2, (-1, w.shape[1])).mT
+            flat = grads.flatten(1) * weight.sqrt()
+            h += (flat.mT @ flat).cpu()
+    return (h / len(passes)).float().to(w.device)
+
+
+def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """(n, 1) labels and their weights: every class by its probability, or ``draws`` classes drawn from it."""
+    if p.shape[1] <= draws:
+        every = range(p.shape[1])
+        return [(torch.full((p.shape[0], 1), c, device=p.device), p[:, c, None]) for c in every]
+    drawn = torch.multinomial(p.cpu(), draws, replacement=True, generator=rng).to(p.device)
+    return [(drawn[:, d, None], torch.full_like(p[:, :1], 1 / draws)) for d in range(draws)]

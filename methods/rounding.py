@@ -1,0 +1,58 @@
+"""The rounding schemes that AdaRound starts from (Nagel et al., ICML 2020, table 1): floor, ceil, stochastic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from quantbench.api import Job, Method
+from quantbench.errors import BadInput
+from quantbench.gram import weight_range
+from quantbench.grids import QParams
+
+
+@dataclass(frozen=True)
+class Rounding(Method):
+    """Round every weight by a fixed rule, without looking at data.
+
+    Attributes:
+        rule: ``nearest``, ``floor``, ``ceil`` or ``stochastic``: up with a probability of the distance from the code
+            below, so that the rounding error is zero on average (Gupta et al. 2015).
+
+    """
+
+    name: ClassVar[str] = "rounding"
+
+    rule: str = "stochastic"
+
+    def __post_init__(self) -> None:
+        """Reject an unknown rule."""
+        if self.rule not in ("nearest", "floor", "ceil", "stochastic"):
+            raise BadInput(f"rounding rule {self.rule!r}: choose nearest, floor, ceil or stochastic")
+
+    def apply(self, job: Job) -> Job:
+        """Round every layer."""
+        q = job.start()
+        for layer in q.layers():
+            qp = weight_range(q, layer, job.calib)
+            layer.set_codes(self.codes(layer.original, qp, job.rng), qp)
+        q.calibrate_acts(job.calib)
+        return job.done(q)
+
+    def codes(self, w: Tensor, qp: QParams, rng: torch.Generator) -> Tensor:
+        """Codes of weights."""
+        if self.rule == "nearest":
+            return qp.quantize(w)
+        low, high = qp.bracket(w)
+        if self.rule != "stochastic":
+            return low if self.rule == "floor" else high
+        return torch.where(torch.rand(w.shape, generator=rng).to(w.device) < share_up(w, qp), high, low)
+
+
+def share_up(w: Tensor, qp: QParams) -> Tensor:
+    """Where a weight lies between the codes below (0) and above (1); 0 outside the grid."""
+    low, high = qp.bracket(w)
+    return ((w / qp.scale + qp.zero - low) / (high - low).clamp(min=1)).clamp(0, 1)

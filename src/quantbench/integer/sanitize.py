@@ -1,0 +1,116 @@
+"""Address and undefined-behaviour sanitizers over the native kernels: ``python -m quantbench.integer.sanitize``.
+
+Builds the extension once more, instrumented, into a temporary folder, and lets it run random programs on every
+instruction set of this machine against the oracle. In this build every tensor has memory of its own, without a byte to
+spare, and what instrumentation cannot see (inline assembly, masked stores) is replaced by plain C++.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from quantbench.errors import BadInput, QuantbenchError, Unsupported
+from quantbench.integer import fuzz, reference
+from quantbench.integer.native import Native
+
+SOURCES = Path(__file__).parent / "native"
+FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fvisibility=hidden", "-w",
+         "-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all")  # fmt: skip
+
+
+def build(folder: Path, compiler: str) -> Path:
+    """Compile the instrumented extension into ``folder``.
+
+    Raises:
+        Unsupported: no such compiler, or it has no sanitizers; with what it said.
+
+    """
+    import pybind11
+
+    target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
+    objects = []
+    for source in sorted(SOURCES.glob("*.cpp")):
+        objects.append(folder / f"{source.stem}.o")
+        _compile([compiler, *FLAGS[:4], *FLAGS[5:], *include, "-c", str(source), "-o", str(objects[-1])])
+    _compile([compiler, *FLAGS, *map(str, objects), "-o", str(target)])
+    return target
+
+
+def _compile(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as e:
+        raise Unsupported(f"no sanitized build: {e}") from e
+    if done.returncode:
+        raise Unsupported(f"no sanitized build: {done.stderr[-2000:]}")
+
+
+def child(extension: Path, programs: int) -> None:
+    """Run inside the instrumented process: programs 0.. on every instruction set."""
+    spec = importlib.util.spec_from_file_location("quantbench.integer._native", extension)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["quantbench.integer._native"] = module
+    sets = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
+    for seed in range(programs):
+        draw = fuzz.seeded(seed)
+        program = fuzz.any_program(draw, size=(12, 40)[seed % 2])
+        images = fuzz.codes(draw, program, 3)
+        expected = reference.run(program, images)
+        for isa in sets:
+            compiled = Native(isa, winograd=seed % 3 > 0).compile(program, threads=1 + seed % 2, keep=True, images=2)
+            got = compiled.codes(images)
+            wrong = [name for name in got if not np.array_equal(got[name], expected[name])]
+            if wrong:
+                raise BadInput(f"program {seed} on {isa}: tensor {wrong[0]} differs from the oracle")
+    print(f"{programs} programs on {', '.join(sets)}: no error, every code equal to the oracle's")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build, run, and say what was found; the exit status is 0 if that is nothing."""
+    parser = argparse.ArgumentParser(
+        description="Run the native kernels under address and undefined-behaviour sanitizers."
+    )
+    parser.add_argument("--programs", type=int, default=400, help="random programs to run")
+    parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    try:
+        if options.child:
+            child(options.child, options.programs)
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            extension = build(Path(folder), options.compiler)
+            return _run(extension, options.programs, options.compiler)
+    except QuantbenchError as e:
+        print(e, file=sys.stderr)
+        return 2
+
+
+def _run(extension: Path, programs: int, compiler: str) -> int:
+    """The sanitizer's library must be loaded before Python, which was built without it."""
+    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": found.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaks at exit
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    command = [sys.executable, "-m", __spec__.name, "--child", str(extension), "--programs", str(programs)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

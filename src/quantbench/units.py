@@ -1,0 +1,68 @@
+"""Units of reconstruction: which layers are rounded together, and where their error is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantbench.api import Progress
+from quantbench.errors import BadInput
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers that are optimised together.
+
+    Attributes:
+        layers: their names, in execution order.
+        stop: module whose output is reconstructed.
+        activation: activation function that is applied to that output first: ``relu``, ``relu6`` or ``None``; only for
+            a layer on its own, since blocks contain theirs.
+
+    """
+
+    layers: tuple[str, ...]
+    stop: str
+    activation: str | None = None
+
+
+def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...]:
+    """Units of a network in execution order; layers outside all blocks are units of their own.
+
+    Args:
+        q: network with the layers that its scheme quantizes.
+        granularity: ``layer``, ``block``, ``stage`` or ``network``.
+        progress: told when the network has no blocks, so that layers take their place.
+
+    Raises:
+        BadInput: a block without layers, or a layer in two blocks.
+
+    """
+    net, names = q.net, [info.name for info in q.infos]
+    if granularity == "network":
+        return (Unit(tuple(names), names[-1], None),)
+    groups: tuple[tuple[str, ...], ...] = ()
+    if granularity != "layer":
+        groups = tuple((block,) for block in net.blocks) if granularity == "block" else net.stages
+        if not groups:
+            progress(0, 1, f"{net.name} has no known {granularity}s: every layer is reconstructed on its own")
+    found = [_unit(net, names, group) for group in groups]
+    together = [name for unit in found for name in unit.layers]
+    if twice := sorted({name for name in together if together.count(name) > 1}):
+        raise BadInput(f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once")
+    alone = [Unit((info.name,), info.name, info.activation) for info in q.infos if info.name not in together]
+    return tuple(sorted((u for u in [*found, *alone] if u.layers), key=lambda u: names.index(u.layers[0])))
+
+
+def _unit(net: Network, names: list[str], modules: tuple[str, ...]) -> Unit:
+    """Layers inside some modules; those that the scheme leaves alone are left out."""
+    for module in modules:
+        if not any(_inside(info.name, module) for info in net.layers):
+            raise BadInput(f"{net.name}: block {module!r} has no layer with weights; leave it out of the blocks")
+    return Unit(tuple(name for name in names if any(_inside(name, m) for m in modules)), modules[-1])
+
+
+def _inside(name: str, module: str) -> bool:
+    """Whether a module is, or lies in, another one."""
+    return name == module or name.startswith(f"{module}.")

@@ -1,0 +1,129 @@
+"""Captures that start where the network is final: the same tensors as full passes, in memory or in files."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from quantbench.activations import LIMIT, Activations, Memory
+from quantbench.capture import capture_input, capture_output
+from quantbench.errors import BadInput
+from quantbench.progressive import Progressive
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.relu, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return F.relu(self.b(self.relu(self.a(x))) + x)
+
+
+class Net(nn.Module):
+    """A stem, two residual blocks, a long skip around the second if asked for, a head."""
+
+    def __init__(self, *, skip=False):
+        super().__init__()
+        self.skip = skip
+        self.stem, self.one, self.two, self.fc = nn.Conv2d(3, 4, 3, padding=1), Block(), Block(), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.one(self.stem(x))
+        y = self.two(x)
+        return self.fc((y + x if self.skip else y).mean((2, 3)))
+
+
+def make(**kwargs):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Net(**kwargs).eval(), torch.randn(100, 3, 6, 6)
+
+
+@pytest.mark.parametrize("limit", [1.0, 1e-6])
+@pytest.mark.parametrize("skip", [False, True])
+def test_later_starts_see_what_full_passes_see(skip, limit, tmp_path):
+    model, x = make(skip=skip)
+    passes = Progressive(model, (x,), Memory(limit, tmp_path))
+    for name in ("stem", "one.a", "one.b", "two.a", "two.b", "fc"):
+        passes.advance(name)
+        (seen,) = passes.inputs_of(name)
+        everything = slice(0, 100)
+        assert torch.allclose(seen.take(everything), capture_input(model, name, (x,))[0], atol=1e-6)
+        assert torch.allclose(passes.output_of(name).take(everything), capture_output(model, name, (x,)), atol=1e-6)
+    assert bool(list(tmp_path.glob("*.bin"))) == (limit < 1)
+    del passes, seen
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_passes_start_at_the_last_module_that_decides_everything():
+    model, x = make()
+    passes = Progressive(model, (x,), Memory())
+    found = [(passes.advance(n), sorted(passes.runs("fc") - {"", "fc"})) for n in ("one.a", "one.b", "two.a", "two.b")]
+    assert [moved for moved, _ in found] == [True, False, True, False]  # inside a block its input is still needed
+    assert found[0][1] == ["one", "one.a", "one.b", "one.relu", "two", "two.a", "two.b", "two.relu"]
+    assert found[2][1] == ["two", "two.a", "two.b", "two.relu"]
+    model, x = make(skip=True)
+    passes = Progressive(model, (x,), Memory())
+    assert [passes.advance(n) for n in ("one.a", "two.a", "fc")] == [True, True, False]  # the skip needs block one
+
+
+def test_changes_ahead_are_seen_and_gradients_flow():
+    model, x = make()
+    passes = Progressive(model, (x,), Memory())
+    passes.advance("two.a")
+    with torch.no_grad():
+        model.two.a.weight.mul_(2)
+        model.one.a.weight.mul_(100)  # final: must not be run again
+        want = make()[0]
+        want.two.a.weight.mul_(2)
+        assert torch.allclose(passes.forward(slice(3, 9)), want(x[3:9]), atol=1e-6)
+    model.two.a.weight.grad = None
+    passes.forward(torch.tensor([5, 1]), "two").sum().backward()
+    assert model.two.a.weight.grad.abs().sum() > 0
+    assert model.one.a.weight.grad is None
+    leaf, out = passes.split(slice(0, 4), "two.a")
+    out.sum().backward()
+    assert leaf.grad.shape == (4, 4, 6, 6)
+
+
+def test_a_module_that_never_runs_is_named():
+    model, x = make()
+    model.unused = nn.Linear(2, 2)
+    with pytest.raises(BadInput, match="'unused' never ran"):
+        Progressive(model, (x,), Memory()).inputs_of("unused")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("shape", [(7, 3), (7, 2, 3, 4)])
+def test_activations_in_a_file_are_those_in_memory(tmp_path, dtype, shape):
+    x = torch.arange(torch.Size(shape).numel()).reshape(shape).to(dtype)
+    file = Activations(7, x, file=tmp_path / "a.bin")
+    memory = Activations(7, x)
+    for a in (file, memory):
+        a.append(x[:4])
+        a.append(x[4:])
+        assert torch.equal(a.take(torch.tensor([6, 0, 3])), x[[6, 0, 3]])
+        assert torch.equal(a.take(slice(2, 5)), x[2:5])
+        a.take(slice(0, 7)).zero_()  # a copy
+        assert torch.equal(a.take(slice(0, 7)), x)
+    assert (file.bytes, memory.bytes) == (0, x.numel() * x.element_size())
+    assert memory.rms() == pytest.approx(float(x.double().square().mean()) ** 0.5)
+    if x.dim() == 4:
+        assert memory.take(slice(0, 7)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_memory_limits(monkeypatch):
+    monkeypatch.setenv(LIMIT, "lots")
+    with pytest.raises(BadInput, match="QUANTBENCH_MEMORY_GIB='lots'"):
+        Memory()
+    with pytest.raises(BadInput, match="positive"):
+        Memory(0)
+    monkeypatch.setenv(LIMIT, "0.000001")
+    memory = Memory()
+    small, big = torch.zeros(1, 10), torch.zeros(1, 1000)
+    kept = memory.room(5, small)
+    spilled = memory.room(5, big)
+    assert (kept.bytes, spilled.bytes, memory.used) == (200, 0, 200)
+    del kept
+    assert memory.used == 0
