@@ -46,8 +46,10 @@ bool finite(const std::vector<float>& m) {
 
 class Builder {
  public:
-  Builder(std::array<int, 3> shape, int zero, int lo, int hi, float scale, const std::string& isa)
-      : net_(std::make_unique<Net>(tensor(shape, zero, lo, hi), scale, isa)) {
+  Builder(std::array<int, 3> shape, int zero, int lo, int hi, float scale, const std::string& isa,
+          std::optional<bool> winograd)
+      : net_(std::make_unique<Net>(tensor(shape, zero, lo, hi), scale, isa,
+                                   !winograd ? Choice::model : *winograd ? Choice::always : Choice::never)) {
     require(std::isfinite(scale) && scale > 0, "a scale that is not positive");
   }
 
@@ -305,7 +307,9 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("arena_bytes", &Net::arena_bytes)
       .def_property_readonly("isa", [](const Net& net) { return net.kernels().name; });
   py::class_<Builder>(m, "Builder")
-      .def(py::init<std::array<int, 3>, int, int, int, float, const std::string&>())
+      .def(py::init<std::array<int, 3>, int, int, int, float, const std::string&, std::optional<bool>>(), py::arg("shape"),
+           py::arg("zero"), py::arg("lo"), py::arg("hi"), py::arg("scale"), py::arg("isa"),
+           py::arg("winograd") = py::none())
       .def("conv", &Builder::conv, py::arg("x"), py::arg("r"), py::arg("weight"), py::arg("weight_zero"),
            py::arg("bias"), py::arg("m"), py::arg("lo").none(true), py::arg("hi").none(true), py::arg("zero"),
            py::arg("ratio"), py::arg("stride"), py::arg("pads"), py::arg("dilation"), py::arg("groups"))

@@ -37,7 +37,8 @@ void fill_halo(const Tensor& t, std::int64_t n) {
 
 }  // namespace
 
-Net::Net(Tensor input, float scale, const std::string& isa) : scale_(scale), kernels_(&choose_kernels(isa.c_str())) {
+Net::Net(Tensor input, float scale, const std::string& isa, Choice winograd)
+    : scale_(scale), kernels_(&choose_kernels(isa.c_str())), winograd_(winograd) {
   tensors_.push_back(input);
 }
 
@@ -48,7 +49,7 @@ int Net::add_tensor(const Tensor& t) {
 
 void Net::add(std::unique_ptr<Op> op) { ops_.push_back(std::move(op)); }
 
-void Net::add_conv(ConvSpec spec) { add(make_conv(std::move(spec), tensors_, *kernels_)); }
+void Net::add_conv(ConvSpec spec) { add(make_conv(std::move(spec), tensors_, *kernels_, winograd_)); }
 
 void Net::finish(const Options& options) {
   if (ops_.empty() || threads_) throw std::invalid_argument("finish: no operators, or finished before");
@@ -98,7 +99,7 @@ void Net::lay_out() {
     if (t.image >= std::int64_t(1) << 31) throw std::invalid_argument("an activation of more than 2 GB an image");
   }
   for (Tensor& t : tensors_)
-    if (t.parent >= 0) t.image = tensors_[t.parent].image;
+    if (t.parent >= 0) t.plane = tensors_[t.parent].plane, t.image = tensors_[t.parent].image;
 }
 
 // Early operators have large activations: images pass them one by one, and activations stay in the cache. Late ones

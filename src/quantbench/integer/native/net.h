@@ -22,7 +22,7 @@ struct Options {
 class Net {
  public:
   // The network input, tensor 0; and the instruction set, of choose_kernels.
-  Net(Tensor input, float scale, const std::string& isa);
+  Net(Tensor input, float scale, const std::string& isa, Choice winograd);
 
   // Returns the new tensor's number. Shapes and numbers are the caller's to check.
   int add_tensor(const Tensor&);
@@ -62,7 +62,8 @@ class Net {
   int images_ = 0;  // that pass the operators from `split_` on together; those before it, one by one
   int split_ = 0;
   bool keep_ = false;
-  const Kernels* kernels_ = nullptr;
+  const Kernels* kernels_;
+  Choice winograd_;
   std::unique_ptr<Threads> threads_;
   std::vector<Aligned<std::uint8_t>> arena_;  // one piece; with `keep`, one for each tensor
   std::int64_t arena_bytes_ = 0;

@@ -105,11 +105,14 @@ std::int64_t accumulator_bound(const ConvSpec&, const Tensor& x);
 // Grows the halo of x so that windows of (kh, kw) reach `oh` x `ow` outputs without leaving it.
 void widen_halo(Tensor& x, const ConvSpec&, int oh, int ow);
 
+enum class Choice { never, model, always };  // of Winograd, where it is exact
+
 // The operator that computes a convolution best on these kernels.
-std::unique_ptr<Op> make_conv(ConvSpec, const std::vector<Tensor>&, const Kernels&);
+std::unique_ptr<Op> make_conv(ConvSpec, const std::vector<Tensor>&, const Kernels&, Choice winograd);
 std::unique_ptr<Op> make_direct(ConvSpec);
 std::unique_ptr<Op> make_winograd(ConvSpec);
-// Whether Winograd is exact for this layer, and faster by a model of both.
+// Whether Winograd is exact for this layer; and whether it is faster, by a model of both.
+bool winograd_fits(const ConvSpec&, const std::vector<Tensor>&);
 bool winograd_pays(const ConvSpec&, const std::vector<Tensor>&);
 std::unique_ptr<Op> make_depthwise(ConvSpec);
 std::unique_ptr<Op> make_linear(ConvSpec);

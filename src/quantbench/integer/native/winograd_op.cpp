@@ -24,18 +24,6 @@ Filter transform(const ConvSpec& s, int o, int i) {
   return u;
 }
 
-bool fits(const ConvSpec& s, const std::vector<Tensor>& t) {
-  const Tensor& x = t[s.x];
-  if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1) return false;
-  if (t[s.y].floats || x.largest_code() > 63 || !fits_int32(s, t)) return false;
-  if (4 * accumulator_bound(s, x) >= std::int64_t(1) << 31) return false;
-  for (int o = 0; o < s.oc; o++)
-    for (int i = 0; i < s.ic; i++)
-      for (int u : transform(s, o, i))
-        if (u < -128 || u > 127) return false;
-  return true;
-}
-
 int tiles_of(int size) { return (size + 1) / 2; }
 
 // Tiles to transform together: about 16, so that their sums stay near the core, and all chunks alike.
@@ -160,8 +148,20 @@ class Winograd : public Op {
 
 }  // namespace
 
+bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t) {
+  const Tensor& x = t[s.x];
+  if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1) return false;
+  if (t[s.y].floats || x.largest_code() > 63 || !fits_int32(s, t)) return false;
+  if (4 * accumulator_bound(s, x) >= std::int64_t(1) << 31) return false;
+  for (int o = 0; o < s.oc; o++)
+    for (int i = 0; i < s.ic; i++)
+      for (int u : transform(s, o, i))
+        if (u < -128 || u > 127) return false;
+  return true;
+}
+
 bool winograd_pays(const ConvSpec& s, const std::vector<Tensor>& t) {
-  return fits(s, t) && winograd_cost(s, t[s.x], t[s.y]) < direct_cost(s, t[s.y]);
+  return winograd_cost(s, t[s.x], t[s.y]) < direct_cost(s, t[s.y]);
 }
 
 std::unique_ptr<Op> make_winograd(ConvSpec s) { return std::make_unique<Winograd>(std::move(s)); }

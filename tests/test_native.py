@@ -1,0 +1,327 @@
+"""The native kernels against the oracle: every instruction set of this machine, bit for bit."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.integer import fuzz, native, reference
+from quantbench.integer.backends import backend
+from quantbench.integer.ir import LRN, Add, Concat, Conv, Flatten, Format, Island, MaxPool, Program, output_shape
+from quantbench.integer.native import Native
+
+pytestmark = pytest.mark.skipif(Native("").available() is not None, reason=f"{Native('').available()}")
+SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
+SETS = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
+
+
+def same(program: Program, images: np.ndarray, *, threads: int = 1, limit: int = 0, winograd=None) -> None:
+    """Every tensor, and the output of the run that keeps none."""
+    expected = reference.run(program, images)
+    for isa in SETS:
+        compiled = Native(isa, winograd=winograd).compile(program, threads=threads, images=limit)
+        got = compiled.codes(images)
+        for name, codes in got.items():
+            np.testing.assert_array_equal(codes, expected[name], f"{isa}: {name}")
+        assert got.keys() == {n for n, t in expected.items() if t.dtype == np.uint8}
+        logits = compiled(images)
+        np.testing.assert_array_equal(logits, expected[program.output].reshape(logits.shape), f"{isa}: output")
+
+
+class Chain:
+    """A program of layers whose outputs spread over the codes they may have."""
+
+    def __init__(self, shape: tuple[int, int, int], bits: int = 8, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.formats = {"input": Format(0.02, int(self.rng.integers(0, 2**bits)), 0, 2**bits - 1)}
+        self.shapes = {"input": shape}
+        self.ops: list = []
+
+    def push(self, op) -> str:
+        self.ops.append(op)
+        self.shapes[op.output] = output_shape(op, [self.shapes[i] for i in op.inputs])
+        self.formats[op.output] = op.out
+        return op.output
+
+    def conv(self, x, outs, kernel=1, stride=1, pad=None, groups=1, bits=8, acts=8, zero=None, residual=None,
+             dilation=1, logits=False):  # fmt: skip
+        rng, f, (c, _, _) = self.rng, self.formats[x], self.shapes[x]
+        top = 2 ** (bits - 1) - 1
+        weight = rng.integers(-top - 1, top + 1, (outs, c // groups, kernel, kernel)).astype(np.int8)
+        zeros = np.zeros(outs, np.int16) if zero is None else rng.integers(-zero, zero + 1, outs).astype(np.int16)
+        y = Format(0.02, int(rng.integers(0, 2**acts)), 0, 2**acts - 1)
+        v = weight.astype(int) - zeros[:, None, None, None]
+        spread = np.sqrt((v * v).sum((1, 2, 3)) + 1) * (f.hi - f.lo) / 3
+        m = (2**acts) / 4 / spread * np.exp(rng.normal(0, 0.2, outs))
+        pad = kernel // 2 if pad is None else pad
+        name = f"t{len(self.ops)}"
+        lo = rng.integers(0, 3, outs).astype(np.uint8)
+        return self.push(Conv(
+            name=name, inputs=(x,) if residual is None else (x, residual), output=name, out=None if logits else y,
+            weight=weight, weight_zero=zeros, weight_scale=(m * y.scale / f.scale).astype(np.float32),
+            bias=rng.integers(-1000, 1000, outs).astype(np.int32), lo=lo,
+            hi=rng.integers(2**acts - 2, 2**acts, outs).astype(np.uint8), weight_bits=bits, stride=(stride, stride),
+            pads=(pad,) * 4, dilation=(dilation, dilation), groups=groups,
+        ))  # fmt: skip
+
+    def program(self) -> Program:
+        return Program(self.formats["input"], self.shapes["input"], tuple(self.ops))
+
+    def images(self, n: int) -> np.ndarray:
+        return self.rng.integers(0, self.formats["input"].hi + 1, (n, *self.shapes["input"])).astype(np.uint8)
+
+
+def kinds(program: Program, images: np.ndarray) -> list[str]:
+    """Which kernels the best instruction set uses."""
+    return [kind for _, kind, _ in Native(SETS[-1]).compile(program).layers(images, 1)]
+
+
+@SETTINGS
+@given(st.data())
+def test_random_programs_equal_the_oracle(data):
+    def draw(lo, hi):
+        return data.draw(st.integers(lo, hi))
+
+    program = fuzz.any_program(draw, size=draw(4, 20))
+    same(program, fuzz.codes(draw, program, 3), threads=draw(1, 3), limit=draw(0, 2), winograd=bool(draw(0, 1)))
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 14, 17, 29])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_every_tile_of_pixels_and_outputs(size, kernel):
+    for outs, stride in ((16, 1), (33, 1), (48, 2), (80, 1), (64, 2)):
+        chain = Chain((20, size, size + 1), seed=size)
+        x = chain.conv("input", outs, kernel, stride)
+        chain.conv(x, 24, kernel, residual=None)
+        same(chain.program(), chain.images(1))
+
+
+@pytest.mark.parametrize(("acts", "bits", "size"), [(4, 4, 8), (6, 4, 14), (4, 2, 9), (5, 3, 1), (6, 2, 19)])
+@pytest.mark.parametrize("channels", [5, 24, 50])
+def test_winograd_is_exact(acts, bits, size, channels):
+    chain = Chain((channels, size, size + 2), acts, seed=size)
+    x = chain.conv("input", channels, 3, bits=bits, acts=acts)
+    y = chain.conv(x, channels, 3, bits=bits, acts=acts, residual="input")
+    chain.conv(y, channels + 3, 3, bits=bits, acts=acts, pad=2)
+    images = chain.images(2)
+    images[0] = chain.formats["input"].hi  # the largest transforms
+    same(chain.program(), images, threads=2, winograd=True)
+    if SETS[-1] == "avx512":
+        rows = Native(winograd=True).compile(chain.program()).layers(images, 1)
+        assert [kind for _, kind, _ in rows] == ["input", "winograd", "winograd", "winograd"]
+
+
+def test_winograd_is_chosen_where_it_pays():
+    chain = Chain((64, 8, 8), 4)
+    chain.conv("input", 64, 3, bits=4)
+    if SETS[-1] == "avx512":
+        assert kinds(chain.program(), chain.images(1)) == ["input", "winograd"]
+
+
+def test_winograd_is_not_used_where_it_would_overflow():
+    chain = Chain((64, 8, 8), 7)  # transforms of 7-bit codes need 9 bits
+    chain.conv("input", 64, 3, bits=4)
+    wide = Chain((64, 8, 8), 4)
+    wide.conv("input", 64, 3, bits=8)
+    for c in (chain, wide):
+        assert "winograd" not in [k for _, k, _ in Native(winograd=True).compile(c.program()).layers(c.images(1), 1)]
+        same(c.program(), c.images(1), winograd=True)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("inputs", [13, 64, 100])
+@pytest.mark.parametrize("zero", [None, 3, 255])
+def test_linear_layers_of_packed_weights(bits, inputs, zero):
+    for outs in (10, 64, 130):
+        chain = Chain((inputs, 1, 1), seed=outs)
+        x = chain.conv("input", outs, bits=bits, zero=zero)
+        chain.conv(x, 7, bits=bits, logits=True)
+        for n in (1, 3, 13):
+            same(chain.program(), chain.images(n))
+
+
+GEOMETRIES = [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (7, 3, 1), (2, 1, 1)]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), GEOMETRIES)
+def test_depthwise(kernel, stride, dilation):
+    for channels, size in ((8, 9), (16, 14), (40, 17)):
+        chain = Chain((channels, size, size), seed=kernel)
+        chain.conv("input", channels, kernel, stride, groups=channels, dilation=dilation)
+        same(chain.program(), chain.images(2), threads=2)
+
+
+def test_packed_images_of_three_channels():
+    for kernel, stride, size in ((7, 2, 33), (3, 1, 32), (3, 2, 20), (5, 1, 11), (3, 3, 12)):
+        chain = Chain((3, size, size), seed=kernel)
+        chain.conv("input", 40, kernel, stride)
+        same(chain.program(), chain.images(2))
+        floats = chain.rng.normal(0, 2, (2, 3, size, size)).astype(np.float32)
+        same(chain.program(), floats)
+
+
+def test_large_weights_take_images_together():
+    chain = Chain((32, 4, 4))
+    x = chain.conv("input", 256, 3)
+    y = chain.conv(x, 256, 3)
+    z = chain.conv(y, 64, 3, residual=None)
+    chain.push(Flatten(name="flat", inputs=(z,), output="flat", out=chain.formats[z]))
+    chain.conv("flat", 40, logits=True)
+    same(chain.program(), chain.images(3), limit=2)
+    images = chain.images(9)
+    for threads in (1, 2):
+        compiled = Native().compile(chain.program(), threads=threads)
+        apart = np.concatenate([compiled(images[i : i + 1]) for i in range(9)])
+        np.testing.assert_array_equal(compiled(images), apart)
+
+
+def test_concatenations_in_place_and_not():
+    chain = Chain((16, 6, 6))
+    a, b, c = (chain.conv("input", n, 3) for n in (32, 16, 20))
+    f = chain.formats[a]
+    for inputs in ((a, b, c), (a, c, b), (a, a, "input"), (c, a)):
+        name = f"t{len(chain.ops)}"
+        chain.push(Concat(name=name, inputs=inputs, output=name, out=f))
+        chain.conv(name, 24, 3)
+    chain.ops = [replace(op, out=f) if op.output in (a, b) else op for op in chain.ops]
+    chain.formats |= {b: f}
+    same(chain.program(), chain.images(2))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 9), st.integers(1, 40), st.floats(1e-7, 1e4), st.floats(0.25, 4), st.floats(1e-3, 1.0))
+def test_lrn_rounds_as_binary64_does(size, channels, alpha, k, scale):
+    chain = Chain((channels, 8, 64))
+    y = Format(scale / 50, 100)
+    chain.push(LRN(name="lrn", inputs=("input",), output="lrn", out=y, size=size, alpha=alpha, k=k))
+    same(chain.program(), chain.images(1))
+
+
+def test_ties_saturation_and_huge_multipliers():
+    f = Format(1.0, 0)
+    images = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    weight, bias = np.array([-1, 1, 127], np.int8), np.array([0, 1, -(2**31) + 40000], np.int32)
+    for scale in (0.5, 1.5, 2.0**60, 2.0**-60):
+        conv = Conv(
+            name="c", inputs=("input",), output="c", out=Format(1.0, 7), weight=weight.reshape(3, 1, 1, 1),
+            weight_zero=np.zeros(3, np.int16), weight_scale=np.full(3, scale, np.float32), bias=bias,
+            lo=np.zeros(3, np.uint8), hi=np.full(3, 255, np.uint8),
+        )  # fmt: skip
+        same(Program(f, (1, 16, 16), (conv,)), images)
+
+
+def test_a_foreign_operator_runs_in_torch():
+    chain = Chain((4, 5, 5))
+    x = chain.conv("input", 8, 3)
+    chain.push(
+        Island(
+            name="sigmoid",
+            inputs=(x,),
+            output="island",
+            out=Format(0.05, 3),
+            function=lambda t: t.sigmoid(),
+            shape=(8, 5, 5),
+            reason="no integer form",
+        )
+    )
+    chain.conv("island", 3, 5, pad=0, logits=True)
+    same(chain.program(), chain.images(5), threads=2)
+
+
+def test_the_environment_lowers_the_instruction_set(monkeypatch):
+    chain = Chain((3, 8, 8))
+    chain.conv("input", 8, 3)
+    for isa in SETS:
+        monkeypatch.setenv("QUANTBENCH_ISA", isa)
+        assert backend("native").compile(chain.program()).isa == isa
+    monkeypatch.setenv("QUANTBENCH_ISA", "sse9")
+    assert "sse9" in str(backend("native").available())
+    with pytest.raises(BadInput, match="sse9"):
+        backend("native").compile(chain.program())
+
+
+def test_without_the_extension_there_is_a_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "quantbench.integer._native", None)
+    assert "compiler" in str(Native().available())
+    chain = Chain((3, 8, 8))
+    chain.conv("input", 8, 3)
+    with pytest.raises(Unsupported, match="compiler"):
+        Native().compile(chain.program())
+
+
+def test_bad_images_are_refused():
+    chain = Chain((3, 8, 8))
+    chain.conv("input", 8, 3)
+    compiled = Native().compile(chain.program())
+    nan = np.zeros((1, 3, 8, 8), np.float32)
+    nan[0, 2, 7, 5] = np.nan
+    for images in (nan, np.zeros((1, 3, 8, 9), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((1, 3, 8, 8))):
+        with pytest.raises(BadInput, match="native"):
+            compiled(images)
+    assert compiled(np.zeros((0, 3, 8, 8), np.uint8)).shape == (0, 8 * 64)
+
+
+GOOD = {
+    "x": 0, "r": -1, "weight": np.ones((2, 4, 3, 3), np.int8), "weight_zero": np.zeros(2, np.int16),
+    "bias": np.zeros(2, np.int32), "m": np.ones(2, np.float32), "lo": np.zeros(2, np.uint8),
+    "hi": np.full(2, 255, np.uint8), "zero": 0, "ratio": 1.0, "stride": (1, 1), "pads": (0, 0, 0, 0),
+    "dilation": (1, 1), "groups": 1,
+}  # fmt: skip
+BAD = [
+    {"x": 1}, {"x": -1}, {"r": 7}, {"r": 0}, {"groups": 0}, {"groups": 3}, {"hi": None}, {"zero": 256},
+    {"stride": (0, 1)}, {"pads": (-1, 0, 0, 0)}, {"dilation": (1, 9)}, {"bias": np.zeros(3, np.int32)},
+    {"weight": np.ones((2, 3, 3, 3), np.int8)}, {"weight": np.ones((2, 4, 7, 7), np.int8)},
+    {"weight": np.ones((2, 4, 3, 3), np.int32)}, {"m": np.full(2, np.inf, np.float32)},
+    {"weight_zero": np.full(2, 999, np.int16)}, {"bias": np.full(2, 2**31 - 1, np.int32)},
+    {"lo": np.full(2, 9, np.uint8), "hi": np.zeros(2, np.uint8)},
+]  # fmt: skip
+
+
+def builder(shape=(4, 6, 6), zero=0, lo=0, hi=255, scale=1.0):
+    return native._module().Builder(shape, zero, lo, hi, scale, "")
+
+
+@pytest.mark.parametrize("change", BAD, ids=",".join)
+def test_the_builder_refuses_a_malformed_convolution(change):
+    builder().conv(**GOOD)
+    with pytest.raises((ValueError, TypeError)):
+        builder().conv(**{**GOOD, **change})
+
+
+def test_the_builder_refuses_other_malformed_operators():
+    b, ones = builder(), np.ones((4, 4), np.float32)
+    for call in (
+        lambda: b.add(0, 3, 1.0, 1.0, 0, 0, 255), lambda: b.add(0, 0, 1.0, 0.0, 0, 0, 255),
+        lambda: b.concat([], [], 0, 0, 255), lambda: b.concat([0], [1.0, 1.0], 0, 0, 255),
+        lambda: b.max_pool(0, (7, 1), (1, 1), (0, 0, 0, 0)), lambda: b.max_pool(0, (2, 2), (1, 1), (2, 0, 0, 0)),
+        lambda: b.avg_pool(0, (2, 2), (1, 1), (0, 0, 0, 0), ones, 0, 0, 255),
+        lambda: b.lut(0, np.zeros(255, np.uint8), 0), lambda: b.lrn(0, 0, 1.0, 1.0, 1.0, 0, 0, 255),
+        lambda: b.pad(0, (0, -1, 0, 0, 0, 0), (1, 1)), lambda: b.finish(1, 0, False),
+        lambda: builder((0, 1, 1)), lambda: builder(lo=9, hi=8), lambda: builder(scale=0.0),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, TypeError)):
+            call()
+
+
+def test_a_malformed_program_is_refused_before_anything_is_packed():
+    chain = Chain((3, 8, 8))
+    chain.conv("input", 8, 3)
+    program = chain.program()
+    wrong = Program(program.input, program.shape, (replace(program.ops[0], bias=np.zeros(3, np.int32)),))
+    with pytest.raises(BadInput, match="bias"):
+        Native().compile(wrong)
+
+
+def test_pools_reach_over_edges():
+    chain = Chain((20, 9, 9))
+    f = chain.formats["input"]
+    window = {"kernel": (3, 3), "stride": (2, 2), "pads": (0, 0, 1, 1)}
+    chain.push(MaxPool(name="max", inputs=("input",), output="max", out=f, **window))
+    chain.push(Add(name="add", inputs=("max", "max"), output="add", out=Format(0.03, 5), lo=2, hi=200))
+    same(chain.program(), chain.images(2), threads=2)
