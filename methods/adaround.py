@@ -159,7 +159,7 @@ class Relaxed:
         off = progress < self.m.warmup or self.m.relaxation == "temperature"
         lam, beta = 0.0 if off else self.m.lam, self.beta(progress)
         if self.m.relaxation == "rectified_sigmoid":
-            w, penalty = _Rectified.apply(self.v, self.middle, self.half, lam, beta)  # type: ignore[no-untyped-call]
+            w, penalty = _Rectified.apply(self.v, self.middle, self.half, lam, beta)
         else:
             x = 2 * self.h(progress) - 1
             w, penalty = self.middle + self.half * x, lam * (1 - x.abs().pow(beta)).sum()
@@ -171,7 +171,7 @@ class Relaxed:
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         """One tensor per layer, a view."""
-        parts = flat.split([shape.numel() for shape in self.shapes]) if len(self.shapes) > 1 else [flat]
+        parts = torch.split(flat, [shape.numel() for shape in self.shapes]) if len(self.shapes) > 1 else [flat]
         return [_unflat(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 

@@ -186,7 +186,7 @@ class BRECQ(Method):
                 resume.save(f"acts-{unit.stop}", done)
             for name, act in acts.items():
                 assert done is not None
-                act.scale.requires_grad_(requires_grad=False).data = done[name]
+                act.scale.requires_grad_(False).data = done[name]
 
     def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]) -> None:
         """Minimise E |z - z^|^p over step sizes."""

@@ -97,7 +97,7 @@ class QDrop(Method):
                 assert layer.qparams is not None
                 layer.set_codes(done[name], layer.qparams)
             for name, act in acts.items():
-                act.scale.requires_grad_(requires_grad=False).data = done[name]
+                act.scale.requires_grad_(False).data = done[name]
         return job.done(q)
 
     def learn(

@@ -100,7 +100,8 @@ class Qubo(Method):
             h = gram(layer, passes.inputs_of(name)[0])
             shape = (h.shape[0], w.shape[0] // h.shape[0], h.shape[1])
         problem = [t.reshape(shape) for t in (down, up, share_up(w, qp))]
-        choice = torch.stack([self.solve(*(t[g] for t in problem), h[g], job.rng) for g in range(shape[0])])
+        groups = zip(*problem, h, strict=True)
+        choice = torch.stack([self.solve(d, u, p, group, job.rng) for d, u, p, group in groups])
         chosen = choice.view_as(w)
         error = torch.where(chosen, up, down).reshape(shape)
         job.log.numbers[f"objective/{name}"] = float(((error @ h) * error).sum())
@@ -121,7 +122,7 @@ class Qubo(Method):
 
         """
         size = max(1, SAMPLED_VALUES // (self.samples * h.shape[0]))
-        parts = zip(down.split(size), up.split(size), p.split(size), strict=True)
+        parts = zip(*(torch.split(t, size) for t in (down, up, p)), strict=True)
         return torch.cat([self._solve(d, u, share, h, rng) for d, u, share in parts])
 
     def _solve(self, down: Tensor, up: Tensor, p: Tensor, h: Tensor, rng: torch.Generator) -> Tensor:
@@ -163,13 +164,15 @@ def task_hessian(passes: Progressive, layer: QuantLayer, draws: int, rng: torch.
     for part in passes.batches():
         z, logits = passes.split(part, layer.info.name)
         log_p = F.log_softmax(logits, 1)
-        a = columns(layer, x.take(part)).unflatten(1, (z.shape[0], -1))  # (groups, n, positions, kernel * channels)
+        a = columns(layer, x.take(part))
+        a = a.view(layer.groups, z.shape[0], -1, a.shape[2])  # (groups, n, positions, kernel * channels)
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
             rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT  # (n, out, positions)
-            grads = torch.einsum("ngop,gnpk->ngok", rows.unflatten(1, (layer.groups, -1)), a).flatten(1, 2)
+            rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
+            grads = torch.einsum("ngop,gnpk->ngok", rows, a).flatten(1, 2)
             if g.dim() == 4:  # columns hold the kernel's positions before the channels
-                grads = grads.unflatten(2, (-1, w.shape[1])).mT
+                grads = grads.view(*grads.shape[:2], -1, w.shape[1]).mT
             flat = grads.flatten(1) * weight.sqrt()
             h += (flat.mT @ flat).cpu()
     return (h / len(passes)).float().to(w.device)

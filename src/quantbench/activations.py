@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +19,12 @@ from quantbench.errors import BadInput
 
 LIMIT = "QUANTBENCH_MEMORY_GIB"
 CHUNK = 64  # examples worked on at a time
-_NUMPY = {torch.float32: np.float32, torch.bfloat16: np.int16, torch.int64: np.int64, torch.float64: np.float64}
+_NUMPY: dict[torch.dtype, Any] = {
+    torch.float32: np.float32,
+    torch.bfloat16: np.int16,
+    torch.int64: np.int64,
+    torch.float64: np.float64,
+}
 
 
 class Activations:
@@ -75,9 +82,10 @@ class Activations:
         """Root of the mean square of all values."""
         parts = [self.take(slice(i, i + CHUNK)).double().square().mean() for i in range(0, len(self), CHUNK)]
         sizes = [min(CHUNK, len(self) - i) for i in range(0, len(self), CHUNK)]
-        return float(sum(p * n for p, n in zip(parts, sizes, strict=True)) / len(self)) ** 0.5
+        mean = sum(float(p) * n for p, n in zip(parts, sizes, strict=True)) / len(self)
+        return math.sqrt(mean)
 
-    def _map(self, mode: str) -> np.memmap:
+    def _map(self, mode: Literal["r", "r+", "w+"]) -> Any:
         """Memory map of the file; unmapped when the caller drops it."""
         assert self.file is not None
         return np.memmap(self.file, _NUMPY[self.dtype], mode, shape=self.shape)

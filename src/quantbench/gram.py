@@ -156,7 +156,7 @@ def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int =
         positions += error.numel() // out
     sums = torch.cat([r.flatten(), shift, floor]) / positions
     parallel.average([sums])
-    r, shift, floor = sums.split([r.numel(), out, 1])
+    r, shift, floor = torch.split(sums, [r.numel(), out, 1])
     h, mean = _second_moments(layer, x)
     groups = layer.groups
     r, shift = r.view(groups, out // groups, -1), shift.view(groups, -1)

@@ -44,7 +44,7 @@ class _Start:
         for name, shape in self.before.items():
             modules[name] = kept.new_tensor(torch.nan).expand(kept.shape[0], *shape)
         for name, value in modules.items():
-            model.get_submodule(name).forward = partial(_give, value)  # type: ignore[method-assign]
+            model.get_submodule(name).forward = partial(_give, value)
         try:
             yield kept
         finally:

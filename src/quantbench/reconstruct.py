@@ -86,11 +86,13 @@ class _SquaredError(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: Tensor, target: Tensor, positions: int) -> Tensor:
         ctx.difference, ctx.positions = output - target, positions
-        return torch.linalg.vector_norm(ctx.difference).square() / positions
+        loss: Tensor = torch.linalg.vector_norm(ctx.difference).square() / positions
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.difference.mul_(grad[0] * (2 / ctx.positions)), None, None
+        gradient: Tensor = ctx.difference.mul_(grad[0] * (2 / ctx.positions))
+        return gradient, None, None
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
     Channels are dimension 1 of (N, C, H, W) and the last dimension otherwise.
     """
     channels = output.shape[1 if output.dim() == 4 else -1]
-    error: Tensor = _SquaredError.apply(output.float(), target.float(), output.numel() // channels)  # type: ignore[no-untyped-call]
+    error: Tensor = _SquaredError.apply(output.float(), target.float(), output.numel() // channels)
     return error
 
 
@@ -113,7 +115,7 @@ class _LayerError(torch.autograd.Function):
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
         positions = out.numel() // w.shape[0]
         error = torch.sub(out, target, out=target)
-        loss = torch.linalg.vector_norm(error).square() / positions
+        loss: Tensor = torch.linalg.vector_norm(error).square() / positions
         if activation == "relu":  # no gradient where the activation function is flat
             error = torch.ops.aten.threshold_backward.grad_input(error, out, 0, grad_input=error)
         elif activation == "relu6":
@@ -139,7 +141,7 @@ def layer_error(layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activat
         activation: f_a: ``relu``, ``relu6`` or ``None``.
 
     """
-    error: Tensor = _LayerError.apply(w, layer, x, target, activation)  # type: ignore[no-untyped-call]
+    error: Tensor = _LayerError.apply(w, layer, x, target, activation)
     return error
 
 
