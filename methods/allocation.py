@@ -124,7 +124,8 @@ class Allocate(Method):
             return float(torch.stack(found).sum()) / sum(b[0].shape[0] for b in data)
 
         costs = self.costs(job, choices)
-        base, options = loss(), {}
+        base = loss()
+        options: dict[str, list[Choice]] = {}
         for i, info in enumerate(rest.infos):
             job.progress(i, len(rest.infos), f"sensitivity of {info.name}")
             options[info.name] = row = []

@@ -44,7 +44,7 @@ class IBC(Correction):
     """
 
     name: ClassVar[str] = "ibc"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper | None] = PAPER
     images: int = 8
     after_activation: bool = False
     predecessors: str = "corrected"
@@ -78,7 +78,7 @@ class IBC(Correction):
             delta[name] = target[name] - mean(layer, z)
             if self.predecessors == "uncorrected":
                 return None
-            layer.bias += delta[name]  # b_c += E[x_fp,c] - E[x_q,c]
+            layer.bias.add_(delta[name])  # b_c += E[x_fp,c] - E[x_q,c]
             return z + per_channel(delta[name], z, layer.info)  # the same for what is on its way to the next layer
 
         with at_layers(q, q.net.model, exact):
@@ -88,7 +88,7 @@ class IBC(Correction):
                 q.model(*images)
         if self.predecessors != "corrected":
             for layer in q.layers():
-                layer.bias += delta[layer.info.name]
+                layer.bias.add_(delta[layer.info.name])
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class AnalyticCorrection(Correction):
         known = expected_inputs(q.net)
         for layer in q.layers():
             if (x := known.get(layer.info.name)) is not None:
-                layer.bias -= _times_mean(layer, layer.weight - layer.original, x)  # E[eps x] = eps E[x]
+                layer.bias.sub_(_times_mean(layer, layer.weight - layer.original, x))  # E[eps x] = eps E[x]
         job.log.numbers["analytic_bc/layers"] = sum(layer.info.name in known for layer in q.layers())
 
 
@@ -144,7 +144,8 @@ def clipped_mean(beta: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _cdf(z: Tensor) -> Tensor:
-    return torch.special.ndtr(z)
+    p: Tensor = torch.special.ndtr(z)
+    return p
 
 
 def _density(z: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ class BiasTuning(Method):
             curve.append(float(loss.detach()))
             job.progress(done, total, f"bias tuning, loss {curve[-1]:.4g}")
         for bias in biases:
-            bias.requires_grad_(requires_grad=False)
+            bias.requires_grad = False
             if not torch.isfinite(bias).all():
                 raise BadInput(f"bias tuning diverged at a learning rate of {self.lr}: lower it")
         job.log.curves["bias-tuning"] = curve

@@ -22,7 +22,7 @@ def distance(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
         BadInput: an unknown kind.
 
     """
-    known = {"kl": _kl, "mse": F.mse_loss, "accuracy": _accuracy}
+    known: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": _kl, "mse": F.mse_loss, "accuracy": _accuracy}
     if kind not in known:
         raise BadInput(f"distance {kind!r}: choose {', '.join(KINDS)}")
     return known[kind]

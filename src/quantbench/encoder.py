@@ -54,7 +54,7 @@ class Block(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(N, heads, T, hidden / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class Encoder(nn.Module):

@@ -112,7 +112,7 @@ class Network:
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
         for module in model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # in-place activations would overwrite captured tensors
+                vars(module)["inplace"] = False  # in-place activations would overwrite captured tensors
         inputs = (sample,) if isinstance(sample, Tensor) else sample
         check_finite(model, name)
         unfolded = copy.deepcopy(model)

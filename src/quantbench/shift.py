@@ -7,6 +7,7 @@ signal ratio). Its formulas could not be found; those used here are in :class:`L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,12 +51,12 @@ class LayerShift:
     @property
     def mssr(self) -> float:
         """Root of sum_c E[d]^2 over sum_c Var[z_fp]."""
-        return _ratio(self.shift.square(), self.signal) ** 0.5
+        return math.sqrt(_ratio(self.shift.square(), self.signal))
 
     @property
     def rqnsr(self) -> float:
         """Root of sum_c E[d^2] over sum_c Var[z_fp]."""
-        return _ratio(self.noise, self.signal) ** 0.5
+        return math.sqrt(_ratio(self.noise, self.signal))
 
     @property
     def share(self) -> float:

@@ -26,9 +26,14 @@ class Task(Protocol):
 
     """
 
-    model: str
-    eval_data: str
-    metric: str
+    @property
+    def model(self) -> str: ...  # noqa: D102 - the class says
+
+    @property
+    def eval_data(self) -> str: ...  # noqa: D102
+
+    @property
+    def metric(self) -> str: ...  # noqa: D102
 
     def digests(self, calib: str) -> tuple[str, str, str]:
         """Digests of the checkpoint, the calibration set and the evaluation set."""
