@@ -12,7 +12,7 @@ from quantbench.capture import capture_both, capture_input, capture_output
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.scheme import Grid, Scheme
+from quantbench.scheme import Grid, Override, Scheme
 
 W4 = Scheme(Grid(4))
 W4A8 = Scheme(Grid(4, per_channel=True), Grid(8, symmetric=False, range="minmax"))
@@ -118,12 +118,28 @@ def test_first_layer_alone():
         (torch.empty(0, 3, 8, 8), "empty"),
         (torch.zeros(4, 1, 8, 8), "shape"),
         (torch.full((4, 3, 8, 8), torch.nan), "NaN"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.float64), "float64"),
     ],
 )
 def test_bad_calibration_is_refused(calib, message):
     model, x = make()
     with pytest.raises(BadInput, match=message):
         quantize(Nearest(), Network.of(model, x[:2]), calib, W4)
+
+
+@pytest.mark.parametrize(("field", "value"), [("iterations", -1), ("lr", float("nan")), ("lam", float("inf"))])
+def test_numbers_that_mean_nothing_are_refused(field, value):
+    model, x = make()
+    with pytest.raises(BadInput, match=field):
+        quantize(AdaRound(**{field: value}), Network.of(model, x[:2]), x, W4)
+
+
+def test_an_override_of_no_layer_and_a_network_without_layers_are_refused():
+    model, x = make()
+    with pytest.raises(BadInput, match="no layer 'd'"):
+        quantize(Nearest(), Network.of(model, x[:2]), x, Scheme(Grid(4), overrides=(Override("d", 2),)))
+    with pytest.raises(BadInput, match="no layer to quantize"):
+        Network.of(nn.Sequential(nn.ReLU()), x)
 
 
 def test_nan_weights_are_refused_by_name():

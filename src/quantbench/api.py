@@ -7,6 +7,7 @@ improve it: so methods compose, and a pipeline is itself a method.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -153,17 +154,26 @@ def quantize(
         scratch: folder in which long methods keep what they need to resume.
 
     Raises:
-        BadInput: an empty, wrongly shaped or non-finite calibration set.
+        BadInput: an empty, wrongly shaped or non-finite calibration set, a negative or non-finite field.
         Unsupported: method, network and scheme do not go together.
 
     """
     inputs = (calib,) if isinstance(calib, torch.Tensor) else calib
     _check_calibration(inputs, net)
+    _check_fields(method)
     if why := method.unsupported(net, scheme):
         raise Unsupported(why)
     rng = torch.Generator(device="cpu").manual_seed(seed)
     job = Job(net, inputs, scheme, rng, None, progress, log or Log(), scratch)
     return method.apply(job).need()
+
+
+def _check_fields(method: Method) -> None:
+    """Refuse numbers that mean nothing for any method."""
+    for part in method.steps if isinstance(method, Pipeline) else (method,):
+        for key, value in vars(part).items():
+            if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+                raise BadInput(f"{part.name}: {key} is {value}; it has to be a number that is not negative")
 
 
 def _check_calibration(inputs: Inputs, net: Network) -> None:
@@ -177,5 +187,7 @@ def _check_calibration(inputs: Inputs, net: Network) -> None:
             raise BadInput(
                 f"calibration examples have shape {tuple(given.shape[1:])}, {net.name} takes {tuple(sample.shape[1:])}"
             )
+        if given.dtype != sample.dtype:
+            raise BadInput(f"calibration examples are {given.dtype}, {net.name} takes {sample.dtype}: convert them")
         if given.dtype.is_floating_point and not torch.isfinite(given).all():
             raise BadInput(f"{int((~torch.isfinite(given)).sum())} calibration values are NaN or infinite")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from quantbench import __version__
-from quantbench.errors import QuantbenchError
+from quantbench.errors import BadInput, QuantbenchError
 from quantbench.registry import did_you_mean
 
 
@@ -20,7 +20,8 @@ class _Parser(argparse.ArgumentParser):
         """A wrong word is answered with the nearest right ones."""
         if "invalid choice: '" in message:
             word, known = message.split("'")[1], message.partition("choose from ")[2].rstrip(")")
-            message = f"no command {word!r}{did_you_mean(word, [k.strip(chr(39)) for k in known.split(', ')])}"
+            what = message.partition("argument ")[2].partition(":")[0]
+            message = f"no {what} {word!r}{did_you_mean(word, [k.strip(chr(39)) for k in known.split(', ')])}"
         super().error(message)
 
 
@@ -71,11 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """``quantbench run`` is pytest over the bench."""
+    if options.device != "cpu":
+        from quantbench.machine import device
+
+        device(options.device)  # an error before anything starts
     return _pytest(options, ("test_claims.py", "test_integer.py"), f"--qb-device={options.device}")
 
 
 def _report(options: argparse.Namespace) -> int:
     """Judging finished cells again writes the report; unfinished ones are skipped."""
+    if not Path(options.runs).is_dir():
+        raise BadInput(f"there is no folder {options.runs!r} of finished runs: quantbench run makes one")
     return _pytest(options, ("test_claims.py",), "--qb-finished")
 
 

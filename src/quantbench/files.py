@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from quantbench import contents
 from quantbench.atomic import write_atomically
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError
+from quantbench.registry import did_you_mean
 
 _CHUNK = 1 << 20
 MOSAICS, CIFAR_GRID = 100, (20, 25)  # files of the CIFAR-10 train set; rows and columns of images in each
@@ -83,8 +83,7 @@ def members(name: str) -> tuple[Entry, ...]:
     tier = {"embedded": True, "real": False}.get(name)
     found = [e for e in known.values() if name in (e.name, e.set) or tier is e.name.startswith("embedded/")]
     if not found:
-        near = difflib.get_close_matches(name, {e.set for e in known.values()} | set(known), 1)
-        raise BadInput(f"no data is called {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise BadInput(f"no data is called {name!r}{did_you_mean(name, {e.set for e in known.values()})}")
     return tuple(found)
 
 

@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from quantbench.errors import BadInput
+
 
 def torch_version() -> str:
     """Major and minor version of the installed torch, without importing it."""
@@ -18,6 +20,22 @@ def fingerprint() -> str:
     """Processor, cores this process may use, system and torch: latencies gate only where all of them are equal."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}, torch {torch_version()}"
+
+
+def device(name: str) -> str:
+    """The name of a device that is here.
+
+    Raises:
+        BadInput: torch knows no such device, or this machine has none.
+
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise BadInput(f"device {name!r} cannot be used here: {str(e).splitlines()[0]}") from e
+    return name
 
 
 def git_commit(folder: Path) -> str:

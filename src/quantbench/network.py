@@ -106,7 +106,8 @@ class Network:
         """Copy, fold batch norm and look at one forward pass.
 
         Raises:
-            BadInput: weights that are NaN or infinite, a block that is no module, folding that changes the output.
+            BadInput: weights that are NaN or infinite, no layer to quantize, a block that is no module, folding that
+                changes the output.
 
         """
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
@@ -128,7 +129,10 @@ class Network:
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
         groups = tuple(tuple(s) for s in stages)
-        return cls(name, model, seen.layers(modules), inputs, tuple(blocks), groups, stats, unfolded)
+        layers = seen.layers(modules)
+        if not layers:
+            raise BadInput(f"{name}: no layer to quantize among {', '.join(k.__name__ for k in kinds)}")
+        return cls(name, model, layers, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
         """Look a layer up by name."""

@@ -35,11 +35,14 @@ class Quantized:
         """All layers in place, still in full precision; activation quantizers off.
 
         Raises:
+            BadInput: an override of a layer that is not there.
             Unsupported: a layer that modules share, which cannot have two ranges.
 
         """
         self.net, self.scheme = net, scheme
         self.model = copy.deepcopy(net.model)
+        for override in scheme.overrides:
+            net.layer(override.layer)
         self.infos = net.layers if scheme.which == "all" else net.layers[:1]
         for info in self.infos:
             if info.calls > 1:

@@ -11,13 +11,18 @@ from typing import Any
 from quantbench.errors import BadInput
 
 GROUP = "quantbench.methods"
+MOST_SHOWN = 60
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` or the whole list when nothing is close."""
+    """``; did you mean X?``, or what there is when nothing is close: all of it, unless nobody would read it."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+        return f"; did you mean {' or '.join(close)}?"
+    if len(known) > MOST_SHOWN:
+        some = " and ".join(known[:: len(known) // 2][:2])
+        return f"; there are {len(known)}, such as {some}: quantbench list shows all"
+    return f"; there are {', '.join(known)}"
 
 
 def methods() -> dict[str, EntryPoint]:
