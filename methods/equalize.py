@@ -9,6 +9,7 @@ range of one channel's weights, s the factor that a channel is divided by.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import ClassVar
 
 import torch
@@ -46,9 +47,11 @@ class DeadChannels(Method):
         """Rewrite every layer that had a batch norm."""
         rewrite, fa = Rewrite(job.net), activations(job.net)
         ways = {link.layer: link for link in links(job.net)}
-        found = 0
+        found, elsewhere = [], []  # largest |w| of channels
         for name, stats in job.net.batch_norm.items():
-            dead = stats.kept < self.threshold
+            dead, r = stats.kept < self.threshold, rewrite.output_range(name)
+            found += r[dead].tolist()
+            elsewhere += r[~dead].tolist()
             rewrite.weight(name)[dead] = 0  # y = W x + b is constant, so y = E[y]
             rewrite.bias(name)[dead] = stats.mean[dead]
             rewrite.batch_norm[name] = replace(stats, std=stats.std.masked_fill(dead, 0))
@@ -56,8 +59,12 @@ class DeadChannels(Method):
                 constant = fa[name](stats.mean.reshape(1, -1)).flatten()
                 rewrite.shift(ways[name], constant.masked_fill(~dead, 0))  # b2 += W2 f(E[y])
                 rewrite.mute(ways[name], dead)  # W2 = 0
-            found += int(dead.sum())
-        job.log.numbers["dead_channels"] = found
+        job.log.numbers["dead_channels"] = len(found)
+        if found and elsewhere:
+            job.log.numbers |= {
+                "dead_channels/largest": max(found),
+                "dead_channels/median_elsewhere": median(elsewhere),
+            }
         return replace(job, net=rewrite.network())
 
 
@@ -98,6 +105,7 @@ class Equalize(Method):
         net = _without_ceilings(job.net) if self.relu6 == "relu" else job.net
         rewrite, ways = Rewrite(net), links(net)
         extrema = _extrema(net, job.calib) if self.activations else {}
+        job.log.numbers["equalize/spread_before"] = _spread(rewrite)
         for sweep in range(self.sweeps):
             job.progress(sweep, self.sweeps, "equalize")
             change = 0.0
@@ -109,6 +117,7 @@ class Equalize(Method):
                 change = max(change, float(s.log().abs().max()))
             if change < self.tolerance:
                 break
+        job.log.numbers["equalize/spread_after"] = _spread(rewrite)
         job.log.numbers["equalize/sweeps"] = sweep + 1
         return replace(job, net=rewrite.network())
 
@@ -140,6 +149,13 @@ class Factorize(Method):
             s = torch.maximum(w / w.amax(), x / x.amax())
             rewrite.divide(pair, torch.where(s > 0, s, 1.0))
         return replace(job, net=rewrite.network())
+
+
+def _spread(rewrite: Rewrite) -> float:
+    """How far a layer's largest channel range is above its median one, as the mean over layers of log2: bits lost."""
+    ranges = [rewrite.output_range(info.name) for info in rewrite.net.layers]
+    alive = [r[r > 0] for r in ranges if (r > 0).any()]
+    return float(torch.stack([(r.max() / r.median()).log2() for r in alive]).mean())
 
 
 @torch.no_grad()

@@ -177,6 +177,8 @@ def test_equalization_before_and_rounding_of_any_kind_compose():
     assert {"equalize", "nearest", "ibc", "bft"} <= set(log.seconds)
     assert len(log.curves["shift/before/mssr"]) == len(log.curves["shift/after/share"]) == len(net.layers)
     assert len(log.curves["shift/after/001 b"]) == 8
+    assert log.numbers["shift/after/output_share"] == log.curves["shift/after/share"][-1]
+    assert log.numbers["shift/after/growth"] == shift.growth(log.curves["shift/after/mssr"])
     drawn = shiftplot.draw(log.curves)
     assert drawn.startswith("<svg")
     assert drawn == shiftplot.draw(log.curves)

@@ -156,6 +156,13 @@ def test_joint_equalization_is_a_minimum_of_its_objective():
     assert torch.allclose(Equalize().factors(r1, r2, None), (r1 * r2).sqrt() / r2)
 
 
+def test_equalization_says_how_many_bits_the_spread_of_channels_cost():
+    model, x = seeded(Separable, spread=2.0)
+    log = Log()
+    Equalize().apply(Job(Network.of(model, x[:2]), (x,), W8A8, torch.Generator(), log=log))
+    assert 0 <= log.numbers["equalize/spread_after"] < log.numbers["equalize/spread_before"]
+
+
 def test_channels_without_weights_are_not_scaled():
     s = Equalize(activations=1.0).factors(torch.tensor([0.0, 1.0, 4.0]), torch.tensor([1.0, 0.0, 1.0]), torch.zeros(3))
     assert s.tolist() == [1.0, 1.0, 2.0]
@@ -214,6 +221,8 @@ def test_dead_channels_are_folded_away():
     after = DeadChannels().apply(Job(net, (x,), W8A8, torch.Generator(), log=log)).net
     assert close(after.model(x), net.model(x), 1e-5)
     assert log.numbers["dead_channels"] == 2
+    assert log.numbers["dead_channels/largest"] == pytest.approx(float(net.model.depth.weight[1].abs().max()))
+    assert 0 < log.numbers["dead_channels/median_elsewhere"] < 20
     weight = after.model.depth.weight
     assert float(net.model.depth.weight.abs().max()) > 100
     assert float(weight.abs().max()) < 20

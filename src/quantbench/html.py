@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from quantbench import plots, table
+from quantbench import plots, shiftreport, table
 from quantbench.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def page(rows: Sequence[Row]) -> str:
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         f"<title>quantbench report</title><style>{STYLE}</style><h1>quantbench</h1><p>{escape(table.summary(rows))}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><h2>Plots</h2>{figures}"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{shiftreport.section(ran)}<h2>Plots</h2>{figures}"
         f"<h2>How each verdict came about</h2>{details}<h2>Skipped</h2>{skipped}</html>"
     )
 

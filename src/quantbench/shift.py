@@ -8,9 +8,10 @@ signal ratio). Its formulas could not be found; those used here are in :class:`L
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import linear_regression
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from quantbench.capture import batches, hooked
 from quantbench.network import Inputs, LayerInfo
 from quantbench.quantized import Quantized
 
+SUMMARIES = ("mssr", "rqnsr", "share")
 IMAGES = 64  # examples that a diagnosis looks at: the standard error of a channel's mean is then far below its shift
 
 
@@ -116,16 +118,29 @@ def record(log: Log, stage: str, found: dict[str, LayerShift]) -> None:
 
     Curves ``shift/<stage>/mssr``, ``rqnsr`` and ``share`` have one value per layer in execution order,
     ``shift/<stage>/<number> <layer>`` one per channel, in standard deviations of the layer; numbers
-    ``shift/<stage>/output_share`` and ``output_rqnsr`` are those of the last layer.
+    ``shift/<stage>/output_mssr``, ``output_rqnsr`` and ``output_share`` are those of the last layer, ``growth`` is
+    :func:`growth`.
     """
-    for key in ("mssr", "rqnsr", "share"):
+    for key in SUMMARIES:
         log.curves[f"shift/{stage}/{key}"] = [getattr(layer, key) for layer in found.values()]
     for i, (name, layer) in enumerate(found.items()):
         unit = max(float(layer.signal.mean()) ** 0.5, torch.finfo(torch.float32).tiny)
         log.curves[f"shift/{stage}/{i:03d} {name}"] = (layer.shift / unit).tolist()
-    last = list(found.values())[-1]
-    log.numbers[f"shift/{stage}/output_share"] = last.share
-    log.numbers[f"shift/{stage}/output_rqnsr"] = last.rqnsr
+        if i == len(found) - 1:
+            log.numbers |= {f"shift/{stage}/output_{key}": getattr(layer, key) for key in SUMMARIES}
+    log.numbers[f"shift/{stage}/growth"] = growth(log.curves[f"shift/{stage}/mssr"])
+
+
+def growth(mssr: Sequence[float]) -> float:
+    """Factor by which the shift grows from the first to the last layer, along the line that fits ln MSSR best.
+
+    1 where fewer than two layers have a shift at all.
+    """
+    points = [(i, math.log(v)) for i, v in enumerate(mssr) if v > 0]
+    if len(points) < 2:
+        return 1.0
+    slope, _ = linear_regression(*zip(*points, strict=True))
+    return math.exp(slope * (len(mssr) - 1))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ def canvas(*, height: float) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(9, height), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def stack(*, height: float, ratios: Sequence[float]) -> tuple[Figure, tuple[Axes, ...]]:
+    """The same with several axes above each other that share their x."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height), layout="constrained")
+    return figure, tuple(figure.subplots(len(ratios), sharex=True, height_ratios=ratios))
 
 
 def svg(figure: Figure) -> str:
