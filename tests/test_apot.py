@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.methods.adaround import AdaRound
-from quantbench.methods.apot import APoT, normalize, rcf, weight_levels
+from quantbench.methods.apot import APoT
 from quantbench.methods.nearest import Nearest
 
 from quantbench.api import Log, quantize
@@ -15,6 +15,7 @@ from quantbench.grids import code_levels
 from quantbench.integer.simulate import Simulation
 from quantbench.network import Network
 from quantbench.quantized import Quantized
+from quantbench.rcf import normalize, rcf, weight_levels
 from quantbench.scheme import Grid, Scheme
 
 KINDS = ("apot", "pot", "uniform")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from quantbench.errors import BadInput
+from quantbench.projection import nearest_levels
 from quantbench.scheme import Grid, Kind
 
 # Exponents of each term set of APoT (0 itself is in every set): level = gamma * sum of one element of each set.
@@ -133,8 +134,7 @@ class QParams:
         scaled = x / self.scale
         if self.uniform:
             return (scaled.round() + self.zero).clamp(self.levels[0], self.levels[-1])
-        levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
-        return levels[torch.bucketize((scaled + self.zero).contiguous(), (levels[1:] + levels[:-1]) / 2)]
+        return nearest_levels(scaled + self.zero, self.levels)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """Values of codes."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from quantbench.errors import Unsupported
 from quantbench.grids import apot_terms, code_levels
 from quantbench.integer.ir import Conv, Program
 from quantbench.scheme import Kind
+
+if TYPE_CHECKING:
+    from quantbench.quantized import Quantized
 
 Ints = NDArray[np.int64]
 WIDEST = 62  # largest shift of an int64
@@ -153,6 +157,31 @@ def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ..
             places, _ = _places(op.weight.astype(np.int64), tables[op.name])
             counts += np.array([(places > 0).sum(), (places >= 0).sum(), op.weight.size]) * h * w
     return Operations(*counts.tolist())
+
+
+def shift_and_add(q: Quantized) -> dict[str, float]:
+    """Operations a unit without multipliers needs for one image, beside an ordinary unit's; numbers for a log.
+
+    Layers on a grid with zero points, such as the first and the last one at 8 bits, keep their multiplications.
+
+    Args:
+        q: under an ``integer`` placement; a network without an integer form has no numbers.
+
+    """
+    try:
+        program = q.integer()
+    except Unsupported:
+        return {}
+    convs = [op for op in program.ops if isinstance(op, Conv)]
+    grids = {op.name: q.weight_grid(op.name) for op in convs if not op.weight_zero.any()}
+    count = operations(program, {n: shifts(g.kind, g.bits, signed=True) for n, g in grids.items()})
+    every = operations(program, {op.name: dict.fromkeys(range(-256, 257), ()) for op in convs}).multiplications
+    return {
+        "shift_and_add/shifts": float(count.shifts),
+        "shift_and_add/additions": float(count.additions),
+        "shift_and_add/multiplications_kept": float(every - count.multiplications),
+        "shift_and_add/multiplications_of_integers": float(every),
+    }
 
 
 def tables(names: Iterable[str], kind: Kind, bits: int) -> dict[str, Mapping[int, tuple[int, ...]]]:
