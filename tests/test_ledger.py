@@ -171,6 +171,20 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_stops_at_a_full_disk_and_says_so(tmp_path):
+    """As above, with a whole run: the first layer that cannot be kept ends it."""
+    code = (
+        "import resource, sys; from quantbench.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "sys.exit(main(['run', 'adaround', '-k', 'shapes and resnet8 and w8a8', '--runs', sys.argv[1]]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "File too large. Nothing that was stored is lost" in run.stdout
+    assert "Interrupted: results cannot be kept" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
 def test_a_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(QuantbenchError, match="runs"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from quantbench.errors import QuantbenchError
+from quantbench.errors import CannotWrite, QuantbenchError
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a+")
     except OSError as e:
-        raise QuantbenchError(f"cannot write in {folder}: {e.strerror}; choose a folder that you may write in") from e
+        raise CannotWrite(f"cannot write in {folder}: {e.strerror}; choose a folder that you may write in") from e
     with file:
         try:
             # Record locks, unlike flock's, are not inherited by workers that outlive a killed run.
@@ -44,18 +44,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file that is afterwards either whole or as it was before, also when the machine stops in between.
 
     Raises:
-        QuantbenchError: the system refuses, for instance because the disk is full.
+        CannotWrite: the system refuses, for instance because the disk is full.
 
     """
     aside = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -67,6 +67,6 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as e:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise QuantbenchError(
+        raise CannotWrite(
             f"cannot write {path}: {e.strerror}. Nothing that was stored is lost; make room and run the same again"
         ) from e

@@ -11,6 +11,10 @@ class BadInput(QuantbenchError):
     """A value given by the user cannot be worked with (NaN weights, unknown bits, empty calibration set)."""
 
 
+class CannotWrite(QuantbenchError):
+    """Results cannot be kept (the disk is full, or not writable): a run stops, for what follows would be lost too."""
+
+
 class DataMissing(QuantbenchError):
     """Data named by a claim is not on this machine; becomes SKIP.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantbench.errors import DataMissing, QuantbenchError, Unsupported
+from quantbench.errors import CannotWrite, DataMissing, QuantbenchError, Unsupported
 
 if TYPE_CHECKING:
     from quantbench.cells import Cell
@@ -165,6 +165,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if call.excinfo is not None and call.excinfo.errisinstance(QuantbenchError):
         report.longrepr = f"{item.name}: {call.excinfo.value}"
+        if call.excinfo.errisinstance(CannotWrite):
+            item.session.shouldstop = "results cannot be kept"
     return report
 
 
@@ -182,5 +184,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from quantbench.report import write
 
-    for line in write(bench):
-        terminalreporter.write_line(line)
+    try:
+        for line in write(bench):
+            terminalreporter.write_line(line)
+    except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
+        terminalreporter.write_line(f"quantbench: no report: {e}")

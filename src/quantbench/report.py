@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quantbench import table
+from quantbench.errors import CannotWrite
 
 if TYPE_CHECKING:
     from quantbench.pytest_plugin import Bench
@@ -31,6 +32,8 @@ def _track(bench: Bench) -> str:
         from quantbench.track import upload
 
         upload(runs, ((paper, found) for paper, found in stored.values() if found))
+    except CannotWrite as e:
+        return f"MLflow: not recorded: {e}"
     except ImportError as e:
         return f"MLflow: not recorded, since {e.name} is not installed"
     return f"MLflow: mlflow ui --backend-store-uri sqlite:///{runs / 'mlflow.db'}"

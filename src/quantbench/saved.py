@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from quantbench.atomic import write_atomically
 from quantbench.clamp import ChannelClamp
 from quantbench.errors import BadInput
 from quantbench.grids import QParams
@@ -19,16 +20,15 @@ from quantbench.scheme import Scheme
 
 def save(q: Quantized, folder: Path) -> None:
     """Write ``quantized.safetensors`` and ``quantized.json``; the JSON comes last and marks the pair as whole."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_bytes
 
-    folder.mkdir(parents=True, exist_ok=True)
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
-    save_file({k: v.contiguous().cpu() for k, v in q.tensors().items()}, tensors)
+    write_atomically(tensors, as_bytes({k: v.contiguous().cpu() for k, v in q.tensors().items()}))
     levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
     acts = {name: list(a.levels) if a.enabled else [] for name, a in q.act_quants().items()}  # none: full precision
     about = {"network": q.net.name, "digest": q.digest, "scheme": asdict(q.scheme), "levels": levels, "acts": acts}
-    meta.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_atomically(meta, json.dumps(about, indent=1))
 
 
 def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:

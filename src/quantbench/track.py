@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.atomic import write_atomically
+from quantbench.errors import CannotWrite
 from quantbench.evidence import drop
 from quantbench.ledger import Stored, flat
 
@@ -36,6 +37,9 @@ def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
         runs: folder of everything that runs leave behind.
         cells: (paper, finished cell); a cell of several papers stands under the first.
 
+    Raises:
+        CannotWrite: the database takes no more, for instance because the disk is full.
+
     """
     database, marker = runs / "mlflow.db", runs / "mlflow.uploaded.json"
     known = _uploaded(marker) if database.exists() else {}
@@ -44,17 +48,29 @@ def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
         if known.get(cell.key) != cell.digest:
             waiting.setdefault(cell.key, (paper, cell))
     if waiting:
-        client = _client(database)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        there = _runs(client, experiment_id)
-        for paper, cell in waiting.values():
-            if paper not in there:
-                there[paper] = _start(client, experiment_id, paper, {"paper": paper})
-                client.set_terminated(there[paper])
-            _upload(client, experiment_id, there, paper, cell)
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            _upload_all(database, waiting.values())
+        except (MlflowException, SQLAlchemyError, OSError) as e:
+            why = str(e).splitlines()[0]
+            raise CannotWrite(f"cannot write {database}: {why}; the cells themselves are kept") from e
         write_atomically(marker, json.dumps({**known, **{key: c.digest for key, (_, c) in waiting.items()}}))
     return len(waiting)
+
+
+def _upload_all(database: Path, cells: Iterable[tuple[str, Stored]]) -> None:
+    """Every cell under the run of its paper."""
+    client = _client(database)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    there = _runs(client, experiment_id)
+    for paper, cell in cells:
+        if paper not in there:
+            there[paper] = _start(client, experiment_id, paper, {"paper": paper})
+            client.set_terminated(there[paper])
+        _upload(client, experiment_id, there, paper, cell)
 
 
 def params(cell: Stored) -> dict[str, str]:
