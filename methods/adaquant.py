@@ -8,9 +8,9 @@ neighbouring levels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -18,14 +18,15 @@ from torch import Tensor
 from torch.optim import Adam
 
 from quantbench import parallel
-from quantbench.activations import Activations, Memory
+from quantbench.activations import CHUNK, Activations, Memory
 from quantbench.api import Job, Method, Paper
 from quantbench.clamp import activations
 from quantbench.gram import weight_range
-from quantbench.grids import QParams, ste_round
+from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
+from quantbench.learnt import Range, Settle
 from quantbench.progressive import Progressive
-from quantbench.reconstruct import Resume, minimise, squared_error
+from quantbench.reconstruct import Objective, Resume, minimise, squared_error
 
 PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
               "2006.10518", 2020)  # fmt: skip
@@ -48,8 +49,9 @@ class AdaQuant(Method):
         sequential: calibrate on inputs from the quantized predecessors (eq. 4); else on those of the full-precision
             network, all layers for themselves (eq. 2).
         relu: include the activation function that follows (released code).
-        anneal: lower all learning rates to 0 by a cosine. Neither paper nor code do; at few bits, where the
-            straight-through weights keep jumping between levels, it lets them settle.
+        settle: let learning rates fall to 0 by a cosine, and end with the best parameters seen on the way instead of
+            the last ones. Neither paper nor code do; at few bits, where straight-through weights keep jumping between
+            levels, a layer may else end up worse than it began.
 
     """
 
@@ -64,7 +66,7 @@ class AdaQuant(Method):
     lr_ranges: float = 1e-3
     sequential: bool = True
     relu: bool = True
-    anneal: bool = False
+    settle: bool = False
 
     def apply(self, job: Job) -> Job:
         """Layer by layer; only the sequential form looks at what was done before."""
@@ -128,6 +130,7 @@ class AdaQuant(Method):
         ]
         if delta_x is not None:
             adams.append(Adam(delta_x.learnt, lr=self.lr_acts, fused=True))
+        settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x))) if self.settle else None
         job.log.curves[name] = minimise(
             objective,
             len(x),
@@ -135,9 +138,11 @@ class AdaQuant(Method):
             iterations=self.iterations,
             batch_size=self.batch_size,
             rng=job.rng,
-            after_step=schedule(adams, self.iterations) if self.anneal else None,
+            after_step=settle,
             report=report,
         )
+        if settle:
+            settle.restore()
         qp = delta_w.qparams
         done = {"codes": qp.quantize((layer.original + V).detach()), "bias": b.detach()}
         done |= {"scale": qp.scale.detach(), "zero": qp.zero.detach()}
@@ -163,36 +168,13 @@ class AdaQuant(Method):
         return Range(layer.act.qparams, symmetric=layer.act.grid.symmetric)
 
 
-class Range:
-    """A grid whose range can be learnt: by its length and its lower end, in the data's unit (released code)."""
-
-    def __init__(self, qp: QParams, *, symmetric: bool) -> None:
-        self.levels, self.symmetric = qp.levels, symmetric
-        self.span = qp.levels[-1] - qp.levels[0]
-        self.length = (qp.scale * self.span).detach().clone().requires_grad_()
-        self.low = (qp.scale * (qp.levels[0] - qp.zero)).detach().clone()
-        self.learnt = [self.length] if symmetric else [self.length, self.low.requires_grad_()]
-        self.smallest = self.length.detach() * 1e-3  # a step that the optimiser cannot take below zero
-
-    @property
-    def qparams(self) -> QParams:
-        """The grid at present; gradients reach the length through the step and the lower end through the zero point."""
-        scale = torch.maximum(self.length, self.smallest) / self.span
-        if self.symmetric:
-            return QParams(scale, torch.zeros_like(scale), self.levels)
-        zero = (self.levels[0] - ste_round(self.low / scale)).clamp(self.levels[0], self.levels[-1])
-        return QParams(scale, zero, self.levels)
-
-
-def schedule(adams: list[Adam], iterations: int) -> Callable[[int], None]:
-    """Sets every learning rate after each step: a cosine from its first value to 0."""
-    first = [adam.param_groups[0]["lr"] for adam in adams]
-
-    def step(i: int) -> None:
-        for adam, lr in zip(adams, first, strict=True):
-            adam.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * (i + 1) / iterations))
-
-    return step
+@torch.no_grad()
+def mean_error(objective: Objective, examples: int) -> float:
+    """The objective over all examples, and all processes."""
+    parts = [torch.arange(i, min(i + CHUNK, examples)) for i in range(0, examples, CHUNK)]
+    found = torch.stack([objective(part, 0.0) * len(part) for part in parts]).sum() / examples
+    parallel.average([found])
+    return float(found)
 
 
 def install(layer: QuantLayer, done: dict[str, Tensor], levels: tuple[int, ...]) -> None:

@@ -58,7 +58,7 @@ class Advanced(Light):
 
     Attributes:
         size: as in the light pipeline, like ``weights``, ``acts`` and ``measure``.
-        iterations: of AdaQuant, like the learning rates, ``sequential`` and ``anneal``.
+        iterations: of AdaQuant, like the learning rates, ``sequential`` and ``settle``.
         epochs: of bias tuning, like ``lr_tuning``.
 
     """
@@ -70,7 +70,7 @@ class Advanced(Light):
     lr_acts: float = 1e-1
     lr_ranges: float = 1e-3
     sequential: bool = True
-    anneal: bool = False
+    settle: bool = False
     epochs: int = 10
     lr_tuning: float = 0.1
 
@@ -83,7 +83,7 @@ class Advanced(Light):
             lr_acts=self.lr_acts,
             lr_ranges=self.lr_ranges,
             sequential=self.sequential,
-            anneal=self.anneal,
+            settle=self.settle,
         )
         distilled = BiasTuning(epochs=self.epochs, lr=self.lr_tuning, loss="mse" if self.measure == "mse" else "kl")
         return Pipeline((allocate(self, adaquant), BatchNormTuning(), distilled))
