@@ -37,8 +37,8 @@ class Allocate(Method):
     Attributes:
         rounding: how layers are calibrated at each choice of bits.
         weights: weight bits to choose from.
-        acts: activation bits to choose from; empty for the weights' own, as in the paper. In schemes that quantize
-            elsewhere than at layer inputs, only weight bits are chosen.
+        acts: activation bits to choose from; empty for the weights' own, as in the paper. Under integer
+            placement only weight bits are chosen; what attention multiplies keeps the scheme's bits.
         size: limit on the cost, as a fraction of that of full precision: 32-bit weights, 32 by 32 bit operations; for
             the latency, as a fraction of that at 8 bits.
         gain: ``size``, ``bops`` (bit operations) or ``latency`` (measured on the integer kernels of this machine, so
@@ -101,7 +101,7 @@ class Allocate(Method):
 
     def choices(self, scheme: Scheme) -> list[Bits]:
         """(weight, activation) bits that every layer may have."""
-        if scheme.acts is None or scheme.placement != "inputs":
+        if scheme.acts is None or scheme.placement == "integer":
             return [(w, None) for w in self.weights]
         return list(product(self.weights, self.acts)) if self.acts else [(w, w) for w in self.weights]
 

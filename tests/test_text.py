@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from quantbench.methods.adaquant import AdaQuant
+from quantbench.methods.allocation import Allocate
+from quantbench.methods.brecq import BRECQ
 from quantbench.methods.nearest import Nearest
-from transformers import BertConfig, BertForQuestionAnswering, BertModel, BertTokenizerFast
+from transformers import AutoModel, BertConfig, BertForQuestionAnswering, BertModel, BertTokenizerFast
 
 from quantbench import spans, text, text_data
 from quantbench.api import quantize
+from quantbench.conformance import small_network
 from quantbench.embedded import qa
 from quantbench.encoder import Encoder, encoder_network
-from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing, Unsupported
+from quantbench.quantized import Quantized
 from quantbench.scheme import Grid, Scheme
 
 CONFIG = BertConfig(
@@ -44,6 +50,88 @@ def test_our_encoder_is_transformers_bert():
     real = mask.bool()
     assert torch.allclose(ours[:, 0][real], theirs.start_logits[real], atol=1e-5)
     assert torch.allclose(ours[:, 1][real], theirs.end_logits[real], atol=1e-5)
+
+
+def same_layers(bert, ids, segments, mask):
+    """Our encoder's blocks give what transformers' layers give, for every real token."""
+    ours = Encoder(bert)
+    with torch.no_grad():
+        theirs = bert(ids, token_type_ids=segments, attention_mask=mask, output_hidden_states=True).hidden_states
+        hidden = ours.embeddings(ids, segments)
+        for i, expected in enumerate(theirs):
+            assert torch.allclose(hidden[mask.bool()], expected[mask.bool()], atol=1e-5), f"layer {i}"
+            if i < len(ours.layers):
+                hidden = ours.layers[i](hidden, mask)
+    return len(theirs) - 1
+
+
+def test_our_blocks_are_transformers_layers():
+    assert same_layers(seeded(BertModel), *inputs()) == 2
+
+
+def test_blocks_of_minilm_are_its_layers():
+    try:
+        folder = text_data.minilm_folder()
+    except DataMissing as e:
+        pytest.skip(str(e))
+    bert = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
+    encoded = text.task("stsb/minilm", "stsb/test").encoded(["A cat sleeps.", "Two men play chess in the old park."])
+    assert same_layers(bert, *encoded) == 6
+
+
+ATTENTION = Scheme(Grid(8, per_channel=True), Grid(4, symmetric=False, range="minmax"), placement="attention")
+
+
+def test_attention_is_quantized_where_the_scheme_says():
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    alone = quantize(Nearest(), net, data, replace(ATTENTION, placement="inputs"))
+    q = quantize(Nearest(), net, data, ATTENTION)
+    places = {f"layers.{i}.operands.{x}" for i in range(2) for x in ("query", "key", "scores", "weights", "value")}
+    assert places == q.act_quants().keys() - alone.act_quants().keys()
+    assert all(q.act_quants()[p].grid == ATTENTION.acts for p in places)
+    weights = q.act_quants()["layers.0.operands.weights"]
+    assert float(weights.zero) == 0  # a softmax is not negative
+    assert 0 < float(weights.scale) * 15 <= 1 + 1e-6
+    block, hidden, mask = q.fake().layers[0], torch.randn(6, 9, 16), data[2]
+    fake = {k: op.qparams.fake for k, op in block.operands.items()}
+
+    def heads(x):
+        return x.view(6, 9, 2, 8).transpose(1, 2)
+
+    queries, keys, values = (fake[k](heads(getattr(block, k)(hidden))) for k in ("query", "key", "value"))
+    scores = fake["scores"](torch.einsum("nhid,nhjd->nhij", queries, keys) / 8**0.5)
+    scores = torch.where(mask.bool()[:, None, None], scores, -torch.inf)
+    context = torch.einsum("nhij,nhjd->nihd", fake["weights"](scores.softmax(-1)), values).flatten(2)
+    middle = block.norm1(hidden + block.attended(context))
+    expected = block.norm2(middle + block.narrow(torch.nn.functional.gelu(block.wide(middle))))
+    close = torch.isclose(block(hidden, mask), expected, atol=1e-5)
+    assert close.float().mean() > 0.98  # a sum in another order may round to the neighbouring level
+    assert len(set(fake["scores"](scores[scores.isfinite()]).unique().tolist())) <= 16
+
+
+@pytest.mark.parametrize(
+    ("model", "acts", "why"), [("image", Grid(4), "no attention"), ("text", None, "no activation")]
+)
+def test_a_placement_that_is_not_for_a_network_is_a_reason_to_skip(model, acts, why):
+    if model == "text":
+        data = inputs()
+        net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    else:
+        net, x = small_network()
+        data = (x,)
+    with pytest.raises(Unsupported, match=why):
+        quantize(Nearest(), net, data, Scheme(Grid(4), acts, placement="attention"))
+
+
+@pytest.mark.parametrize("method", [AdaQuant(2), BRECQ(iterations=2, act_iterations=2, loss="mse"), Allocate(size=0.2)])
+def test_methods_work_on_quantized_attention(method, tmp_path):
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    q = quantize(method, net, data, ATTENTION)
+    assert all(a.enabled for a in q.act_quants().values())
+    q.save(tmp_path)
+    assert torch.equal(Quantized.load(tmp_path, net, q.scheme).fake()(*data), q.fake()(*data))
 
 
 def test_padding_changes_no_sentence_embedding():

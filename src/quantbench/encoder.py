@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import Unsupported
+from quantbench.layers import Operand
 from quantbench.network import Inputs, Network
 
 
@@ -32,7 +33,11 @@ class Embeddings(nn.Module):
 
 
 class Block(nn.Module):
-    """An encoder layer: self-attention and feed-forward network, each with its residual and layer norm."""
+    """An encoder layer: self-attention and feed-forward network, each with its residual and layer norm.
+
+    ``operands`` are where a scheme may quantize attention: what its two products multiply (queries and keys, softmaxed
+    weights and values) and what its softmax takes, before padding is masked out.
+    """
 
     def __init__(self, layer: Any, heads: int) -> None:
         super().__init__()
@@ -41,13 +46,18 @@ class Block(nn.Module):
         self.attended, self.norm1 = attention.output.dense, attention.output.LayerNorm
         self.wide, self.narrow, self.norm2 = layer.intermediate.dense, layer.output.dense, layer.output.LayerNorm
         self.heads = heads
+        self.operands = nn.ModuleDict({k: Operand() for k in ("query", "key", "scores", "weights", "value")})
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(N, T, hidden) from the same and an (N, T) mask of real tokens."""
-        q, k, v = (self._split(f(hidden)) for f in (self.query, self.key, self.value))
-        scores = q @ k.mT / q.shape[-1] ** 0.5
+        on = self.operands
+        q, k, v = (
+            self._split(on[name](layer(hidden)))
+            for name, layer in (("query", self.query), ("key", self.key), ("value", self.value))
+        )
+        scores = on["scores"](q @ k.mT / q.shape[-1] ** 0.5)
         scores = scores.masked_fill(mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min)
-        context = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        context = (on["weights"](scores.softmax(-1)) @ v).transpose(1, 2).flatten(2)
         hidden = self.norm1(hidden + self.attended(context))
         out: Tensor = self.norm2(hidden + self.narrow(F.gelu(self.wide(hidden))))
         return out

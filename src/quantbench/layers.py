@@ -65,6 +65,10 @@ class ActQuant(nn.Module):
         self.set(estimate(sample, self.grid))
 
 
+class Operand(nn.Identity):
+    """A place in a network whose tensor no layer takes, but a product of two activations or a softmax does."""
+
+
 class QuantLayer(nn.Module):
     """A convolution, linear or embedding layer whose weights live on a grid; an embedding's channels are its rows.
 
@@ -112,7 +116,7 @@ class QuantLayer(nn.Module):
 
     def set_codes(self, codes: Tensor, qp: QParams) -> None:
         """Put the layer on its grid."""
-        codes = codes.detach().round()
+        codes = codes.detach().round().contiguous()  # kernels differ in their last bits between memory layouts
         if not torch.isfinite(codes).all():
             raise BadInput(f"layer {self.info.name!r}: quantization produced NaN codes")
         self.codes, self.qparams = codes.to(torch.int32), QParams(qp.scale.detach(), qp.zero.detach(), qp.levels)

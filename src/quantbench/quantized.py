@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from quantbench.capture import forward
 from quantbench.clamp import clamps
 from quantbench.errors import BadInput, Unsupported
-from quantbench.layers import ActQuant, QuantLayer
+from quantbench.layers import ActQuant, Operand, QuantLayer
 from quantbench.network import Inputs, Network, tensor_digest
 from quantbench.scheme import Grid, Scheme
 
@@ -36,7 +36,7 @@ class Quantized:
 
         Raises:
             BadInput: an override of a layer that is not there.
-            Unsupported: a layer that modules share, which cannot have two ranges.
+            Unsupported: a layer that modules share, which cannot have two ranges; a placement that is not for it.
 
         """
         self.net, self.scheme = net, scheme
@@ -49,16 +49,28 @@ class Quantized:
                 raise Unsupported(
                     f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
                 )
-            here = scheme.placement == "inputs" and info.kind != "embedding"  # whose inputs are numbers of rows
+            here = scheme.placement != "integer" and info.kind != "embedding"  # whose inputs are numbers of rows
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             parent, _, leaf = info.name.rpartition(".")
             layer = QuantLayer(net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None)
             setattr(self.model.get_submodule(parent), leaf, layer)
+        if scheme.placement == "attention":
+            self._place_operands()
         if scheme.placement == "integer":
             from quantbench.integer.place import place
 
             place(self)
         self.model.eval()
+
+    def _place_operands(self) -> None:
+        """Activation quantizers where attention multiplies activations and takes a softmax."""
+        names = [n for n, m in self.model.named_modules() if isinstance(m, Operand)]
+        if not names or self.scheme.acts is None:
+            why = "no activation bits" if names else "no attention"
+            raise Unsupported(f"{self.net.name} under {self.scheme}: placement attention, and {why}")
+        for name in names:
+            parent, _, leaf = name.rpartition(".")
+            setattr(self.model.get_submodule(parent), leaf, ActQuant(self.scheme.acts))
 
     def layer(self, name: str) -> QuantLayer:
         """One quantized layer."""

@@ -9,7 +9,7 @@ from typing import Literal
 from quantbench.errors import BadInput
 
 Kind = Literal["uniform", "apot", "pot"]
-Placement = Literal["inputs", "integer"]
+Placement = Literal["inputs", "attention", "integer"]
 _RANGE = re.compile(r"minmax|mse|output_mse|lp(\d+(\.\d+)?)|percentile(\d+(\.\d+)?)")
 
 
@@ -62,7 +62,8 @@ class Scheme:
         weights: the weight grid.
         acts: the activation grid; ``None`` leaves activations in full precision (the papers' "A32").
         placement: ``inputs`` quantizes the input of every layer and leaves residual adds in full precision (as the
-            papers' simulations do); ``integer`` quantizes every tensor (network input, layer outputs after their
+            papers' simulations do); ``attention`` also the operands of both products of every attention and the input
+            of its softmax, with the same grid; ``integer`` every tensor (network input, layer outputs after their
             activation function, adds, concatenations, pools), so that the network can run on integers.
         first_last_bits: bits of the first and last layers' weights and inputs, on uniform grids whatever the rest has;
             ``None`` treats them like the rest.
@@ -80,8 +81,8 @@ class Scheme:
 
     def __post_init__(self) -> None:
         """Reject an unknown placement and bits that no grid has."""
-        if self.placement not in ("inputs", "integer"):
-            raise BadInput(f"placement {self.placement!r}: choose inputs or integer")
+        if self.placement not in ("inputs", "attention", "integer"):
+            raise BadInput(f"placement {self.placement!r}: choose inputs, attention or integer")
         if self.which not in ("all", "first"):
             raise BadInput(f"which layers: {self.which!r}; choose all or first")
         if self.first_last_bits is not None:

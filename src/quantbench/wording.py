@@ -7,6 +7,12 @@ from typing import Any
 
 from quantbench.scheme import Grid, Scheme
 
+WHERE = {
+    "inputs": "layer inputs",
+    "attention": "layer inputs, the operands of attention's products and the input of its softmax",
+    "integer": "every tensor of the integer network",
+}
+
 
 def call(method: str, fields: Iterable[tuple[str, Any]]) -> str:
     """A method with its overrides, such as ``adaround(iterations=20000)``."""
@@ -24,8 +30,7 @@ def scheme_words(scheme: Scheme) -> str:
     """A scheme in words, with everything that its short name leaves out."""
     acts = "activations in full precision"
     if scheme.acts:
-        where = "every tensor of the integer network" if scheme.placement == "integer" else "layer inputs"
-        acts = f"activations {grid_words(scheme.acts)}, at {where}"
+        acts = f"activations {grid_words(scheme.acts)}, at {WHERE[scheme.placement]}"
     edge = f"first and last layer at {scheme.first_last_bits} bits" if scheme.first_last_bits else "all layers alike"
     mixed = "; ".join(f"{o.layer} at {o.weights}" + (f"/{o.acts}" if o.acts else "") for o in scheme.overrides)
     return "; ".join(x for x in (f"{scheme}: weights {grid_words(scheme.weights)}", acts, edge, mixed) if x)
