@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from quantbench import claims
 from quantbench.errors import BadInput
+from quantbench.scheme import Override
 
 GOOD = """\
 paper = "p"
@@ -67,6 +68,7 @@ BAD = [
     ("cells.w4 =", "cells.w9 =", 18, "9 bits"),
     ("cells.w4 =", "cells.w4-chanel =", 18, "'chanel' is not in [schemes]"),
     ("cells.w4 =", "cells.w4a8 =", 18, "has no acts"),
+    ('weights = { range = "mse" }', 'weights = {}\noverrides = { fc = "4" }', 19, "overrides of 'fc': '4'"),
     ("cells.w4 =", "cells.four =", 18, "name it fp, w4"),
     ("{ r20 = [90.5, 0.1] }", "{ r2 = [90.5, 0.1] }", 18, "'r2' is not in [models]; did you mean r20"),
     ("{ r20 = [90.5, 0.1] }", "{ r20 = [90.5, -0.1] }", 18, "is no published number"),
@@ -82,6 +84,11 @@ BAD = [
     ("to = 11", "to = 9", 30, "a range ends above its start"),
     ("cells.w2", "cells.fp", 30, "an fp claim"),
 ]  # fmt: skip
+
+
+def test_a_scheme_may_give_layers_bits_of_their_own() -> None:
+    text = GOOD.replace('weights = { range = "mse" }', 'weights = {}\noverrides = { "a.b" = 8, fc = [3, 6] }')
+    assert claims.parse(text, "p.toml")[0].scheme.overrides == (Override("a.b", 8), Override("fc", 3, 6))
 
 
 @pytest.mark.parametrize(("old", "new", "line", "what"), BAD, ids=[f"{b[2]}-{b[3][:30]}" for b in BAD])

@@ -12,6 +12,7 @@ from quantbench.capture import capture_both, capture_input, capture_output
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network import Network
 from quantbench.quantized import Quantized
+from quantbench.ranges import estimate
 from quantbench.scheme import Grid, Override, Scheme
 
 W4 = Scheme(Grid(4))
@@ -177,3 +178,12 @@ def test_adaround_reconstructs_better_than_nearest_and_resumes(tmp_path):
     (tmp_path / "fc.safetensors").unlink()
     (tmp_path / "b.safetensors").write_bytes(b"half written")
     assert quantize(method, net, x, scheme, scratch=tmp_path).digest == whole.digest
+
+
+def test_ranges_of_many_rows_are_those_of_each_row():
+    """More rows than are searched at a time."""
+    x = torch.randn(40, 5000, generator=torch.Generator().manual_seed(0))
+    grid = Grid(3, symmetric=False, per_channel=True)
+    found, alone = estimate(x, grid), [estimate(row[None], grid) for row in x]
+    assert torch.equal(found.scale, torch.cat([a.scale for a in alone]))
+    assert torch.equal(found.zero, torch.cat([a.zero for a in alone]))

@@ -11,8 +11,9 @@ A ``[[claim]]`` is a row of a published table; its ``cells`` hold one number for
 
 A number is ``68.71``, ``[68.71, 0.06]`` with its standard deviation, or ``{ value, to, sd, fp, note }``. A ``beats`` or
 ``order`` claim has no number: its cells are lists of models. A cell is named ``fp``, or ``w<bits>[a<bits>]`` and, after
-a hyphen, the name of one of ``[schemes]`` (without one, ``default``). ``[models]`` gives each model its registry name
-and full-precision accuracy, ``[defaults]`` what all claims of the file share.
+a hyphen, the name of one of ``[schemes]`` (without one, ``default``), whose ``overrides`` give layers bits of their
+own. ``[models]`` gives each model its registry name and full-precision accuracy, ``[defaults]`` what all claims of the
+file share.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from quantbench.claimtext import Text, fault
 from quantbench.errors import BadInput
 from quantbench.provenance import Source
 from quantbench.registry import did_you_mean
-from quantbench.scheme import Grid, Scheme
+from quantbench.scheme import Grid, Override, Scheme
 
 
 def parse(text: str, name: str) -> tuple[Claim, ...]:
@@ -160,12 +161,21 @@ class _File:
         if m[2] and "acts" not in s:
             raise BadInput(f"cell {cell!r} quantizes activations, and [schemes.{m[3] or 'default'}] has no acts")
         grids = {part: Grid(int(m[n]), **s[part]) for n, part in ((1, "weights"), (2, "acts")) if m[n]}
-        return Scheme(**{**s, "acts": None, **grids})
+        overrides = tuple(_override(layer, bits) for layer, bits in s.get("overrides", {}).items())
+        return Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
 
     def rival(self, given: Row, scheme: Scheme) -> Rival:
         """Whom to compare with: on the claim's own scheme unless it names another cell."""
         other = self.scheme(given["scheme"]) if "scheme" in given else scheme
         return Rival(given["method"], as_fields(given.get("fields", {})), other)
+
+
+def _override(layer: str, bits: object) -> Override:
+    """Bits of one layer: of its weights, or a list of those and of its input's."""
+    match bits:
+        case int() | [int()] | [int(), int()]:
+            return Override(layer, *(bits if isinstance(bits, list) else [bits]))
+    raise BadInput(f"overrides of {layer!r}: {bits!r}; write its weight bits, such as 4, or [4, 8] with its input's")
 
 
 def _by_model(numbers: object) -> list[tuple[Any, Any]]:

@@ -31,7 +31,7 @@ SOURCE: Spec = {
 }
 GRID: Spec = {**_keys("text", "kind range"), **_keys("truth", "symmetric per_channel")}
 SCHEME: Spec = {
-    **_keys("table", "weights acts"),
+    **_keys("table", "weights acts overrides"),
     "placement": ("inputs", "attention", "integer"),
     "first_last_bits": "count",
     "which": ("all", "first"),

@@ -9,6 +9,7 @@ from quantbench.errors import BadInput
 from quantbench.grids import QParams, qparams
 from quantbench.scheme import Grid
 
+CHUNK = 2**16  # values searched at a time where rows are independent: they stay in the cache
 SHRINK_STEPS = 80  # clipping ratios 1.00, 0.99, ..., 0.21: the search grid of BRECQ's and AdaRound's public code
 
 
@@ -37,7 +38,11 @@ def estimate(x: Tensor, grid: Grid, *, gram: Tensor | None = None) -> QParams:
     if grid.range.startswith("percentile") or grid.range == "minmax":
         best = qparams(grid, low, high, signed=signed)
     else:
-        best = _search(rows, grid, low, high, signed=signed, gram=gram)
+        each = rows.shape[0] if gram is not None else max(1, CHUNK // rows.shape[1])
+        parts = (t.split(each) for t in (rows, low, high))
+        found = [_search(r, grid, lo, hi, signed=signed, gram=gram) for r, lo, hi in zip(*parts, strict=True)]
+        scale, zero = (torch.cat(t) for t in zip(*((f.scale, f.zero) for f in found), strict=True))
+        best = QParams(scale, zero, found[0].levels)
     shape = (-1,) + (1,) * (x.dim() - 1) if grid.per_channel else ()
     return QParams(best.scale.reshape(shape), best.zero.reshape(shape), best.levels)
 
