@@ -71,7 +71,7 @@ class AdaQuant(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer; only the sequential form looks at what was done before."""
         q = job.start()
-        resume, memory, fa = Resume(job.scratch, job.rng), Memory(), activations(q.net)
+        resume, memory, fa = Resume(job), Memory(), activations(q.net)
         calib = parallel.share(job.calib)
         full = Progressive(q.net.model, calib, memory)
         before = Progressive(q.model, calib, memory) if self.sequential else full

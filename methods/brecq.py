@@ -50,6 +50,8 @@ class BRECQ(Method):
         act_p: the error of the activations is |z - z^|^p (released code: 2.4).
         act_asymmetric: learn step sizes on the inputs that the quantized predecessors give; the released code uses
             those of the full-precision network.
+        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
+            the processor has it.
 
     """
 
@@ -71,6 +73,7 @@ class BRECQ(Method):
     act_lr: float = 4e-5
     act_p: float = 2.4
     act_asymmetric: bool = False
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         """Reject unknown variants."""
@@ -88,8 +91,8 @@ class BRECQ(Method):
     def apply(self, job: Job) -> Job:
         """Algorithm 1: weights of all units first, then activations of all units."""
         q = job.start()
-        resume, parts = Resume(job.scratch, job.rng), units(q, self.granularity, job.progress)
-        walk = Walk(q, job.calib, asymmetric=True)
+        resume, parts = Resume(job), units(q, self.granularity, job.progress)
+        walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, unit in enumerate(parts):
             done = resume.load(f"weights-{unit.stop}")
             if done is None:
@@ -139,6 +142,7 @@ class BRECQ(Method):
             batch_size=self.batch_size,
             rng=job.rng,
             report=report,
+            bfloat16=self.bfloat16,
         )
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):
@@ -174,7 +178,7 @@ class BRECQ(Method):
 
     def learn_acts(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
         """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3); zero points stay."""
-        walk, learnt = Walk(q, job.calib, asymmetric=True), set[str]()
+        walk, learnt = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16), set[str]()
         for i, unit in enumerate(parts):
             walk.to(unit.layers[0])
             acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
@@ -204,7 +208,14 @@ class BRECQ(Method):
             job.progress(at[0] * n + step, at[1] * n, f"{self.name} activations of {unit.stop}, loss {loss:.4g}")
 
         job.log.curves[f"acts/{unit.stop}"] = minimise(
-            objective, len(target), [optimizer], iterations=n, batch_size=self.batch_size, rng=job.rng, report=report
+            objective,
+            len(target),
+            [optimizer],
+            iterations=n,
+            batch_size=self.batch_size,
+            rng=job.rng,
+            report=report,
+            bfloat16=self.bfloat16,
         )
 
 

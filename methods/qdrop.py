@@ -46,6 +46,8 @@ class QDrop(Method):
         beta_start: first exponent of the regularizer.
         beta_end: last exponent.
         warmup: share of the steps without the regularizer.
+        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
+            the processor has it.
 
     """
 
@@ -64,6 +66,7 @@ class QDrop(Method):
     beta_start: float = 20.0
     beta_end: float = 2.0
     warmup: float = 0.2
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         """Reject what is no probability."""
@@ -77,12 +80,12 @@ class QDrop(Method):
     def apply(self, job: Job) -> Job:
         """Unit by unit, each behind the quantized ones."""
         q = job.start()
-        resume, parts = Resume(job.scratch, job.rng), units(q, self.granularity, job.progress)
+        resume, parts = Resume(job), units(q, self.granularity, job.progress)
         for layer in q.layers():
             qp = weight_range(q, layer, job.calib)
             layer.set_codes(qp.quantize(layer.original), qp)
         q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest
-        walk, learnt = Walk(q, job.calib, asymmetric=True), set[str]()
+        walk, learnt = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16), set[str]()
         for i, unit in enumerate(parts):
             walk.to(unit.layers[0])
             acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
@@ -135,6 +138,7 @@ class QDrop(Method):
                 batch_size=self.batch_size,
                 rng=job.rng,
                 report=report,
+                bfloat16=self.bfloat16,
             )
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):

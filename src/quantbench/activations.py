@@ -30,18 +30,19 @@ _NUMPY: dict[torch.dtype, Any] = {
 class Activations:
     """One tensor over N examples, filled in order, then read by example numbers.
 
+    Floating-point values may be stored in another type, such as bfloat16; what is read has the type that was put.
     Images are kept channels-last, the layout in which convolutions run fastest on a CPU. What lies in a file is mapped
     for each access and unmapped at once, so that it never counts as this process's memory for long.
     """
 
-    def __init__(self, n: int, like: Tensor, *, file: Path | None = None) -> None:
-        self.image = like.dim() == 4
+    def __init__(self, n: int, like: Tensor, *, file: Path | None = None, store: torch.dtype | None = None) -> None:
+        self.image, self.given = like.dim() == 4, like.dtype
         shape = tuple(like[0].permute(1, 2, 0).shape if self.image else like[0].shape)
-        self.shape, self.dtype, self.device = (n, *shape), like.dtype, like.device
+        self.shape, self.dtype, self.device = (n, *shape), _stored(like, store), like.device
         self.file, self.filled, self.factor = file, 0, 1.0
         self.data: Tensor | None = None
         if file is None:
-            self.data = torch.empty(self.shape, dtype=like.dtype, device=like.device)
+            self.data = torch.empty(self.shape, dtype=self.dtype, device=like.device)
         else:
             self._map("w+").flush()
             weakref.finalize(self, file.unlink, missing_ok=True)
@@ -69,11 +70,11 @@ class Activations:
         """Fresh copy of some examples; images as (n, C, H, W) in channels-last layout."""
         if self.data is not None:
             key = index if isinstance(index, slice) else index.to(self.data.device)
-            rows = self.data[key].clone() if isinstance(index, slice) else self.data[key]
+            rows = self.data[key].to(self.given, copy=isinstance(index, slice))
         else:
             part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
             rows = torch.from_numpy(np.array(part))
-            rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(self.device)
+            rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(self.device, self.given)
         if self.factor != 1:
             rows = rows.mul_(self.factor)
         return rows.permute(0, 3, 1, 2) if self.image else rows
@@ -91,19 +92,27 @@ class Activations:
         return np.memmap(self.file, _NUMPY[self.dtype], mode, shape=self.shape)
 
 
+def _stored(like: Tensor, store: torch.dtype | None) -> torch.dtype:
+    """Type in which values like these are kept: whole numbers stay what they are."""
+    return store if store is not None and like.dtype.is_floating_point else like.dtype
+
+
 class Memory:
     """Gives room to activations: the first ones in memory, those past the limit in files.
 
     Args:
         limit_gib: how much may be in memory; by default ``$QUANTBENCH_MEMORY_GIB``, or 2.
         folder: where the files go; by default a temporary folder that goes with this object.
+        store: type in which floating-point activations are kept; by default their own.
 
     Raises:
         BadInput: the limit is no positive number.
 
     """
 
-    def __init__(self, limit_gib: float | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, limit_gib: float | None = None, folder: Path | None = None, store: torch.dtype | None = None
+    ) -> None:
         text = os.environ.get(LIMIT, "2")
         try:
             self.limit = (float(text) if limit_gib is None else limit_gib) * 2**30
@@ -112,7 +121,7 @@ class Memory:
         if not self.limit > 0:
             raise BadInput(f"a memory limit of {self.limit / 2**30} GiB: choose a positive one")
         self._alive: weakref.WeakSet[Activations] = weakref.WeakSet()
-        self._folder, self._files = folder, 0
+        self._folder, self._files, self.store = folder, 0, store
 
     @property
     def used(self) -> int:
@@ -121,8 +130,9 @@ class Memory:
 
     def room(self, n: int, like: Tensor) -> Activations:
         """Room for ``n`` examples like those of a batch."""
-        size = n * like[0].numel() * like.element_size()
-        made = Activations(n, like, file=self._file() if self.used + size > self.limit else None)
+        size = n * like[0].numel() * _stored(like, self.store).itemsize
+        file = self._file() if self.used + size > self.limit else None
+        made = Activations(n, like, file=file, store=self.store)
         self._alive.add(made)
         return made
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import torch
 
+from quantbench import parallel
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network import Inputs, Network
 from quantbench.quantized import Quantized
@@ -141,7 +142,7 @@ def quantize(
     log: Log | None = None,
     scratch: Path | None = None,
 ) -> Quantized:
-    """Quantize a network with a method.
+    """Quantize a network with a method; under ``torchrun`` the processes share the calibration examples.
 
     Args:
         method: any method or pipeline.
@@ -164,8 +165,9 @@ def quantize(
     if why := method.unsupported(net, scheme):
         raise Unsupported(why)
     rng = torch.Generator(device="cpu").manual_seed(seed)
-    job = Job(net, inputs, scheme, rng, None, progress, log or Log(), scratch)
-    return method.apply(job).need()
+    parallel.join()
+    told = progress if parallel.first() else _silent
+    return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
 
 
 def _check_fields(method: Method) -> None:

@@ -5,8 +5,8 @@ Without a process group everything here does nothing, so methods call it uncondi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import atexit
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -46,6 +46,20 @@ def average(tensors: Iterable[Tensor | None]) -> None:
                 t.div_(processes())
 
 
+def first() -> bool:
+    """Whether this process speaks for all: it writes what all share."""
+    return not _running() or dist.get_rank() == 0
+
+
+def first_says(answer: bool) -> bool:
+    """The first process's answer."""
+    if processes() == 1:
+        return answer
+    said = torch.tensor([answer], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    agree([said])
+    return bool(said)
+
+
 def agree(tensors: Iterable[Tensor]) -> None:
     """Replace tensors, in place, by those of the first process."""
     if processes() > 1:
@@ -53,17 +67,15 @@ def agree(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(t, 0)
 
 
-@contextmanager
-def group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, for as long as this lasts; nothing without torchrun."""
+def join() -> None:
+    """Join the processes that ``torchrun`` started, until this one ends; nothing without torchrun.
+
+    A group is joined once: a second one under the same rendezvous could meet addresses that the first one left there.
+    """
     if not dist.is_available() or not dist.is_torchelastic_launched() or _running():
-        yield
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 def _running() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch.optim import Optimizer
 
 from quantbench import parallel
 from quantbench.activations import Memory
+from quantbench.api import Job
+from quantbench.atomic import write_atomically
 from quantbench.errors import BadInput
 from quantbench.gram import weight_gradient
 from quantbench.layers import QuantLayer
@@ -22,6 +25,7 @@ from quantbench.quantized import Quantized
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
 LOGGED_POINTS = 50
+LOGGED = "log/"  # where a finished step keeps what was logged
 
 
 def minimise(
@@ -34,6 +38,7 @@ def minimise(
     rng: torch.Generator,
     after_step: Callable[[int], None] | None = None,
     report: Callable[[int, float], None] | None = None,
+    bfloat16: bool = False,
 ) -> list[float]:
     """Minibatch descent with batches drawn from an explicit generator.
 
@@ -48,6 +53,7 @@ def minimise(
         rng: generator on the CPU.
         after_step: called with the step's number, for schedules.
         report: called with the number of finished steps and the loss, about 50 times.
+        bfloat16: run convolutions and products of the objective in bfloat16.
 
     Returns:
         The loss at about 50 evenly spaced steps.
@@ -59,11 +65,13 @@ def minimise(
     curve = []
     every = max(1, iterations // LOGGED_POINTS)
     own_batch = max(1, batch_size // parallel.processes())
+    device = optimizers[0].param_groups[0]["params"][0].device.type
     for i in range(iterations):
         batch = torch.randperm(examples, generator=rng)[:own_batch]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = objective(batch, i / iterations)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+            loss = objective(batch, i / iterations)
         loss.backward()  # type: ignore[no-untyped-call]
         parallel.average(p.grad for o in optimizers for group in o.param_groups for p in group["params"])
         for optimizer in optimizers:
@@ -110,7 +118,7 @@ class _LayerError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, layer: QuantLayer, x: Tensor, target: Tensor, activation: str | None) -> Tensor:
-        out = layer.run(x, w)
+        out = layer.run(x, w).float()
         if activation is not None:
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
         positions = out.numel() // w.shape[0]
@@ -122,12 +130,15 @@ class _LayerError(torch.autograd.Function):
             error = torch.ops.aten.hardtanh_backward.grad_input(error, out, 0, 6, grad_input=error)
         ctx.save_for_backward(w)
         ctx.layer, ctx.x, ctx.error, ctx.scale = layer, x, error, 2 / positions
+        ctx.half = torch.is_autocast_enabled(x.device.type)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (w,) = ctx.saved_tensors
-        return weight_gradient(ctx.layer, ctx.x, w, ctx.error).mul_(grad[0] * ctx.scale), None, None, None, None
+        given = (ctx.x, ctx.saved_tensors[0], ctx.error)
+        x, w, error = (t.bfloat16() for t in given) if ctx.half else given
+        gradient = weight_gradient(ctx.layer, x, w, error).float()
+        return gradient.mul_(grad[0] * ctx.scale), None, None, None, None
 
 
 def layer_error(layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | None) -> Tensor:
@@ -156,8 +167,8 @@ class Walk:
 
     """
 
-    def __init__(self, q: Quantized, calib: Inputs, *, asymmetric: bool) -> None:
-        self.calib, self.memory = parallel.share(calib), Memory()
+    def __init__(self, q: Quantized, calib: Inputs, *, asymmetric: bool, bfloat16: bool = False) -> None:
+        self.calib, self.memory = parallel.share(calib), Memory(store=torch.bfloat16 if bfloat16 else None)
         self.full = Progressive(q.net.model, self.calib, self.memory)
         self.before = Progressive(q.model, self.calib, self.memory) if asymmetric else self.full
 
@@ -168,38 +179,62 @@ class Walk:
 
 
 class Resume:
-    """Finished steps of a long method, kept in a folder so that an interrupted run goes on where it was."""
+    """Finished steps of a long method, kept in a folder so that an interrupted run goes on where it was.
 
-    def __init__(self, folder: Path | None, rng: torch.Generator) -> None:
-        self.folder, self.rng = folder, rng
+    What the method logged since the step before is kept with it, and its seconds, so that a resumed run reports all.
+    In a process group the first process writes, and what it finds counts for all: the folder is shared.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.folder, self.rng, self.log = job.scratch, job.rng, job.log
+        self._known, self._since = self._logged().keys(), time.perf_counter()
 
     def load(self, step: str) -> dict[str, Tensor] | None:
         """Tensors of a finished step, with the generator put where that step left it; ``None`` when not done."""
         path = self._path(step)
-        if path is None or not path.exists():
+        if path is None or not parallel.first_says(path.exists()):
             return None
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            tensors = load_file(path)
+            found = load_file(path)
         except (SafetensorError, OSError):
-            path.unlink()  # half-written by a crash: do the step again
+            path.unlink(missing_ok=True)  # half-written by a crash: do the step again
             return None
-        self.rng.set_state(tensors.pop("rng"))
-        return tensors
+        self.rng.set_state(found.pop("rng"))
+        for key in [k for k in found if k.startswith(LOGGED)]:
+            what, name = key.removeprefix(LOGGED).split("/", 1)
+            values = found.pop(key).tolist()
+            if what == "curves":
+                self.log.curves[name] = values
+            else:
+                self.log.numbers[name] = values[0]
+        self._count(float(found.pop("seconds")))
+        return found
 
     def save(self, step: str, tensors: dict[str, Tensor]) -> None:
         """Keep a finished step, atomically."""
+        seconds, logged = time.perf_counter() - self._since, self._logged()
+        new = {k: torch.tensor(v, dtype=torch.float64) for k, v in logged.items() if k not in self._known}
+        self._count(seconds)
         path = self._path(step)
-        if path is None:
+        if path is None or not parallel.first():
             return
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()} | {"rng": self.rng.get_state()}, part)
-        part.replace(path)
+        about = {"rng": self.rng.get_state(), "seconds": torch.tensor(seconds, dtype=torch.float64)}
+        write_atomically(path, save({k: v.detach().contiguous().cpu() for k, v in tensors.items()} | about | new))
+
+    def _logged(self) -> dict[str, list[float]]:
+        """Everything in the log by a key for files."""
+        curves = {f"{LOGGED}curves/{k}": v for k, v in self.log.curves.items()}
+        return curves | {f"{LOGGED}numbers/{k}": [v] for k, v in self.log.numbers.items()}
+
+    def _count(self, seconds: float) -> None:
+        """Add a step's time, and start to measure the next one's."""
+        self.log.seconds["reconstruct"] = self.log.seconds.get("reconstruct", 0.0) + seconds
+        self._known, self._since = self._logged().keys(), time.perf_counter()
 
     def _path(self, step: str) -> Path | None:
         """File of one step."""

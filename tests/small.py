@@ -1,0 +1,40 @@
+"""A residual network small enough for tests that reconstruct it many times, with its calibration images."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from quantbench.network import Network
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.relu, self.b = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1)
+        self.out = nn.ReLU()
+
+    def forward(self, x):
+        return self.out(self.b(self.relu(self.a(x))) + x)
+
+
+class Small(nn.Module):
+    """A stem, two residual blocks, a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.relu = nn.Conv2d(3, 6, 3, padding=1), nn.ReLU()
+        self.one, self.two, self.fc = Block(), Block(), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.fc(self.two(self.one(self.relu(self.stem(x)))).mean((2, 3)))
+
+
+def small(n=80, **kwargs):
+    """(network, n images); the blocks are declared unless told otherwise."""
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Small()
+    x = F.avg_pool2d(torch.randn(n, 3, 7, 7, generator=rng), 3, 1)  # neighbouring pixels are alike, as in images
+    about = {"blocks": ("one", "two"), "stages": (("one", "two"),)} | kwargs
+    return Network.of(model.eval(), x[:2], name="small", **about), x

@@ -1,0 +1,254 @@
+"""What all reconstructions share: written-out gradients, units, resuming, the memory limit, processes, bfloat16."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from quantbench.methods.adaround import GAMMA, ZETA, AdaRound, Relaxed
+from quantbench.methods.brecq import BRECQ
+from quantbench.methods.gramround import GramRound
+from quantbench.methods.nearest import Nearest
+from quantbench.methods.qdrop import QDrop
+from quantbench.methods.qubo import Qubo
+from torch import nn
+from torch.nn import functional as F
+
+from quantbench import parallel
+from quantbench.activations import LIMIT
+from quantbench.api import Job, Log, quantize
+from quantbench.errors import BadInput, Unsupported
+from quantbench.grids import QParams
+from quantbench.network import Network
+from quantbench.quantized import Quantized
+from quantbench.reconstruct import Resume, layer_error, minimise, squared_error
+from quantbench.scheme import Grid, Scheme
+from quantbench.units import units
+from tests.processes import outcome
+from tests.small import small
+
+ROOT = Path(__file__).resolve().parents[1]
+W3 = Scheme(Grid(3, per_channel=True))
+W3A4 = Scheme(Grid(3, per_channel=True), Grid(4, symmetric=False))
+METHODS = {
+    "adaround": (AdaRound(iterations=12), W3),
+    "brecq": (BRECQ(iterations=12, act_iterations=4), W3A4),
+    "qdrop": (QDrop(iterations=12), W3A4),
+    "qubo": (Qubo(samples=50, elite=0.1, steps=5), W3),
+    "gramround": (GramRound(width=4, moves=10), W3),
+}
+every_method = pytest.mark.parametrize(("method", "scheme"), METHODS.values(), ids=METHODS)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# ---- Gradients that are written out, against autograd ---------------------------------------------
+
+LAYERS = {
+    "3x3": nn.Conv2d(4, 6, 3, padding=1),
+    "stride": nn.Conv2d(4, 6, 3, padding=(0, 1), stride=(2, 1)),
+    "same": nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(1, 2)),
+    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
+    "1x1": nn.Conv2d(4, 6, 1),
+    "linear": nn.Linear(8, 6),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_the_error_of_a_layer_and_its_gradient(layer, activation):
+    x = torch.randn((5, 4, 7, 8) if isinstance(layer, nn.Conv2d) else (5, 3, 8), generator=rng())
+    net = Network.of(nn.Sequential(layer, nn.Flatten()), x[:2])
+    (quant,) = Quantized(net, W3).layers()
+    fa = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}[activation]
+    target = fa(3 * torch.randn(quant.run(x, quant.original).shape, generator=rng(1)))
+    w, again = (quant.original.clone().requires_grad_() for _ in range(2))
+    want = squared_error(fa(quant.run(x, w)), target)
+    plain = (fa(quant.run(x, again)) - target).square()
+    torch.testing.assert_close(want, plain.sum(1 if plain.dim() == 4 else -1).mean())
+    (want_gradient,) = torch.autograd.grad(want, w)
+    found = layer_error(quant, x, again, target.clone(), activation)
+    (gradient,) = torch.autograd.grad(2 * found, again)
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(gradient, 2 * want_gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_the_relaxation_and_its_gradient():
+    ws = [torch.randn(4, 3, 3, 3, generator=rng()), torch.randn(5, 8, generator=rng(1))]
+    qps = [QParams(torch.full((), 0.3), torch.zeros(()), tuple(range(-4, 4))) for _ in ws]
+    relaxed = Relaxed(ws, qps, AdaRound(warmup=0.0, anneal="linear", beta_start=10, beta_end=2, lam=0.05))
+    for w, soft in zip(ws, relaxed.weights(0.0)[0], strict=True):  # starts at the weights, within the stretch's clamp
+        inside = (w / 0.3 > -4) & (w / 0.3 < 3)
+        assert (soft - w)[inside].abs().max() < 0.001 * 0.3 + 1e-6
+    relaxed.v.data = 6 * torch.randn(relaxed.v.shape, generator=rng(2))
+    weights, penalty = relaxed.weights(0.5)
+    (gradient,) = torch.autograd.grad(sum((w * w).sum() for w in weights) + penalty, relaxed.v)
+    v = relaxed.v.detach().clone().requires_grad_()
+    h = (torch.sigmoid(v) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)  # eq. 23
+    flat = relaxed.middle + relaxed.half * (2 * h - 1)
+    f_reg = (1 - (2 * h - 1).abs() ** 6).sum()  # eq. 24; half of the way from 10 to 2
+    (want,) = torch.autograd.grad(flat.square().sum() + 0.05 * f_reg, v)
+    torch.testing.assert_close(penalty, 0.05 * f_reg)
+    torch.testing.assert_close(gradient, want)
+    codes = relaxed.codes()
+    for w, c, qp in zip(ws, codes, qps, strict=True):
+        low, high = qp.bracket(w)
+        assert ((c == low) | (c == high)).all()
+
+
+def test_minimise_names_the_step_that_diverged():
+    v = torch.ones(1, requires_grad=True)
+    with pytest.raises(BadInput, match=r"inf at step .*lower the learning rate"):
+        minimise(
+            lambda *_: v.square().sum(),
+            4,
+            [torch.optim.SGD([v], lr=1e30)],
+            iterations=9,
+            batch_size=2,
+            rng=rng(),
+        )
+
+
+# ---- Units ----------------------------------------------------------------------------------------
+
+
+def told():
+    said = []
+    return said, lambda _, __, what: said.append(what)
+
+
+def names(net, granularity, progress=lambda *_: None, scheme=W3):
+    return [(u.layers, u.stop, u.activation) for u in units(Quantized(net, scheme), granularity, progress)]
+
+
+def test_units_of_every_granularity():
+    net, _ = small()
+    stem, fc = (("stem",), "stem", "relu"), (("fc",), "fc", None)
+    one, two = ("one.a", "one.b"), ("two.a", "two.b")
+    alone = [((n,), n, "relu" if n.endswith("a") else None) for n in (*one, *two)]
+    assert names(net, "layer") == [stem, *alone, fc]
+    assert names(net, "block") == [stem, (one, "one", None), (two, "two", None), fc]
+    assert names(net, "stage") == [stem, (one + two, "two", None), fc]
+    assert names(net, "network") == [(("stem", *one, *two, "fc"), "fc", None)]
+    assert names(net, "block", scheme=Scheme(Grid(3), which="first")) == [stem]
+
+
+def test_unknown_blocks_fall_back_to_layers_and_say_so():
+    net, x = small(blocks=(), stages=())
+    for granularity in ("block", "stage"):
+        said, progress = told()
+        assert names(net, granularity, progress) == names(net, "layer")
+        assert said == [f"small has no known {granularity}s: every layer is reconstructed on its own"]
+    said, progress = told()
+    quantize(BRECQ(iterations=2), net, x, W3, progress=progress)
+    assert "no known blocks" in said[0]
+
+
+def test_blocks_that_cannot_be():
+    with pytest.raises(BadInput, match=r"block 'one\.relu' has no layer with weights; leave it out"):
+        names(small(blocks=("one.relu", "two"))[0], "block")
+    with pytest.raises(BadInput, match=r"one\.a in more than one block"):
+        names(small(blocks=("one", "one.a"))[0], "block")
+    with pytest.raises(BadInput, match="block 'three' is not a module"):
+        small(blocks=("three",))
+
+
+@every_method
+def test_a_shared_layer_is_refused_by_name(method, scheme):
+    shared = nn.Linear(4, 4)
+    net = Network.of(nn.Sequential(shared, nn.ReLU(), shared), torch.randn(2, 4, generator=rng()))
+    with pytest.raises(Unsupported, match="layer '0' runs 2 times in one pass"):
+        quantize(method, net, torch.randn(8, 4, generator=rng()), scheme)
+
+
+# ---- Interrupted, and short of memory -------------------------------------------------------------
+
+
+@every_method
+def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp_path):
+    net, x = small()
+    whole_log = Log()
+    whole = quantize(method, net, x, scheme, seed=3, log=whole_log, scratch=tmp_path / "whole")
+    finished = sorted((tmp_path / "whole").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    assert len(finished) >= 4
+    for keep in (1, len(finished) - 1):  # what a kill after so many steps leaves, and half of the next one
+        folder = tmp_path / f"kept-{keep}"
+        folder.mkdir()
+        for path in finished[:keep]:
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / finished[keep].name).write_bytes(finished[keep].read_bytes()[:100])
+        log = Log()
+        assert quantize(method, net, x, scheme, seed=3, log=log, scratch=folder).digest == whole.digest
+        assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
+        assert log.seconds["reconstruct"] > 0
+
+
+def test_a_finished_step_keeps_its_seconds(tmp_path):
+    net, x = small()
+    job = Job(net, (x,), W3, rng(), scratch=tmp_path)
+    resume = Resume(job)
+    job.log.numbers["objective/a"] = 0.5
+    resume.save("a", {"codes": torch.ones(2)})
+    took = job.log.seconds["reconstruct"]
+    again = Job(net, (x,), W3, rng(), scratch=tmp_path)
+    found = Resume(again).load("a")
+    assert found.keys() == {"codes"}
+    assert again.log.seconds["reconstruct"] == took
+    assert again.log.numbers == {"objective/a": 0.5}
+    assert Resume(again).load("b") is None
+
+
+@every_method
+def test_past_the_memory_limit_the_result_is_the_same(method, scheme, monkeypatch):
+    net, x = small()
+    roomy = quantize(method, net, x, scheme)
+    monkeypatch.setenv(LIMIT, "0.00001")  # 10 kB: everything goes to files
+    assert quantize(method, net, x, scheme).digest == roomy.digest
+
+
+# ---- bfloat16 and several processes ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "scheme"),
+    [
+        (AdaRound(iterations=20, lr=0.05, bfloat16=True), W3),
+        (BRECQ(iterations=20, lr=0.05, act_iterations=5, bfloat16=True), W3A4),
+        (QDrop(iterations=20, lr=0.05, bfloat16=True), W3A4),
+    ],
+    ids=lambda v: getattr(v, "name", None),
+)
+def test_bfloat16_gives_nearly_the_same_error(method, scheme):
+    net, x = small()
+    logs = Log(), Log()
+    exact = quantize(replace(method, bfloat16=False), net, x, scheme, log=logs[0])
+    near = quantize(method, net, x, scheme, log=logs[1])
+    errors = [float((q.fake()(x) - net.model(x)).square().mean()) for q in (exact, near)]
+    assert logs[0].curves != logs[1].curves
+    assert errors[1] < 1.5 * errors[0]  # rounding differs here and there; found: 0.7 to 1.2
+
+
+def test_without_torchrun_there_is_one_process():
+    parallel.join()
+    assert parallel.processes() == 1
+    assert len(parallel.share((torch.zeros(5),))[0]) == 5
+
+
+def test_two_processes_agree_and_do_as_well_as_one(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    run = [*command, sys.executable, "-m", "tests.processes", str(tmp_path)]
+    done = subprocess.run(run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (sorted((tmp_path / f"rank-{i}").read_text().splitlines()) for i in (0, 1))
+    assert first == second  # the same bits in both processes
+    found = {name: float(error) for name, _, error in map(str.split, first)}
+    assert found.keys() == {"adaround", "brecq", "gramround"}
+    assert found["gramround"] == pytest.approx(outcome(GramRound(width=8, moves=20))[1], rel=0.01)  # the same moments
+    assert found["adaround"] < 0.9 * outcome(Nearest())[1]  # found: 0.6
