@@ -87,7 +87,10 @@ class Allocate(Method):
         at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, reference))}
         options = self.options(job, at, choices, reference)
         found = self.solve(job.net, options)
-        job.log.numbers |= {"allocation/loss": found.loss, "allocation/cost": found.cost, "allocation/gap": found.gap}
+        job.progress(1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}")
+        job.log.numbers |= {
+            f"allocation/{k}": float(getattr(found, k)) for k in ("loss", "cost", "gain", "gap", "bound")
+        }
         job.log.numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()}
         if self.points:
             pareto = front(options, points=self.points)

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from quantbench.methods import allocation
 from quantbench.methods.adaquant import AdaQuant
-from quantbench.methods.allocation import Allocate, swapped, uniform
+from quantbench.methods.allocation import Allocate, latencies, swapped, uniform
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.pipelines import Advanced, Light
 from quantbench.methods.tuning import BatchNormTuning, BiasTuning
 from torch import nn
 
-from quantbench.api import Log, Pipeline, quantize
+from quantbench.api import Job, Log, Pipeline, quantize
 from quantbench.capture import capture_output
 from quantbench.conformance import check
 from quantbench.distance import distance
@@ -147,7 +148,10 @@ def test_allocation_measures_one_layer_at_a_time_and_keeps_its_size():
             with swapped(at[8], at[w], name):
                 loss += max(float(away(at[8].model(x), target) - base), 1e-6)
     assert log.numbers["allocation/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-7)
+    assert log.numbers["allocation/bound"] == pytest.approx(log.numbers["allocation/loss"])  # proven optimal
+    assert log.numbers["allocation/gap"] == 0
     assert log.curves["front/cost"] == sorted(log.curves["front/cost"], reverse=True)
+    assert log.curves["front/loss"] == sorted(log.curves["front/loss"])
 
 
 @pytest.mark.parametrize("options", [{"gain": "bops", "size": 0.05}, {"form": "max_gain", "loss_limit": 0.02}])
@@ -156,6 +160,30 @@ def test_the_other_forms_and_gains(options):
     q = quantize(Allocate(weights=(2, 4, 8), acts=(4, 8), measure="mse", points=0, **options), net, x, W8A8)
     assert len(q.scheme.overrides) == len(net.layers)
     assert min(o.weights for o in q.scheme.overrides) < 8
+
+
+def test_latency_is_a_gain(monkeypatch):
+    """With a table of times in place of measured ones: the cost of a choice is the time of its layer at its bits."""
+    net, x = network()
+    times = {bits: {info.name: 0.1 * bits * (i + 1) for i, info in enumerate(net.layers)} for bits in (4, 8)}
+    monkeypatch.setattr(allocation, "latencies", lambda _, bits: times[bits[0]])
+    log = Log()
+    q = quantize(Allocate(gain="latency", size=0.7), net, x, W8A8, log=log)
+    chosen = {o.layer: o.weights for o in q.scheme.overrides}
+    spent = sum(times[bits][name] for name, bits in chosen.items())
+    assert set(chosen.values()) == {4, 8}
+    assert log.numbers["allocation/cost"] == pytest.approx(spent)
+    assert spent <= 0.7 * sum(times[8].values())
+    with pytest.raises(BadInput, match="smallest feasible"):
+        quantize(Allocate(gain="latency", size=0.4), net, x, W8A8)
+
+
+def test_latencies_are_measured_on_the_integer_kernels():
+    net, x = network()
+    job = Job(net, (x,), W8A8, torch.Generator())
+    measured = latencies(job, (8, 8))
+    assert measured.keys() == {i.name for i in net.layers}
+    assert all(ms > 0 for ms in measured.values())
 
 
 def test_an_impossible_size_names_the_smallest():
