@@ -18,6 +18,7 @@ from quantbench.conformance import small_network
 from quantbench.embedded import qa
 from quantbench.encoder import Encoder, encoder_network
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, Unsupported
+from quantbench.lab import Lab
 from quantbench.quantized import Quantized
 from quantbench.scheme import Grid, Scheme
 
@@ -77,6 +78,27 @@ def test_blocks_of_minilm_are_its_layers():
     bert = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager").eval()
     encoded = text.task("stsb/minilm", "stsb/test").encoded(["A cat sleeps.", "Two men play chess in the old park."])
     assert same_layers(bert, *encoded) == 6
+
+
+def test_calibration_sentences_are_not_padded():
+    where = text.task("stsb/minilm", "stsb/test")
+    try:
+        ids, _, mask = where.calibration("stsb/train", 40, 3)
+    except DataMissing as e:
+        pytest.skip(str(e))
+    assert ids.shape == (40, 16)
+    assert mask.all()
+    assert len(ids.unique(dim=0)) > 35  # some sentences are in the set twice
+    assert torch.equal(ids, where.calibration("stsb/train", 40, 3)[0])
+    with pytest.raises(BadInput, match="of enough tokens"):
+        where.calibration("stsb/train", 5000, 3)
+
+
+def test_what_text_cells_depend_on_is_in_their_keys(tmp_path, monkeypatch):
+    where = text.Similarity("stsb/minilm", "stsb/test")
+    monkeypatch.setattr(text.Similarity, "digests", lambda *_: ("weights", "calib", "eval"))
+    source = Lab(tmp_path).cell(where, Nearest(), Scheme(Grid(4)), "stsb/train", 8, 0).key_fields()["source"]
+    assert {"quantbench.text", "quantbench.encoder", "quantbench.text_data"} <= source.keys()
 
 
 ATTENTION = Scheme(Grid(8, per_channel=True), Grid(4, symmetric=False, range="minmax"), placement="attention")

@@ -96,7 +96,7 @@ class Lab:
             eval_digest=eval_digest,
             seed=seed,
             device=self.device,
-            code=("quantbench.task", "quantbench.lab"),
+            code=("quantbench.task", "quantbench.lab", *_home(where)),
         )
 
     def program(self, cell: Cell) -> Path:
@@ -172,6 +172,12 @@ class Lab:
 def _network(model: str, eval_data: str, device: str) -> Network:
     """Neighbouring cells share their network, which no method modifies."""
     return task(model, eval_data).network().to(device)
+
+
+def _home(where: Task) -> tuple[str, ...]:
+    """Module of a task of this library: that of texts is imported by name only, so no import leads to it."""
+    module = type(where).__module__
+    return (module,) if module.startswith("quantbench.") else ()
 
 
 def _save_program(q: Quantized, path: Path) -> None:
