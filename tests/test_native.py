@@ -102,6 +102,16 @@ def test_every_tile_of_pixels_and_outputs(size, kernel):
         same(chain.program(), chain.images(1))
 
 
+@pytest.mark.parametrize("size", [1, 3, 16, 28, 33, 60])
+def test_strips_by_columns(size):
+    """Whole blocks of inputs, one block of outputs, rows of three taps: one input serves three outputs."""
+    for channels, outs in ((16, 16), (48, 16), (16, 48), (32, 32)):
+        chain = Chain((channels, 4, size), seed=size)
+        x = chain.conv("input", outs, 3)
+        chain.conv(x, outs, 3, residual=x)
+        same(chain.program(), chain.images(2), threads=2, winograd=False)
+
+
 @pytest.mark.parametrize(("acts", "bits", "size"), [(4, 4, 8), (6, 4, 14), (4, 2, 9), (5, 3, 1), (6, 2, 19)])
 @pytest.mark.parametrize("channels", [5, 24, 50])
 def test_winograd_is_exact(acts, bits, size, channels):
@@ -232,6 +242,15 @@ def test_a_foreign_operator_runs_in_torch():
     )
     chain.conv("island", 3, 5, pad=0, logits=True)
     same(chain.program(), chain.images(5), threads=2)
+
+
+def test_products_in_registers_are_counted():
+    for isa in SETS:
+        per_round = native._module().multiply(isa, 1)
+        assert per_round > 0
+        assert native._module().multiply(isa, 1000) == 1000 * per_round
+    with pytest.raises(ValueError, match="rounds"):
+        native._module().multiply("", -1)
 
 
 def test_the_environment_lowers_the_instruction_set(monkeypatch):

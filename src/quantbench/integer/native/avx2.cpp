@@ -56,7 +56,7 @@ void tile(const ConvLayer& l, const Panel& panel, const Strip& strip, int b, con
     QB_UNROLL for (int h = 0; h < 2; h++) acc[p][h] = load(l.bias + channel + 8 * h);
   const std::int8_t* weight = strip.weight + b * 64;
   for (int k = 0; k < panel.steps(); k++, weight += strip.blocks * 64) {
-    const std::uint8_t* from = x + panel.step_offset(k);
+    const std::uint8_t* from = x + strip.step_offset(panel, k);
     const Weight w[2] = {Weight(load(weight), Narrow), Weight(load(weight + 32), Narrow)};
     QB_UNROLL for (int p = 0; p < P; p++) {
       const Input in(from + p * l.x_step, Narrow);
@@ -75,9 +75,9 @@ bool conv_fits(const ConvLayer&) { return true; }
 void conv(const ConvLayer& l, const ConvCall& call) {
   const Strip& strip = l.strips[call.strip];
   const Panel& panel = l.panels[strip.panel];
-  const int count = l.tile_count[strip.blocks];
+  const int count = l.tile_count[strip.cut()];
   for (std::int64_t i = call.first; i < call.last; i++) {
-    const Tile& at = l.tiles[strip.blocks][i % count];
+    const Tile& at = l.tiles[strip.cut()][i % count];
     const std::int64_t row = i / count;
     for (int b = 0; b < strip.blocks; b++)
       for (int p = 0; p < at.pixels;) {
@@ -169,11 +169,26 @@ void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, i
   run(l, x, x_image, images, y, y_image, group);
 }
 
+std::int64_t multiply(std::int64_t rounds) {
+  constexpr int kChains = 8;
+  const __m256i x = _mm256_set1_epi8(3), w = _mm256_set1_epi8(-1), one = _mm256_set1_epi16(1);
+  __m256i acc[kChains];
+  QB_UNROLL for (int i = 0; i < kChains; i++) acc[i] = _mm256_setzero_si256();
+  for (std::int64_t r = 0; r < rounds; r++)
+    QB_UNROLL for (int i = 0; i < kChains; i++) {
+      __m256i input = x;
+      asm volatile("" : "+x"(input));  // otherwise the product leaves the loop
+      acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(input, w), one));
+    }
+  QB_UNROLL for (int i = 0; i < kChains; i++) asm volatile("" : : "x"(acc[i]));
+  return rounds * kChains * 32;
+}
+
 }  // namespace
 
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {"avx2",      conv_fits,     conv, nullptr, depthwise, linear,   rows_quantize,
-                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn};
+                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn, multiply};
 
 }  // namespace qb
 QB_TARGET_END

@@ -36,7 +36,7 @@ QB_INLINE void finish(const Requant& out, int channel, const __m512i* acc, const
 }
 
 // One tile of P pixels, X bytes apart, and B blocks, over one chunk of the steps.
-template <int P, int B, int X>
+template <int P, int B, int X, bool Columns>
 void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sums, bool first, bool last,
           const Place& at) {
   __m512i acc[P * B];
@@ -47,7 +47,10 @@ void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sum
     }
   else
     QB_UNROLL for (int i = 0; i < P * B; i++) acc[i] = _mm512_loadu_si512(sums + i * kBlock);
-  accumulate<P, B, X>(acc, at.x, steps);
+  if constexpr (Columns)
+    accumulate_columns<P>(acc, at.x, steps);
+  else
+    accumulate<P, B, X>(acc, at.x, steps);
   if (!last || l.out.floats) {
     QB_UNROLL for (int i = 0; i < P * B; i++) _mm512_storeu_si512(sums + i * kBlock, acc[i]);
     if (last)
@@ -66,15 +69,19 @@ void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sum
 using TileFunction = void (*)(const ConvLayer&, const Steps&, int, std::int32_t*, bool, bool, const Place&);
 
 template <int P, int B>
-QB_INLINE TileFunction for_step(std::int64_t x_step) {
-  return x_step == 16 ? tile<P, B, 16> : x_step == 32 ? tile<P, B, 32> : x_step == 3 ? tile<P, B, 3> : tile<P, B, 6>;
+QB_INLINE TileFunction for_step(std::int64_t x_step, bool columns) {
+  if (columns) return tile<P, B, 16, B == 1>;
+  return x_step == 16   ? tile<P, B, 16, false>
+         : x_step == 32 ? tile<P, B, 32, false>
+         : x_step == 3  ? tile<P, B, 3, false>
+                        : tile<P, B, 6, false>;
 }
 
-TileFunction find_tile(int pixels, int blocks, std::int64_t x_step) {
-  switch (pixels * 8 + blocks) {
+TileFunction find_tile(int pixels, const Strip& strip, std::int64_t x_step) {
+  switch (pixels * 8 + strip.blocks) {
 #define QB_TILE(P, B) \
   case P * 8 + B:     \
-    return for_step<P, B>(x_step);
+    return for_step<P, B>(x_step, strip.columns);
 #include "avx512_tiles.h"
 #undef QB_TILE
   }
@@ -90,8 +97,8 @@ bool avx512_conv_fits(const ConvLayer& l) {
 void avx512_conv(const ConvLayer& l, const ConvCall& call) {
   const Strip& strip = l.strips[call.strip];
   const Panel& panel = l.panels[strip.panel];
-  const Tile* tiles = l.tiles[strip.blocks];
-  const int count = l.tile_count[strip.blocks], block = strip.block, quad_bytes = 256 * strip.blocks;
+  const Tile* tiles = l.tiles[strip.cut()];
+  const int count = l.tile_count[strip.cut()], block = strip.block, quad_bytes = 256 * strip.blocks;
   for (std::int64_t start = call.first; start < call.last; start += l.group) {
     const std::int64_t end = start + l.group < call.last ? start + l.group : call.last;
     for (int quad = 0; quad == 0 || quad < panel.quads; quad += l.chunk) {
@@ -108,7 +115,7 @@ void avx512_conv(const ConvLayer& l, const ConvCall& call) {
                     call.y.data + block * call.y.plane + row * call.y.row + at.x * call.y.pixel, nullptr, call.y.plane,
                     call.r.plane};
         if (l.out.residual) place.r = call.r.data + block * call.r.plane + row * call.r.row + at.x * call.r.pixel;
-        find_tile(at.pixels, strip.blocks, l.x_step)(l, steps, block * kBlock, sums, quad == 0, final, place);
+        find_tile(at.pixels, strip, l.x_step)(l, steps, block * kBlock, sums, quad == 0, final, place);
         steps.ahead += steps.quads * 64 * kAhead;
         if (++t == count) t = 0, row++;
       }

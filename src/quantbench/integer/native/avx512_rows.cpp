@@ -91,11 +91,21 @@ void lrn(const LrnTerms& k, const View& x, const View& y, int pixels, std::uint8
   }
 }
 
+std::int64_t multiply(std::int64_t rounds) {
+  constexpr int kChains = 16;  // more than the latency of a product times those that start in a cycle
+  const __m512i x = _mm512_set1_epi8(3), w = _mm512_set1_epi8(-1);
+  __m512i acc[kChains];
+  QB_UNROLL for (int i = 0; i < kChains; i++) acc[i] = _mm512_setzero_si512();
+  for (std::int64_t r = 0; r < rounds; r++)
+    QB_UNROLL for (int i = 0; i < kChains; i++) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[i]) : "v"(x), "v"(w));
+  return rounds * kChains * 64;
+}
+
 }  // namespace
 
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {"avx512",     avx512_conv_fits, avx512_conv, avx512_winograd, avx512_depthwise, avx512_linear, quantize_row,
-                         rows_interleave, rows_lut,      rows_add,    rows_max_pool,    rows_avg_pool, lrn};
+                         rows_interleave, rows_lut,      rows_add,    rows_max_pool,    rows_avg_pool, lrn, multiply};
 
 }  // namespace qb
 QB_TARGET_END

@@ -9,10 +9,10 @@
 
 namespace qb {
 
-void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t) {
+void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t, Pool& pool) {
   const Tensor &x = t[s.x], &y = t[s.y];
   const std::int64_t n = std::int64_t(y.blocks()) * kBlock, window = std::int64_t(s.ic) * s.kh * s.kw;
-  bias.resize(n), m.resize(n), lo.resize(n), hi.resize(n);
+  bias.resize(n, pool), m.resize(n, pool), lo.resize(n, pool), hi.resize(n, pool);
   bool clamps = false;
   for (int o = 0; o < s.oc; o++) {
     std::int64_t sum = -window * s.weight_zero[o];
@@ -66,9 +66,9 @@ class Direct : public Op {
 
   void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
-    outputs_.fill(s_, t);
+    outputs_.fill(s_, t, pool);
     layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
     flat_ = s_.kh == 1 && s_.kw == 1 && s_.sy == 1 && s_.sx == 1 && x.h == y.h && x.w == y.w && !x.packed &&
@@ -78,7 +78,7 @@ class Direct : public Op {
     tiling_ = std::make_unique<Tiling>(layer_.ow);
     tiling_->give(layer_);
     layer_.chunk = kChunk, layer_.group = kGroup;
-    pack(x);
+    pack(x, pool);
     layer_.narrow = narrow(x.largest_code());
     kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
     const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
@@ -98,7 +98,7 @@ class Direct : public Op {
       const std::int64_t chunk = item % chunks_;
       ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
-      const std::int64_t tiles = std::int64_t(layer_.tile_count[strips_[strip].blocks]) * layer_.oh;
+      const std::int64_t tiles = std::int64_t(layer_.tile_count[strips_[strip].cut()]) * layer_.oh;
       call.first = tiles * chunk / chunks_, call.last = tiles * (chunk + 1) / chunks_;
       kernels_->conv(layer_, call);
     });
@@ -108,7 +108,7 @@ class Direct : public Op {
   static bool dense(const Tensor& t) { return !t.left && !t.right; }  // rows follow each other without gaps
 
   // Cuts outputs into panels, of equal steps, and packs their weights strip by strip.
-  void pack(const Tensor& x) {
+  void pack(const Tensor& x, Pool& pool) {
     const int per_group = s_.oc / s_.groups, blocks = (s_.oc + kBlock - 1) / kBlock;
     const bool whole = per_group % kBlock == 0;  // groups of whole blocks: a panel each, else one panel for a block
     const int panels = s_.groups == 1 ? 1 : whole ? s_.groups : blocks;
@@ -119,16 +119,17 @@ class Direct : public Op {
       const int count = s_.groups == 1 ? blocks : whole ? per_group / kBlock : 1;
       const std::vector<Step> steps = ordered(all_steps(x, first, count), first, count);
       offset_at.push_back(offsets_.size() - panels_.back().quads - panels_.back().singles);
-      for (const Strip& strip : tiling_->strips(p, first, count)) {
+      for (const Strip& strip : tiling_->strips(p, first, count, panels_.back().columns)) {
         weight_at.push_back(packed.size());
         strips_.push_back(strip);
-        for (const Step& step : steps) {
+        for (std::size_t k = 0; k < steps.size(); k++) {
+          const Step& step = steps[strip.columns ? k / 12 * 12 + k % 3 * 4 + k % 12 / 3 : k];
           const auto from = step.weight.begin() + (strip.block - first) * 64;
           packed.insert(packed.end(), from, from + strip.blocks * 64);
         }
       }
     }
-    weights_.resize(std::int64_t(packed.size()));
+    weights_.resize(std::int64_t(packed.size()), pool);
     std::copy(packed.begin(), packed.end(), weights_.data());
     for (std::size_t p = 0; p < panels_.size(); p++) panels_[p].offset = offsets_.data() + offset_at[p];
     for (std::size_t i = 0; i < strips_.size(); i++) strips_[i].weight = weights_.data() + weight_at[i];
@@ -206,9 +207,16 @@ class Direct : public Op {
         (quad ? quads : singles).push_back(std::move(all[i]));
     }
     for (const Step& s : singles) offsets_.push_back(s.offset);
-    panels_.push_back({first, count, int(quads.size() / 4), int(singles.size()), nullptr});
+    panels_.push_back({first, count, int(quads.size() / 4), int(singles.size()), nullptr, columns(quads, singles)});
     std::move(singles.begin(), singles.end(), std::back_inserter(quads));
     return quads;
+  }
+
+  bool columns(const std::vector<Step>& quads, const std::vector<Step>& singles) const {
+    if (!singles.empty() || quads.empty() || quads.size() % 12 || layer_.x_step != kBlock) return false;
+    for (std::size_t k = 0; k < quads.size(); k++)
+      if (quads[k].offset != quads[k / 12 * 12].offset + int(k % 12) * kStep) return false;
+    return true;
   }
 
   bool narrow(int largest) const {

@@ -14,19 +14,19 @@ class Depthwise : public Op {
 
   void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
-    outputs_.fill(s_, t);
+    outputs_.fill(s_, t, pool);
     kernels_ = &kernels;
     layer_.blocks = y.blocks(), layer_.oh = y.h, layer_.ow = y.w, layer_.kh = s_.kh, layer_.kw = s_.kw;
     layer_.groups = (s_.kh + 3) / 4;
     layer_.sx = s_.sx, layer_.dx = s_.dx, layer_.sy = s_.sy * x.row, layer_.dy = s_.dy * x.row;
     layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
-    pack(weights_, 0);
+    pack(weights_, 0, pool);
     layer_.weight = weights_.data();
     if (s_.kh == 3 && s_.sy == 1 && s_.dy == 1) {
-      pack(shifted_, 1);
+      pack(shifted_, 1, pool);
       layer_.shifted = shifted_.data();
     }
     chunks_ = threads == 1 ? 1 : std::max(1, std::min(y.h / 4, 4 * threads / layer_.blocks));
@@ -49,8 +49,8 @@ class Depthwise : public Op {
 
  private:
   // Filters `down` rows lower, four rows to a group.
-  void pack(Aligned<std::int8_t>& to, int down) const {
-    to.resize(std::int64_t(layer_.blocks) * layer_.groups * s_.kw * 64);
+  void pack(Aligned<std::int8_t>& to, int down, Pool& pool) const {
+    to.resize(std::int64_t(layer_.blocks) * layer_.groups * s_.kw * 64, pool);
     for (int c = 0; c < s_.oc; c++)
       for (int ky = 0; ky < s_.kh; ky++)
         for (int kx = 0; kx < s_.kw; kx++) {

@@ -63,6 +63,9 @@ struct Kernels {
 
   // `pixels` pixels of one row, all blocks. Scratch: lrn_scratch(channels) bytes.
   void (*lrn)(const LrnTerms&, const View& x, const View& y, int pixels, std::uint8_t* scratch);
+
+  // Does nothing but multiply in registers, `rounds` times; returns the number of products: the roof of a roofline plot.
+  std::int64_t (*multiply)(std::int64_t rounds);
 };
 
 extern const Kernels kPortable;

@@ -36,9 +36,9 @@ struct Requant {
 struct Panel {
   int block, blocks, quads, singles;
   const std::int32_t* offset;  // [quads + singles], bytes from the first tap of the window to the inputs
+  bool columns;                // three quads at a time lie on neighbouring outputs' inputs, and there is nothing else
 
   int steps() const { return 4 * quads + singles; }
-  std::int32_t step_offset(int k) const { return k < 4 * quads ? offset[k / 4] + k % 4 * 4 : offset[k - 3 * quads]; }
 };
 
 // A run of output pixels of one row that a kernel holds in registers.
@@ -46,10 +46,19 @@ struct Tile {
   int x, pixels;
 };
 
-// `blocks` output blocks (1 to 4) of a panel, computed together. Weights: [step][block][16 outputs][4 inputs].
+// `blocks` output blocks (1 to 4) of a panel, computed together. Weights: [step][block][16 outputs][4 inputs]; a strip by
+// columns has one block, and of three quads first the three first steps, then the three second ones: one input then
+// serves three outputs.
 struct Strip {
   int panel, block, blocks;  // block counts from the layer's first
   const std::int8_t* weight;
+  bool columns;
+
+  int cut() const { return columns ? 0 : blocks; }  // which of a layer's cuts of a row
+  std::int32_t step_offset(const Panel& p, int k) const {
+    if (columns) return p.offset[k / 12 * 3 + k % 3] + k % 12 / 3 * 4;
+    return k < 4 * p.quads ? p.offset[k / 4] + k % 4 * 4 : p.offset[k - 3 * p.quads];
+  }
 };
 
 constexpr int kStripBlocks = 4;
@@ -61,7 +70,7 @@ struct ConvLayer {
   const Panel* panels;
   const Strip* strips;
   int strip_count;
-  const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by blocks of the strip
+  const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by the strip's cut()
   int tile_count[kStripBlocks + 1];
   int chunk, group;          // quads that many tiles go through at a time, so that their weights stay in the cache
   const std::int32_t* bias;  // zero points of the input folded in

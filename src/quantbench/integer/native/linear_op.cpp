@@ -13,20 +13,20 @@ class Linear : public Op {
 
   const char* kind() const override { return layer_.bits == 8 ? "linear" : layer_.bits == 4 ? "linear4" : "linear2"; }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int) override {
-    outputs_.fill(s_, t);
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int, Pool& pool) override {
+    outputs_.fill(s_, t, pool);
     kernels_ = &kernels;
-    fold_zeros();
+    fold_zeros(pool);
     std::set<int> distinct(s_.weight.begin(), s_.weight.end());
     if (s_.ic % kBlock) distinct.insert(0);  // for the inputs that fill up the last block
     layer_.bits = distinct.size() <= 4 ? 2 : distinct.size() <= 16 ? 4 : 8;
-    levels_.resize(16);
+    levels_.resize(16, pool);
     std::copy_n(distinct.begin(), layer_.bits == 8 ? 0 : distinct.size(), levels_.data());
     const int per_byte = 8 / layer_.bits;
     layer_.inputs = s_.ic;
     layer_.steps = ((s_.ic + kStep - 1) / kStep + per_byte - 1) / per_byte * per_byte;
     layer_.blocks = t[s_.y].blocks();
-    pack();
+    pack(pool);
     layer_.weight = weights_.data(), layer_.levels = levels_.data(), layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
     s_.weight = {};
@@ -46,7 +46,7 @@ class Linear : public Op {
  private:
   // Zero points of weights are subtracted from the weights where the differences are few and fit int8, and from the
   // sum otherwise, by the sum of the inputs.
-  void fold_zeros() {
+  void fold_zeros(Pool& pool) {
     const auto& zeros = s_.weight_zero;
     if (std::all_of(zeros.begin(), zeros.end(), [](int z) { return z == 0; })) return;
     std::set<int> raw(s_.weight.begin(), s_.weight.end()), values;
@@ -59,7 +59,7 @@ class Linear : public Op {
         s_.weight[i] = std::int8_t(s_.weight[i] - zeros[i / s_.ic]);
       return;
     }
-    zeros_.resize((s_.oc + kBlock - 1) / kBlock * kBlock);
+    zeros_.resize((s_.oc + kBlock - 1) / kBlock * kBlock, pool);
     std::copy(zeros.begin(), zeros.end(), zeros_.data());
     layer_.weight_zero = zeros_.data();
   }
@@ -72,9 +72,9 @@ class Linear : public Op {
     return 0;
   }
 
-  void pack() {
+  void pack(Pool& pool) {
     const int per_byte = 8 / layer_.bits;
-    weights_.resize(std::int64_t(layer_.blocks) * layer_.steps / per_byte * 64);
+    weights_.resize(std::int64_t(layer_.blocks) * layer_.steps / per_byte * 64, pool);
     std::uint8_t* to = weights_.data();
     for (int group = 0; group < layer_.blocks; group += 4)
       for (int k = 0; k < layer_.steps; k += per_byte)

@@ -299,6 +299,11 @@ PYBIND11_MODULE(_native, m) {
   using namespace qb;
   m.doc() = "Kernels for integer inference; use quantbench.integer.native.";
   m.def("isa", [](const std::string& name) { return choose_kernels(name.c_str()).name; }, py::arg("name") = "");
+  m.def("multiply", [](const std::string& name, std::int64_t rounds) {
+    require(0 <= rounds && rounds <= std::int64_t(1) << 40, "rounds outside of 0..2^40");
+    const py::gil_scoped_release free;
+    return choose_kernels(name.c_str()).multiply(rounds);
+  }, py::arg("name"), py::arg("rounds"));
   py::class_<Net>(m, "Net")
       .def("__call__", [](Net& net, const py::array& images) { return run(net, images, nullptr); })
       .def("read", &read_tensor)

@@ -61,7 +61,7 @@ void Net::finish(const Options& options) {
   place_views();
   for (const auto& op : ops_) op->require(tensors_);
   lay_out();
-  for (const auto& op : ops_) op->prepare(tensors_, *kernels_, options.threads);
+  for (const auto& op : ops_) op->prepare(tensors_, *kernels_, options.threads, pool_);
   split();
   images_ = options.images > 0 ? options.images : split_ == int(ops_.size()) ? 1 : kImages;
   live();
@@ -172,18 +172,16 @@ std::int64_t Net::plan(std::vector<std::int64_t>& offsets) const {
 void Net::allocate() {
   std::vector<std::int64_t> offsets;
   arena_bytes_ = plan(offsets);
-  arena_.resize(keep_ ? tensors_.size() : 1);
-  if (!keep_) arena_[0].resize(arena_bytes_);
+  std::uint8_t* arena = keep_ ? nullptr : pool_.take(arena_bytes_);
   for (int i = 0; i < tensor_count(); i++) {
     Tensor& t = tensors_[i];
-    if (keep_ && t.parent < 0) arena_[i].resize(t.bytes(images_of(t)));
-    t.data = (keep_ ? arena_[i].data() : arena_[0].data() + offsets[i]) + t.origin();
+    if (t.parent < 0) t.data = (keep_ ? pool_.take(t.bytes(images_of(t))) : arena + offsets[i]) + t.origin();
   }
   for (Tensor& t : tensors_)
     if (t.parent >= 0) t.data = tensors_[t.parent].data + t.parent_block * t.plane;
   scratch_size_ = 8 * std::int64_t(tensors_[0].w) + 64;
   for (const auto& op : ops_) scratch_size_ = std::max(scratch_size_, (op->scratch() + 63) / 64 * 64);
-  scratch_.resize(scratch_size_ * threads_->count());
+  scratch_ = pool_.take(scratch_size_ * threads_->count());
 }
 
 bool Net::load(const void* images, bool floats, const Run& run) {
@@ -194,7 +192,7 @@ bool Net::load(const void* images, bool floats, const Run& run) {
     const std::int64_t n = item / t.h, r = item % t.h;
     if (r == 0 && t.has_halo()) fill_halo(t, run.first + n);
     const View v = t.view(run.first + n);
-    std::uint8_t* scratch = scratch_.data() + thread * scratch_size_;
+    std::uint8_t* scratch = scratch_ + thread * scratch_size_;
     for (int c = 0; c < t.c; c++) {
       const std::int64_t at = (n * t.c + c) * pixels + r * t.w;
       std::uint8_t* row = scratch + (t.packed ? c * std::int64_t(t.w) : 0);
@@ -233,7 +231,7 @@ bool Net::run(const void* images, bool floats, std::int64_t n, std::uint8_t* out
   };
   for (std::int64_t done = 0; done < n; done += images_) {
     const int together = int(std::min<std::int64_t>(images_, n - done));
-    Run run{0, 1, *threads_, scratch_.data(), scratch_size_};
+    Run run{0, 1, *threads_, scratch_, scratch_size_};
     const int each = keep_ ? together : 1;  // kept tensors hold all images anyway
     for (run.first = 0; run.first < together; run.first += each) {
       run.images = each;

@@ -65,9 +65,9 @@ class Net {
   const Kernels* kernels_;
   Choice winograd_;
   std::unique_ptr<Threads> threads_;
-  std::vector<Aligned<std::uint8_t>> arena_;  // one piece; with `keep`, one for each tensor
+  Pool pool_;  // holds everything below, and what operators prepare
   std::int64_t arena_bytes_ = 0;
-  Aligned<std::uint8_t> scratch_;
+  std::uint8_t* scratch_ = nullptr;
   std::int64_t scratch_size_ = 0;
   std::mutex busy_;
 };

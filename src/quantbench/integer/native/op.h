@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "pool.h"
 #include "tensor.h"
 #include "threads.h"
 
@@ -33,7 +34,7 @@ class Op {
   // Widens halos, before tensors are laid out.
   virtual void require(std::vector<Tensor>&) const {}
   // Packs weights; distances of tensors are known, their addresses are not.
-  virtual void prepare(const std::vector<Tensor>&, const Kernels&, int /*threads*/) {}
+  virtual void prepare(const std::vector<Tensor>&, const Kernels&, int /*threads*/, Pool&) {}
   virtual std::int64_t scratch() const { return 0; }  // bytes for each thread
   virtual std::int64_t weight_bytes() const { return 0; }
   virtual void run(const std::vector<Tensor>&, const Run&) const = 0;
@@ -61,33 +62,6 @@ struct ConvSpec {
   }
 };
 
-// Memory aligned for vectors.
-template <typename T>
-class Aligned {
- public:
-  Aligned() = default;
-  Aligned(Aligned&&) = default;
-  Aligned& operator=(Aligned&&) = default;
-  void resize(std::int64_t n, T fill = T()) {
-    size_ = n;
-#if QB_CHECKED  // no room behind the last element, so that the sanitizer sees any access there
-    store_.assign(std::size_t(n), fill);
-    data_ = store_.data();
-#else
-    store_.assign(std::size_t(n) + 64 / sizeof(T), fill);
-    data_ = reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(store_.data()) + 63) / 64 * 64);
-#endif
-  }
-  T* data() const { return data_; }
-  std::int64_t size() const { return size_; }
-  T& operator[](std::int64_t i) const { return data_[i]; }
-
- private:
-  std::vector<T> store_;
-  T* data_ = nullptr;
-  std::int64_t size_ = 0;
-};
-
 // The parts of a layer that depend on output channels alone, filled up to whole blocks.
 struct Outputs {
   Aligned<std::int32_t> bias;  // zero points of the input folded in
@@ -95,7 +69,7 @@ struct Outputs {
   Aligned<std::uint8_t> lo, hi;
   Requant requant;
 
-  void fill(const ConvSpec&, const std::vector<Tensor>&);
+  void fill(const ConvSpec&, const std::vector<Tensor>&, Pool&);
 };
 
 // Whether |float(acc) * m| and the residual's share stay below 2^30: what vector kernels may assume.

@@ -12,7 +12,7 @@ namespace {
 class Blockwise : public Op {
  public:
   using Op::Op;
-  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int) override { kernels_ = &kernels; }
+  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override { kernels_ = &kernels; }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const int blocks = t[output].blocks();
     run.threads.each(std::int64_t(run.images) * blocks, [&](std::int64_t item, int thread) {
@@ -104,7 +104,7 @@ class Lrn : public Op {
  public:
   Lrn(int x, int y, LrnTerms terms) : Op({x}, y), terms_(terms) {}
   const char* kind() const override { return "lrn"; }
-  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int) override { kernels_ = &kernels; }
+  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override { kernels_ = &kernels; }
   std::int64_t scratch() const override { return lrn_scratch(terms_); }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[inputs[0]], &y = t[output];
@@ -128,7 +128,7 @@ class Concat : public Op {
   const char* kind() const override { return "concat"; }
   const std::vector<float>* concat_ratios() const override { return &ratios_; }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int, Pool&) override {
     kernels_ = &kernels;
     const Tensor& y = t[output];
     for (std::size_t i = 0; i < inputs.size(); i++) {

@@ -20,9 +20,9 @@ bool conv_fits(const ConvLayer&) { return true; }
 void conv(const ConvLayer& l, const ConvCall& call) {
   const Strip& strip = l.strips[call.strip];
   const Panel& panel = l.panels[strip.panel];
-  const int count = l.tile_count[strip.blocks];
+  const int count = l.tile_count[strip.cut()];
   for (std::int64_t i = call.first; i < call.last; i++) {
-    const Tile& tile = l.tiles[strip.blocks][i % count];
+    const Tile& tile = l.tiles[strip.cut()][i % count];
     const std::int64_t row = i / count;
     for (int b = 0; b < strip.blocks; b++) {
       const int block = strip.block + b;
@@ -31,7 +31,7 @@ void conv(const ConvLayer& l, const ConvCall& call) {
         std::uint32_t acc[kBlock];
         __builtin_memcpy(acc, l.bias + block * kBlock, sizeof acc);
         for (int k = 0; k < panel.steps(); k++)
-          step(acc, x + panel.step_offset(k), strip.weight + (std::int64_t(k) * strip.blocks + b) * 64);
+          step(acc, x + strip.step_offset(panel, k), strip.weight + (std::int64_t(k) * strip.blocks + b) * 64);
         std::int32_t sums[kBlock];
         __builtin_memcpy(sums, acc, sizeof sums);
         const std::uint8_t* r =
@@ -92,9 +92,23 @@ void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, i
   }
 }
 
+std::int64_t multiply(std::int64_t rounds) {
+  std::uint8_t x[4] = {1, 2, 3, 4};
+  std::int8_t w[4 * kBlock] = {};
+  std::uint32_t acc[kBlock] = {};
+  volatile std::uint32_t sink = 0;
+  for (std::int64_t r = 0; r < rounds; r++) {
+    x[0] = std::uint8_t(r);
+    step(acc, x, w);
+    sink = acc[0];
+  }
+  (void)sink;
+  return rounds * 4 * kBlock;
+}
+
 }  // namespace
 
 const Kernels kPortable = {"portable",      conv_fits,     conv, nullptr, depthwise, linear,   rows_quantize,
-                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn};
+                       rows_interleave, rows_lut, rows_add, rows_max_pool, rows_avg_pool, rows_lrn, multiply};
 
 }  // namespace qb

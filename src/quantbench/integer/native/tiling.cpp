@@ -30,16 +30,20 @@ double step_cost(int pixels, int blocks) {
   return 0.216 * (pixels + blocks) + 0.066 * pixels * blocks + 0.73 + (blocks == 4 ? 0.4 : 0);
 }
 
+// One load serves three products: what remains are the products.
+double column_cost(int pixels) { return 2.55 + 0.085 * pixels; }
+
 Tiling::Tiling(int width) {
   static const std::array<int, 2> kTiles[] = {
 #define QB_TILE(P, B) {P, B},
 #include "avx512_tiles.h"
 #undef QB_TILE
   };
-  for (int b = 1; b <= kStripBlocks; b++) {
+  for (int b = 0; b <= kStripBlocks; b++) {
     const auto piece = [&](int pixels) {
       for (const auto& t : kTiles)
-        if (t[0] == pixels && t[1] == b && pixels <= width) return step_cost(pixels, b);
+        if (t[0] == pixels && t[1] == std::max(1, b) && pixels <= width)
+          return b ? step_cost(pixels, b) : column_cost(pixels);
       return kNever;
     };
     const std::vector<int> last = cheapest(width, kAccumulators, piece, &cost[b]);
@@ -48,19 +52,20 @@ Tiling::Tiling(int width) {
   }
 }
 
-std::vector<Strip> Tiling::strips(int panel, int first, int count) const {
+std::vector<Strip> Tiling::strips(int panel, int first, int count, bool columns) const {
   double total;
-  const auto piece = [&](int b) { return b <= count ? cost[b] : kNever; };
+  columns = columns && cost[0] < cost[1];
+  const auto piece = [&](int b) { return b > count ? kNever : cost[b == 1 && columns ? 0 : b]; };
   const std::vector<int> last = cheapest(count, std::min(count, kStripBlocks), piece, &total);
   std::vector<Strip> cut;
-  for (int i = count; i > 0; i -= last[i]) cut.push_back({panel, first + i - last[i], last[i], nullptr});
+  for (int i = count; i > 0; i -= last[i]) cut.push_back({panel, first + i - last[i], last[i], nullptr, last[i] == 1 && columns});
   std::reverse(cut.begin(), cut.end());
   return cut;
 }
 
-double Tiling::best(int count) const {
+double Tiling::best(int count, bool columns) const {
   double total = 0;
-  for (const Strip& s : strips(0, 0, count)) total += cost[s.blocks];
+  for (const Strip& s : strips(0, 0, count, columns)) total += cost[s.cut()];
   return total;
 }
 

@@ -36,7 +36,7 @@ int chunk_of(std::int64_t tiles) {
 // for each tile and position, the two transforms of a tile of a block, and weights that come from the third-level cache.
 double direct_cost(const ConvSpec& s, const Tensor& y) {
   constexpr double kStore = 1.0, kByte = 0.03;
-  return y.h * (Tiling(y.w).best(y.blocks()) * 9 * ((s.ic + 3) / 4) + kStore * y.w * y.blocks()) +
+  return y.h * (Tiling(y.w).best(y.blocks(), s.ic % kBlock == 0) * 9 * ((s.ic + 3) / 4) + kStore * y.w * y.blocks()) +
          kByte * 9 * s.ic * s.oc;
 }
 
@@ -46,8 +46,8 @@ double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y) {
   const double chunks = std::ceil(double(tiles) / chunk);
   const Tiling tiling(chunk);
   double calls = 0;
-  for (const Strip& strip : tiling.strips(0, 0, y.blocks())) calls += double(tiling.tiles[strip.blocks].size());
-  return chunks * 16 * (tiling.best(y.blocks()) * ((s.ic + 3) / 4) + kCall * calls) +
+  for (const Strip& strip : tiling.strips(0, 0, y.blocks(), false)) calls += double(tiling.tiles[strip.blocks].size());
+  return chunks * 16 * (tiling.best(y.blocks(), false) * ((s.ic + 3) / 4) + kCall * calls) +
          tiles * (kInputs * x.blocks() + kOutputs * y.blocks()) + kByte * 16 * s.ic * s.oc;
 }
 
@@ -63,10 +63,10 @@ class Winograd : public Op {
     widen_halo(t[s_.x], s_, 2 * tiles_of(t[s_.y].h), 2 * tiles_of(t[s_.y].w));
   }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
     kernels_ = &kernels;
-    outputs_.fill(s_, t);
+    outputs_.fill(s_, t, pool);
     for (int o = 0; o < s_.oc; o++) outputs_.m[o] *= 0.25f;  // exact
     layer_.in_blocks = x.blocks(), layer_.steps = (s_.ic + kStep - 1) / kStep;
     layer_.oh = y.h, layer_.ow = y.w, layer_.tile_rows = tiles_of(y.h), layer_.tile_columns = tiles_of(y.w);
@@ -80,7 +80,7 @@ class Winograd : public Op {
       offsets_.push_back(int(block * layer_.slots() * kBlock) + (k - block) * kStep);
     }
     layer_.offset = offsets_.data();
-    pack();
+    pack(pool);
     threads_ = threads;
     s_.weight = {};
   }
@@ -107,10 +107,10 @@ class Winograd : public Op {
   }
 
  private:
-  void pack() {
+  void pack(Pool& pool) {
     const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock, position = layer_.steps * 64;
-    strips_ = tiling_->strips(0, 0, layer_.out_blocks);
-    weights_.resize(16 * layer_.out_blocks * position);
+    strips_ = tiling_->strips(0, 0, layer_.out_blocks, false);
+    weights_.resize(16 * layer_.out_blocks * position, pool);
     std::vector<std::uint32_t> start(16 * outs);  // modulo 2^32: only final sums have to fit
     std::int8_t* to = weights_.data();
     for (Strip& strip : strips_) {
@@ -127,7 +127,7 @@ class Winograd : public Op {
         }
       to += 16 * position * strip.blocks;
     }
-    start_.resize(16 * outs);
+    start_.resize(16 * outs, pool);
     for (int o = 0; o < s_.oc; o++) start[5 * outs + o] += 4 * std::uint32_t(outputs_.bias[o]);
     for (std::int64_t i = 0; i < 16 * outs; i++) start_[i] = std::int32_t(start[i]);
     layer_.start = start_.data();
