@@ -4,17 +4,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from quantbench.methods.adaquant import AdaQuant
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.apot import APoT
+from quantbench.methods.bias import IBC
+from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 
-from quantbench.api import Log, quantize
+from quantbench.api import Log, Pipeline, quantize
 from quantbench.conformance import failures, small_network
 from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import code_levels
 from quantbench.integer.simulate import Simulation
 from quantbench.network import Network
-from quantbench.quantized import Quantized
 from quantbench.rcf import normalize, rcf, weight_levels
 from quantbench.scheme import Grid, Scheme
 
@@ -122,21 +124,46 @@ def test_without_batch_norm_or_after_a_rewrite_is_refused():
         quantize(APoT(epochs=0), changed, x, scheme())
 
 
+ROUNDING = {
+    "nearest": Nearest(),
+    "adaround": AdaRound(iterations=2),
+    "adaround-ste": AdaRound(iterations=2, relaxation="ste"),
+    "adaquant": AdaQuant(iterations=2, lr_weights=1e-2),
+    "ibc": Pipeline((Nearest(), IBC(images=4))),
+}
+
+
 @pytest.mark.parametrize("kind", ["apot", "pot"])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_levels_serve_every_rounding(kind, per_channel):
+@pytest.mark.parametrize("name", ROUNDING)
+def test_levels_serve_every_rounding(kind, name):
     net, x = small_network()
-    s = Scheme(Grid(4, kind, per_channel=per_channel), Grid(3, kind, symmetric=False), first_last_bits=8)
-    nearest = quantize(Nearest(), net, x, s)
-    learnt = quantize(AdaRound(iterations=2), net, x, s)
-    for a, b in zip(nearest.layers(), learnt.layers(), strict=True):
-        edge = a.info.name in net.edges
+    weights = Grid(4, kind, per_channel=name == "adaround", range="minmax")
+    q = quantize(ROUNDING[name], net, x[:4], Scheme(weights, Grid(3, kind, symmetric=False), first_last_bits=8))
+    for layer in q.layers():
+        edge = layer.info.name in net.edges
         levels = tuple(range(-128, 128)) if edge else code_levels(kind, 4, signed=True)
-        assert a.qparams.levels == b.qparams.levels == levels
-        low, high = b.qparams.bracket(b.original)
-        assert bool(((b.codes == low) | (b.codes == high)).all())  # up or down between neighbouring levels
-        assert bool(((a.codes == low) | (a.codes == high)).all())
-        assert len(a.act.levels) == (256 if edge else 8)
+        assert layer.qparams.levels == levels
+        assert set(layer.codes.unique().tolist()) <= set(levels)
+        assert len(layer.act.levels) == (256 if edge else 8)
+        if name in ("nearest", "adaround", "ibc"):  # up or down between neighbouring levels
+            low, high = layer.qparams.bracket(layer.original)
+            assert bool(((layer.codes == low) | (layer.codes == high)).all())
+
+
+@pytest.mark.parametrize("method", [AdaRound(iterations=300, lr=0.05), AdaQuant(iterations=300, lr_weights=3e-3)])
+def test_learnt_rounding_on_additive_levels_reconstructs_better_than_nearest(method):
+    rng = torch.Generator().manual_seed(0)
+    model, x = torch.nn.Linear(24, 8), torch.randn(128, 6, generator=rng) @ torch.randn(6, 24, generator=rng)
+    model.weight.data = torch.randn(8, 24, generator=rng)
+    net, s = Network.of(torch.nn.Sequential(model), x[:2]), Scheme(Grid(3, "apot"))
+    near, learnt = (quantize(m, net, x, s).fake()(x) - net.model(x) for m in (Nearest(), method))
+    assert learnt.square().mean() < 0.8 * near.square().mean()
+
+
+def test_search_over_consecutive_codes_says_that_it_needs_them():
+    net, x = small_network()
+    with pytest.raises(Unsupported, match="uniform grids"):
+        quantize(GramRound(), net, x[:4], Scheme(Grid(4, "apot")))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
@@ -145,31 +172,64 @@ def test_runs_on_integers_exactly(bits, method):
     from quantbench.integer import reference
 
     net, x = small_network()
-    q = quantize(method, net, x, scheme(bits, placement="integer"))
+    log = Log()
+    q = quantize(method, net, x, scheme(bits, placement="integer"), log=log)
     program = q.integer()
     want, got = reference.run(program, x[:2].numpy()), Simulation(program).codes(x[:2])
     assert all((got[name].numpy() == tensor).all() for name, tensor in want.items())
     restricted = [op for op in program.ops if type(op).__name__ == "Lut"]
     assert restricted
+    if isinstance(method, APoT):
+        assert log.numbers["shift_and_add/multiplications_kept"] > 0  # of the first and the last layer
+        assert log.numbers["shift_and_add/additions"] > 0
     for op in restricted:  # one step of the fine grid is a whole part of the levels' step
         levels = set(want[op.output].ravel().tolist())
         assert levels <= set(code_levels("apot", bits, signed=False))
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_training_on_real_labels_learns_and_repeats(bits):
+@pytest.fixture(scope="module")
+def shapes():
     from quantbench.task import task
 
-    net = task("shapes/resnet8", "shapes/test").network()
-    calib = task("shapes/resnet8", "shapes/test").calibration("shapes/calib", 16, 0)
-    short = {"epochs": 1, "batch_size": 32, "examples": 64, "train_data": "shapes/calib", "watch": "shapes/calib"}
-    m = APoT(lr=0.01, alpha_a=0.0, **short)
+    here = task("shapes/resnet8", "shapes/test")
+    return here.network(), here.calibration("shapes/calib", 16, 0)
+
+
+SHORT = {"epochs": 1, "batch_size": 16, "examples": 32, "train_data": "shapes/calib", "alpha_a": 0.0, "lr": 0.01}
+QUICK = Scheme(Grid(2, "apot"), Grid(2, "apot", symmetric=False, range="minmax"), first_last_bits=8)
+
+
+def test_training_on_real_labels_learns_and_repeats(shapes):
+    net, calib = shapes
+    log, short = Log(), {**SHORT, "progressive": False}
+    watched = quantize(APoT(**short, watch="shapes/calib"), net, calib, QUICK, seed=3, log=log)
+    assert log.numbers["top1/2bits/best"] >= log.numbers["top1/2bits/last"]
+    assert watched.digest == quantize(APoT(**short), net, calib, QUICK, seed=3).digest  # looking changes nothing
+    assert watched.digest != quantize(APoT(epochs=0, alpha_a=0.0), net, calib, QUICK).digest
+
+
+def test_training_on_real_labels_lowers_the_loss(shapes):
+    net, calib = shapes
+    log, longer = Log(), {**SHORT, "epochs": 4, "progressive": False}
+    quantize(APoT(**longer), net, calib, QUICK, seed=3, log=log)
+    assert log.curves["loss/2bits"][-1] < log.curves["loss/2bits"][0]
+
+
+def test_interrupted_stages_go_on_bit_by_bit(shapes, tmp_path):
+    net, calib = shapes
+    m = APoT(**{**SHORT, "examples": 16})
     log = Log()
-    first, second = (quantize(m, net, calib, scheme(bits), seed=3, log=log) for _ in range(2))
-    assert first.digest == second.digest
-    assert first.digest != quantize(m, net, calib, scheme(bits), seed=4).digest
-    assert set(log.curves) >= ({"loss/4bits", "loss/3bits", "loss/2bits"} if bits == 2 else {"loss/4bits"})
-    assert log.numbers[f"top1/{bits}bits/best"] >= log.numbers[f"top1/{bits}bits/last"]
-    before = quantize(APoT(epochs=0, alpha_a=0.0), net, calib, scheme(bits))
-    assert isinstance(before, Quantized)
-    assert before.digest != first.digest
+    straight = quantize(m, net, calib, QUICK, log=log)
+    assert set(log.curves) == {"loss/4bits", "loss/3bits", "loss/2bits"}
+
+    def stop(_, __, what):
+        if what.startswith("apot at 2 bits"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(m, net, calib, QUICK, scratch=tmp_path, progress=stop)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["3bits.pt", "4bits.pt"]
+    said = []
+    resumed = quantize(m, net, calib, QUICK, scratch=tmp_path, progress=lambda *report: said.append(report[2]))
+    assert resumed.digest == straight.digest
+    assert all(what.startswith("apot at 2 bits") for what in said)  # finished stages are not done again

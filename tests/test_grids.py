@@ -1,24 +1,113 @@
 from fractions import Fraction
+from itertools import product
+from math import gcd
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.profiler import ProfilerActivity, profile
 
 from quantbench.errors import BadInput
 from quantbench.grids import QParams, code_levels, qparams, unsigned_levels
+from quantbench.projection import nearest_levels
 from quantbench.ranges import estimate
 from quantbench.scheme import Grid, Override, Scheme
 
 KINDS = st.sampled_from(["uniform", "apot", "pot"])
 
 
-def test_apot_levels_are_the_published_ones():
-    f = Fraction
-    assert unsigned_levels("apot", 2) == (0, f(1, 4), f(1, 2), 1)
-    assert unsigned_levels("apot", 3) == (0, f(1, 10), f(1, 5), f(3, 10), f(2, 5), f(3, 5), f(4, 5), 1)
-    assert len(unsigned_levels("apot", 6)) == 64
-    assert code_levels("apot", 2, signed=True) == (-1, 0, 1)
+PUBLISHED = {  # unsigned bits: term sets, and what makes the largest level 1
+    1: ("0 1", "1"),
+    2: ("0 1/2 1/4 1/8", "1/2"),
+    3: ("0 1/2 1/4 1/16 + 0 1/8", "5/8"),
+    4: ("0 1/2 1/8 1/32 + 0 1/4 1/16 1/64", "3/4"),
+    5: ("0 1/2 1/8 1/64 + 0 1/4 1/16 1/128 + 0 1/32", "25/32"),
+    6: ("0 1/2 1/16 1/128 + 0 1/4 1/32 1/256 + 0 1/8 1/64 1/512", "7/8"),
+}
+LISTED = {
+    1: "0 1",
+    2: "0 1/4 1/2 1",
+    3: "0 1/10 1/5 3/10 2/5 3/5 4/5 1",
+    4: "0 1/48 1/24 1/16 1/12 1/8 1/6 3/16 1/4 1/3 3/8 1/2 2/3 11/16 3/4 1",
+}
+CODES = {  # signed bits: positive codes, whole multiples of one step
+    2: (1,),
+    3: (1, 2, 4),
+    4: (1, 2, 3, 4, 6, 8, 10),
+    5: (1, 2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32, 33, 36, 48),
+}
+
+
+def fractions(text):
+    return [Fraction(t) for t in text.split()]
+
+
+@pytest.mark.parametrize("bits", PUBLISHED)
+def test_apot_levels_are_the_published_ones(bits):
+    text, largest = PUBLISHED[bits]
+    sums = {sum(terms) for terms in product(*map(fractions, text.split("+")))}
+    assert max(sums) == Fraction(largest)
+    found = unsigned_levels("apot", bits)
+    assert found == tuple(sorted(s / max(sums) for s in sums))
+    assert len(found) == 2**bits
+    assert bits not in LISTED or list(found) == fractions(LISTED[bits])
+    assert unsigned_levels("pot", bits)[1:] == tuple(Fraction(1, 2**e) for e in range(2**bits - 2, -1, -1))
+    assert unsigned_levels("uniform", bits) == tuple(Fraction(i, 2**bits - 1) for i in range(2**bits))
+
+
+@given(kind=KINDS, bits=st.integers(2, 6), signed=st.booleans())
+def test_levels_are_whole_multiples_of_the_smallest_possible_step(kind, bits, signed):
+    codes = code_levels(kind, bits, signed=signed)
+    if kind != "uniform":
+        magnitudes = unsigned_levels(kind, bits - 1 if signed else bits)
+        assert sorted({abs(Fraction(c, codes[-1])) for c in codes}) == list(magnitudes)
+        assert gcd(*codes) == 1
+        assert not signed or codes == tuple(-c for c in reversed(codes))
+    assert kind != "apot" or not signed or bits not in CODES or codes[-len(CODES[bits]) :] == CODES[bits]
+    assert len(codes) == 2**bits - (signed and kind != "uniform")
+
+
+@given(kind=KINDS, bits=st.integers(2, 6), signed=st.booleans(), seed=st.integers(0, 2**31), double=st.booleans())
+def test_projection_is_the_nearest_level_by_brute_force(kind, bits, signed, seed, double):
+    levels = code_levels(kind, bits, signed=signed)
+    dtype = torch.float64 if double else torch.float32
+    x = (torch.rand(200, generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2.4 - 1.2) * levels[-1]
+    ends = torch.tensor(levels, dtype=dtype)
+    x = torch.cat([x, ends, (ends[1:] + ends[:-1]) / 2, torch.tensor([torch.inf, -torch.inf], dtype=dtype)])
+    away = (x.double().clamp(levels[0], levels[-1])[:, None] - torch.tensor(levels).double()).abs()
+    best = away.amin(1, keepdim=True)
+    lower = torch.tensor(levels)[(away == best).int().argmax(1)]  # the first of two equally near ones
+    assert torch.equal(nearest_levels(x, levels), lower.to(dtype))
+
+
+def test_projection_keeps_layout_and_nan_and_exactness_in_bfloat16():
+    levels = code_levels("apot", 6, signed=False)  # up to 448, where bfloat16 has steps of 2
+    x = (torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 450).to(torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = nearest_levels(x, levels)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, nearest_levels(x.double().contiguous(), levels).to(torch.bfloat16))
+    wide = code_levels("pot", 5, signed=False)  # too wide for a table
+    for each in (levels, wide):
+        nan, one = nearest_levels(torch.tensor([torch.nan, 1.1]), each).tolist()
+        assert nan != nan  # noqa: PLR0124 - NaN
+        assert one == 1
+
+
+def test_projection_needs_no_memory_for_each_level():
+    x, peak = torch.rand(2**20) * 448, {}
+    for bits in (2, 6):
+        levels = code_levels("apot", bits, signed=False)
+        nearest_levels(x, levels)  # makes the table
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            nearest_levels(x, levels)
+        held = peak[bits] = 0
+        for event in (e for e in found.events() if e.name == "[memory]"):
+            held += event.cpu_memory_usage
+            peak[bits] = max(peak[bits], held)
+    assert 0 < peak[6] <= 4 * x.numel() * 4  # a few tensors like x
+    assert peak[6] <= peak[2] * 1.01  # 64 levels or 4
 
 
 @pytest.mark.parametrize("bits", [1, 0, 9, 2.0])

@@ -10,7 +10,7 @@ from quantbench.errors import Unsupported
 from quantbench.grids import code_levels
 from quantbench.integer import reference
 from quantbench.integer.ir import Conv
-from quantbench.integer.shiftadd import Operations, accumulators, multiply, operations, shifts, tables
+from quantbench.integer.shiftadd import Operations, accumulators, multiply, operations, shift_and_add, shifts, tables
 from quantbench.scheme import Grid, Scheme
 
 TERMS = {("apot", 2): 1, ("apot", 3): 1, ("apot", 4): 2, ("apot", 5): 2, ("apot", 6): 3, ("pot", 4): 1}
@@ -54,6 +54,22 @@ def test_network_computes_the_same_bit_for_bit(bits):
     nonzero = sum(int((op.weight != 0).sum()) * tensors[op.output][0, 0].size for op in inner)
     assert nonzero <= count.additions <= nonzero * (1 if bits == 2 else 2)
     assert operations(program, {}) == Operations(0, 0, 0)
+
+
+def test_numbers_of_a_network_beside_uniforms():
+    net, x = small_network()
+    acts, found = Grid(4, symmetric=False, range="minmax"), {}
+    for kind in ("apot", "uniform"):
+        s = Scheme(Grid(4, kind, range="minmax"), acts, "integer", first_last_bits=8)
+        found[kind] = shift_and_add(quantize(Nearest(), net, x[:2], s))
+        assert found[kind]["shift_and_add/multiplications_of_integers"] == sum(i.macs for i in net.layers)
+        edges = sum(i.macs for i in net.layers if i.name in net.edges)
+        assert found[kind]["shift_and_add/multiplications_kept"] == edges
+    inner = found["apot"]["shift_and_add/multiplications_of_integers"] - edges
+    assert found["apot"]["shift_and_add/additions"] <= 2 * inner  # two terms at 4 bits, sign included
+    assert found["uniform"]["shift_and_add/additions"] <= 3 * inner  # up to three ones below the sign
+    with pytest.raises(Unsupported, match="integer"):
+        shift_and_add(quantize(Nearest(), net, x[:2], Scheme(Grid(4, "apot"), acts)))
 
 
 def test_what_has_no_such_form_is_refused():

@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +78,36 @@ def test_interrupted_training_goes_on_bit_by_bit(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(BadInput, match="remove it to start over"):
         run(small_model(), Schedule(3, 32), saved=file)
+
+
+FOREVER = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.test_training import Schedule, run, small_model
+def slowly(*report):
+    print(report[2], flush=True)
+    time.sleep(0.05)
+run(small_model(), Schedule(60, 32), saved=Path(sys.argv[1]), progress=slowly)
+"""
+
+
+def test_killed_training_goes_on_bit_by_bit(tmp_path):
+    file, root = tmp_path / "x.pt", Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", FOREVER, str(file)]
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, text=True) as killed:
+        while not killed.stdout.readline().startswith("epoch 3"):
+            assert killed.poll() is None
+        killed.send_signal(signal.SIGKILL)
+    done = torch.load(file, weights_only=True)["epoch"]
+    assert 2 <= done < 60
+    whole, resumed = small_model(), small_model()
+    straight = run(whole, Schedule(60, 32))
+    assert run(resumed, Schedule(60, 32), saved=file) == straight
+    pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @given(seed=st.integers(0, 2**31))

@@ -8,6 +8,7 @@ bit for bit: this file is the definition that the equality is tested against, no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -162,20 +163,23 @@ def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ..
 def shift_and_add(q: Quantized) -> dict[str, float]:
     """Operations a unit without multipliers needs for one image, beside an ordinary unit's; numbers for a log.
 
-    Layers on a grid with zero points, such as the first and the last one at 8 bits, keep their multiplications.
+    First and last layers on grids of their own keep their multiplications. For a uniform grid these are the binary
+    digits of its codes: what such a unit would need without the paper's levels.
 
     Args:
-        q: under an ``integer`` placement; a network without an integer form has no numbers.
+        q: under an ``integer`` placement.
+
+    Raises:
+        Unsupported: a network without an integer form, or weights that have zero points.
 
     """
-    try:
-        program = q.integer()
-    except Unsupported:
-        return {}
+    program = q.integer()
     convs = [op for op in program.ops if isinstance(op, Conv)]
-    grids = {op.name: q.weight_grid(op.name) for op in convs if not op.weight_zero.any()}
+    kept = q.net.edges if q.scheme.first_last_bits else frozenset()
+    grids = {op.name: q.weight_grid(op.name) for op in convs if op.name not in kept}
     count = operations(program, {n: shifts(g.kind, g.bits, signed=True) for n, g in grids.items()})
-    every = operations(program, {op.name: dict.fromkeys(range(-256, 257), ()) for op in convs}).multiplications
+    shapes = program.shapes
+    every = sum(op.weight.size * math.prod(shapes[op.output][1:]) for op in convs)
     return {
         "shift_and_add/shifts": float(count.shifts),
         "shift_and_add/additions": float(count.additions),
