@@ -87,9 +87,8 @@ class GramRound(Method):
     def round_layer(self, layer: QuantLayer, qp: QParams, all_moments: Moments, job: Job) -> dict[str, Tensor]:
         """Codes, scale and bias of a layer that minimise the objective."""
         shape, m = layer.original.shape, all_moments.centred() if self.bias else all_moments
-        w = layer.original.view_as(m.r)
-        h = damped(m.h, self.damping)
-        ideal = w - torch.linalg.solve(h.double(), m.r.mT.double()).mT.float()  # where the quadratic form is smallest
+        w, h = layer.original.view_as(m.r), damped(m.h, self.damping)
+        ideal = w - torch.linalg.solve(h, m.r.mT).mT.float()  # where the quadratic form is smallest
         scale, zero = (t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero))
         codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
         for _ in range(self.refits):
@@ -107,13 +106,13 @@ class GramRound(Method):
     def search(self, u: Tensor, h: Tensor, levels: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Codes near the best ones."""
         low, high = levels[0], levels[-1]
-        codes = beam(u, h, low, high, max(1, min(self.width, BEAM_VALUES // u.numel())))
+        codes, h = beam(u, h, low, high, max(1, min(self.width, BEAM_VALUES // u.numel()))), h.to(u)
         return tabu(descend(codes, u, h, low, high), u, h, low, high, self.moves, rng)
 
 
 def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:
     """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w); the old one where none is positive."""
-    through = e @ h
+    through = e @ h.to(e)
     top, bottom = (through * ideal).sum(2, keepdim=True), (through * e).sum(2, keepdim=True)
     if not per_channel:
         top, bottom = top.sum().expand_as(top), bottom.sum().expand_as(bottom)

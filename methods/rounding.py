@@ -55,4 +55,5 @@ class Rounding(Method):
 def share_up(w: Tensor, qp: QParams) -> Tensor:
     """Where a weight lies between the codes below (0) and above (1); 0 outside the grid."""
     low, high = qp.bracket(w)
-    return ((w / qp.scale + qp.zero - low) / (high - low).clamp(min=1)).clamp(0, 1)
+    share = (w / qp.scale + qp.zero - low) / (high - low).clamp(min=1)
+    return torch.where(high > low, share.clamp(0, 1), 0)

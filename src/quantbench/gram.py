@@ -22,7 +22,7 @@ CHUNK = 2**22  # values of the column matrix that are made at a time: they fit t
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """All that ||(W + D) x - target||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor.
+    """All that ||(W + D) x - target||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor; float64.
 
     Attributes:
         h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of ``weight.flatten(1)``.
@@ -42,7 +42,7 @@ class Moments:
     def error(self, d: Tensor) -> float:
         """The objective for a change of the weights, (groups, out/groups, k)."""
         d = d.double()
-        return self.floor + float(((d @ self.h.double() + 2 * self.r.double()) * d).sum())
+        return self.floor + float(((d @ self.h + 2 * self.r) * d).sum())
 
     def centred(self) -> Moments:
         """The same with the best bias for every D, which takes E[(W + D) x - target] away; see :meth:`bias`."""
@@ -53,7 +53,7 @@ class Moments:
 
     def bias(self, d: Tensor) -> Tensor:
         """(out,) what to add to the bias so that E[(W + D) x - target] becomes zero."""
-        return -(self.shift + (d @ self.mean.unsqueeze(2)).squeeze(2)).flatten()
+        return -(self.shift + (d.double() @ self.mean.unsqueeze(2)).squeeze(2)).flatten().to(d)
 
 
 def columns(layer: QuantLayer, x: Tensor) -> Tensor:
@@ -104,15 +104,6 @@ def _padding(layer: QuantLayer) -> tuple[int, int, int, int]:
     return right, right, down, down
 
 
-def _weight_order(layer: QuantLayer, h: Tensor) -> Tensor:
-    """From (kernel position, channel) to the order of ``weight.flatten(1)``."""
-    if layer.info.kind == "linear":
-        return h
-    spots = layer.original[0, 0].numel()
-    groups, k, _ = h.shape
-    return h.view(groups, spots, k // spots, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
-
-
 @torch.no_grad()
 def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
     """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
@@ -160,7 +151,7 @@ def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int =
     h, mean = _second_moments(layer, x)
     groups = layer.groups
     r, shift = r.view(groups, out // groups, -1), shift.view(groups, -1)
-    return Moments(h.float(), r.float(), float(floor), mean.float(), shift.float())
+    return Moments(h, r, float(floor), mean, shift)
 
 
 def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:

@@ -26,7 +26,9 @@ def cost(codes: Tensor, u: Tensor, h: Tensor) -> Tensor:
 
 
 def damped(h: Tensor, share: float) -> Tensor:
-    """H plus a share of its mean diagonal, which makes it positive definite; columns without input then count a little.
+    """H plus a share of its mean diagonal, or ten times as much until it is positive definite.
+
+    Columns without input then count a little.
 
     Raises:
         BadInput: H is not finite.
@@ -34,8 +36,13 @@ def damped(h: Tensor, share: float) -> Tensor:
     """
     if not torch.isfinite(h).all():
         raise BadInput("second moments of a layer's input are NaN or infinite: its input overflows")
-    mean = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    return h + torch.eye(h.shape[1], dtype=h.dtype, device=h.device) * (share * mean).clamp(min=1e-30)
+    own = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1).clamp(min=1e-30)
+    unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    while True:
+        raised = h + max(share, 1e-12) * own * unit
+        if not torch.linalg.cholesky_ex(raised)[1].any():
+            return raised
+        share = 10 * max(share, 1e-12)  # sums in single precision left it slightly indefinite
 
 
 def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
@@ -43,7 +50,7 @@ def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
 
     Args:
         u: unconstrained solution, in codes.
-        h: positive definite.
+        h: positive definite, best in float64: its Cholesky factor is what is used.
         low: smallest code.
         high: largest code.
         width: roundings kept; 1 is nearest plane.
