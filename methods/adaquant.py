@@ -20,12 +20,14 @@ from torch.optim import Adam
 from quantbench import parallel
 from quantbench.activations import CHUNK, Activations, Memory
 from quantbench.api import Job, Method, Paper
+from quantbench.capture import forward
 from quantbench.clamp import activations
 from quantbench.gram import weight_range
 from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
 from quantbench.learnt import Range, Settle
 from quantbench.progressive import Progressive
+from quantbench.quantized import Quantized
 from quantbench.reconstruct import Objective, Resume, minimise, squared_error
 
 PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
@@ -73,6 +75,8 @@ class AdaQuant(Method):
         q = job.start()
         resume, memory, fa = Resume(job), Memory(), activations(q.net)
         calib = parallel.share(job.calib)
+        if self.sequential:
+            calibrate_elsewhere(q, job)
         full = Progressive(q.net.model, calib, memory)
         before = Progressive(q.model, calib, memory) if self.sequential else full
         layers = list(q.layers())
@@ -91,7 +95,7 @@ class AdaQuant(Method):
                 done = self.calibrate(job, layer, qp_w, x, target, act, (i, len(layers)))
                 resume.save(name, done)
             install(layer, done, qp_w.levels)
-        q.calibrate_acts(job.calib, only_new=True)  # quantizers elsewhere than at layer inputs are not learnt
+        q.calibrate_acts(job.calib, only_new=True)
         return job.done(q)
 
     def activation(self, fa: dict[str, Callable[[Tensor], Tensor]], name: str) -> Callable[[Tensor], Tensor]:
@@ -166,6 +170,19 @@ class AdaQuant(Method):
         layer.act.finish()
         parallel.agree([layer.act.scale.data, layer.act.zero])
         return Range(layer.act.qparams, symmetric=layer.act.grid.symmetric)
+
+
+@torch.no_grad()
+def calibrate_elsewhere(q: Quantized, job: Job) -> None:
+    """Quantizers elsewhere than at layer inputs are not learnt; layers behind them learn to live with them."""
+    own = {layer.act for layer in q.layers()}
+    elsewhere = [act for act in q.act_quants().values() if act not in own and not act.enabled]
+    for act in elsewhere:
+        act.observe()
+    if elsewhere:
+        forward(q.model, job.calib)
+    for act in elsewhere:
+        act.finish()
 
 
 @torch.no_grad()

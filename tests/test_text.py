@@ -10,10 +10,12 @@ from quantbench.methods.adaquant import AdaQuant
 from quantbench.methods.allocation import Allocate
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.nearest import Nearest
+from quantbench.methods.tuning import BatchNormTuning
 from transformers import AutoModel, BertConfig, BertForQuestionAnswering, BertModel, BertTokenizerFast
 
 from quantbench import spans, text, text_data
-from quantbench.api import quantize
+from quantbench.api import Log, Pipeline, quantize
+from quantbench.capture import capture_output
 from quantbench.conformance import small_network
 from quantbench.embedded import qa
 from quantbench.encoder import Encoder, encoder_network
@@ -132,6 +134,19 @@ def test_attention_is_quantized_where_the_scheme_says():
     assert len(set(fake["scores"](scores[scores.isfinite()]).unique().tolist())) <= 16
 
 
+def test_sequential_layers_learn_on_quantized_attention():
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    coarse = replace(ATTENTION, acts=Grid(2, symmetric=False, range="minmax"))
+    first = {}
+    for placement in ("inputs", "attention"):
+        log = Log()
+        quantize(AdaQuant(iterations=1), net, data, replace(coarse, placement=placement), log=log)
+        first[placement] = {name: curve[0] for name, curve in log.curves.items()}
+    same = {name for name, loss in first["inputs"].items() if loss == first["attention"][name]}
+    assert same == {f"layers.0.{x}" for x in ("query", "key", "value")}  # nothing quantized lies before these alone
+
+
 @pytest.mark.parametrize(
     ("model", "acts", "why"), [("image", Grid(4), "no attention"), ("text", None, "no activation")]
 )
@@ -246,3 +261,14 @@ def test_what_is_not_here_is_said_with_its_command(monkeypatch, tmp_path):
     text_data.minilm_folder.cache_clear()
     with pytest.raises(DataMissing, match="pip install"):
         text_data.minilm_folder()
+
+
+def test_batch_norm_tuning_gives_an_encoder_the_statistics_of_full_precision():
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    q = quantize(Pipeline((Nearest(), BatchNormTuning())), net, data, ATTENTION)
+    for info in net.layers:
+        if info.kind == "linear":
+            ours, full = (capture_output(m, info.name, data).flatten(0, 1) for m in (q.fake(), net.model))
+            assert torch.allclose(ours.mean(0), full.mean(0), atol=1e-4)  # float sums
+            assert torch.allclose(ours.std(0), full.std(0), rtol=1e-2, atol=1e-3)  # eps of batch norm
