@@ -15,6 +15,7 @@ import torchvision
 
 from quantbench import claims, data, models, reference
 from quantbench.errors import BadInput
+from quantbench.registry import make
 from quantbench.scheme import Grid, Scheme
 
 ALL = claims.load()
@@ -47,11 +48,18 @@ METHODS = {
     "adaquant",
     "brecq",
     "qdrop",
+    "qubo",
+    "rounding",
+    "gramround",
     "apot",
     "ibc",
     "bft",
     "bias_correction",
+    "analytic_bc",
+    "absorb_bias",
+    "dead_channels",
     "equalize",
+    "factorize",
     "dfq",
 }
 
@@ -96,6 +104,8 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
         if not claim.skip:
             models.spec(claim.model)
             assert set(claim.method.split("+")) <= METHODS | {""}, claim.id
+            if claim.method:
+                make(claim.method, dict(claim.fields))  # its hyperparameters exist, too
             if claim.tier == "real":
                 assert {claim.data, *([claim.calib.data] if claim.calib else [])} <= set(data.SETS), claim.id
 

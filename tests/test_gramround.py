@@ -13,6 +13,7 @@ from torch import nn
 
 from quantbench.activations import Activations
 from quantbench.api import Log, quantize
+from quantbench.capture import capture_input
 from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.gram import gram, moments
@@ -151,12 +152,8 @@ def test_its_objective_is_the_one_of_the_images_and_beats_the_others():
     found, q = total(GramRound(), net, x)
     direct = 0.0
     for layer in q.layers():
-        name, seen = layer.info.name, {}
-        for key, model in (("x", net.model), ("x_hat", q.model)):
-            hook = model.get_submodule(name).register_forward_pre_hook(lambda _, a, k=key: seen.update({k: a[0]}))
-            model(x)
-            hook.remove()
-        error = layer.run(seen["x_hat"], layer.weight) - layer.run(seen["x"], layer.original)
+        (seen,), (seen_hat,) = (capture_input(model, layer.info.name, (x,)) for model in (net.model, q.model))
+        error = layer.run(seen_hat, layer.weight) - layer.run(seen, layer.original)
         direct += float(error.square().sum(1).mean())
     assert found == pytest.approx(direct, rel=1e-3)
     assert found < total(GramRound(width=1, moves=0), net, x)[0]
