@@ -36,7 +36,7 @@ def _install(session: nox.Session, *more: str) -> None:
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Reproduce the published numbers that the data at hand allows: nox -s reproduce -- [PAPER] [-k EXPR]."""
-    _install(session)
+    _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
     session.run("quantbench", "run", *session.posargs)
 
@@ -44,7 +44,7 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(session, "hypothesis", "pytest-xdist")
+    _install(session, "hypothesis", "pytest-xdist", "pycocotools")
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 
@@ -52,7 +52,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def gate(session: nox.Session) -> None:
     """Run the selected claims and compare them with the accepted baseline; fails on a regression."""
-    _install(session)
+    _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
     session.run("quantbench", "run", *session.posargs, success_codes=[0, 1])  # misses are judged by the gate
     session.run("quantbench", "gate", *session.posargs)

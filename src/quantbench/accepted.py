@@ -150,6 +150,6 @@ def _effect(accepted: Mapping[str, Any], now: Result) -> tuple[Interval, float]:
             lambda gold, a, b: spearman(a, gold) - spearman(b, gold), now.gold_scores, before, now.scores, rng=rng
         )
         return lost, normal(lost.value, lost.se)
-    change = paired(before, now.scores)
+    change = paired(before, now.scores, bounded=now.metric != "map")
     exact = now.packing == "bits"
     return change, mcnemar(change.b, change.c) if exact else normal(change.value, change.se)

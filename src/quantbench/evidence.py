@@ -1,6 +1,7 @@
 """What the runs of one claim say together: drop, accuracy and advantage over a rival, each with its interval.
 
-Images are the units, seeds are averaged per image; rank correlations, being no means over examples, are bootstrapped.
+Images are the units, seeds are averaged per image; rank correlations, being no means over examples, are bootstrapped,
+and mean average precision comes as jackknife values, of which it is the mean.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ def drop(runs: Runs) -> Interval:
     first = _first(runs)
     if first.gold:
         return _correlations(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
-    return paired(first.fp_scores, _scores(runs))
+    return paired(first.fp_scores, _scores(runs), bounded=_bounded(first))
 
 
 def accuracy(runs: Runs) -> Interval:
     """The quantized network's metric, in points."""
     first = _first(runs)
-    return _correlations(first, _weighted(1.0, runs)) if first.gold else stats.accuracy(_scores(runs))
+    if first.gold:
+        return _correlations(first, _weighted(1.0, runs))
+    return _mean(first, _scores(runs))
 
 
 def fp_accuracy(runs: Runs) -> Interval:
@@ -41,7 +44,7 @@ def fp_accuracy(runs: Runs) -> Interval:
     first = _first(runs)
     if first.gold:
         return _correlations(first, [(1.0, first.fp_scores)])
-    return stats.accuracy(first.fp_scores)
+    return _mean(first, first.fp_scores)
 
 
 def advantage(ours: Runs, rivals: Runs) -> Interval:
@@ -57,8 +60,19 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
     if a.gold:
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
         return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
-    full_precision = per_image(a.fp_scores) - per_image(b.fp_scores)  # zero, unless devices round differently
-    return paired_units(per_image(_scores(ours)) - per_image(_scores(rivals)) - full_precision)
+    parts = (per_image(s, bounded=_bounded(a)) for s in (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores))
+    own, other, full, full_other = parts
+    return paired_units(own - other - (full - full_other))  # the last is zero, unless devices round differently
+
+
+def _bounded(result: Result) -> bool:
+    """Whether scores are correctness or fractions."""
+    return result.metric != "map"
+
+
+def _mean(first: Result, scores: NDArray[Any]) -> Interval:
+    """Mean over the examples, with its interval."""
+    return stats.accuracy(scores) if _bounded(first) else paired_units(per_image(scores, bounded=False))
 
 
 def _first(runs: Runs) -> Result:

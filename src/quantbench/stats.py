@@ -54,26 +54,31 @@ class Paired(Interval):
     c: int
 
 
-def paired(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Paired:
+def paired(first: ArrayLike, second: ArrayLike, level: float = LEVEL, *, bounded: bool = True) -> Paired:
     """Mean of ``first`` minus mean of ``second`` on the same images: the drop, if first is full precision.
 
     Args:
         first: correctness (bool) or score in [0, 1] of each image, shape (n,), or (seeds, n).
         second: the same for the other network; its number of seeds may differ.
         level: confidence.
+        bounded: see :func:`per_image`.
 
     Raises:
         BadInput: no images, different numbers of images, or a score that is not in [0, 1].
 
     """
-    a, b = per_image(first), per_image(second)
+    a, b = per_image(first, bounded=bounded), per_image(second, bounded=bounded)
     if a.shape != b.shape:
         raise BadInput(f"{a.size} images against {b.size}: a paired comparison needs the same images on both sides")
     return paired_units(a - b, level)
 
 
-def per_image(scores: ArrayLike) -> NDArray[np.float64]:
+def per_image(scores: ArrayLike, *, bounded: bool = True) -> NDArray[np.float64]:
     """Scores of shape (n,) or (seeds, n), averaged over the seeds: (n,).
+
+    Args:
+        scores: one for each image.
+        bounded: they are correctness or fractions; the jackknife values of mean average precision may leave [0, 1].
 
     Raises:
         BadInput: no images, or a score that is not in [0, 1].
@@ -82,7 +87,7 @@ def per_image(scores: ArrayLike) -> NDArray[np.float64]:
     s = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if s.size == 0 or s.ndim != 2:
         raise BadInput(f"scores of shape {np.shape(scores)}: expected (images,) or (seeds, images), not empty")
-    if not bool(((s >= 0) & (s <= 1)).all()):
+    if bounded and not bool(((s >= 0) & (s <= 1)).all()):
         raise BadInput("a score is NaN or outside 0..1: correctness is 0 or 1, and F1 is a fraction")
     return np.asarray(s[0] if bool((s == s[0]).all()) else s.mean(axis=0))  # equal seeds stay exactly 0 or 1
 

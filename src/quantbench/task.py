@@ -22,7 +22,7 @@ class Task(Protocol):
     Attributes:
         model: network name.
         eval_data: evaluation set name.
-        metric: ``top1``, ``f1``, ``spearman`` or another mean of per-example scores.
+        metric: ``top1``, ``f1``, ``spearman``, ``map`` or another mean of per-example scores.
 
     """
 
@@ -133,6 +133,9 @@ def task(model: str, eval_data: str) -> Task:
     if model.startswith(("qa/", "stsb/", "squad/")):
         found: Task = importlib.import_module("quantbench.text").task(model, eval_data)
         return found
+    if model.startswith(("scenes/", "coco/")):
+        detector: Task = importlib.import_module("quantbench.detection").task(model, eval_data)
+        return detector
     if model.startswith(("cifar10/", "imagenet/", "shapes/", "torchvision/")):
         return ImageTask(model, eval_data)
     if "/" not in model:

@@ -1,4 +1,4 @@
-"""Make the embedded tier anew: ``python -m quantbench.embedded [images] [texts] [resnet8] [mobilenet] [qa]``.
+"""Make the embedded tier anew: ``python -m quantbench.embedded [PART ...]``, the parts being those of ``PARTS``.
 
 Images and texts are the same bits on every machine; trained weights are, on one machine with one version of torch.
 Afterwards the digests stand in embedded.toml, the files in the clone's DVC remote, and data.dvc names them: commit
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from quantbench import mosaic
-from quantbench.embedded import publish, qa, shapes, train, train_qa
+from quantbench.embedded import publish, qa, scenes, shapes, train, train_qa, train_scenes
 from quantbench.errors import BadInput
 from quantbench.files import SHAPES_GRID, clone_root
 
@@ -57,8 +57,19 @@ def reader(out: Path) -> None:
     tensors = train_qa.train()
     model = train_qa.build()
     model.load_state_dict({k: t.float() for k, t in tensors.items()})
-    print(f"qa: {train_qa.exact_match(model):.2f} % exact match on the test split")
+    print("qa: {:.2f} % exact match, F1 {:.2f} on the test split".format(*train_qa.scores(model)))
     save_file(tensors, fresh(out / "checkpoints" / "qa_bert.safetensors"))
+
+
+def pictures(out: Path) -> None:
+    """Both stored splits of the scenes."""
+    for split in ("calib", "test"):
+        scenes.write(split, fresh(out / "scenes" / f"{split}.zip"))
+
+
+def detector(name: str, out: Path) -> None:
+    """Train one detector."""
+    save_file(train_scenes.train(name), fresh(out / "checkpoints" / f"scenes_{name}.safetensors"))
 
 
 def fresh(path: Path) -> Path:
@@ -74,6 +85,9 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "resnet8": lambda out: network("resnet8", out),
     "mobilenet": lambda out: network("mobilenet", out),
     "qa": reader,
+    "scenes": pictures,
+    "retinanet": lambda out: detector("retinanet", out),
+    "fasterrcnn": lambda out: detector("fasterrcnn", out),
 }
 
 

@@ -58,11 +58,20 @@ def read(name: str) -> dict[str, Tensor]:
         DataCorrupt: they differ from what torchvision published, or hold more than tensors.
 
     """
-    weights = weights_of(name)
+    tensors = cached(weights_of(name), f"torchvision/{name}", name.partition("@")[0])
+    for key in list(tensors):  # in place: the mapping also carries the format versions that MNASNet asks for
+        tensor = tensors.pop(key)
+        if not key.startswith(_AUXILIARY):
+            tensors[_DENSELAYER.sub(r"\1\2", key)] = tensor
+    return tensors
+
+
+def cached(weights: Any, name: str, network: str) -> dict[str, Tensor]:
+    """Tensors of weights in torchvision's cache; raises as :func:`read`."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     if not path.is_file():
-        call = f"get_model('{name.partition('@')[0]}', weights='{weights.name}')"
-        raise DataMissing(f"torchvision/{name}", f'python -c "from torchvision.models import get_model; {call}"')
+        call = f"get_model('{network}', weights='{weights.name}')"
+        raise DataMissing(name, f'python -c "from torchvision.models import get_model; {call}"')
     prefix = path.stem.rpartition("-")[2]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,10 +81,6 @@ def read(name: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
         raise DataCorrupt(f"{path} does not hold plain tensors: {e}") from e
-    for key in list(tensors):  # in place: the mapping also carries the format versions that MNASNet asks for
-        tensor = tensors.pop(key)
-        if not key.startswith(_AUXILIARY):
-            tensors[_DENSELAYER.sub(r"\1\2", key)] = tensor
     return tensors
 
 
