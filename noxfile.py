@@ -60,10 +60,9 @@ def gate(session: nox.Session) -> None:
 
 @nox.session
 def latency(session: nox.Session) -> None:
-    """Time the integer networks side by side: nox -s latency -- [pytest options]."""
-    _install(session, "onnx", "onnxruntime", "openvino")
-    session.run("quantbench", "data", "pull")
-    session.run("pytest", "-c", "bench/pytest.ini", "bench", "--ignore=bench/test_claims.py", "-q", *session.posargs)
+    """Time integer networks on every runtime side by side: nox -s latency -- [-k EXPR] [--threads N]."""
+    _install(session, "onnx", "onnxruntime", "openvino", "ai-edge-litert")
+    session.run("quantbench", "latency", *session.posargs)
 
 
 @nox.session

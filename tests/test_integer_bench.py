@@ -6,12 +6,20 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
 from quantbench.errors import BadInput
 from quantbench.integer import fuzz, reference
 from quantbench.integer.backends import backend
-from quantbench.integer.bench import REFERENCE, int8_peak, interleaved, latencies, layer_programs, layer_table, rows
+from quantbench.integer.bench import (
+    REFERENCE,
+    copy_rate,
+    int8_peak,
+    interleaved,
+    latencies,
+    layer_programs,
+    layer_table,
+    rows,
+)
 from quantbench.integer.check import check
 from quantbench.integer.ir import Conv
 
@@ -84,8 +92,7 @@ def test_layer_table_has_every_layer() -> None:
 
 
 def test_peak_is_a_rate_of_this_machine() -> None:
-    if why := backend("onednn").available():
+    if why := backend("native").available():
         pytest.skip(why)
-    before = torch.get_num_threads()
-    assert int8_peak(seconds=0.0) > 1e9  # any machine multiplies a thousand million small numbers a second
-    assert torch.get_num_threads() == before
+    assert int8_peak(seconds=0.0) > 1e8  # any machine multiplies a hundred million small numbers a second
+    assert copy_rate(1, 2) > 1e8

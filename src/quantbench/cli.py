@@ -50,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     add("gate", "compare finished runs with the accepted baseline", claims=True, runs=True)
     add("accept", "make finished runs the baseline", claims=True, runs=True)
     add("report", "write the report of finished runs again", claims=True, runs=True)
+    latency = add("latency", "time integer networks on every installed runtime, side by side", runs=True)
+    latency.add_argument("-k", dest="select", default="", metavar="EXPR", help="such as 'resnet20 or linear'")
+    latency.add_argument("--seconds", type=float, default=6.0, help="time for each table (default: 6)")
+    latency.add_argument("--threads", type=int, default=1, help="also on this many threads; 0 for all cores")
     data = add("data", "bring data here: pull (DVC), fetch NAME (its source), remote FOLDER (index a plain folder)")
     data.add_argument("action", choices=("status", "pull", "fetch", "remote"))
     data.add_argument("names", nargs="*", metavar="NAME")
@@ -79,6 +83,35 @@ def _run(options: argparse.Namespace) -> int:
     return _pytest(options, ("test_claims.py", "test_integer.py"), f"--qb-device={options.device}")
 
 
+def _latency(options: argparse.Namespace) -> int:
+    """``quantbench latency`` is pytest over the side-by-side benches, and a page of what they measured."""
+    import pytest
+
+    from quantbench import latencypage
+
+    bench = _bench()
+    args = [
+        *(str(bench / name) for name in ("test_latency.py", "test_linear.py")),
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+    ]
+    args += ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "--no-header", "--import-mode=importlib"]
+    args += [f"--qb-runs={options.runs}", f"--qb-seconds={options.seconds}", f"--qb-threads={options.threads}"]
+    status = int(pytest.main([*args, "-k", options.select]))
+    if path := latencypage.write(Path(options.runs)):
+        print(f"report: {path}")
+    return status
+
+
+def _bench() -> Path:
+    """Folder of the installed bench."""
+    import quantbench.bench
+
+    return Path(next(iter(quantbench.bench.__path__)))
+
+
 def _report(options: argparse.Namespace) -> int:
     """Judging finished cells again writes the report; unfinished ones are skipped."""
     if not Path(options.runs).is_dir():
@@ -90,7 +123,6 @@ def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> in
     """Run files of the bench."""
     import pytest
 
-    import quantbench.bench
     from quantbench.claims import load, select
 
     claims = select(
@@ -99,7 +131,7 @@ def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> in
     if not claims:
         print(f"quantbench: no claim matches {options.select!r}; quantbench list shows them all", file=sys.stderr)
         return 2
-    bench = Path(next(iter(quantbench.bench.__path__)))
+    bench = _bench()
     args = [
         *(str(bench / file) for file in files),
         "--rootdir",
@@ -174,6 +206,7 @@ _COMMANDS = {
     "why": _why,
     "gate": _gate,
     "accept": _accept,
+    "latency": _latency,
     "report": _report,
     "data": _data,
     "new": _new,

@@ -34,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--qb-tier", choices=("embedded", "real", "online"), help="only claims on this tier of data")
     group.addoption("--qb-finished", action="store_true", help="judge finished runs only; start none")
     group.addoption("--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
+    group.addoption("--qb-seconds", type=float, default=6.0, help="time for each latency table (default: 6)")
+    group.addoption("--qb-threads", type=int, default=1, help="latency also on this many threads; 0: all cores")
     group.addoption("--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)")
 
 

@@ -16,6 +16,7 @@ Runner = Callable[[Array], object]
 REFERENCE = "fp32 torch"
 WARM_UP = 3  # calls: buffers are planned and caches filled by then
 ROUNDS = (15, 400)  # least and most calls of each runner
+PEAK_CALL = 1e-3  # seconds of one call of the peak's loop: shorter than a time slice, much longer than a clock tick
 PAUSE = 0.01  # seconds before a turn when several threads are used: idle worker threads spin for milliseconds
 
 
@@ -171,22 +172,32 @@ def layer_table(
     return table
 
 
-def int8_peak(seconds: float = 0.5) -> float:
-    """Multiply-accumulates a second of a large int8 matrix product on one thread: the roof of a roofline plot."""
-    import torch
+def int8_peak(seconds: float = 0.3) -> float:
+    """Multiply-accumulates a second that one core can do in registers: the roof of a roofline plot.
 
-    from quantbench.integer.onednn import torch_threads
+    Raises:
+        Unsupported: no native kernels on this machine.
 
-    n = 1024
-    a = torch.ones(n, n, dtype=torch.uint8)
-    packed = torch.ops.onednn.qlinear_prepack(torch.ones(n, n, dtype=torch.int8), [n, n])
-    scale, zero = torch.ones(n), torch.zeros(n, dtype=torch.int64)
-    with torch_threads(1):
+    """
+    from quantbench.integer.native import products
 
-        def run(_: Array) -> object:
-            return torch.ops.onednn.qlinear_pointwise(
-                a, 1.0, 0, packed, scale, zero, None, 4096.0, 0, torch.uint8, "none", [], ""
-            )
+    rounds, best, end = 1000, 0.0, time.perf_counter() + seconds
+    while best == 0.0 or time.perf_counter() < end:
+        start = time.perf_counter()
+        count = products(rounds)
+        took = time.perf_counter() - start
+        if took < PEAK_CALL:
+            rounds *= 2
+        best = max(best, count / took)
+    return best
 
-        times = interleaved({"peak": run}, np.zeros(0), seconds=seconds)
-    return n**3 / min(times["peak"])
+
+def copy_rate(megabytes: int = 64, repeats: int = 5) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    x = np.ones(megabytes << 20, np.uint8)
+    y, times = np.empty_like(x), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        np.copyto(y, x)
+        times.append(time.perf_counter() - start)
+    return 2 * x.size / min(times)

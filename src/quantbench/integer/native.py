@@ -102,6 +102,11 @@ class NativeProgram(Compiled):
         return str(self._net.isa)
 
 
+def products(rounds: int) -> int:
+    """Run the best instruction set's multiplications in registers and count them; raises Unsupported if not built."""
+    return int(_module().multiply(os.environ.get(ISA, ""), rounds))
+
+
 def _module() -> ModuleType:
     try:
         return import_module("quantbench.integer._native")

@@ -43,6 +43,8 @@ QB_INLINE void tables(const LinearLayer& l, int bits, __m512i* levels, __m512i* 
   *high = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(up)));
 }
 
+constexpr int kAheadBytes = 4096;  // prefetched: what arrives from the third-level cache by the time it is needed
+
 struct Call {
   const LinearLayer& l;
   const std::uint8_t* weight;  // the group's
@@ -70,7 +72,7 @@ void tile(const Call& call) {
   QB_UNROLL for (int m = 0; m < M; m++) x[m] = call.x + m * call.x_image;
   for (std::int64_t at = 0, end = std::int64_t(l.steps) * kStep; at < end; at += kStep * per_byte, weight += 64 * B) {
     QB_UNROLL for (int b = 0; b < B; b++) {
-      _mm_prefetch(reinterpret_cast<const char*>(weight + b * 64 + 2048), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(weight + b * 64 + kAheadBytes), _MM_HINT_T0);
       const Unpacked<Bits> w(weight + b * 64, levels, high);
       QB_UNROLL for (int s = 0; s < per_byte; s++) QB_UNROLL for (int m = 0; m < M; m++) {
         std::int32_t four;

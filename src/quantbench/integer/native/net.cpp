@@ -193,6 +193,11 @@ bool Net::load(const void* images, bool floats, const Run& run) {
     if (r == 0 && t.has_halo()) fill_halo(t, run.first + n);
     const View v = t.view(run.first + n);
     std::uint8_t* scratch = scratch_ + thread * scratch_size_;
+    if (floats && t.vector()) {
+      if (!kernels_->quantize(static_cast<const float*>(images) + n * t.c, t.c, scale_, t.zero, t.lo, t.hi, v.data))
+        sane = false;
+      return;
+    }
     for (int c = 0; c < t.c; c++) {
       const std::int64_t at = (n * t.c + c) * pixels + r * t.w;
       std::uint8_t* row = scratch + (t.packed ? c * std::int64_t(t.w) : 0);

@@ -266,6 +266,10 @@ class ForeignOp : public Op {
 void to_dense(const Tensor& t, std::int64_t n, std::uint8_t* dense) {
   const View v = t.view(n);
   const int size = t.floats ? 4 : 1;
+  if (t.vector()) {
+    std::memcpy(dense, v.data, std::size_t(t.c) * size);
+    return;
+  }
   for (int c = 0; c < t.c; c++)
     for (int r = 0; r < t.h; r++) {
       const std::uint8_t* from =

@@ -23,6 +23,7 @@ struct Tensor {
   std::uint8_t* data = nullptr;                           // image 0, block 0, row 0, column 0, inside the halo
 
   int blocks() const { return (c + kBlock - 1) / kBlock; }
+  bool vector() const { return h == 1 && w == 1 && !packed && !has_halo() && plane == pixel; }  // channels in a row
   bool has_halo() const { return top || left || bottom || right; }
   int largest_code() const { return hi > zero ? hi : zero; }
   View view(std::int64_t n) const { return {data + n * image, plane, row, pixel}; }
