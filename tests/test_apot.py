@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.methods.adaquant import AdaQuant
 from quantbench.methods.adaround import AdaRound
-from quantbench.methods.apot import APoT
+from quantbench.methods.apot import SHORT, APoT
 from quantbench.methods.bias import IBC
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
@@ -195,13 +195,13 @@ def shapes():
     return here.network(), here.calibration("shapes/calib", 16, 0)
 
 
-SHORT = {"epochs": 1, "batch_size": 16, "examples": 32, "train_data": "shapes/calib", "alpha_a": 0.0, "lr": 0.01}
+TINY = {"epochs": 1, "batch_size": 16, "examples": 32, "train_data": "shapes/calib", "alpha_a": 0.0, "lr": 0.01}
 QUICK = Scheme(Grid(2, "apot"), Grid(2, "apot", symmetric=False, range="minmax"), first_last_bits=8)
 
 
 def test_training_on_real_labels_learns_and_repeats(shapes):
     net, calib = shapes
-    log, short = Log(), {**SHORT, "progressive": False}
+    log, short = Log(), {**TINY, "progressive": False}
     watched = quantize(APoT(**short, watch="shapes/calib"), net, calib, QUICK, seed=3, log=log)
     assert log.numbers["top1/2bits/best"] >= log.numbers["top1/2bits/last"]
     assert watched.digest == quantize(APoT(**short), net, calib, QUICK, seed=3).digest  # looking changes nothing
@@ -210,14 +210,14 @@ def test_training_on_real_labels_learns_and_repeats(shapes):
 
 def test_training_on_real_labels_lowers_the_loss(shapes):
     net, calib = shapes
-    log, longer = Log(), {**SHORT, "epochs": 4, "progressive": False}
+    log, longer = Log(), {**TINY, "epochs": 4, "progressive": False}
     quantize(APoT(**longer), net, calib, QUICK, seed=3, log=log)
     assert log.curves["loss/2bits"][-1] < log.curves["loss/2bits"][0]
 
 
 def test_interrupted_stages_go_on_bit_by_bit(shapes, tmp_path):
     net, calib = shapes
-    m = APoT(**{**SHORT, "examples": 16})
+    m = APoT(**{**TINY, "examples": 16})
     log = Log()
     straight = quantize(m, net, calib, QUICK, log=log)
     assert set(log.curves) == {"loss/4bits", "loss/3bits", "loss/2bits"}
@@ -233,3 +233,13 @@ def test_interrupted_stages_go_on_bit_by_bit(shapes, tmp_path):
     resumed = quantize(m, net, calib, QUICK, scratch=tmp_path, progress=lambda *report: said.append(report[2]))
     assert resumed.digest == straight.digest
     assert all(what.startswith("apot at 2 bits") for what in said)  # finished stages are not done again
+
+
+def test_level_sets_are_compared_at_one_budget():
+    from quantbench.claims import load
+    from quantbench.registry import make
+
+    claims = [c for c in load("apot") if "/here-trained" in c.id]
+    assert {c.scheme.weights.bits for c in claims} == {2, 3, 4}
+    for claim in claims:
+        assert make(claim.method, dict(claim.fields)) == make(claim.rival.method, dict(claim.rival.fields)) == SHORT
