@@ -120,8 +120,8 @@ class AdaQuant(Method):
         delta_x = self.input_range(layer, x)
 
         def objective(batch: Tensor, progress: float) -> Tensor:  # noqa: ARG001 - nothing is annealed
-            w = delta_w.qparams.fake(layer.original + V)  # Q(W + V)
-            xq = x.take(batch) if delta_x is None else delta_x.qparams.fake(x.take(batch))  # Q(X)
+            w = delta_w.fake(layer.original + V)  # Q(W + V)
+            xq = x.take(batch) if delta_x is None else delta_x.fake(x.take(batch))  # Q(X)
             return squared_error(fa(layer.op(xq, w, b)), target.take(batch))
 
         def report(step: int, loss: float) -> None:

@@ -128,6 +128,24 @@ def test_a_learnt_range_starts_where_it_was_and_has_gradients(bits, symmetric):
     assert all(p.grad.abs() > 0 for p in learnt.learnt)
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_gradients_written_out_are_those_of_autograd(symmetric, per_channel):
+    rng = torch.Generator().manual_seed(3)
+    data = torch.randn(4, 50, generator=rng)
+    grid = Grid(3, symmetric=symmetric, per_channel=per_channel)
+    bound = torch.tensor([[0.7], [1.1], [0.4], [2.0]]) if per_channel else torch.tensor(1.1)
+    weight, found = torch.randn(4, 50, generator=rng), []
+    for written_out in (True, False):
+        learnt, x = Range(qparams(grid, -bound, 1.3 * bound), symmetric=symmetric), data.clone().requires_grad_()
+        y = learnt.fake(x) if written_out else learnt.qparams.fake(x)
+        (y * weight).sum().backward()
+        found.append([y.detach(), x.grad, *(p.grad for p in learnt.learnt)])
+    assert len(found[0]) == (3 if symmetric else 4)
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)  # sums in another order
+
+
 def test_the_length_of_a_range_never_reaches_zero():
     learnt = Range(qparams(Grid(4), torch.tensor(-1.0), torch.tensor(1.0)), symmetric=True)
     learnt.length.data -= 5

@@ -39,7 +39,7 @@ def estimate(x: Tensor, grid: Grid, *, gram: Tensor | None = None) -> QParams:
         best = qparams(grid, low, high, signed=signed)
     else:
         each = rows.shape[0] if gram is not None else max(1, CHUNK // rows.shape[1])
-        parts = (t.split(each) for t in (rows, low, high))
+        parts = (torch.split(t, each) for t in (rows, low, high))
         found = [_search(r, grid, lo, hi, signed=signed, gram=gram) for r, lo, hi in zip(*parts, strict=True)]
         scale, zero = (torch.cat(t) for t in zip(*((f.scale, f.zero) for f in found), strict=True))
         best = QParams(scale, zero, found[0].levels)
