@@ -48,7 +48,7 @@ class GramRound(Method):
 
     name: ClassVar[str] = "gramround"
 
-    width: int = 64
+    width: int = 16
     moves: int = 500
     damping: float = 1e-5
     asymmetric: bool = True

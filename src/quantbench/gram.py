@@ -19,6 +19,8 @@ from quantbench.ranges import estimate
 
 CHUNK = 2**22  # values of the column matrix that are made at a time: they fit the second and third cache
 
+PARTS = 3  # of the columns: of the products of parts, two thirds are needed
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -114,15 +116,17 @@ def _second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor,
     """(groups, k, k) E[x x^T] and (groups, k) E[x], in float64."""
     groups, k = layer.groups, layer.original[0].numel()
     h = torch.zeros(groups, k, k, dtype=torch.float64, device=layer.original.device)
-    mean, count = h.new_zeros(groups, k), 0
+    mean, count, part = h.new_zeros(groups, k), 0, max(1, -(-k // PARTS))
     values = max(1, layer.info.macs // layer.original.shape[0] * groups)  # of the column matrix, for one example
     for start in range(0, x.shape[0], max(1, CHUNK // values)):
         rows = slice(start, min(start + max(1, CHUNK // values), x.shape[0]))
         a = columns(layer, x.take(rows) if isinstance(x, Activations) else x[rows])
-        h += a.mT @ a
+        for i in range(0, k, part):  # the other half is its mirror image
+            h[:, i : i + part, i:] += a[..., i : i + part].mT @ a[..., i:]
         mean += a.sum(1)
         count += a.shape[1]
-    h, mean = h / count, mean / count
+    h = (h.triu() + h.triu(1).mT) / count
+    mean /= count
     parallel.average([h, mean])
     if layer.info.kind == "linear":
         return h, mean

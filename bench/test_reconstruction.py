@@ -1,0 +1,157 @@
+"""Reconstruction side by side: the faithful loop, integer least squares on moments, block reconstruction, memory.
+
+The paper's 10,000 iterations take from a quarter of an hour (ResNet-20) to hours (Inception-v1) on one core, so a
+faithful run is kept layer by layer under ``--qb-runs`` and goes on where it was stopped. With fewer iterations
+(``QUANTBENCH_FAITHFUL_ITERATIONS``) its time is extrapolated to 10,000, and the line says so. Everything runs on one
+thread; other tools' figures that are constants here are of another machine. Time it on a quiet one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from quantbench.methods.adaround import AdaRound
+from quantbench.methods.brecq import BRECQ
+from quantbench.methods.gramround import GramRound
+
+from quantbench.api import Log, Method, quantize
+from quantbench.errors import DataMissing
+from quantbench.machine import fingerprint
+from quantbench.scheme import Grid, Scheme
+from quantbench.seeds import seed_for
+from quantbench.stats import paired
+from quantbench.task import task
+
+PAPER = 10_000
+ITERATIONS = int(os.environ.get("QUANTBENCH_FAITHFUL_ITERATIONS", "1000"))
+FASTER = 30  # the solver's goal: times faster than the faithful loop with the paper's iterations
+AIMET_MS = 8.0  # AIMET 2.42, an iteration of a layer of ResNet-20 at batch 32, on a Zen 5 core; the goal is half of it
+BRECQ_MS, BRECQ_TOP1 = 9.3, 86.8  # the released code, W2 by blocks, 1,000 iterations, on that core and these images
+MEMORY_GIB = 4.0
+NETWORKS = {  # evaluation images, calibration images, how many
+    "cifar10/resnet20": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
+    "cifar10/resnet56": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
+    "imagenet/mobilenetv1-0.25": ("imagenet/val_1300", "imagenet/train_1000", 512),
+    "imagenet/googlenet-bvlc": ("imagenet/val_1300", "imagenet/train_1000", 256),
+}
+W3 = Scheme(Grid(3, per_channel=True))
+W2 = Scheme(Grid(2, symmetric=False, per_channel=True), first_last_bits=8)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one network.
+
+    Attributes:
+        objective: squared error of the outputs, summed over layers or blocks.
+        seconds: time, also that of an earlier run that this one went on with.
+        scores: whether each image is right.
+        steps: layers or blocks that were optimised.
+
+    """
+
+    objective: float
+    seconds: float
+    scores: np.ndarray
+    steps: int
+
+    def __str__(self) -> str:
+        """One line of a table."""
+        return f"objective {self.objective:10.5g}  top-1 {100 * self.scores.mean():6.2f}  {self.seconds:9.1f} s"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the peers were timed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def measure(network: str, method: Method, scheme: Scheme, folder: Path) -> Outcome:
+    """Quantize, or go on with what is in the folder, and evaluate."""
+    images, calibration, n = NETWORKS[network]
+    where, log = task(network, images), Log()
+    try:
+        where.digests(calibration)
+    except DataMissing as e:
+        pytest.skip(str(e))
+    calib = where.calibration(calibration, n, seed_for("calib", 0, calibration))
+    q = quantize(method, where.network(), calib, scheme, seed=seed_for("method", 0), log=log, scratch=folder)
+    objectives = [v for k, v in log.numbers.items() if k.startswith("objective/")]
+    return Outcome(sum(objectives), log.seconds["reconstruct"], where.scores(q.evaluated()), len(objectives))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_solver_against_the_faithful_loop(network: str, request: pytest.FixtureRequest) -> None:
+    """No worse an objective, no worse an accuracy, in a thirtieth of the time."""
+    folder = Path(request.config.getoption("qb_runs")) / "reconstruction" / network.replace("/", "-")
+    faithful = AdaRound(iterations=ITERATIONS, relu=False)  # the objective that both minimise has no f_a
+    slow = measure(network, faithful, W3, folder / f"adaround-{ITERATIONS}")
+    fast = measure(network, GramRound(), W3, folder / "gramround")
+    seconds = slow.seconds * PAPER / ITERATIONS
+    difference = paired(slow.scores, fast.scores)
+    print(f"\n{network}, W3 per channel, {NETWORKS[network][2]} images, on {fingerprint()}")
+    print(f"  faithful, {ITERATIONS} iterations   {slow}")
+    print(f"  integer least squares       {fast}")
+    how = "measured" if ITERATIONS == PAPER else f"extrapolated from {ITERATIONS}"
+    print(f"  objective {fast.objective / slow.objective:.3f} of the faithful one's; drop {difference} points more;")
+    print(f"  {seconds / fast.seconds:.1f} times faster than {PAPER} iterations ({how}); goal {FASTER}")
+    assert fast.objective <= slow.objective
+    assert difference.low <= 0, "significantly less accurate"
+    assert seconds >= FASTER * fast.seconds
+
+
+def test_milliseconds_of_an_iteration(tmp_path: Path) -> None:
+    """The faithful loop with everything that AdaRound has in it, f_a included, without what comes before and after."""
+    network, short, long = "cifar10/resnet20", 50, 250
+    first, second = (measure(network, AdaRound(iterations=i), W3, tmp_path / str(i)) for i in (short, long))
+    each = 1e3 * (second.seconds - first.seconds) / (long - short) / second.steps
+    print(f"\nAdaRound on ResNet-20, batch 32: {each:.2f} ms for an iteration of a layer, on {fingerprint()}")
+    print(f"AIMET 2.42 on a Zen 5 core: {AIMET_MS} ms; goal {AIMET_MS / 2}")
+    assert each <= AIMET_MS / 2
+
+
+def test_blocks_at_two_bits(tmp_path: Path) -> None:
+    """BRECQ as its released code runs it (plain MSE): at least as accurate, in at most half of the time."""
+    iterations = 1000
+    found = measure("cifar10/resnet20", BRECQ(iterations=iterations, loss="mse"), W2, tmp_path)
+    each = 1e3 * found.seconds / iterations / found.steps
+    print(f"\nBRECQ on ResNet-20, W2 per channel, first and last layer 8 bits: {found}")
+    print(f"{each:.2f} ms for an iteration of a block, all else included; goals: {BRECQ_TOP1} and {BRECQ_MS / 2} ms")
+    assert 100 * found.scores.mean() >= BRECQ_TOP1
+    assert each <= BRECQ_MS / 2
+
+
+PEAK = """
+import resource, torch
+from quantbench.methods.adaround import AdaRound
+from quantbench import models
+from quantbench.api import quantize
+from quantbench.network import Network
+from quantbench.scheme import Grid, Scheme
+torch.set_num_threads(1)
+rng = torch.Generator().manual_seed(0)
+model = models.load("imagenet/googlenet-bvlc", weights=False, generator=rng)
+x = torch.rand(1024, 3, 224, 224, generator=rng)
+quantize(AdaRound(iterations=1), Network.of(model, x[:2]), x, Scheme(Grid(4)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_peak_memory_of_inception() -> None:
+    """1,024 images through every layer of Inception-v1, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    peak = float(done.stdout)
+    print(f"\nInception-v1, 1,024 images: at most {peak:.2f} GiB resident; goal {MEMORY_GIB}")
+    assert peak < MEMORY_GIB
