@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer import fuzz, reference, store
+from quantbench.integer import fuzz, packing, reference, store
 from quantbench.integer.check import check
 from quantbench.integer.ir import Add, Conv, Format, Island, MaxPool, Program
 
@@ -119,9 +120,44 @@ def test_packing_takes_the_bits_it_needs(seed: int) -> None:
     values = rng.choice(np.arange(-128, 128), 2**bits, replace=False).astype(np.int8)
     shape = tuple(int(n) for n in rng.integers(1, 9, 4))
     weight = np.concatenate([values, rng.choice(values, int(np.prod(shape)))])
-    packed, table = store.pack(weight)
+    packed, table = packing.pack(weight)
     assert len(packed) == -(-weight.size * bits // 8)
-    np.testing.assert_array_equal(store.unpack(packed, table, weight.shape), weight)
+    np.testing.assert_array_equal(packing.unpack(packed, table, weight.shape), weight)
+
+
+def test_weights_that_crowd_around_zero_are_coded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight = np.clip(np.rint(rng.normal(0, 1.5, (16, 3, 9, 9))), -7, 7).astype(np.int8)
+    zeros = {n: np.zeros(16, t) for n, t in (("weight_zero", np.int16), ("bias", np.int32), ("lo", np.uint8))}
+    made = program(conv(weight=weight, weight_scale=np.ones(16, np.float32), hi=np.full(16, 255, np.uint8),
+                        pads=(4, 4, 4, 4), **zeros))  # fmt: skip
+    tensors, _ = store.serialized(made)
+    assert len(tensors["0.coded"]) < 0.8 * len(packing.pack(weight)[0])
+    assert "0.weight" not in tensors
+    store.save(made, tmp_path / "net")
+    np.testing.assert_array_equal(store.load(tmp_path / "net").ops[0].weight, weight)
+
+
+@SETTINGS
+@given(data=st.binary(min_size=1, max_size=300), repeats=st.integers(1, 40))
+def test_coding_is_undone(data: bytes, repeats: int) -> None:
+    packed = np.frombuffer(data * repeats, np.uint8)
+    short = packing.code(packed)
+    if short is not None:
+        assert len(short) < len(packed)
+        np.testing.assert_array_equal(packing.decode(short, len(packed)), packed)
+        for size in (len(packed) - 1, len(packed) + 1, 0, 1 << 40):
+            with pytest.raises(ValueError, match="coded"):
+                packing.decode(short, size)
+
+
+def test_coded_weights_cannot_ask_for_memory() -> None:
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = np.frombuffer(coder.compress(bytes(1 << 20)) + coder.flush(), np.uint8)
+    with pytest.raises(ValueError, match="coded values do not hold"):
+        packing.decode(bomb, 1 << 20)
+    with pytest.raises(ValueError, match="damaged"):
+        packing.decode(np.full(100, 255, np.uint8), 100)
 
 
 def saved(tmp_path: Path, change: Callable[[dict[str, Any]], object], tensors: dict[str, Any] | None = None) -> Path:

@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
     group.addoption("--qb-seconds", type=float, default=6.0, help="time for each latency table (default: 6)")
     group.addoption("--qb-threads", type=int, default=1, help="latency also on this many threads; 0: all cores")
+    group.addoption("--qb-images", type=int, default=0, help="exactness on this many images; 0: all (default)")
+    group.addoption("--qb-oracle", type=int, default=0, help="of which the oracle sees this many; 0: all (default)")
+    group.addoption(
+        "--qb-backends", default="", metavar="NAMES", help="exactness of these too, such as onednn,openvino"
+    )
     group.addoption("--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)")
 
 

@@ -16,14 +16,15 @@ CALIBRATION = 4  # images that ranges are taken from
 
 
 def sample_program(
-    network: str, *, weight_bits: int = 8, act_bits: int = 8, seed: int = 0
+    network: str, *, weight_bits: int = 8, act_bits: int = 8, edge_bits: int | None = 8, seed: int = 0
 ) -> tuple[nn.Module, Program, Array]:
-    """Draw weights, fold batch norm, round to nearest and lower; the first and the last layer have 8 bits.
+    """Draw weights, fold batch norm, round to nearest and lower.
 
     Args:
         network: name of a network, as :func:`quantbench.models.spec` knows it.
         weight_bits: of every other layer, symmetric, a scale a channel.
         act_bits: of every other activation.
+        edge_bits: of the first and the last layer; ``None``: as all others.
         seed: of weights and images.
 
     Returns:
@@ -45,7 +46,7 @@ def sample_program(
         Grid(weight_bits, per_channel=True, range="minmax"),
         Grid(act_bits, range="minmax"),
         placement="integer",
-        first_last_bits=8,
+        first_last_bits=edge_bits,
     )
     program: Program = quantize(Nearest(), net, x, scheme, seed=seed).integer()
     images: Array = np.ascontiguousarray(x.numpy())

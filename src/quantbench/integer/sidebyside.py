@@ -27,7 +27,11 @@ from quantbench.machine import fingerprint
 
 PEERS = ("onnxruntime", "openvino", "litert", "onednn")
 OTHERS = (*PEERS, "torch")  # torch has a 4-bit linear layer
-SCHEMES = {"w8a8": (8, 8), "w4a4": (4, 4), "w4a8": (4, 8)}
+SCHEMES: Mapping[str, tuple[int, int, int | None]] = {  # bits of weights, activations, and of both at the edges
+    "w8a8": (8, 8, 8),
+    "w4a4": (4, 4, 8),
+    "w4a8": (4, 8, None),
+}
 PROFILES = 30  # passes of which each layer's median is taken
 
 
@@ -151,8 +155,9 @@ def measure(
         raise Unsupported(why)
     programs: dict[str, Program] = {}
     for scheme in target.goals:
-        weights, acts = SCHEMES[scheme]
-        model, programs[scheme], images = sample_program(target.network, weight_bits=weights, act_bits=acts)
+        weights, acts, edges = SCHEMES[scheme]
+        made = sample_program(target.network, weight_bits=weights, act_bits=acts, edge_bits=edges)
+        model, programs[scheme], images = made
     eight = programs["w8a8"]
     runs: dict[str, tuple[Backend, Program]] = {f"native {s}": (native, p) for s, p in programs.items()}
     away = {name: _away(native, p, images) for name, (_, p) in runs.items()}

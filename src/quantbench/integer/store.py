@@ -1,5 +1,7 @@
 """Integer programs on disk: one safetensors file, weights packed to their bits, operators as JSON in its header.
 
+Packed weights are Huffman-coded (deflate without matching) where that saves bytes: rounded weights crowd around zero.
+
 A file is only data. Whatever it says is checked as a program made here would be, before any executor sees it.
 """
 
@@ -33,9 +35,10 @@ from quantbench.integer.ir import (
     Pad,
     Program,
 )
+from quantbench.integer.packing import LARGEST_WEIGHT, code, decode, pack, unpack, width
 
-VERSION = 1
-LARGEST_WEIGHT = 1 << 31  # elements
+VERSION = 2
+READS = (1, 2)  # 1 had no coded weights
 _OPS: dict[str, type[Op]] = {
     c.__name__: c for c in (Conv, Add, Concat, MaxPool, AvgPool, LRN, Lut, Pad, Flatten, Dequantize)
 }
@@ -93,7 +96,8 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         for field in fields(op):
             value = getattr(op, field.name)
             if field.name == "weight":
-                tensors[f"{i}.weight"], tensors[f"{i}.values"] = pack(value)
+                packed, tensors[f"{i}.values"] = pack(value)
+                tensors |= {f"{i}.weight": packed} if (short := code(packed)) is None else {f"{i}.coded": short}
                 entry["shape"] = value.shape
             elif isinstance(value, np.ndarray):
                 tensors[f"{i}.{field.name}"] = value
@@ -103,42 +107,9 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     return tensors, {"version": VERSION, "input": asdict(program.input), "shape": program.shape, "ops": ops}
 
 
-def pack(weight: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """Weights as bits, most significant first, that index their distinct values: (bytes, values ascending)."""
-    values, index = np.unique(weight, return_inverse=True)
-    bits = _bits(len(values))
-    planes = (index.reshape(-1, 1) >> np.arange(bits - 1, -1, -1)) & 1
-    return np.packbits(planes.astype(np.uint8)), values.astype(np.int8)
-
-
-def unpack(packed: NDArray[np.uint8], values: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The inverse of ``pack``.
-
-    Raises:
-        ValueError: sizes that do not go together.
-
-    """
-    count, bits = math.prod(shape), _bits(len(values))
-    if packed.dtype != np.uint8 or values.dtype != np.int8 or packed.ndim != 1 or values.ndim != 1:
-        raise ValueError("packed weights are not bytes")
-    if any(s < 1 for s in shape) or count > LARGEST_WEIGHT or len(packed) != -(-count * bits // 8):
-        raise ValueError(f"{len(packed)} bytes do not hold {count} weights of {bits} bits")
-    planes = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    index = planes.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1))
-    if index.max() >= len(values):
-        raise ValueError("a packed weight has no value")
-    return values[index].reshape(shape)
-
-
-def _bits(distinct: int) -> int:
-    if not 1 <= distinct <= 256:
-        raise ValueError(f"{distinct} distinct weights")
-    return max(1, math.ceil(math.log2(distinct)))
-
-
 def _parse(meta: Any, tensors: Mapping[str, NDArray[Any]]) -> Program:
-    if meta["version"] != VERSION:
-        raise ValueError(f"version {meta['version']}; this quantbench reads {VERSION}")
+    if meta["version"] not in READS:
+        raise ValueError(f"version {meta['version']}; this quantbench reads {' and '.join(map(str, READS))}")
     ops = tuple(_op(dict(entry), i, tensors) for i, entry in enumerate(meta["ops"]))
     return Program(_format(meta["input"]), _plain(meta["shape"]), ops)
 
@@ -152,12 +123,21 @@ def _op(entry: dict[str, Any], i: int, tensors: Mapping[str, NDArray[Any]]) -> O
     for field in fields(kind):
         if field.name == "weight":
             shape = tuple(int(s) for s in entry.pop("shape"))
-            arrays["weight"] = unpack(tensors[f"{i}.weight"], tensors[f"{i}.values"], shape)
+            arrays["weight"] = unpack(_packed(i, tensors, shape), tensors[f"{i}.values"], shape)
         elif field.name in _ARRAYS and not (kind is Add and field.name in ("lo", "hi")):
             arrays[field.name] = tensors[f"{i}.{field.name}"]
     out = entry.pop("out")
     plain = {name: _plain(value) for name, value in entry.items()}
     return kind(**plain, **arrays, out=None if out is None else _format(out))
+
+
+def _packed(i: int, tensors: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    coded = tensors.get(f"{i}.coded")
+    if coded is None:
+        return tensors[f"{i}.weight"]
+    if any(s < 1 for s in shape) or math.prod(shape) > LARGEST_WEIGHT:
+        raise ValueError(f"weights of shape {shape}")
+    return decode(coded, -(-math.prod(shape) * width(len(tensors[f"{i}.values"])) // 8))
 
 
 def _format(entry: Mapping[str, Any]) -> Format:
