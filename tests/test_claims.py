@@ -48,6 +48,8 @@ METHODS = {
     "adaround",
     "adaquant",
     "brecq",
+    "brecq-mixed",
+    "distill",
     "qdrop",
     "qubo",
     "rounding",

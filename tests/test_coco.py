@@ -12,6 +12,7 @@ from PIL import Image
 from quantbench import coco, evidence
 from quantbench.embedded import scenes
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.remote import ensure
 from quantbench.results import Result
 
 pytest.importorskip("pycocotools", reason="mean average precision needs pip install 'quantbench[detection]'")
@@ -102,6 +103,19 @@ def test_values_outside_0_to_1_are_judged_like_any_others():
     assert evidence.drop(rival).value == pytest.approx(100 * (fp - bad).mean(), rel=1e-4)
     assert evidence.accuracy(ours).low < 100 * good.mean() < evidence.accuracy(ours).high
     assert evidence.advantage(ours, rival).low > 0
+
+
+@pytest.mark.parametrize("split", ["calib", "test"])
+def test_stored_scenes_are_those_that_the_script_renders(split):
+    assert ensure("embedded") == []
+    stored, (seed, count) = coco.read(f"scenes/{split}"), scenes.SPLITS[split]
+    few = [scenes._scene(np.random.default_rng([seed, i])) for i in range(8)]
+    made_of_few = scenes.coco(few)
+    assert len(stored.ids) == count
+    assert stored.content["categories"] == made_of_few["categories"]
+    assert stored.content["annotations"][: len(made_of_few["annotations"])] == made_of_few["annotations"]
+    for i, scene in enumerate(few):  # another machine's sine may tip the rounding of a pixel, nothing more
+        assert (stored.image(i) != scene.image).mean() < 1e-3
 
 
 def folder(root, content):

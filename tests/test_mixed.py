@@ -64,7 +64,7 @@ def test_the_papers_search_solves_small_problems_and_comes_near_on_large_ones():
         found, _ = genetic(p, limit, np.random.default_rng(1), population=50, iterations=100, mutation=0.1)
         gaps.append(float(p.loss(found) / p.loss(exact(p, limit)[0]) - 1))
     assert min(gaps) < 0.01  # 14 layers, 5 million combinations, 5,000 looked at
-    assert max(gaps) < 0.5  # random losses have no structure to follow: harder than networks
+    assert max(gaps) < 0.25  # random losses have no structure to follow: harder than networks
 
 
 def test_the_search_is_a_function_of_its_generator():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from quantbench.allocate import Allocation, Choice, min_loss
 
+TRIES = 20
 Genes = NDArray[np.int64]  # (..., layers) number of the option that each layer has
 
 
@@ -69,8 +71,8 @@ def genetic(
     """Evolve assignments within the limit, the better half of all seen so far being the parents of the next.
 
     Half of the children are copies of a parent in which each layer is drawn again with probability ``mutation``, half
-    take each layer from one of two parents. A child over the limit has random layers put at their cheapest option until
-    it fits.
+    take each layer from one of two parents; children over the limit are drawn again, at most ``TRIES`` times. In the
+    first generation, drawn at random, layers over the limit are put at their cheapest option one after another.
 
     Args:
         problem: what to solve; its cheapest assignment is within the limit.
@@ -88,19 +90,36 @@ def genetic(
     half = max(population // 2, 1)
     children = _fitting(problem, limit, rng.integers(0, options, (population, layers)), rng)
     parents, curve = children[:0], []
+
+    def mutants() -> Genes:
+        chosen = parents[rng.integers(0, len(parents), half)]
+        drawn = rng.random(chosen.shape) < mutation
+        return np.where(drawn, rng.integers(0, options, chosen.shape), chosen)
+
+    def crossed() -> Genes:
+        first, second = (parents[rng.integers(0, len(parents), population - half)] for _ in range(2))
+        return np.where(rng.random(first.shape) < 0.5, first, second)
+
     for _ in range(iterations):
         everyone = np.unique(np.concatenate([parents, children]), axis=0)
         parents = everyone[np.argsort(problem.loss(everyone), kind="stable")[:half]]
         curve.append(float(problem.loss(parents[0])))
-        mutants = parents[rng.integers(0, len(parents), half)]
-        drawn = rng.random(mutants.shape) < mutation
-        mutants = np.where(drawn, rng.integers(0, options, mutants.shape), mutants)
-        first, second = (parents[rng.integers(0, len(parents), population - half)] for _ in range(2))
-        crossed = np.where(rng.random(first.shape) < 0.5, first, second)
-        children = _fitting(problem, limit, np.concatenate([mutants, crossed]), rng)
+        children = np.concatenate([_drawn(problem, limit, mutants), _drawn(problem, limit, crossed)])
     everyone = np.concatenate([parents, children])
     best = everyone[problem.loss(everyone).argmin()]
     return best, [*curve, float(problem.loss(best))]
+
+
+def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
+    """Children within the limit, as many as one draw gives, or fewer if ``TRIES`` draws do not give as many."""
+    drawn = draw()
+    wanted, found = len(drawn), drawn[problem.cost(drawn) <= limit]
+    for _ in range(TRIES - 1):
+        if len(found) >= wanted:
+            break
+        drawn = draw()
+        found = np.concatenate([found, drawn[problem.cost(drawn) <= limit]])
+    return found[:wanted]
 
 
 def _fitting(problem: Problem, limit: float, genes: Genes, rng: np.random.Generator) -> Genes:
