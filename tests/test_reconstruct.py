@@ -79,6 +79,22 @@ def test_the_error_of_a_layer_and_its_gradient(layer, activation):
     torch.testing.assert_close(gradient, 2 * want_gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_error_of_a_table_of_embeddings_and_its_gradient(bfloat16):
+    rows = torch.randint(0, 11, (5, 7), generator=rng())
+    net = Network.of(nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 3)), rows[:2], kinds=(nn.Linear, nn.Embedding))
+    quant = Quantized(net, W3).layer("0")
+    target = torch.randn(5, 7, 8, generator=rng(1))
+    w, again = (quant.original.clone().requires_grad_() for _ in range(2))
+    want = (F.embedding(rows, w) - target).square().sum(-1).mean()
+    (want_gradient,) = torch.autograd.grad(want, w)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        found = layer_error(quant, rows, again, target.clone(), None)
+        (gradient,) = torch.autograd.grad(found, again)
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(gradient, want_gradient, rtol=1e-4, atol=1e-5)
+
+
 def test_the_relaxation_and_its_gradient():
     ws = [torch.randn(4, 3, 3, 3, generator=rng()), torch.randn(5, 8, generator=rng(1))]
     qps = [QParams(torch.full((), 0.3), torch.zeros(()), tuple(range(-4, 4))) for _ in ws]

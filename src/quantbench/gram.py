@@ -87,6 +87,8 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
     """Gradient of a layer's weight, given its input and the gradient of its output: sum of gradient x^T."""
     if layer.info.kind == "linear":
         return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
+    if layer.info.kind == "embedding":
+        return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
     g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
     if isinstance(padding, str):
         x, padding = F.pad(x, _padding(layer)), [0, 0]

@@ -121,7 +121,7 @@ class _LayerError(torch.autograd.Function):
         out = layer.run(x, w).float()
         if activation is not None:
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
-        positions = out.numel() // w.shape[0]
+        positions = out.numel() // (w.shape[1] if layer.info.kind == "embedding" else w.shape[0])
         error = torch.sub(out, target, out=target)
         loss: Tensor = torch.linalg.vector_norm(error).square() / positions
         if activation == "relu":  # no gradient where the activation function is flat
@@ -135,8 +135,9 @@ class _LayerError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        given = (ctx.x, ctx.saved_tensors[0], ctx.error)
-        x, w, error = (t.bfloat16() for t in given) if ctx.half else given
+        x, w, error = ctx.x, ctx.saved_tensors[0], ctx.error
+        if ctx.half and ctx.layer.info.kind != "embedding":  # whose inputs are numbers of rows
+            x, w, error = x.bfloat16(), w.bfloat16(), error.bfloat16()
         gradient = weight_gradient(ctx.layer, x, w, error).float()
         return gradient.mul_(grad[0] * ctx.scale), None, None, None, None
 
@@ -145,7 +146,7 @@ def layer_error(layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activat
     """``squared_error`` between f_a(layer(x, w)) and ``target``: the same with fewer passes over the data.
 
     Args:
-        layer: convolution or linear layer.
+        layer: convolution, linear layer or table of embeddings.
         x: (n, ...) its input.
         w: its weight, the only argument that gets a gradient; the graph can be walked once.
         target: what should come out; overwritten.
