@@ -170,5 +170,5 @@ class Split(nn.Module):
         """Maps by level's name; each has ``ceil(size / stride)`` rows and columns."""
         shapes = [tuple(-(-side // stride) for side in x.shape[-2:]) for stride in self.strides.values()]
         parts = torch.split(self.features(x), [h * w for h, w in shapes], 1)
-        maps = [p.mT.unflatten(2, shape) for p, shape in zip(parts, shapes, strict=True)]
+        maps = [p.mT.reshape(len(x), -1, *shape) for p, shape in zip(parts, shapes, strict=True)]
         return OrderedDict(zip(self.strides, maps, strict=True))
