@@ -151,7 +151,7 @@ def test_a_tier_too_large_for_a_clone_is_not_published(tmp_path):
     folder.mkdir(parents=True)
     with (folder / "big").open("wb") as file:
         file.truncate(publish.LIMIT + 1)
-    with pytest.raises(BadInput, match="more than the 8388608"):
+    with pytest.raises(BadInput, match="more than the 8000000"):
         publish.publish(tmp_path)
 
 

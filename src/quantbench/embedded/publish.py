@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from quantbench.errors import BadInput
 from quantbench.files import digest_file
 
-LIMIT = 8 * 2**20  # bytes that a clone may carry
+LIMIT = 8_000_000  # bytes that a clone may carry
 
 
 def publish(clone: Path) -> None:

@@ -16,7 +16,7 @@ from quantbench.embedded.shapes import CLASSES
 
 SIZE = 96
 STEP = 32  # pixels are multiples of this, so that lossless files stay small
-SPLITS = {"train": (11, 3072), "calib": (12, 128), "test": (13, 320)}  # seed and number of scenes
+SPLITS = {"train": (11, 3072), "calib": (12, 128), "test": (13, 256)}  # seed and number of scenes
 NAMES = {0: "disc", 1: "ring", 2: "triangle", 3: "square", 6: "cross"}  # of the shapes' classes
 _APART = 0.15  # largest share of a smaller box that another one may cover
 _TIME = (2020, 1, 1, 0, 0, 0)  # of the files in the archive: the same bytes whenever it is made
