@@ -19,7 +19,7 @@ _SUMMARIES = ("mssr", "rqnsr", "share")
 
 def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """(caption, SVG) for the first run of each pipeline that corrects biases, by network and scheme; a few of them."""
-    drawn: set[tuple[str, str, str]] = set()
+    drawn: set[object] = set()
     for row in rows:
         curves = next((r.curves for r in row.runs.values() if "shift/before/mssr" in r.curves), None)
         about = row.claim.model, row.claim.scheme, row.claim.method
