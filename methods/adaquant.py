@@ -28,7 +28,7 @@ from quantbench.layers import QuantLayer
 from quantbench.learnt import Range, Settle
 from quantbench.progressive import Progressive
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Objective, Resume, minimise, squared_error
+from quantbench.reconstruct import Objective, Resume, fit, squared_error
 
 PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
               "2006.10518", 2020)  # fmt: skip
@@ -113,7 +113,7 @@ class AdaQuant(Method):
         at: tuple[int, int],
     ) -> dict[str, Tensor]:
         """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4); returns tensors."""
-        name, (i, n) = layer.info.name, at
+        name = layer.info.name
         V = torch.zeros_like(layer.original).requires_grad_()
         b = layer.bias.detach().clone().requires_grad_()
         delta_w = Range(qp_w, symmetric=job.scheme.weights.symmetric)
@@ -124,9 +124,6 @@ class AdaQuant(Method):
             xq = x.take(batch) if delta_x is None else delta_x.fake(x.take(batch))  # Q(X)
             return squared_error(fa(layer.op(xq, w, b)), target.take(batch))
 
-        def report(step: int, loss: float) -> None:
-            job.progress(i * self.iterations + step, n * self.iterations, f"adaquant {name}, loss {loss:.4g}")
-
         adams = [
             Adam([V], lr=self.lr_weights, fused=True),
             Adam([b], lr=self.lr_bias, fused=True),
@@ -135,15 +132,17 @@ class AdaQuant(Method):
         if delta_x is not None:
             adams.append(Adam(delta_x.learnt, lr=self.lr_acts, fused=True))
         settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x))) if self.settle else None
-        job.log.curves[name] = minimise(
+        fit(
+            job,
+            name,
+            f"adaquant {name}",
+            at,
             objective,
             len(x),
             adams,
             iterations=self.iterations,
             batch_size=self.batch_size,
-            rng=job.rng,
             after_step=settle,
-            report=report,
         )
         if settle:
             settle.restore()

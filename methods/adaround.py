@@ -22,7 +22,7 @@ from quantbench.errors import BadInput
 from quantbench.gram import weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
-from quantbench.reconstruct import Resume, Walk, layer_error, minimise
+from quantbench.reconstruct import Resume, Walk, fit, layer_error
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -102,24 +102,23 @@ class AdaRound(Method):
         self, job: Job, layer: QuantLayer, qp: QParams, x_hat: Activations, target: Activations, at: tuple[int, int]
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
-        name, activation, (i, n) = layer.info.name, self.activation(layer), at
+        name, activation = layer.info.name, self.activation(layer)
         rounding = Straight(layer.original, qp) if self.relaxation == "ste" else Relaxed([layer.original], [qp], self)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             (w,), penalty = rounding.weights(progress)
             return layer_error(layer, x_hat.take(batch), w, target.take(batch), activation) + penalty
 
-        def report(step: int, loss: float) -> None:
-            job.progress(i * self.iterations + step, n * self.iterations, f"adaround {name}, loss {loss:.4g}")
-
-        job.log.curves[name] = minimise(
+        fit(
+            job,
+            name,
+            f"adaround {name}",
+            at,
             objective,
             len(x_hat),
             [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
             iterations=self.iterations,
             batch_size=self.batch_size,
-            rng=job.rng,
-            report=report,
             bfloat16=self.bfloat16,
         )
         (codes,) = rounding.codes()

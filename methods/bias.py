@@ -7,7 +7,6 @@ and in the quantized network.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +22,7 @@ from quantbench.correction import Correction, at_layers, draw
 from quantbench.errors import BadInput
 from quantbench.network import Inputs
 from quantbench.quantized import Quantized, QuantLayer
-from quantbench.reconstruct import minimise
+from quantbench.reconstruct import cosine, minimise
 from quantbench.shift import channel_mean, per_channel
 
 PAPER = Paper("Fighting Quantization Bias With Bias", "1906.03193", 2019)
@@ -145,7 +144,7 @@ class BFT(Correction):
             return z + per_channel(unit[name] * steps[name], z, layer.info)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
-            optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+            optimizer.param_groups[0]["lr"] = cosine(self.lr, progress)
             student = q.model(*(t[batch] for t in images)).log_softmax(-1)
             return F.kl_div(student, teacher[batch], log_target=True, reduction="batchmean")
 

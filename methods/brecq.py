@@ -7,7 +7,6 @@ relaxation; then the step sizes of the activations are learnt. Where paper and r
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,9 +22,9 @@ from quantbench.gram import weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Resume, Walk, minimise, squared_error
+from quantbench.reconstruct import Resume, Walk, cosine, fit, squared_error
 from quantbench.scheme import Scheme
-from quantbench.units import Unit, units
+from quantbench.units import Unit, units, walked
 
 CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
 
@@ -130,18 +129,16 @@ class BRECQ(Method):
             importance = g.take(batch)
             return squared_error(z_hat * importance, z * importance) + penalty
 
-        def report(step: int, loss: float) -> None:
-            total = at[1] * self.iterations
-            job.progress(at[0] * self.iterations + step, total, f"{self.name} {unit.stop}, loss {loss:.4g}")
-
-        job.log.curves[unit.stop] = minimise(
+        fit(
+            job,
+            unit.stop,
+            f"{self.name} {unit.stop}",
+            at,
             objective,
             len(target),
             [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
             iterations=self.iterations,
             batch_size=self.batch_size,
-            rng=job.rng,
-            report=report,
             bfloat16=self.bfloat16,
         )
         codes = rounding.codes()
@@ -178,11 +175,8 @@ class BRECQ(Method):
 
     def learn_acts(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
         """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3); zero points stay."""
-        walk, learnt = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16), set[str]()
-        for i, unit in enumerate(parts):
-            walk.to(unit.layers[0])
-            acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
-            learnt |= acts.keys()
+        walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
+        for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(f"acts-{unit.stop}")
             if acts and done is None:
                 self.learn_unit_acts(job, walk, unit, list(acts.values()), (i, len(parts)))
@@ -194,27 +188,26 @@ class BRECQ(Method):
 
     def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]) -> None:
         """Minimise E |z - z^|^p over step sizes."""
-        fa, n = ACTIVATIONS[unit.activation], self.act_iterations
+        fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         optimizer = torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
-            optimizer.param_groups[0]["lr"] = self.act_lr * 0.5 * (1 + math.cos(math.pi * progress))
+            optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             kept = None if self.act_asymmetric else walk.full.kept(batch)
             error = fa(walk.before.forward(batch, unit.stop, kept)) - target.take(batch)
             return error.abs().pow(self.act_p).sum(1 if error.dim() == 4 else -1).mean()
 
-        def report(step: int, loss: float) -> None:
-            job.progress(at[0] * n + step, at[1] * n, f"{self.name} activations of {unit.stop}, loss {loss:.4g}")
-
-        job.log.curves[f"acts/{unit.stop}"] = minimise(
+        fit(
+            job,
+            f"acts/{unit.stop}",
+            f"{self.name} activations of {unit.stop}",
+            at,
             objective,
             len(target),
             [optimizer],
-            iterations=n,
+            iterations=self.act_iterations,
             batch_size=self.batch_size,
-            rng=job.rng,
-            report=report,
             bfloat16=self.bfloat16,
         )
 

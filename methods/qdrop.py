@@ -7,7 +7,6 @@ weights is fitted to a whole neighbourhood of activations, and the loss around i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from quantbench.gram import weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Resume, Walk, minimise, squared_error
+from quantbench.reconstruct import Resume, Walk, cosine, fit, squared_error
 from quantbench.scheme import Scheme
-from quantbench.units import Unit, units
+from quantbench.units import Unit, units, walked
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,8 @@ class QDrop(Method):
             qp = weight_range(q, layer, job.calib)
             layer.set_codes(qp.quantize(layer.original), qp)
         q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest
-        walk, learnt = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16), set[str]()
-        for i, unit in enumerate(parts):
-            walk.to(unit.layers[0])
-            acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
-            learnt |= acts.keys()
+        walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
+        for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(unit.stop)
             if done is None:
                 codes = self.learn(job, q, walk, unit, list(acts.values()), (i, len(parts)))
@@ -107,7 +103,7 @@ class QDrop(Method):
         self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]
     ) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
-        layers, fa, n = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation], self.iterations
+        layers, fa = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
@@ -120,24 +116,23 @@ class QDrop(Method):
             for layer, w in zip(layers, weights, strict=True):
                 layer.weight = w
             for optimizer in optimizers[1:]:
-                optimizer.param_groups[0]["lr"] = self.act_lr * 0.5 * (1 + math.cos(math.pi * progress))
+                optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
             mixed = None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
             z_hat = fa(walk.before.forward(batch, unit.stop, mixed))
             return squared_error(z_hat, target.take(batch)) + penalty
 
-        def report(step: int, loss: float) -> None:
-            job.progress(at[0] * n + step, at[1] * n, f"qdrop {unit.stop}, loss {loss:.4g}")
-
         with dropping(acts, self.probability, job.rng):
-            job.log.curves[unit.stop] = minimise(
+            fit(
+                job,
+                unit.stop,
+                f"qdrop {unit.stop}",
+                at,
                 objective,
                 len(target),
                 optimizers,
-                iterations=n,
+                iterations=self.iterations,
                 batch_size=self.batch_size,
-                rng=job.rng,
-                report=report,
                 bfloat16=self.bfloat16,
             )
         codes = rounding.codes()

@@ -88,6 +88,58 @@ def minimise(
     return curve
 
 
+def fit(
+    job: Job,
+    name: str,
+    label: str,
+    at: tuple[int, int],
+    objective: Objective,
+    examples: int,
+    optimizers: Sequence[Optimizer],
+    *,
+    iterations: int,
+    batch_size: int,
+    after_step: Callable[[int], None] | None = None,
+    bfloat16: bool = False,
+) -> None:
+    """:func:`minimise` as one of several equal parts of a job: its curve is logged, its progress counts all parts.
+
+    Args:
+        job: gives the generator, and is told.
+        name: of the curve in the job's log.
+        label: what the progress calls this part.
+        at: number of this part from 0, and of all.
+        objective: see :func:`minimise`, as for the rest.
+        examples: size of the calibration set.
+        optimizers: over the parameters.
+        iterations: steps of this part.
+        batch_size: examples per step.
+        after_step: called with the step's number.
+        bfloat16: run convolutions and products of the objective in bfloat16.
+
+    """
+
+    def report(step: int, loss: float) -> None:
+        job.progress(at[0] * iterations + step, at[1] * iterations, f"{label}, loss {loss:.4g}")
+
+    job.log.curves[name] = minimise(
+        objective,
+        examples,
+        optimizers,
+        iterations=iterations,
+        batch_size=batch_size,
+        rng=job.rng,
+        after_step=after_step,
+        report=report,
+        bfloat16=bfloat16,
+    )
+
+
+def cosine(lr: float, progress: float) -> float:
+    """A learning rate that falls from ``lr`` at a progress of 0 to 0 at 1."""
+    return lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 class _SquaredError(torch.autograd.Function):
     """||output - target||^2 / positions in three passes over the data; its graph can be walked once."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from quantbench.api import Progress
 from quantbench.errors import BadInput
+from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
+from quantbench.reconstruct import Walk
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,13 @@ def _unit(net: Network, names: list[str], modules: tuple[str, ...]) -> Unit:
 def _inside(name: str, module: str) -> bool:
     """Whether a module is, or lies in, another one."""
     return name == module or name.startswith(f"{module}.")
+
+
+def walked(q: Quantized, walk: Walk, parts: Sequence[Unit]) -> Iterator[tuple[Unit, dict[str, ActQuant]]]:
+    """Each unit, with the walk at its first layer, and the activation quantizers that run in it but in none before."""
+    learnt: set[str] = set()
+    for unit in parts:
+        walk.to(unit.layers[0])
+        acts = {n: a for n, a in q.act_quants().items() if n in walk.before.runs(unit.stop) and n not in learnt}
+        learnt |= acts.keys()
+        yield unit, acts
