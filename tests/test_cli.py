@@ -1,6 +1,9 @@
 import pytest
 
+from quantbench.claims import load
 from quantbench.cli import main
+from quantbench.lab import Lab
+from quantbench.results import Result
 
 
 def test_list_and_select(capsys):
@@ -39,6 +42,17 @@ def test_unknown_command_is_answered_with_the_nearest(capsys):
         main(["lst"])
     assert e.value.code == 2
     assert "did you mean list" in capsys.readouterr().err
+
+
+def test_show_adds_what_finished_runs_measured(tmp_path, capsys):
+    claim = next(c for c in load("adaround") if c.tier == "embedded")
+    lab = Lab(tmp_path)
+    cell = next(iter(lab.cells(claim)[0].values()))
+    lab.ledger.put(cell, Result.of([True] * 4, [True, False, True, True], "0", extra={"shift_and_add/shifts": 1234.0}))
+    assert main(["show", claim.id, "--runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "quantized = 75" in out
+    assert "shift_and_add/shifts = 1,234" in out
 
 
 def test_show_prints_claims_methods_and_papers(capsys):

@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     add("list", "list papers, methods and claims", claims=True)
-    add("show", "show a claim, a method, a paper or a model in full").add_argument("name")
+    show = add("show", "show a claim with what its runs measured, a method, a paper or a model in full", runs=True)
+    show.add_argument("name")
     run = add("run", "run claims and judge them", claims=True, runs=True)
     run.add_argument("--device", default="cpu", help="cpu or cuda")
     why = add("why", "say whether a claim's runs are finished, and what changed if not", runs=True)
@@ -155,7 +156,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from quantbench.listing import print_one
 
-    return print_one(options.name)
+    return print_one(options.name, Path(options.runs))
 
 
 def _why(options: argparse.Namespace) -> int:

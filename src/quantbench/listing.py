@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
+from quantbench.claim import Claim
 from quantbench.claims import load, select
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, DataMissing
 from quantbench.registry import did_you_mean, method_class, methods
 
 
@@ -27,8 +29,12 @@ def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     return 0
 
 
-def print_one(name: str) -> int:
-    """A claim, a method with its options, a paper's claims, or a model.
+def print_one(name: str, runs: Path) -> int:
+    """A claim with what its finished runs measured, a method with its options, a paper's claims, or a model.
+
+    Args:
+        name: of any of them.
+        runs: folder of finished runs; need not be there.
 
     Raises:
         BadInput: nothing has that name.
@@ -39,6 +45,8 @@ def print_one(name: str) -> int:
     papers = {c.paper for c in claims}
     if name in by_name:
         print(by_name[name].describe())
+        if runs.is_dir():
+            _print_measured(by_name[name], runs)
     elif name in methods():
         _print_method(name)
     elif name in papers:
@@ -48,6 +56,24 @@ def print_one(name: str) -> int:
     else:
         raise BadInput(f"nothing is called {name!r}{did_you_mean(name, {*by_name, *methods(), *papers, *models})}")
     return 0
+
+
+def _print_measured(claim: Claim, runs: Path) -> None:
+    """Everything but curves that the finished runs of a claim, and of its rival, have in the ledger."""
+    from quantbench.lab import Lab
+
+    lab = Lab(runs)
+    try:
+        own, rival = lab.cells(claim)
+    except DataMissing:
+        return  # without its data a cell has no key
+    for cell in (*own.values(), *rival.values()):
+        if found := lab.ledger.get(cell):
+            values: dict[str, float | str] = {"full precision": found.fp_top1, "quantized": found.q_top1}
+            values |= {"size_bytes": found.size_bytes} | {f"seconds/{k}": v for k, v in found.seconds.items()}
+            print(f"\nmeasured   {cell.id} ({found.metric}, {found.n} examples)")
+            for key, value in (values | dict(found.extra)).items():
+                print(f"    {key} = {value}" if isinstance(value, str) else f"    {key} = {value:,.10g}")
 
 
 def _print_method(name: str) -> None:
