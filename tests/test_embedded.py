@@ -178,3 +178,21 @@ def test_an_unknown_part_is_said():
     assert set(train.RECIPES) == {
         e.set.removeprefix("shapes_") for e in table().values() if e.set.startswith("shapes_")
     }
+
+
+def test_publishing_needs_no_file_of_the_real_tier(tmp_path):
+    folder = tmp_path / "data" / "embedded"
+    folder.mkdir(parents=True)
+    (folder / "new.txt").write_text("new")
+    (tmp_path / ".dvc" / "embedded").mkdir(parents=True)
+    (tmp_path / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n['remote \"embedded\"']\n    url = embedded\n"
+    )
+    old = "outs:\n- hash: md5\n  path: data/embedded\n  remote: embedded\n  md5: 00.dir\n  size: 1\n  nfiles: 9\n"
+    real = f"- md5: {'1' * 32}\n  size: 1\n  hash: md5\n  path: data/real.bin\n"
+    (tmp_path / "data.dvc").write_text(f"# why\n{old}{real}")
+    listing = publish._push(tmp_path)
+    table = (tmp_path / "data.dvc").read_text()
+    assert table.startswith("# why\n")
+    assert table.endswith(f"md5: {listing}\n  size: 3\n  nfiles: 1\n{real}")
+    assert (tmp_path / ".dvc" / "embedded" / "files" / "md5" / listing[:2] / listing[2:]).exists()

@@ -33,19 +33,38 @@ def publish(clone: Path) -> None:
         path = folder / name
         rows.append(f'["embedded/{name}"]\nset = "{belongs(name)}"')
         rows.append(f'sha256 = "{digest_file(path)}"\nbytes = {path.stat().st_size}\n')
-    table = Path(__file__).parents[1] / "embedded.toml"
-    table.write_text("\n".join(rows), encoding="utf-8")
-    env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(clone / ".dvc" / "tmp" / "site")}
-    for verb in (["commit", "--force"], ["push"]):
-        subprocess.run([sys.executable, "-m", "dvc", *verb, "data/embedded"], cwd=clone, env=env, check=True)
-    _prune(clone / ".dvc" / "embedded" / "files" / "md5", _listing(clone))
+    listing = _push(clone)
+    (Path(__file__).parents[1] / "embedded.toml").write_text("\n".join(rows), encoding="utf-8")
+    _prune(clone / ".dvc" / "embedded" / "files" / "md5", listing)
     print(f"{len(names)} files, {total} bytes")
 
 
-def _listing(clone: Path) -> str:
-    """MD5 under which data.dvc knows the folder."""
-    outs = yaml.safe_load((clone / "data.dvc").read_text(encoding="utf-8"))["outs"]
-    return str(next(o["md5"] for o in outs if o["path"] == "data/embedded"))
+def _push(clone: Path) -> str:
+    """Commit and push the folder with DVC; returns the MD5 of its listing.
+
+    DVC commits a .dvc file only when all its outputs are there, and the real tier need not be: meanwhile data.dvc
+    names the folder alone.
+    """
+    table = clone / "data.dvc"
+    before = table.read_text(encoding="utf-8")
+    old = _embedded(before)
+    env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(clone / ".dvc" / "tmp" / "site")}
+    after = before
+    try:
+        table.write_text(yaml.safe_dump({"outs": [old]}), encoding="utf-8")
+        for verb in (["commit", "--force"], ["push"]):
+            subprocess.run([sys.executable, "-m", "dvc", *verb, "data/embedded"], cwd=clone, env=env, check=True)
+        new = _embedded(table.read_text(encoding="utf-8"))
+        for key in ("md5", "size", "nfiles"):
+            after = after.replace(f"{key}: {old[key]}\n", f"{key}: {new[key]}\n", 1)
+    finally:
+        table.write_text(after, encoding="utf-8")
+    return str(new["md5"])
+
+
+def _embedded(table: str) -> dict[str, str]:
+    """The folder's entry in data.dvc."""
+    return next(o for o in yaml.safe_load(table)["outs"] if o["path"] == "data/embedded")
 
 
 def _prune(store: Path, listing: str) -> None:
