@@ -127,3 +127,24 @@ def test_memory_limits(monkeypatch):
     assert (kept.bytes, spilled.bytes, memory.used) == (200, 0, 200)
     del kept
     assert memory.used == 0
+
+
+class Scaled(Net):
+    """The head divides by the mean of the network's input."""
+
+    def forward(self, x):
+        return super().forward(x) / (2 + x.mean((1, 2, 3)).unsqueeze(1))
+
+
+@pytest.mark.parametrize("kind", [Net, Scaled])
+def test_the_input_is_given_where_something_ahead_needs_it(kind):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, x = kind().eval(), torch.randn(100, 3, 6, 6)
+    want, passes, seen = model(x), Progressive(model, (x,), Memory()), []
+    model.register_forward_pre_hook(lambda _, args: seen.append(bool(args[0].isnan().all())))
+    assert passes.advance("two.a")
+    seen.clear()
+    for index in (slice(3, 9), torch.tensor([4, 90, 2])):
+        torch.testing.assert_close(passes.forward(index), want[index])
+    assert seen == [kind is Net] * 2

@@ -69,7 +69,7 @@ def test_the_error_of_a_layer_and_its_gradient(layer, activation):
     fa = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}[activation]
     target = fa(3 * torch.randn(quant.run(x, quant.original).shape, generator=rng(1)))
     w, again = (quant.original.clone().requires_grad_() for _ in range(2))
-    want = squared_error(fa(quant.run(x, w)), target)
+    want = squared_error(fa(quant.run(x, w)), target.clone())
     plain = (fa(quant.run(x, again)) - target).square()
     torch.testing.assert_close(want, plain.sum(1 if plain.dim() == 4 else -1).mean())
     (want_gradient,) = torch.autograd.grad(want, w)

@@ -69,8 +69,10 @@ class Activations:
     def take(self, index: Tensor | slice) -> Tensor:
         """Fresh copy of some examples; images as (n, C, H, W) in channels-last layout."""
         if self.data is not None:
-            key = index if isinstance(index, slice) else index.to(self.data.device)
-            rows = self.data[key].to(self.given, copy=isinstance(index, slice))
+            if isinstance(index, slice):
+                rows = self.data[index].to(self.given, copy=True)
+            else:  # a third faster than self.data[index], which does not copy rows as a whole
+                rows = self.data.index_select(0, index.to(self.data.device)).to(self.given)
         else:
             part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
             rows = torch.from_numpy(np.array(part))

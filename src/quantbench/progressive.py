@@ -2,16 +2,17 @@
 
 Methods go through a network from its input to its output, and what lies behind them no longer changes. So the output of
 the last finished module is kept, and later passes do not run finished modules again: that one gives what it gave, and
-those before it give NaN. If a NaN reaches the network's output, then something ahead depends on more than the last
-finished module's output, and passes keep starting further back.
+those before it give NaN, as does the network's input. If a NaN reaches the network's output, then something ahead
+depends on more than the last finished module's output: on the input, which is then given, or on other modules, and
+passes keep starting further back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -31,25 +32,45 @@ class _Stop(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """Where passes start: ``module`` gives ``kept``, the modules in ``before`` (name to output shape) give NaN."""
+    """Where passes start.
+
+    Attributes:
+        module: gives ``kept``.
+        kept: its output.
+        before: modules that give NaN, by name, with the shapes of their outputs.
+        model: where they are.
+        blind: the network's input is not needed any more: floating-point values are NaN, too.
+
+    """
 
     module: str
     kept: Activations
     before: Mapping[str, tuple[int, ...]]
+    model: nn.Module
+    blind: bool = True
+
+    @cached_property
+    def finished(self) -> list[tuple[nn.Module, tuple[int, ...]]]:
+        """The modules in ``before``."""
+        return [(self.model.get_submodule(name), shape) for name, shape in self.before.items()]
+
+    @cached_property
+    def last(self) -> nn.Module:
+        """The module that gives ``kept``."""
+        return self.model.get_submodule(self.module)
 
     @contextmanager
-    def __call__(self, model: nn.Module, kept: Tensor) -> Iterator[Tensor]:
+    def __call__(self, kept: Tensor) -> Iterator[Tensor]:
         """Replace the finished modules while a pass over some examples, for which the last one gives ``kept``, runs."""
-        modules = {self.module: kept}
-        for name, shape in self.before.items():
-            modules[name] = kept.new_tensor(torch.nan).expand(kept.shape[0], *shape)
-        for name, value in modules.items():
-            model.get_submodule(name).forward = partial(_give, value)
+        self.last.forward = partial(_give, kept)
+        for module, shape in self.finished:
+            module.forward = partial(_give, _unknown(kept, (kept.shape[0], *shape)))
         try:
             yield kept
         finally:
-            for name in modules:
-                del model.get_submodule(name).forward
+            del self.last.forward
+            for module, _ in self.finished:
+                del module.forward
 
 
 class Progressive:
@@ -92,10 +113,11 @@ class Progressive:
         over = [n for n, r in self._ran.items() if reached < r.end < begin and r.shape is not None]
         few = slice(0, 2)
         for last in reversed(over):
-            trial = _Start(last, self.memory.keep([self.forward(few, last)]), self._before(last))
-            if self._enough(trial, few):
-                self._start = _Start(last, self.output_of(last), trial.before)
-                return True
+            trial = _Start(last, self.memory.keep([self.forward(few, last)]), self._before(last), self.model)
+            for blind in (True, False):
+                if self._enough(replace(trial, blind=blind), few):
+                    self._start = replace(trial, kept=self.output_of(last), blind=blind)
+                    return True
         return False
 
     def _before(self, last: str) -> dict[str, tuple[int, ...]]:
@@ -125,7 +147,7 @@ class Progressive:
         handle = self.model.get_submodule(stop).register_forward_hook(catch) if stop else None
         try:
             with self._shortcut(self.kept(index) if kept is None else kept):
-                out: Tensor = self.model(*self._batch(index))
+                out: Tensor = self.model(*self._batch(index, self._start))
         except _Stop:
             return seen[0]
         finally:
@@ -159,7 +181,7 @@ class Progressive:
         handle = self.model.get_submodule(module).register_forward_hook(cut)
         try:
             with torch.enable_grad(), self._shortcut(self.kept(index)):
-                out: Tensor = self.model(*self._batch(index))
+                out: Tensor = self.model(*self._batch(index, self._start))
         finally:
             handle.remove()
         return leaf[0], out
@@ -189,7 +211,7 @@ class Progressive:
                 try:
                     kept = self.kept(part)
                     with self._shortcut(kept):
-                        self.model(*self._batch(part))
+                        self.model(*self._batch(part, self._start))
                 except _Stop:
                     continue
         except _Same:
@@ -203,24 +225,37 @@ class Progressive:
 
     def _shortcut(self, kept: Tensor | None) -> AbstractContextManager[Any]:
         """Finished modules replaced while a pass runs."""
-        return nullcontext() if self._start is None or kept is None else self._start(self.model, kept)
+        return nullcontext() if self._start is None or kept is None else self._start(kept)
 
-    def _batch(self, index: slice | Tensor) -> Inputs:
-        """Network inputs of some examples, images in channels-last layout."""
-        parts = (t[index].to(self.device) for t in self.inputs)
-        return tuple(t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in parts)
+    def _batch(self, index: slice | Tensor, start: _Start | None = None) -> Inputs:
+        """Network inputs of some examples, images in channels-last layout; NaN where the start makes do without."""
+        blind = start is not None and start.blind
+        return tuple(self._input(t, index, blind=blind and t.is_floating_point()) for t in self.inputs)
+
+    def _input(self, whole: Tensor, index: slice | Tensor, *, blind: bool) -> Tensor:
+        """Some examples of one network input."""
+        if blind:
+            n = len(range(*index.indices(len(whole)))) if isinstance(index, slice) else len(index)
+            return _unknown(whole.new_empty(0, device=self.device), (n, *whole.shape[1:]))
+        part = whole[index].to(self.device)
+        return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
     def _enough(self, start: _Start, few: slice) -> bool:
         """Whether the rest of the network depends on nothing before its start but what is kept there."""
         try:
-            with start(self.model, start.kept.take(few)):
-                return bool(torch.isfinite(self.model(*self._batch(few))).all())
+            with start(start.kept.take(few)):
+                return bool(torch.isfinite(self.model(*self._batch(few, start))).all())
         except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
             return False
 
 
 class _Same(Exception):
     """What is to be kept is kept already."""
+
+
+def _unknown(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """NaN of a shape that takes no memory."""
+    return like.new_tensor(torch.nan).expand(shape)
 
 
 def _give(value: Tensor, *_: Any, **__: Any) -> Tensor:

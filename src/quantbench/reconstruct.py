@@ -145,7 +145,7 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, target: Tensor, positions: int) -> Tensor:
-        ctx.difference, ctx.positions = output - target, positions
+        ctx.difference, ctx.positions = torch.sub(output, target, out=target), positions
         loss: Tensor = torch.linalg.vector_norm(ctx.difference).square() / positions
         return loss
 
@@ -158,7 +158,7 @@ class _SquaredError(torch.autograd.Function):
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
     """||output - target||^2 summed over channels, mean over examples and positions (scaling of the papers' code).
 
-    Channels are dimension 1 of (N, C, H, W) and the last dimension otherwise.
+    Channels are dimension 1 of (N, C, H, W) and the last dimension otherwise. ``target`` is overwritten.
     """
     channels = output.shape[1 if output.dim() == 4 else -1]
     error: Tensor = _SquaredError.apply(output.float(), target.float(), output.numel() // channels)
