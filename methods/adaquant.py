@@ -151,11 +151,8 @@ class AdaQuant(Method):
         done |= {"scale": qp.scale.detach(), "zero": qp.zero.detach()}
         if delta_x is not None:
             qp = delta_x.qparams
-            done |= {
-                "act.scale": qp.scale.detach(),
-                "act.zero": qp.zero.detach(),
-                "act.levels": torch.tensor(qp.levels),
-            }
+            done |= {"act.scale": qp.scale.detach(), "act.zero": qp.zero.detach()}
+            done |= {"act.levels": torch.tensor(qp.levels)}
         return done
 
     @staticmethod
