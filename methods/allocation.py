@@ -22,9 +22,10 @@ from quantbench.api import Job, Method, Paper
 from quantbench.capture import batches
 from quantbench.distance import KINDS, distance
 from quantbench.errors import BadInput
-from quantbench.network import LayerInfo, Network
+from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.scheme import Scheme
+from quantbench.tracing import LayerInfo
 
 Bits = tuple[int, int | None]  # of weights and of activations
 SMALLEST = 1e-6  # released code: no choice is free of loss

@@ -57,6 +57,24 @@ def test_folding_keeps_the_output_and_learns_the_structure():
     assert torch.allclose(net.batch_norm["a"].mean, model.bn.bias)
 
 
+def test_batch_norm_without_affine_is_folded_with_weight_1_and_bias_0():
+    plain, x = make()
+    plain.bn = nn.BatchNorm2d(4, affine=False)
+    plain.bn.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+    plain.bn.running_var.fill_(0.3)
+    net = Network.of(plain.eval(), x[:2])
+    assert torch.allclose(net.model(x), plain(x), atol=1e-5)
+    assert torch.equal(net.batch_norm["a"].mean, torch.zeros(4))
+    assert torch.allclose(net.batch_norm["a"].std, torch.ones(4), atol=1e-4)  # sqrt(0.3 / (0.3 + eps)) of 1
+
+
+def test_batch_norm_without_running_statistics_is_refused_by_name():
+    model, x = make()
+    model.bn = nn.BatchNorm2d(4, track_running_stats=False).eval()
+    with pytest.raises(BadInput, match="batch norm 'bn' keeps no running statistics"):
+        Network.of(model, x[:2])
+
+
 def test_capture_sees_outputs_before_in_place_operations():
     model, x = make()
     net = Network.of(model, x[:2])

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
-from quantbench.network import LayerInfo
 from quantbench.ranges import estimate
 from quantbench.scheme import Grid
+from quantbench.tracing import LayerInfo
 
 OBSERVED_VALUES = 2**20  # activation values kept per quantizer while its range is found
 

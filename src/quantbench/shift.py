@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from quantbench.api import Job, Log, Method
 from quantbench.capture import batches, hooked
-from quantbench.network import Inputs, LayerInfo
+from quantbench.network import Inputs
 from quantbench.quantized import Quantized
+from quantbench.tracing import LayerInfo
 
 SUMMARIES = ("mssr", "rqnsr", "share")
 IMAGES = 64  # examples that a diagnosis looks at: the standard error of a channel's mean is then far below its shift
