@@ -7,6 +7,7 @@ and in the quantized network.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +40,8 @@ class IBC(Correction):
         predecessors: what has been done to the layers before when one is measured: ``corrected`` is IBC;
             ``uncorrected`` measures all layers at once; ``full_precision`` feeds every layer the full-precision
             network's input, so that it answers for its own error only.
+        quantized_acts: measure x_q with activations quantized; ``False`` quantizes weights alone meanwhile, as open
+            tools for bias correction do.
 
     """
 
@@ -47,6 +50,7 @@ class IBC(Correction):
     images: int = 8
     after_activation: bool = False
     predecessors: str = "corrected"
+    quantized_acts: bool = True
 
     def __post_init__(self) -> None:
         """Reject unknown ablations and impossible numbers of images."""
@@ -80,11 +84,12 @@ class IBC(Correction):
             layer.bias.add_(delta[name])  # b_c += E[x_fp,c] - E[x_q,c]
             return z + per_channel(delta[name], z, layer.info)  # the same for what is on its way to the next layer
 
-        with at_layers(q, q.net.model, exact):
-            q.net.model(*images)
-        if self.predecessors != "full_precision":
-            with at_layers(q, q.model, coarse):
-                q.model(*images)
+        with nullcontext() if self.quantized_acts else q.full_precision_acts():
+            with at_layers(q, q.net.model, exact):
+                q.net.model(*images)
+            if self.predecessors != "full_precision":
+                with at_layers(q, q.model, coarse):
+                    q.model(*images)
         if self.predecessors != "corrected":
             for layer in q.layers():
                 layer.bias.add_(delta[layer.info.name])

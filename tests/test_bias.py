@@ -121,6 +121,25 @@ def test_full_precision_predecessors_leave_a_layer_its_own_error():
             assert torch.allclose(job.quantized.layer(layer.info.name).bias, layer.bias + delta, atol=1e-5)
 
 
+@pytest.mark.parametrize("scheme", [W3A8, W3A8_INTEGER], ids=["inputs", "integer"])
+@pytest.mark.parametrize("predecessors", ["corrected", "uncorrected", "full_precision"])
+def test_without_quantized_activations_the_errors_of_weights_alone_are_corrected(scheme, predecessors):
+    job, _ = nearest(scheme)
+    weights_alone, _ = nearest(scheme)
+    for quantizer in weights_alone.quantized.act_quants().values():
+        quantizer.enabled = False
+    IBC(images=24, predecessors=predecessors).correct(weights_alone, weights_alone.quantized)
+    IBC(images=24, predecessors=predecessors, quantized_acts=False).correct(job, job.quantized)
+    for a, b in zip(job.quantized.layers(), weights_alone.quantized.layers(), strict=True):
+        assert torch.equal(a.bias, b.bias)
+    assert all(quantizer.enabled for quantizer in job.quantized.act_quants().values())
+    full, _ = nearest(scheme)
+    IBC(images=24, predecessors=predecessors).correct(full, full.quantized)
+    assert any(
+        not torch.equal(a.bias, b.bias) for a, b in zip(full.quantized.layers(), job.quantized.layers(), strict=True)
+    )
+
+
 def test_the_iterative_correction_leaves_less_shift_than_the_others():
     left = {}
     for predecessors in ("corrected", "uncorrected", "full_precision"):

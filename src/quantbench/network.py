@@ -59,8 +59,7 @@ class Network:
 
         Raises:
             BadInput: weights that are NaN or infinite, no layer to quantize, a block that is no module, batch norm
-                without running statistics, folding that
-                changes the output.
+                without running statistics, folding that changes the output.
 
         """
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
