@@ -29,6 +29,7 @@ from quantbench.tracing import LayerInfo
 
 Bits = tuple[int, int | None]  # of weights and of activations
 SMALLEST = 1e-6  # released code: no choice is free of loss
+LOGGED = ("loss", "cost", "gain", "gap", "bound")  # of an allocation, and of every one on the front
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,12 @@ class Allocate(Method):
         options = self.options(job, at, choices, reference)
         found = self.solve(job.net, options)
         job.progress(1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}")
-        job.log.numbers |= {
-            f"allocation/{k}": float(getattr(found, k)) for k in ("loss", "cost", "gain", "gap", "bound")
-        }
+        job.log.numbers |= {f"allocation/{k}": float(getattr(found, k)) for k in LOGGED}
         job.log.numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()}
+        job.log.numbers |= {f"allocation/acts/{name}": float(c.acts) for name, c in found.choices.items() if c.acts}
         if self.points:
             pareto = front(options, points=self.points)
-            job.log.curves |= {"front/cost": [a.cost for a in pareto], "front/loss": [a.loss for a in pareto]}
+            job.log.curves |= {f"front/{k}": [float(getattr(a, k)) for a in pareto] for k in LOGGED}
         scheme = replace(job.scheme, overrides=found.overrides)
         mixed = Quantized(job.net, scheme)
         for name, c in found.choices.items():
@@ -112,9 +112,8 @@ class Allocate(Method):
     def calibrated(self, job: Job, bits: Bits) -> Quantized:
         """All layers at one choice of bits."""
         scratch = job.scratch / f"w{bits[0]}a{bits[1]}" if job.scratch else None
-        return self.rounding.apply(
-            replace(job, scheme=uniform(job.scheme, bits), scratch=scratch, quantized=None)
-        ).need()
+        alone = replace(job, scheme=uniform(job.scheme, bits), scratch=scratch, quantized=None)
+        return self.rounding.apply(alone).need()
 
     @torch.no_grad()
     def options(self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits) -> Options:
@@ -157,8 +156,7 @@ class Allocate(Method):
 
 def cost(info: LayerInfo, bits: Bits, gain: str) -> float:
     """Bits of a layer's weights, or its bit operations (MACs times both widths)."""
-    w, a = bits
-    return float(info.params * w if gain == "size" else info.macs * w * (a or 32))
+    return float(info.params * bits[0] if gain == "size" else info.macs * bits[0] * (bits[1] or 32))
 
 
 def uniform(scheme: Scheme, bits: Bits) -> Scheme:

@@ -152,6 +152,7 @@ def test_allocation_measures_one_layer_at_a_time_and_keeps_its_size():
     assert log.numbers["allocation/gap"] == 0
     assert log.curves["front/cost"] == sorted(log.curves["front/cost"], reverse=True)
     assert log.curves["front/loss"] == sorted(log.curves["front/loss"])
+    assert log.curves["front/gap"] == [0.0] * len(log.curves["front/cost"])
 
 
 @pytest.mark.parametrize("options", [{"gain": "bops", "size": 0.05}, {"form": "max_gain", "loss_limit": 0.02}])
