@@ -16,8 +16,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("claim", chosen, ids=[c.id for c in chosen])
     if "integer_claim" in metafunc.fixturenames:
         integer = [c for c in _chosen(metafunc.config) if c.scheme and c.scheme.placement == "integer" and not c.skip]
-        metafunc.parametrize("batch", BATCHES)
-        metafunc.parametrize("backend", BACKENDS)
+        if "backend" in metafunc.fixturenames:
+            metafunc.parametrize("batch", BATCHES)
+            metafunc.parametrize("backend", BACKENDS)
         metafunc.parametrize("integer_claim", integer, ids=[c.id for c in integer])
 
 
@@ -26,5 +27,5 @@ def _chosen(config: pytest.Config) -> list[Claim]:
     papers = config.getoption("qb_paper")
     claims = select([c for p in papers for c in load(p)] if papers else load(), config.getoption("qb_select"))
     tier = config.getoption("qb_tier")
-    order = {"embedded": 0, "real": 1, "online": 2}
+    order = {"embedded": 0, "long": 1, "real": 2, "online": 3}
     return sorted((c for c in claims if tier in (None, c.tier)), key=lambda c: (order[c.tier], c.model, c.data))

@@ -11,7 +11,7 @@ from quantbench.scheme import Scheme
 from quantbench.wording import call, scheme_words
 
 Kind = Literal["value", "fp", "accuracy", "max_drop", "beats", "order"]
-Tier = Literal["embedded", "real", "online"]
+Tier = Literal["embedded", "long", "real", "online"]
 Fields = tuple[tuple[str, Any], ...]  # hashable; dict(fields) gives the arguments of the method
 
 KINDS: Mapping[str, str] = {
@@ -92,6 +92,7 @@ class Claim:
         skip: why it cannot run here whatever data there is; empty if it can.
         source: where the number stands.
         where: file and line of the row.
+        long: whether its runs are too long for the embedded tier.
 
     """
 
@@ -123,6 +124,7 @@ class Claim:
     skip: str
     source: Source
     where: str
+    long: bool = False
 
     @property
     def drop(self) -> float | None:
@@ -135,9 +137,9 @@ class Claim:
 
     @property
     def tier(self) -> Tier:
-        """``embedded`` runs from a bare clone, ``real`` needs the DVC data, ``online`` what official sources give."""
+        """``embedded`` and ``long`` run from a bare clone, ``real`` needs the DVC data, ``online`` official sources."""
         if self.data.startswith(_EMBEDDED):
-            return "embedded"
+            return "long" if self.long else "embedded"
         here = self.data in _REAL or self.data.startswith("stsb/")
         return "real" if here and not self.model.startswith("torchvision/") else "online"
 

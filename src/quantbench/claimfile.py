@@ -131,6 +131,7 @@ class _File:
             skip=skip,
             source=source,
             where=where,
+            long=row.get("long", False),
         )
         if "kind" not in row and scheme and claim.drop is None:
             claim = replace(claim, kind="accuracy")

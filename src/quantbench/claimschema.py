@@ -41,7 +41,7 @@ DEFAULTS: Spec = {
     **_keys("table", "fields rival fp calib"),
     **_keys("positive", "tol fp_tol"),
     **_keys("count", "runs seeds"),
-    **_keys("truth", "gates"),
+    **_keys("truth", "gates long"),
     "kind": tuple(KINDS),
     "metric": tuple(METRICS),
     "follows": ("paper", "code"),

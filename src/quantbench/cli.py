@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         if claims:
             sub.add_argument("papers", nargs="*", metavar="PAPER", help="only these papers")
             sub.add_argument("-k", dest="select", default="", metavar="EXPR", help="such as 'w4 and resnet20 not apot'")
-            sub.add_argument("--tier", choices=("embedded", "real", "online"), help="only this tier of data")
+            sub.add_argument("--tier", choices=("embedded", "long", "real", "online"), help="only this tier of data")
         if runs:
             sub.add_argument("--runs", default="runs", metavar="FOLDER", help="where results are kept")
         return sub
@@ -88,7 +88,8 @@ def _latency(options: argparse.Namespace) -> int:
     """``quantbench latency`` is pytest over the side-by-side benches, and a page of what they measured."""
     import pytest
 
-    from quantbench import latencypage
+    from quantbench import latencypage, latencytrack, report
+    from quantbench.atomic import locked
 
     bench = _bench()
     args = [
@@ -101,8 +102,11 @@ def _latency(options: argparse.Namespace) -> int:
     args += ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "--no-header", "--import-mode=importlib"]
     args += [f"--qb-runs={options.runs}", f"--qb-seconds={options.seconds}", f"--qb-threads={options.threads}"]
     status = int(pytest.main([*args, "-k", options.select]))
-    if path := latencypage.write(Path(options.runs)):
+    runs = Path(options.runs)
+    if path := latencypage.write(runs):
         print(f"report: {path}")
+        with locked(runs):
+            print(report.recorded(runs, lambda: latencytrack.upload(runs)))
     return status
 
 
