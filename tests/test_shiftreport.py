@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from quantbench import claims, html, plots, shiftplot, shiftreport
+from quantbench.claim import Rival
 from quantbench.pytest_plugin import Row
 from quantbench.results import Result
 from quantbench.shift import growth
@@ -21,12 +22,12 @@ EXTRA = {f"shift/before/{k}": 0.4 for k in ("output_mssr", "output_rqnsr", "outp
 }
 
 
-def row(method="nearest+ibc", note="", curves=CURVES, extra=EXTRA, seeds=1):
+def row(method="nearest+ibc", note="", curves=CURVES, extra=EXTRA, seeds=1, fields=(), rival=None):
     claim = claims.find(claims.load("bias"), "bias/imagenet/mobilenet_v2/w8a8/ibc")
-    claim = replace(claim, method=method, fields=(), note=note)
+    claim = replace(claim, method=method, fields=fields, note=note, rival=rival and Rival(rival, (), claim.scheme))
     ok = [True, True, False, True]
     runs = {s: Result.of(ok, [s > 0, True, False, True], "d", curves=curves, extra=extra) for s in range(seeds)}
-    return Row(claim, Verdict(Outcome.REPRODUCED, gates=False), {}, runs, 1.0)
+    return Row(claim, Verdict(Outcome.REPRODUCED, gates=False), {}, runs, 1.0, runs if rival else {})
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 8.0])
@@ -61,6 +62,25 @@ def test_claims_that_share_their_runs_share_a_line():
     text = shiftreport.section([row(note="one"), row(note="two"), row(note="two")])
     assert text.count("<td>nearest+ibc</td>") == 1
     assert "one two<" in text
+
+
+def test_the_rival_has_a_line_and_the_line_with_most_seeds_stands():
+    text = shiftreport.section([row(seeds=2, rival="nearest+bft", note="why"), row(), row("nearest+bft", note="own")])
+    assert text.count("<td>nearest+ibc</td>") == text.count("<td>nearest+bft</td>") == 1
+    assert text.count("2 seeds") == 2
+    assert text.index("why") < text.index("<td>nearest+bft</td>") < text.index("own")
+    assert "8 of imagenet/train" in text
+
+
+def test_the_layer_with_the_largest_shift_is_named():
+    assert "0.4 at fc → 0.04 at fc" in shiftreport.section([row()])
+
+
+def test_accuracy_is_drawn_over_the_number_of_images():
+    drawn = dict(plots.all_of([row(fields=(("images", n), ("lr", 1.0))) for n in (1, 2, 4, 8, 8)]))
+    assert [caption for caption in drawn if caption.endswith("nearest+ibc: accuracy against images")]
+    few = dict(plots.all_of([row(fields=(("images", n), ("lr", float(n)))) for n in (1, 2, 4, 8)]))
+    assert not [caption for caption in few if "images" in caption]
 
 
 def test_names_and_notes_are_escaped():

@@ -18,6 +18,7 @@ def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """(caption, SVG) of every plot that the rows give data for."""
     yield from _published_against_ours(rows)
     yield from _accuracy_against_bits(rows)
+    yield from _accuracy_against_images(rows)
     yield from _curves(rows)
     yield from shiftplot.all_of(rows)
 
@@ -68,6 +69,30 @@ def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         axes.set_xticks(sorted({bits for line in lines.values() for bits in line}))
         axes.legend(fontsize=7)
         yield f"{model}: accuracy against bits", svg(figure)
+
+
+def _accuracy_against_images(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """One plot per pipeline that differs between claims in the number of calibration images alone."""
+    points: dict[tuple[object, ...], dict[int, list[float]]] = defaultdict(dict)
+    for row in rows:
+        fields = dict(row.claim.fields)
+        if row.runs and row.claim.scheme and (images := fields.pop("images", 0)):
+            claim = row.claim
+            scores = [r.q_top1 for r in row.runs.values()]
+            known = points[claim.model, claim.data, claim.scheme, claim.method, claim.calib, tuple(fields.items())]
+            known[images] = max(known.get(images, []), scores, key=len)
+    for (model, _, scheme, method, *_), line in points.items():
+        if len(line) < 4:
+            continue
+        figure, axes = canvas(height=3)
+        images = sorted(line)
+        axes.semilogx(images, [sum(line[i]) / len(line[i]) for i in images], "o-", base=2)
+        for i in images:
+            axes.plot([i, i], [min(line[i]), max(line[i])], color="#888")
+        axes.set_xticks(images, [str(i) for i in images])
+        axes.set_xlabel("images that biases are corrected on; grey: range over seeds")
+        axes.set_ylabel("accuracy, %")
+        yield f"{model}, {scheme}, {method}: accuracy against images", svg(figure)
 
 
 def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:

@@ -47,13 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @dataclass
 class Row:
-    """One line of the final table."""
+    """One line of the final table; ``against`` are the rival's runs."""
 
     claim: Claim
     verdict: Verdict
     cells: dict[int, Cell]
     runs: dict[int, Result]
     seconds: float
+    against: dict[int, Result] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,15 +74,15 @@ class Bench:
 
         start = time.perf_counter()
         cells: dict[int, Cell] = {}
-        runs: dict[int, Result] = {}
+        runs, against = dict[int, "Result"](), dict[int, "Result"]()
         try:
-            cells, against = ({}, {}) if claim.skip else self.lab.cells(claim)
+            cells, rivals = ({}, {}) if claim.skip else self.lab.cells(claim)
             self.status.claim(claim.id)
-            runs = self._results(claim, cells)
-            verdict = judge(claim, runs, self._results(claim, against))  # a claim with a reason to skip is skipped
+            runs, against = self._results(claim, cells), self._results(claim, rivals)
+            verdict = judge(claim, runs, against)  # a claim with a reason to skip is skipped
         except (DataMissing, Unsupported) as e:
             verdict = skipped(claim, *_why(e))
-        row = Row(claim, verdict, cells, runs, time.perf_counter() - start)
+        row = Row(claim, verdict, cells, runs, time.perf_counter() - start, against)
         self.rows.append(row)
         self.status.line(row)
         if verdict.outcome == Outcome.SKIP:

@@ -37,7 +37,7 @@ def draw(curves: Mapping[str, Sequence[float]]) -> str:
     """
     figure, (upper, lower) = stack(height=4.8, ratios=(3, 1))
     for stage, colour in _STAGES.items():
-        _channels(upper, _layers(curves, stage), colour)
+        _channels(upper, list(per_layer(curves, stage).values()), colour)
         rms = curves[f"shift/{stage}/mssr"]
         upper.plot(range(len(rms)), rms, "o-", color=colour, label=f"shift {stage}, root mean square (MSSR)")
         noise = curves[f"shift/{stage}/rqnsr"]
@@ -52,10 +52,10 @@ def draw(curves: Mapping[str, Sequence[float]]) -> str:
     return svg(figure)
 
 
-def _layers(curves: Mapping[str, Sequence[float]], stage: str) -> list[Sequence[float]]:
-    """Shift of every channel, layer by layer."""
+def per_layer(curves: Mapping[str, Sequence[float]], stage: str) -> dict[str, Sequence[float]]:
+    """Shift of every channel by name of the layer, in execution order."""
     names = sorted(name for name in curves if name.startswith(f"shift/{stage}/"))  # they begin with the layer's number
-    return [curves[name] for name in names if name.rpartition("/")[2] not in _SUMMARIES]
+    return {name.partition(" ")[2]: curves[name] for name in names if name.rpartition("/")[2] not in _SUMMARIES}
 
 
 def _channels(axes: Axes, layers: Sequence[Sequence[float]], colour: str) -> None:
