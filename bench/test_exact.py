@@ -1,7 +1,8 @@
 """Every integer network of the suite on its evaluation images: simulation, oracle, native and the other runtimes.
 
-``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-images N] [--qb-oracle N]``. The oracle is NumPy on
-whole numbers, and slow on large networks; ``--qb-oracle`` is the number of images that it sees.
+``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-from N] [--qb-images N] [--qb-oracle N]``. The
+oracle is NumPy on whole numbers, some ten times slower than the kernels; ``--qb-oracle`` is the number of images that
+it sees, and ``--qb-from`` with ``--qb-images`` splits a set into pieces.
 """
 
 from __future__ import annotations
@@ -10,28 +11,40 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from quantbench.methods.apot import APoT
 from quantbench.methods.nearest import Nearest
 
-from quantbench.errors import DataMissing
+from quantbench.claim import Claim
+from quantbench.errors import DataMissing, Unsupported
+from quantbench.integer import store
 from quantbench.integer.audit import EXACT, audit, lines
 from quantbench.integer.backends import Array
+from quantbench.integer.ir import Program
+from quantbench.pytest_plugin import Bench
 from quantbench.scheme import Grid, Scheme
 
-BATCH = 20  # images a pass: all tensors of a pass are kept
+BATCH = 10  # images a pass: all tensors of a pass are kept
 CALIBRATION = 64
+RELEASED = ("-w4a4", "-w3a3", "-w2a2")  # networks trained on additive powers of two, with thresholds of their own
 SCHEMES = {
     "w8a8": (Grid(8, per_channel=True, range="minmax"), Grid(8, range="minmax")),
     "w4a8": (Grid(4, per_channel=True), Grid(8, range="minmax")),
     "w4a4": (Grid(4, per_channel=True), Grid(4)),
     "w2a8": (Grid(2, symmetric=False, per_channel=True), Grid(8, symmetric=False, range="minmax")),
     "w8a8-tensor": (Grid(8, symmetric=False), Grid(8, symmetric=False)),
-    "apot4": (Grid(4, "apot"), Grid(4, "apot", symmetric=False)),
+    "apot4": (Grid(4, "apot", range="mse"), Grid(4, "apot", symmetric=False, range="mse")),
+    "apot3": (Grid(3, "apot", range="mse"), Grid(3, "apot", symmetric=False, range="mse")),
+    "apot2": (Grid(2, "apot", range="mse"), Grid(2, "apot", symmetric=False, range="mse")),
 }
 NETWORKS = {
     "shapes/resnet8": ("w8a8", "w4a4", "w2a8", "w8a8-tensor"),
     "shapes/mobilenet": ("w8a8", "w4a8", "w8a8-tensor"),
     "cifar10/resnet20": ("w8a8", "w4a8", "w4a4", "w2a8", "w8a8-tensor"),
+    "cifar10/resnet56": ("w8a8", "w4a4"),
     "cifar10/resnet20-apot": ("apot4", "w8a8"),
+    "cifar10/resnet20-apot-w4a4": ("apot4",),
+    "cifar10/resnet20-apot-w3a3": ("apot3",),
+    "cifar10/resnet20-apot-w2a2": ("apot2",),
     "imagenet/mobilenetv1-0.25": ("w8a8", "w4a8", "w8a8-tensor"),
     "imagenet/googlenet-bvlc": ("w8a8", "w4a8", "w4a4"),
 }
@@ -41,30 +54,56 @@ NETWORKS = {
 def test_no_code_differs(model: str, scheme: str, request: pytest.FixtureRequest) -> None:
     """The oracle and the native kernels must give every code of the simulation; the others are measured."""
     from quantbench.api import quantize
-    from quantbench.data import images
     from quantbench.models import spec
     from quantbench.task import task
 
-    about, option = spec(model), request.config.getoption
+    about = spec(model)
     weights, acts = SCHEMES[scheme]
     try:
         here = task(model, about.eval_data)
-        net, x = here.network(), images(about.eval_data).x
+        net = here.network()
         calibration = here.calibration(about.calib_data, CALIBRATION, 0)
     except DataMissing as e:
         pytest.skip(str(e))
     what = Scheme(weights, acts, placement="integer", first_last_bits=8 if acts.bits < 8 else None)
-    program = quantize(Nearest(), net, calibration, what).integer()
+    method = APoT(epochs=0) if model.endswith(RELEASED) else Nearest()
+    _audit(quantize(method, net, calibration, what).integer(), model, about.eval_data, scheme, request)
+
+
+def test_no_code_differs_in_a_claims_network(
+    integer_claim: Claim, quantbench: Bench, request: pytest.FixtureRequest
+) -> None:
+    """The same of the saved network of every integer claim, whatever its method."""
+    try:
+        cell = next(iter(quantbench.lab.cells(integer_claim)[0].values()))
+        quantbench.lab.result(cell)
+        path = quantbench.lab.program(cell)
+    except (DataMissing, Unsupported) as e:
+        pytest.skip(str(e))
+    if not path.exists():
+        pytest.skip(f"{cell.id} has parts in floats, so that its network is not saved")
+    _audit(store.load(path), cell.model, cell.eval_data, integer_claim.id, request)
+
+
+def _audit(program: Program, model: str, data: str, title: str, request: pytest.FixtureRequest) -> None:
+    """Compare, print, and fail on any difference of ours."""
+    option = request.config.getoption
     names = (*EXACT, *option("qb_backends").split(",")) if option("qb_backends") else EXACT
-    limit = option("qb_images") or len(x)
-
-    def batches() -> Iterator[Array]:
-        for start in range(0, min(limit, len(x)), BATCH):
-            yield np.ascontiguousarray(about.preprocess(x[start : min(start + BATCH, limit)]).numpy())
-
-    found = audit(program, batches(), names, oracle=option("qb_oracle"))
-    print("\n" + "\n".join(lines(f"{model} {scheme}", found)))
+    batches = _batches(model, data, option("qb_from"), option("qb_images"))
+    found = audit(program, batches, names, oracle=option("qb_oracle"))
+    print("\n" + "\n".join(lines(f"{model} {title}", found)))
     for name in EXACT:
         if name in found:
             assert found[name].images > 0
             assert found[name].different == 0, f"{name} differs from {found[name].first} on"
+
+
+def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
+    """Preprocessed images, a few at a time."""
+    from quantbench.data import images
+    from quantbench.models import spec
+
+    x = images(data).x
+    end = min(first + count, len(x)) if count else len(x)
+    for start in range(first, end, BATCH):
+        yield np.ascontiguousarray(spec(model).preprocess(x[start : min(start + BATCH, end)]).numpy())

@@ -76,7 +76,8 @@ def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:  # noqa: 
         case AvgPool():
             return _avg_pool(op, x, f)
         case MaxPool():
-            best: Codes = _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0).max((-2, -1))
+            windows = _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0)
+            best: Codes = np.max([windows[..., row, column] for row, column in np.ndindex(op.kernel)], axis=0)
             return best
         case LRN():
             return _lrn(op, x, f)
@@ -102,17 +103,20 @@ def quantize(t: Floats, y: Format) -> Codes:
 
 
 def _conv(op: Conv, inputs: list[Tensor], formats: list[Format]) -> Tensor:
-    x, f = inputs[0].astype(np.int64), formats[0]
-    v = op.weight.astype(np.int64) - op.weight_zero.astype(np.int64)[:, None, None, None]
-    out_channels, per_group, kh, kw = v.shape
-    windows = _windows(x - f.zero, (kh, kw), op.stride, op.pads, op.dilation, fill=0)  # (N, C, OH, OW, kh, kw)
+    """Sums of whole numbers, as products of float64 matrices, for which there are fast libraries.
+
+    A program's sums of |products| are below 2^31 (``check``), and float64 holds every whole number up to 2^53, so that
+    nothing is rounded, in whatever order the terms are added.
+    """
+    f = formats[0]
+    v = op.weight.astype(np.float64) - op.weight_zero[:, None, None, None]
+    outs, per_group, kh, kw = v.shape
+    x = inputs[0].astype(np.float64) - f.zero
+    windows = _windows(x, (kh, kw), op.stride, op.pads, op.dilation, fill=0)  # (N, C, OH, OW, kh, kw)
     n, _, oh, ow = windows.shape[:4]
-    acc = np.empty((n, out_channels, oh, ow), np.int64)
-    step = out_channels // op.groups
-    for g in range(op.groups):
-        taps = windows[:, g * per_group : (g + 1) * per_group]
-        outputs = slice(g * step, (g + 1) * step)
-        acc[:, outputs] = np.tensordot(taps, v[outputs], axes=([1, 4, 5], [1, 2, 3])).transpose(0, 3, 1, 2)
+    taps = windows.reshape(n, op.groups, per_group, oh, ow, kh, kw).transpose(0, 1, 2, 5, 6, 3, 4)
+    taps = taps.reshape(n, op.groups, per_group * kh * kw, oh * ow)
+    acc = (v.reshape(op.groups, outs // op.groups, -1) @ taps).astype(np.int64).reshape(n, outs, oh, ow)
     acc += op.bias.astype(np.int64)[:, None, None]
     m = conv_multiplier(f.scale, op.weight_scale, None if op.out is None else op.out.scale)[:, None, None]
     t = acc.astype(np.float32) * m
