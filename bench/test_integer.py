@@ -10,7 +10,7 @@ from quantbench.errors import DataMissing, Unsupported
 from quantbench.machine import fingerprint
 from quantbench.pytest_plugin import Bench
 from quantbench.results import Latency
-from quantbench.timing import ROUNDS, find, race, record, scores
+from quantbench.timing import ROUNDS, find, layers_ms, race, record, scores
 
 
 def test_latency(
@@ -35,4 +35,4 @@ def test_latency(
     samples = tuple(1e3 * s for s in benchmark.stats.stats.data)
     reference = tuple(runners.reference_ms[-len(samples) :])
     score = result.value_of(answers)
-    record(lab, cell, Latency(backend, batch, fingerprint(), samples, reference, score))
+    record(lab, cell, Latency(backend, batch, fingerprint(), samples, reference, score, layers_ms(runners)))

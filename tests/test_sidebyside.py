@@ -109,3 +109,27 @@ def test_other_runtimes_compute_the_same_linear_layer() -> None:
     found = {r.what for r in narrowlinear.measure(256, 64, seconds=0.0, say=said.append)}
     assert {"native w8a8", "native w4a8", "native w2a8"} <= found
     assert not [s for s in said if "not this layer's" in s]
+
+
+def test_mlflow_has_every_number_of_a_table() -> None:
+    from quantbench import latencytrack
+
+    made = replace(TABLE, rows=(*TABLE.rows, row("native w8a8", 0.5, 2), row("openvino w8a8", 1.5, 2)))
+    entry = latencytrack.entry("latency/net", made)
+    assert entry.metrics["latency_ms/native_w8a8/batch1/threads1/p50"] == 1.0
+    assert entry.metrics["latency_ms/native_w8a8/batch1/threads2/p99"] == 1.5
+    assert entry.metrics["latency_ms/openvino_w8a8/batch1/threads1/p90"] == 6.0
+    assert entry.metrics["ratio/native w8a8/threads1"] == 2.0
+    assert entry.metrics["ratio/native w8a8/threads2"] == 3.0
+    assert entry.metrics["layer_ms/native w8a8/conv"] == 0.5
+    assert (entry.metrics["bytes/w8a8"], entry.metrics["share_off/litert w8a8"]) == (1234, 0.25)
+    assert entry.metrics["peak_gops"] == pytest.approx(600)
+    assert (entry.params["network"], entry.tags["machine"]) == ("cifar10/net", "a machine")
+    assert not any(name.startswith("ratio/openvino") for name in entry.metrics)
+
+
+def test_the_report_links_the_page_of_latencies() -> None:
+    from quantbench import html
+
+    assert f"href='{latencypage.NAME}'" in html.page([], latency=latencypage.NAME)
+    assert "href" not in html.page([])

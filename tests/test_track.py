@@ -135,3 +135,27 @@ def test_the_list_does_not_outlive_its_database(runs, tmp_path, monkeypatch):
 def test_nothing_to_upload_makes_nothing(tmp_path):
     assert track.upload(tmp_path / "runs", []) == 0
     assert not (tmp_path / "runs").exists()
+
+
+def test_latency_tables_are_runs_too_and_uploaded_once(runs):
+    from quantbench import latencytrack
+    from quantbench.integer.bench import Latency as Row
+    from quantbench.integer.sidebyside import LayerTime, Table
+
+    timed = Row("native w8a8", 1, 1, 1.0, 2.0, 3.0, 0.5, 100)
+    layers = {"native w8a8": (LayerTime("conv", "conv", 0.5, 10**8, 10**6),)}
+    table = Table("cifar10/net", 1, "a machine", (timed,), {}, {"w8a8": 1.8}, {"w8a8": 1234}, layers, 3e11, 1e10)
+    before = set(found(runs))
+    assert latencytrack.upload(runs) == 0
+    table.save(runs / "latency")
+    assert latencytrack.upload(runs) == 1
+    assert latencytrack.upload(runs) == 0
+    there = found(runs)
+    run = there["latency/cifar10-net-batch1-threads1"]
+    assert set(there) == {*before, "latency", run.info.run_name}
+    assert run.data.metrics["latency_ms/native_w8a8/batch1/threads1/p50"] == 1.0
+    assert run.data.metrics["layer_ms/native w8a8/conv"] == 0.5
+    assert run.data.tags["mlflow.parentRunId"] == there["latency"].info.run_id
+    replace(table, peak=1e11).save(runs / "latency")
+    assert latencytrack.upload(runs) == 1  # measured again
+    assert track.upload(runs, cells(runs)) == 0  # which leaves the cells as they are

@@ -24,8 +24,9 @@ tr { border-color: #333 } figure { background: #eee } .REPRODUCED { color: #6c8 
 """
 
 
-def page(rows: Sequence[Row]) -> str:
-    """The whole page."""
+def page(rows: Sequence[Row], *, latency: str = "") -> str:
+    """The whole page; ``latency`` is the name of the latency page beside it, if there is one."""
+    link = f"<p><a href='{latency}'>Integer networks on every runtime, with rooflines</a></p>" if latency else ""
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     head = "".join(f"<th>{escape(h)}</th>" for h in table.HEADER)
     body = "".join(_row(row) for row in ran)
@@ -36,7 +37,8 @@ def page(rows: Sequence[Row]) -> str:
     skipped = "".join(_details(row) for row in rows if row.verdict.outcome == Outcome.SKIP)
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>quantbench report</title><style>{STYLE}</style><h1>quantbench</h1><p>{escape(table.summary(rows))}</p>"
+        f"<title>quantbench report</title><style>{STYLE}</style><h1>quantbench</h1>"
+        f"<p>{escape(table.summary(rows))}</p>{link}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{shiftreport.section(ran)}<h2>Plots</h2>{figures}"
         f"<h2>How each verdict came about</h2>{details}<h2>Skipped</h2>{skipped}</html>"
     )

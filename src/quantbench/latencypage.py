@@ -13,6 +13,8 @@ from quantbench.html import STYLE
 if TYPE_CHECKING:
     from quantbench.integer.sidebyside import Table
 
+NAME = "latency.html"
+
 
 def write(runs: Path) -> Path | None:
     """Write ``report/latency.html`` from all tables below ``runs``; ``None`` when nothing was measured yet.
@@ -26,7 +28,7 @@ def write(runs: Path) -> Path | None:
     tables = [Table.load(path) for path in sorted((runs / "latency").glob("*.json"))]
     if not tables:
         return None
-    path = runs / "report" / "latency.html"
+    path = runs / "report" / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page(tables))
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("native", "onednn")
 BATCHES = (1, 32)
+PASSES = 15  # of which each layer's median is taken
 ROUNDS = 40  # enough for a steady median; p99 is then the slowest call
 
 
@@ -45,7 +46,7 @@ class Race:
     compiled: Compiled
     reference: Callable[[Array], object]
     images: Array
-    reference_ms: list[float]
+    reference_ms: list[float] = field(default_factory=list)
 
     def setup(self) -> tuple[tuple[Array], dict[str, Any]]:
         """Time the reference; gives the arguments of the integer call that follows."""
@@ -76,7 +77,7 @@ def race(lab: Lab, cell: Cell, backend: str, batch: int) -> Race:
     net = lab.network(cell)
     images = net.sample[0].numpy()
     repeated = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
-    return Race(found.compile(load(path), threads=1), torch_reference(net.model)(1), repeated, [])
+    return Race(found.compile(load(path), threads=1), torch_reference(net.model)(1), repeated)
 
 
 def scores(cell: Cell, compiled: Compiled) -> np.ndarray:
@@ -87,6 +88,20 @@ def scores(cell: Cell, compiled: Compiled) -> np.ndarray:
 
     where = task(cell.model, cell.eval_data)
     return where.scores(lambda x: torch.from_numpy(np.ascontiguousarray(compiled(np.ascontiguousarray(x.numpy())))))
+
+
+def layers_ms(runners: Race) -> dict[str, float]:
+    """Median time of every module, in milliseconds; nothing from backends that do not tell."""
+    from quantbench.integer.native import NativeProgram
+
+    if not isinstance(runners.compiled, NativeProgram):
+        return {}
+    passes = [runners.compiled.layers(runners.images, 1) for _ in range(PASSES)]
+    medians = np.median([[seconds for _, _, seconds in rows] for rows in passes], axis=0)
+    found: dict[str, float] = {}
+    for (name, _, _), seconds in zip(passes[0], medians, strict=True):
+        found[name] = found.get(name, 0.0) + 1e3 * float(seconds)  # a module may run more than once
+    return found
 
 
 def record(lab: Lab, cell: Cell, row: Latency) -> None:

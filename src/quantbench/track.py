@@ -1,4 +1,4 @@
-"""MLflow: one run per cell under a parent run per paper, in a SQLite file.
+"""MLflow: one run per cell under a parent run per paper, and one per latency table, in a SQLite file.
 
 Only the controlling process calls this, while it holds the ledger's lock: SQLite stores lose runs when several
 processes use them first. MLflow takes seconds to import, so it is not, if a list kept beside the database says that
@@ -13,7 +13,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,30 @@ PERCENTILES = (50, 90, 99)
 METRICS_PER_CALL = 1000  # MLflow takes no more at once
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What becomes one run.
+
+    Attributes:
+        group: name of the parent run, such as a paper.
+        key: by which the run is found again.
+        name: shown.
+        params: text by name.
+        metrics: numbers by name.
+        tags: text by name.
+        curves: numbers by step, by name.
+
+    """
+
+    group: str
+    key: str
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
 def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
     """Bring ``<runs>/mlflow.db`` up to date; returns the number of cells uploaded.
 
@@ -41,36 +66,56 @@ def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
         CannotWrite: the database takes no more, for instance because the disk is full.
 
     """
+    first: dict[str, tuple[str, Stored]] = {}
+    for paper, cell in cells:
+        first.setdefault(cell.key, (paper, cell))
+
+    def entry(key: str) -> Entry:
+        paper, cell = first[key]
+        return Entry(paper, key, cell.id, params(cell), metrics(cell), tags(cell), cell.result.curves)
+
+    return bring(runs, {key: cell.digest for key, (_, cell) in first.items()}, entry)
+
+
+def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry]) -> int:
+    """Upload what has another digest than when it was uploaded last; returns how many entries that were.
+
+    Args:
+        runs: folder of everything that runs leave behind.
+        digests: of everything, by key.
+        entry: makes what stands under a key; not asked for what is known.
+
+    Raises:
+        CannotWrite: as for :func:`upload`.
+
+    """
     database, marker = runs / "mlflow.db", runs / "mlflow.uploaded.json"
     known = _uploaded(marker) if database.exists() else {}
-    waiting: dict[str, tuple[str, Stored]] = {}
-    for paper, cell in cells:
-        if known.get(cell.key) != cell.digest:
-            waiting.setdefault(cell.key, (paper, cell))
+    waiting = {key: digest for key, digest in digests.items() if known.get(key) != digest}
     if waiting:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            _upload_all(database, waiting.values())
+            _upload_all(database, map(entry, waiting))
         except (MlflowException, SQLAlchemyError, OSError) as e:
             why = str(e).splitlines()[0]
-            raise CannotWrite(f"cannot write {database}: {why}; the cells themselves are kept") from e
-        write_atomically(marker, json.dumps({**known, **{key: c.digest for key, (_, c) in waiting.items()}}))
+            raise CannotWrite(f"cannot write {database}: {why}; the results themselves are kept") from e
+        write_atomically(marker, json.dumps({**known, **waiting}))
     return len(waiting)
 
 
-def _upload_all(database: Path, cells: Iterable[tuple[str, Stored]]) -> None:
-    """Every cell under the run of its paper."""
+def _upload_all(database: Path, entries: Iterable[Entry]) -> None:
+    """Every entry under the run of its group."""
     client = _client(database)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     there = _runs(client, experiment_id)
-    for paper, cell in cells:
-        if paper not in there:
-            there[paper] = _start(client, experiment_id, paper, {"paper": paper})
-            client.set_terminated(there[paper])
-        _upload(client, experiment_id, there, paper, cell)
+    for entry in entries:
+        if entry.group not in there:
+            there[entry.group] = _start(client, experiment_id, entry.group, {"paper": entry.group})
+            client.set_terminated(there[entry.group])
+        _upload(client, experiment_id, there, entry)
 
 
 def params(cell: Stored) -> dict[str, str]:
@@ -141,21 +186,21 @@ def _start(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[st
     return str(run.info.run_id)
 
 
-def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], paper: str, cell: Stored) -> None:
-    """One cell; a run that an interrupted upload left half-written is completed."""
+def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], entry: Entry) -> None:
+    """One entry; a run that an interrupted upload left half-written is completed."""
     from mlflow.entities import Metric, Param
 
-    if cell.key not in there:
-        about = {**tags(cell), "mlflow.parentRunId": there[paper]}
-        there[cell.key] = _start(client, experiment_id, cell.id, about)
+    if entry.key not in there:
+        about = {**entry.tags, "cell": entry.key, "mlflow.parentRunId": there[entry.group]}
+        there[entry.key] = _start(client, experiment_id, entry.name, about)
     now = int(time.time() * 1000)
-    values = [Metric(k, v, now, 0) for k, v in metrics(cell).items()]
-    curves = cell.result.curves.items()  # the step is the logged iteration, or the layer or channel of a shift
+    values = [Metric(_name(k), v, now, 0) for k, v in entry.metrics.items()]
+    curves = entry.curves.items()  # the step is the logged iteration, or the layer or channel of a shift
     values += [Metric(_name(k), v, now, i) for k, curve in curves for i, v in enumerate(curve)]
-    client.log_batch(there[cell.key], params=[Param(k, v) for k, v in params(cell).items()])
+    client.log_batch(there[entry.key], params=[Param(_name(k), v) for k, v in entry.params.items()])
     for start in range(0, len(values), METRICS_PER_CALL):
-        client.log_batch(there[cell.key], metrics=values[start : start + METRICS_PER_CALL])
-    client.set_terminated(there[cell.key])
+        client.log_batch(there[entry.key], metrics=values[start : start + METRICS_PER_CALL])
+    client.set_terminated(there[entry.key])
 
 
 def _name(text: str) -> str:

@@ -56,6 +56,9 @@ TARGETS = (
     Target("torchvision/mobilenet_v2", 1, {"w8a8": 1.0, "w4a8": 0}),
     Target("imagenet/mobilenetv1-0.25", 1, {"w8a8": 1.0, "w4a8": 0}),
     Target("imagenet/googlenet-bvlc", 1, {"w8a8": 1.0, "w4a8": 0}),
+    *(Target(network, 32, {"w8a8": 0}) for network in (
+        "cifar10/resnet20", "torchvision/mobilenet_v2", "imagenet/mobilenetv1-0.25", "imagenet/googlenet-bvlc",
+    )),
 )
 
 
