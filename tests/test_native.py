@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,76 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantbench.errors import BadInput, Unsupported
-from quantbench.integer import fuzz, native, reference
-from quantbench.integer.backends import backend
-from quantbench.integer.ir import LRN, Add, Concat, Conv, Flatten, Format, Island, MaxPool, Program, output_shape
+from quantbench.integer import fuzz, native
+from quantbench.integer.ir import LRN, Add, Concat, Conv, Flatten, Format, Island, MaxPool, Program
 from quantbench.integer.native import Native
+from tests.chains import SETS, Chain, kinds, same
 
 pytestmark = pytest.mark.skipif(Native("").available() is not None, reason=f"{Native('').available()}")
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
-SETS = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
-
-
-def same(program: Program, images: np.ndarray, *, threads: int = 1, limit: int = 0, winograd=None) -> None:
-    """Every tensor, and the output of the run that keeps none."""
-    expected = reference.run(program, images)
-    for isa in SETS:
-        compiled = Native(isa, winograd=winograd).compile(program, threads=threads, images=limit)
-        got = compiled.codes(images)
-        for name, codes in got.items():
-            np.testing.assert_array_equal(codes, expected[name], f"{isa}: {name}")
-        assert got.keys() == {n for n, t in expected.items() if t.dtype == np.uint8}
-        logits = compiled(images)
-        np.testing.assert_array_equal(logits, expected[program.output].reshape(logits.shape), f"{isa}: output")
-
-
-class Chain:
-    """A program of layers whose outputs spread over the codes they may have."""
-
-    def __init__(self, shape: tuple[int, int, int], bits: int = 8, seed: int = 0) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.formats = {"input": Format(0.02, int(self.rng.integers(0, 2**bits)), 0, 2**bits - 1)}
-        self.shapes = {"input": shape}
-        self.ops: list = []
-
-    def push(self, op) -> str:
-        self.ops.append(op)
-        self.shapes[op.output] = output_shape(op, [self.shapes[i] for i in op.inputs])
-        self.formats[op.output] = op.out
-        return op.output
-
-    def conv(self, x, outs, kernel=1, stride=1, pad=None, groups=1, bits=8, acts=8, zero=None, residual=None,
-             dilation=1, logits=False):  # fmt: skip
-        rng, f, (c, _, _) = self.rng, self.formats[x], self.shapes[x]
-        top = 2 ** (bits - 1) - 1
-        weight = rng.integers(-top - 1, top + 1, (outs, c // groups, kernel, kernel)).astype(np.int8)
-        zeros = np.zeros(outs, np.int16) if zero is None else rng.integers(-zero, zero + 1, outs).astype(np.int16)
-        y = Format(0.02, int(rng.integers(0, 2**acts)), 0, 2**acts - 1)
-        v = weight.astype(int) - zeros[:, None, None, None]
-        spread = np.sqrt((v * v).sum((1, 2, 3)) + 1) * (f.hi - f.lo) / 3
-        m = (2**acts) / 4 / spread * np.exp(rng.normal(0, 0.2, outs))
-        pad = kernel // 2 if pad is None else pad
-        name = f"t{len(self.ops)}"
-        lo = rng.integers(0, 3, outs).astype(np.uint8)
-        return self.push(Conv(
-            name=name, inputs=(x,) if residual is None else (x, residual), output=name, out=None if logits else y,
-            weight=weight, weight_zero=zeros, weight_scale=(m * y.scale / f.scale).astype(np.float32),
-            bias=rng.integers(-1000, 1000, outs).astype(np.int32), lo=lo,
-            hi=rng.integers(2**acts - 2, 2**acts, outs).astype(np.uint8), weight_bits=bits, stride=(stride, stride),
-            pads=(pad,) * 4, dilation=(dilation, dilation), groups=groups,
-        ))  # fmt: skip
-
-    def program(self) -> Program:
-        return Program(self.formats["input"], self.shapes["input"], tuple(self.ops))
-
-    def images(self, n: int) -> np.ndarray:
-        return self.rng.integers(0, self.formats["input"].hi + 1, (n, *self.shapes["input"])).astype(np.uint8)
-
-
-def kinds(program: Program, images: np.ndarray) -> list[str]:
-    """Which kernels the best instruction set uses."""
-    return [kind for _, kind, _ in Native(SETS[-1]).compile(program).layers(images, 1)]
 
 
 @SETTINGS
@@ -251,90 +187,6 @@ def test_products_in_registers_are_counted():
         assert native._module().multiply(isa, 1000) == 1000 * per_round
     with pytest.raises(ValueError, match="rounds"):
         native._module().multiply("", -1)
-
-
-def test_the_environment_lowers_the_instruction_set(monkeypatch):
-    chain = Chain((3, 8, 8))
-    chain.conv("input", 8, 3)
-    for isa in SETS:
-        monkeypatch.setenv("QUANTBENCH_ISA", isa)
-        assert backend("native").compile(chain.program()).isa == isa
-    monkeypatch.setenv("QUANTBENCH_ISA", "sse9")
-    assert "sse9" in str(backend("native").available())
-    with pytest.raises(BadInput, match="sse9"):
-        backend("native").compile(chain.program())
-
-
-def test_without_the_extension_there_is_a_reason(monkeypatch):
-    monkeypatch.setitem(sys.modules, "quantbench.integer._native", None)
-    assert "compiler" in str(Native().available())
-    chain = Chain((3, 8, 8))
-    chain.conv("input", 8, 3)
-    with pytest.raises(Unsupported, match="compiler"):
-        Native().compile(chain.program())
-
-
-def test_bad_images_are_refused():
-    chain = Chain((3, 8, 8))
-    chain.conv("input", 8, 3)
-    compiled = Native().compile(chain.program())
-    nan = np.zeros((1, 3, 8, 8), np.float32)
-    nan[0, 2, 7, 5] = np.nan
-    for images in (nan, np.zeros((1, 3, 8, 9), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((1, 3, 8, 8))):
-        with pytest.raises(BadInput, match="native"):
-            compiled(images)
-    assert compiled(np.zeros((0, 3, 8, 8), np.uint8)).shape == (0, 8 * 64)
-
-
-GOOD = {
-    "x": 0, "r": -1, "weight": np.ones((2, 4, 3, 3), np.int8), "weight_zero": np.zeros(2, np.int16),
-    "bias": np.zeros(2, np.int32), "m": np.ones(2, np.float32), "lo": np.zeros(2, np.uint8),
-    "hi": np.full(2, 255, np.uint8), "zero": 0, "ratio": 1.0, "stride": (1, 1), "pads": (0, 0, 0, 0),
-    "dilation": (1, 1), "groups": 1,
-}  # fmt: skip
-BAD = [
-    {"x": 1}, {"x": -1}, {"r": 7}, {"r": 0}, {"groups": 0}, {"groups": 3}, {"hi": None}, {"zero": 256},
-    {"stride": (0, 1)}, {"pads": (-1, 0, 0, 0)}, {"dilation": (1, 9)}, {"bias": np.zeros(3, np.int32)},
-    {"weight": np.ones((2, 3, 3, 3), np.int8)}, {"weight": np.ones((2, 4, 7, 7), np.int8)},
-    {"weight": np.ones((2, 4, 3, 3), np.int32)}, {"m": np.full(2, np.inf, np.float32)},
-    {"weight_zero": np.full(2, 999, np.int16)}, {"bias": np.full(2, 2**31 - 1, np.int32)},
-    {"lo": np.full(2, 9, np.uint8), "hi": np.zeros(2, np.uint8)},
-]  # fmt: skip
-
-
-def builder(shape=(4, 6, 6), zero=0, lo=0, hi=255, scale=1.0):
-    return native._module().Builder(shape, zero, lo, hi, scale, "")
-
-
-@pytest.mark.parametrize("change", BAD, ids=",".join)
-def test_the_builder_refuses_a_malformed_convolution(change):
-    builder().conv(**GOOD)
-    with pytest.raises((ValueError, TypeError)):
-        builder().conv(**{**GOOD, **change})
-
-
-def test_the_builder_refuses_other_malformed_operators():
-    b, ones = builder(), np.ones((4, 4), np.float32)
-    for call in (
-        lambda: b.add(0, 3, 1.0, 1.0, 0, 0, 255), lambda: b.add(0, 0, 1.0, 0.0, 0, 0, 255),
-        lambda: b.concat([], [], 0, 0, 255), lambda: b.concat([0], [1.0, 1.0], 0, 0, 255),
-        lambda: b.max_pool(0, (7, 1), (1, 1), (0, 0, 0, 0)), lambda: b.max_pool(0, (2, 2), (1, 1), (2, 0, 0, 0)),
-        lambda: b.avg_pool(0, (2, 2), (1, 1), (0, 0, 0, 0), ones, 0, 0, 255),
-        lambda: b.lut(0, np.zeros(255, np.uint8), 0), lambda: b.lrn(0, 0, 1.0, 1.0, 1.0, 0, 0, 255),
-        lambda: b.pad(0, (0, -1, 0, 0, 0, 0), (1, 1)), lambda: b.finish(1, 0, False),
-        lambda: builder((0, 1, 1)), lambda: builder(lo=9, hi=8), lambda: builder(scale=0.0),
-    ):  # fmt: skip
-        with pytest.raises((ValueError, TypeError)):
-            call()
-
-
-def test_a_malformed_program_is_refused_before_anything_is_packed():
-    chain = Chain((3, 8, 8))
-    chain.conv("input", 8, 3)
-    program = chain.program()
-    wrong = Program(program.input, program.shape, (replace(program.ops[0], bias=np.zeros(3, np.int32)),))
-    with pytest.raises(BadInput, match="bias"):
-        Native().compile(wrong)
 
 
 def test_pools_reach_over_edges():
