@@ -30,7 +30,7 @@ def upload(runs: Path) -> int:
 
 
 def entry(key: str, table: Table) -> Entry:
-    """Percentiles, distance from the definition, bytes and layers of a table; ``ratio`` is to the best other runtime."""
+    """Percentiles, distance from the definition, bytes and layers; ``ratio`` is to the best other runtime."""
     found = {"peak_gops": 2e-9 * table.peak, "copy_gb_per_s": 1e-9 * table.copy}
     for row in table.rows:
         found |= row.metrics()
