@@ -2,11 +2,12 @@
 
 ``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-from N] [--qb-images N] [--qb-oracle N]``. The
 oracle is NumPy on whole numbers, some ten times slower than the kernels; ``--qb-oracle`` is the number of images that
-it sees, and ``--qb-from`` with ``--qb-images`` splits a set into pieces.
+it sees, and ``--qb-from`` with ``--qb-images`` splits a set into pieces. ``--qb-threads`` is the native kernels'.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -90,7 +91,8 @@ def _audit(program: Program, model: str, data: str, title: str, request: pytest.
     option = request.config.getoption
     names = (*EXACT, *option("qb_backends").split(",")) if option("qb_backends") else EXACT
     batches = _batches(model, data, option("qb_from"), option("qb_images"))
-    found = audit(program, batches, names, oracle=option("qb_oracle"))
+    threads = option("qb_threads") or os.cpu_count() or 1
+    found = audit(program, batches, names, oracle=option("qb_oracle"), threads=threads)
     print("\n" + "\n".join(lines(f"{model} {title}", found)))
     for name in EXACT:
         if name in found:

@@ -82,7 +82,8 @@ def test_one_measurement_from_end_to_end(monkeypatch) -> None:
     monkeypatch.setattr(sidebyside, "backend", lambda n: backend(n if n != "nosuch" else "litert"))
     said: list[str] = []
     target = Target("shapes/resnet8", 1, {"w8a8": 1.0, "w4a4": 0.0})
-    table = measure(target, seconds=0.0, say=said.append)
+    table = measure(target, seconds=0.0, threads=(1, 2), say=said.append)
+    assert {r.threads for r in table.rows} == {1, 2}
     assert {r.what for r in table.rows} >= {REFERENCE, "native w8a8", "native w4a4", "onednn w8a8"}
     assert table.away["native w8a8"] == table.away["native w4a4"] == (0.0, 0.0)
     assert table.sizes["w4a4"] < 0.6 * table.sizes["w8a8"]

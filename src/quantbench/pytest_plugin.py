@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--qb-finished", action="store_true", help="judge finished runs only; start none")
     group.addoption("--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
     group.addoption("--qb-seconds", type=float, default=6.0, help="time for each latency table (default: 6)")
-    group.addoption("--qb-threads", type=int, default=1, help="latency also on this many threads; 0: all cores")
+    group.addoption("--qb-threads", type=int, default=1, help="latency also, and exactness, on this many; 0: all cores")
     group.addoption("--qb-images", type=int, default=0, help="exactness on this many images; 0: all (default)")
     group.addoption("--qb-from", type=int, default=0, help="exactness from this image on (default: 0)")
     group.addoption("--qb-oracle", type=int, default=0, help="of which the oracle sees this many; 0: all (default)")

@@ -59,7 +59,7 @@ class Tally:
 
 
 def audit(
-    program: Program, batches: Iterable[Array], names: Sequence[str], *, oracle: int = 0,
+    program: Program, batches: Iterable[Array], names: Sequence[str], *, oracle: int = 0, threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Tally]:  # fmt: skip
     """Compare runtimes with the simulation.
@@ -69,6 +69,7 @@ def audit(
         batches: float32 images (N, C, H, W).
         names: backends; ``reference`` is the oracle itself.
         oracle: images that the oracle sees, 0 for all: it is slow on large networks.
+        threads: of the native kernels.
         say: told which backends are left out, and why.
 
     """
@@ -76,28 +77,36 @@ def audit(
 
     from quantbench.integer.simulate import Simulation
 
-    simulation, runs = Simulation(program), _compiled(program, names, say)
+    simulation, runs = Simulation(program), _compiled(program, names, threads, say)
     found = {name: Tally() for name in names if name in runs or name == "reference"}
     for x in batches:
         expected = {k: v.numpy() for k, v in simulation.codes(torch.from_numpy(x)).items()}
         for name, tally in found.items():
             if name != "reference":
-                tally.add({**runs[name].codes(x), program.output: runs[name](x)}, expected, program)
+                shows, timed = runs[name]
+                tally.add({**shows.codes(x), program.output: timed(x)}, expected, program)
             elif not oracle or tally.images < oracle:
                 part = x[: oracle - tally.images] if oracle else x
                 tally.add(reference.run(program, part), {k: v[: len(part)] for k, v in expected.items()}, program)
     return found
 
 
-def _compiled(program: Program, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Compiled]:
-    """Backends that are here and can run the program; native keeps its tensors, so that nothing is built twice."""
-    runs: dict[str, Compiled] = {}
+def _compiled(
+    program: Program, names: Sequence[str], threads: int, say: Callable[[str], None]
+) -> dict[str, tuple[Compiled, Compiled]]:
+    """Of backends that are here and can run the program: what shows tensors, and what is timed and gives the logits.
+
+    They differ for native, which runs as a network whose tensors share memory and as one that keeps them all.
+    """
+    runs: dict[str, tuple[Compiled, Compiled]] = {}
     for name in (n for n in names if n != "reference"):
         found = backend(name)
         why = found.available()
         try:
             if not why:
-                runs[name] = Native().compile(program, keep=True) if name == "native" else found.compile(program)
+                timed = found.compile(program, threads=threads if name == "native" else 1)
+                shows = Native().compile(program, threads=threads, keep=True) if name == "native" else timed
+                runs[name] = shows, timed
         except Unsupported as e:
             why = str(e)
         if why:
