@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from quantbench.claim import Claim
 from quantbench.claims import load, select
 from quantbench.timing import BACKENDS, BATCHES
+
+LONG = "its runs take longer than those of the embedded tier together: quantbench run --tier long"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,5 +31,7 @@ def _chosen(config: pytest.Config) -> list[Claim]:
     papers = config.getoption("qb_paper")
     claims = select([c for p in papers for c in load(p)] if papers else load(), config.getoption("qb_select"))
     tier = config.getoption("qb_tier")
+    if not (tier or config.getoption("qb_select") or config.getoption("qb_finished")):
+        claims = [replace(c, skip=LONG) if c.tier == "long" and not c.skip else c for c in claims]
     order = {"embedded": 0, "long": 1, "real": 2, "online": 3}
     return sorted((c for c in claims if tier in (None, c.tier)), key=lambda c: (order[c.tier], c.model, c.data))

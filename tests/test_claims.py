@@ -7,11 +7,14 @@ import hashlib
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
+from quantbench.bench import conftest as bench
 
 from quantbench import claims, data, models, reference
 from quantbench.errors import BadInput
@@ -241,3 +244,15 @@ def test_a_broken_package_is_named(stranger: Path) -> None:
     )
     with pytest.raises(BadInput, match=r"'stranger'.*no_such_package_here cannot be imported"):
         claims.load()
+
+
+@pytest.mark.parametrize(("asked", "runs"), [({}, False), ({"qb_tier": "long"}, True), ({"qb_select": "w3"}, True)])
+def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
+    here = next(c for c in ALL if c.tier == "embedded" and not c.skip)
+    monkeypatch.setattr(bench, "load", lambda *_: [replace(here, long=True)])
+    monkeypatch.setattr(bench, "select", lambda claims, _: claims)
+    options = {"qb_paper": [], "qb_select": "", "qb_tier": None, "qb_finished": False} | asked
+    (claim,) = bench._chosen(SimpleNamespace(getoption=options.get))
+    assert claim.tier == "long"
+    assert (claim.skip == "") == runs
+    assert runs or "--tier long" in claim.skip
