@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from quantbench.errors import Unsupported
-from quantbench.integer.sidebyside import TARGETS, Target, lines, measure
+from quantbench.integer.latencytable import lines
+from quantbench.integer.sidebyside import TARGETS, Target, measure
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)

@@ -9,7 +9,7 @@ import pytest
 from quantbench.errors import Unsupported
 from quantbench.integer import narrowlinear, store
 from quantbench.integer.bench import copy_rate, int8_peak
-from quantbench.integer.sidebyside import Table, lines
+from quantbench.integer.latencytable import Table, lines
 from quantbench.machine import fingerprint
 
 

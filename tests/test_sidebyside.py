@@ -14,9 +14,10 @@ from quantbench.integer import narrowlinear, reference, sidebyside
 from quantbench.integer.backends import backend
 from quantbench.integer.bench import REFERENCE, Latency
 from quantbench.integer.check import check
+from quantbench.integer.latencytable import LayerTime, Table, lines
 from quantbench.integer.native import Native
 from quantbench.integer.samples import sample_program
-from quantbench.integer.sidebyside import LayerTime, Table, Target, lines, measure
+from quantbench.integer.sidebyside import Target, measure
 
 needs_native = pytest.mark.skipif(Native("").available() is not None, reason=f"{Native('').available()}")
 

@@ -140,7 +140,7 @@ def test_nothing_to_upload_makes_nothing(tmp_path):
 def test_latency_tables_are_runs_too_and_uploaded_once(runs):
     from quantbench import latencytrack
     from quantbench.integer.bench import Latency as Row
-    from quantbench.integer.sidebyside import LayerTime, Table
+    from quantbench.integer.latencytable import LayerTime, Table
 
     timed = Row("native w8a8", 1, 1, 1.0, 2.0, 3.0, 0.5, 100)
     layers = {"native w8a8": (LayerTime("conv", "conv", 0.5, 10**8, 10**6),)}

@@ -11,7 +11,7 @@ from quantbench.atomic import write_atomically
 from quantbench.html import STYLE
 
 if TYPE_CHECKING:
-    from quantbench.integer.sidebyside import Table
+    from quantbench.integer.latencytable import Table
 
 NAME = "latency.html"
 
@@ -23,7 +23,7 @@ def write(runs: Path) -> Path | None:
         BadInput: a file that is no table.
 
     """
-    from quantbench.integer.sidebyside import Table
+    from quantbench.integer.latencytable import Table
 
     tables = [Table.load(path) for path in sorted((runs / "latency").glob("*.json"))]
     if not tables:
@@ -44,7 +44,7 @@ def page(tables: list[Table]) -> str:
 
 
 def _section(table: Table) -> str:
-    from quantbench.integer.sidebyside import lines
+    from quantbench.integer.latencytable import lines
 
     parts = [f"<h2>{escape(table.network)}, batch {table.batch}</h2><pre>{escape(chr(10).join(lines(table)))}</pre>"]
     for row, layers in table.layers.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quantbench.track import Entry, bring
 
 if TYPE_CHECKING:
-    from quantbench.integer.sidebyside import Table
+    from quantbench.integer.latencytable import Table
 
 GROUP = "latency"
 
@@ -22,7 +22,7 @@ def upload(runs: Path) -> int:
         CannotWrite: the database takes no more.
 
     """
-    from quantbench.integer.sidebyside import Table
+    from quantbench.integer.latencytable import Table
 
     paths = {f"latency/{path.stem}": path for path in sorted((runs / "latency").glob("*.json"))}
     digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in paths.items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from quantbench.svg import canvas, svg
 
 if TYPE_CHECKING:
-    from quantbench.integer.sidebyside import Table
+    from quantbench.integer.latencytable import Table
 
 _COLOURS = {"conv": "#1f4e9c", "winograd": "#b4441c", "depthwise": "#176b2c"}
 
