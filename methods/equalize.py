@@ -174,9 +174,10 @@ def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _without_ceilings(net: Network) -> Network:
-    """No ceiling where there was ReLU6, as DFQ does: not the same function any more."""
+    """No ceiling where there was ReLU6, or what an earlier step made of one: not the same function any more."""
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
-        if isinstance(module, nn.ReLU6):
-            rewrite.put(name, ChannelClamp(torch.zeros(1), torch.full((1,), NO_CEILING)).to(net.device))
+        if isinstance(module, nn.ReLU6 | ChannelClamp):
+            low = module.low if isinstance(module, ChannelClamp) else torch.zeros(1, device=net.device)
+            rewrite.put(name, ChannelClamp(low, torch.full_like(low, NO_CEILING)))
     return rewrite.network()

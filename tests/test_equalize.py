@@ -177,6 +177,8 @@ def test_relu_in_place_of_relu6_changes_the_function_where_the_ceiling_was_reach
     for name in ("act1", "act2", "act3"):
         setattr(unclamped.model, name, nn.ReLU())
     assert close(after.model(x), unclamped.model(x))
+    clamped = Equalize().apply(job(net, x))  # whose ceilings are no ReLU6 any more
+    assert close(Equalize(relu6="relu").apply(clamped).net.model(x), unclamped.model(x))
 
 
 def test_factorization_amplifies_and_no_range_grows():
