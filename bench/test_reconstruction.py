@@ -36,6 +36,7 @@ ITERATIONS = int(os.environ.get("QUANTBENCH_FAITHFUL_ITERATIONS", "1000"))
 FASTER = 30  # the solver's goal: times faster than the faithful loop with the paper's iterations
 SHARE = 0.5  # the goal: at most this much of a peer's time for an iteration
 LENGTHS = 50, 150  # iterations of the runs that are timed
+TIMED_IMAGES = 256  # fewer than for accuracy: captures take less and iterations the same
 BRECQ_TOP1 = 86.8  # the released code, W2 by blocks, 1,000 iterations, on these images
 MEMORY_GIB = 4.0
 NETWORKS = {  # evaluation images, calibration images, how many
@@ -79,9 +80,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def measure(network: str, method: Method, scheme: Scheme, folder: Path) -> Outcome:
+def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
     """Quantize, or go on with what is in the folder, and evaluate."""
-    images, calibration, n = NETWORKS[network]
+    images, calibration, n = NETWORKS[network][0], NETWORKS[network][1], few or NETWORKS[network][2]
     where, log = task(network, images), Log()
     try:
         where.digests(calibration)
@@ -122,17 +123,16 @@ def side_by_side(
     before and one after the peer's.
     """
     network, (short, long) = "cifar10/resnet20", LENGTHS
-    images, calibration, n = NETWORKS[network]
-    where = task(network, images)
+    where, calibration = task(network, NETWORKS[network][0]), NETWORKS[network][1]
 
     def own(nth: int) -> tuple[float, int]:
-        runs = [measure(network, method(i), scheme, tmp_path / f"{nth}-{i}") for i in LENGTHS]
+        runs = [measure(network, method(i), scheme, tmp_path / f"{nth}-{i}", TIMED_IMAGES) for i in LENGTHS]
         return runs[1].seconds - runs[0].seconds, runs[0].steps
 
     seconds, steps = own(0)
     per = 1e3 / (long - short) / steps
     print(f"\n{per * seconds:.2f} ms for an iteration, {steps} steps of ResNet-20 at batch 32, on {fingerprint()}")
-    (x,) = where.calibration(calibration, n, seed_for("calib", 0, calibration))
+    (x,) = where.calibration(calibration, TIMED_IMAGES, seed_for("calib", 0, calibration))
     run = peer(where.network().model, x, tmp_path)
     theirs = per * (-run(short) + run(long))
     ours = per * (seconds + own(1)[0]) / 2

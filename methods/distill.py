@@ -8,7 +8,6 @@ Haroush et al. (CVPR 2020); its released code has no part of it, so the settings
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 
 from quantbench.api import Job, Method, Paper
 from quantbench.network import Network
+from quantbench.reconstruct import Resume, cosine
 from quantbench.scheme import Scheme
 
 EVERY = 50  # points of a curve
@@ -62,7 +62,14 @@ class Distill(Method):
         """Distil batch after batch."""
         n = self.images or job.calib[0].shape[0]
         sizes = [min(self.batch_size, n - start) for start in range(0, n, self.batch_size)]
-        return replace(job, calib=(torch.cat([self.batch(job, i, size, len(sizes)) for i, size in enumerate(sizes)]),))
+        resume, parts = Resume(job), []
+        for i, size in enumerate(sizes):
+            done = resume.load(f"images-{i}")
+            if done is None:
+                done = {"images": self.batch(job, i, size, len(sizes))}
+                resume.save(f"images-{i}", done)
+            parts.append(done["images"].to(job.net.device))
+        return replace(job, calib=(torch.cat(parts),))
 
     def batch(self, job: Job, number: int, size: int, batches: int) -> Tensor:
         """One batch of images, (size, C, H, W)."""
@@ -72,7 +79,7 @@ class Distill(Method):
         optimizer = torch.optim.Adam([x], lr=self.lr)
         curve: list[float] = []
         for step in range(self.iterations):
-            optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * step / self.iterations))
+            optimizer.param_groups[0]["lr"] = cosine(self.lr, step / self.iterations)
             optimizer.zero_grad()
             loss = mismatch(model, x)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -54,6 +54,25 @@ def test_statistics_become_those_that_batch_norm_recorded(net):
     assert log.numbers["distill/last/0"] == last
 
 
+def test_an_interrupted_run_goes_on_with_the_batch_it_was_at(net, tmp_path, monkeypatch):
+    def run(folder):
+        log = Log()
+        job = Job(net, (torch.zeros(16, 3, 12, 12),), SCHEME, torch.Generator().manual_seed(3), log=log, scratch=folder)
+        return Distill(iterations=5, batch_size=6).apply(job).calib[0], log
+
+    want, log = run(None)
+    run(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 3  # 6, 6 and 4 images
+    files[2].unlink()
+    begun, batch = [], Distill.batch
+    monkeypatch.setattr(Distill, "batch", lambda self, job, i, *rest: (begun.append(i), batch(self, job, i, *rest))[1])
+    found, again = run(tmp_path)
+    assert begun == [2]
+    assert torch.equal(found, want)
+    assert (again.curves, again.numbers) == (log.curves, log.numbers)
+
+
 def test_what_is_matched_is_mean_and_deviation_of_every_norms_input(net):
     x = images(5, 2)
     with torch.no_grad():
