@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _chosen(config: pytest.Config) -> list[Claim]:
     """Claims that the options ask for."""
     papers = config.getoption("qb_paper")
-    claims = select([c for p in papers for c in load(p)] if papers else load(), config.getoption("qb_select"))
+    claims = list(select([c for p in papers for c in load(p)] if papers else load(), config.getoption("qb_select")))
     tier = config.getoption("qb_tier")
     if not (tier or config.getoption("qb_select") or config.getoption("qb_finished")):
         claims = [replace(c, skip=LONG) if c.tier == "long" and not c.skip else c for c in claims]
