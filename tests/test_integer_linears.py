@@ -87,3 +87,8 @@ def test_what_cannot_run_says_why() -> None:
     assert np.array_equal(layer(torch.ones(2, 3, 4)), np.ones((2, 3, 4)))
     with pytest.raises(BadInput, match="float64"):
         layer(torch.ones(2, 3, dtype=torch.float64))
+
+
+def test_a_whole_text_network_is_no_integer_program() -> None:
+    with pytest.raises(Unsupported, match=r"not inputs of shapes \(2, 7\), \(2, 7\); .*linears runs the linear layers"):
+        made(replace(W8A8, placement="integer"))

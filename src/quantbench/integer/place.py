@@ -41,8 +41,13 @@ def place(q: Quantized) -> None:
     """
     if q.scheme.acts is None:
         raise Unsupported(f"scheme {q.scheme} has no activation bits: an integer network needs them, such as w4a8")
-    (sample,) = q.net.sample
-    nodes = Graph(flatten(q.model, sample[:1]))
+    if len(q.net.sample) != 1 or q.net.sample[0].dim() not in MAPS:
+        shapes = ", ".join(str(tuple(t.shape)) for t in q.net.sample)
+        raise Unsupported(
+            f"{q.net.name}: an integer program takes one tensor of images or vectors, not inputs of shapes {shapes}; "
+            "quantbench.integer.linears runs the linear layers of such a network on integers"
+        )
+    nodes = Graph(flatten(q.model, q.net.sample[0][:1]))
     by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
     for node in nodes.quantized():
         grid = nodes.grid(node, q.scheme, q.net.edges)
