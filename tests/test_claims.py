@@ -50,6 +50,8 @@ METHODS = {
     "nearest",
     "adaround",
     "adaquant",
+    "adaquant-advanced",
+    "adaquant-light",
     "brecq",
     "brecq-mixed",
     "distill",
