@@ -258,3 +258,13 @@ def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
     assert claim.tier == "long"
     assert (claim.skip == "") == runs
     assert runs or "--tier long" in claim.skip
+
+
+def test_a_rival_is_named_by_what_distinguishes_it() -> None:
+    by_id = {c.id: c for c in ALL}
+    assert by_id["apot/cifar10/resnet20/w3a3/here-trained-against-pot"].published == (
+        "against the same with weights.kind=pot, acts.kind=pot"
+    )
+    other = by_id["adaquant/stsb/minilm/w4a4-clipped/here-beats-nearest-minmax"]
+    assert other.published == "below nearest with acts.range=minmax"
+    assert by_id["adaquant/stsb/minilm/w4a4-clipped/here-beats-nearest"].published == "below nearest"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from quantbench.provenance import Source
 from quantbench.scheme import Scheme
-from quantbench.wording import call, scheme_words
+from quantbench.wording import apart, call, scheme_words
 
 Kind = Literal["value", "fp", "accuracy", "max_drop", "beats", "order"]
 Tier = Literal["embedded", "long", "real", "online"]
@@ -153,11 +153,18 @@ class Claim:
     def published(self) -> str:
         """The claim in one table cell, such as ``68.71 (0.97)``: accuracy and drop."""
         if self.rival:
-            return f"{'below' if self.kind == 'beats' else 'against'} {call(self.rival.method, self.rival.fields)}"
+            return f"{'below' if self.kind == 'beats' else 'against'} {self._other(self.rival)}"
         number = f"{self.value:g}" + (f" to {self.value_to:g}" if self.value_to is not None else "")
         if self.kind == "max_drop":
             return f"drop <= {number}"
         return number + (f" ({self.drop:.2f})" if self.drop is not None and not self.metric.endswith("_drop") else "")
+
+    def _other(self, rival: Rival) -> str:
+        """The rival by what distinguishes it."""
+        alike = (rival.method, rival.fields) == (self.method, self.fields)
+        method = "the same" if alike else call(rival.method, rival.fields)
+        scheme = apart(rival.scheme, self.scheme) if self.scheme else ""
+        return f"{method} with {scheme}" if scheme else method
 
     def describe(self) -> str:
         """Everything about the claim, one aspect a line, for ``quantbench show``."""

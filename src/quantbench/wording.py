@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from quantbench.scheme import Grid, Scheme
@@ -34,3 +35,18 @@ def scheme_words(scheme: Scheme) -> str:
     edge = f"first and last layer at {scheme.first_last_bits} bits" if scheme.first_last_bits else "all layers alike"
     mixed = "; ".join(f"{o.layer} at {o.weights}" + (f"/{o.acts}" if o.acts else "") for o in scheme.overrides)
     return "; ".join(x for x in (f"{scheme}: weights {grid_words(scheme.weights)}", acts, edge, mixed) if x)
+
+
+def apart(theirs: Scheme, ours: Scheme) -> str:
+    """What one scheme has otherwise than another, such as ``acts.range=minmax``; empty for equal ones."""
+    here = dict(_values(ours))
+    return ", ".join(f"{k}={v}" for k, v in _values(theirs) if here.get(k) != v)
+
+
+def _values(value: object, path: str = "") -> Iterable[tuple[str, object]]:
+    """Nested fields by dotted path."""
+    if not is_dataclass(value):
+        yield path, value
+        return
+    for field in fields(value):
+        yield from _values(getattr(value, field.name), f"{path}.{field.name}" if path else field.name)
