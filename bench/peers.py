@@ -45,8 +45,7 @@ class Aimet:
         model, custom = copy.deepcopy(self.model).eval(), importlib.import_module("aimet_torch.nn.modules.custom")
         for name, module in list(model.named_modules()):
             if type(module) is Add:  # it looks for operations by class
-                parent, _, leaf = name.rpartition(".")
-                setattr(model.get_submodule(parent), leaf, custom.Add())
+                model.set_submodule(name, custom.Add())
         loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(self.x), batch_size=32)
         settings = self.adaround.AdaroundParameters(
             loader,

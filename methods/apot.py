@@ -27,7 +27,7 @@ from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.rcf import Clipped, weight_levels
 from quantbench.scheme import Scheme
-from quantbench.trained import clipped, integers, put
+from quantbench.trained import clipped, integers
 from quantbench.training import Schedule, named_set, train
 
 
@@ -126,7 +126,7 @@ class APoT(Method):
                 alpha_a = found if own_a is None else float(own_a)
             signed = act is not None and bool(act.levels[0] < 0 or act.zero > 0)
             how = {"unit": own_w is not None, "signed": signed, "detached": self.detached, "masked": self.masked}
-            put(model, info.name, Clipped(layer, alpha_w, alpha_a, **how))
+            model.set_submodule(info.name, Clipped(layer, alpha_w, alpha_a, **how))
         return model.requires_grad_()
 
     def set_levels(self, model: nn.Module, job: Job, stage: int) -> None:

@@ -57,8 +57,7 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
         kept = var / (var + norm.eps)
         stats[layer_name] = BatchNormStats(beta.detach().clone(), gamma.abs() * kept.sqrt(), kept, gain.float())
-        parent, _, leaf = norm_name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, nn.Identity().eval())
+        model.set_submodule(norm_name, nn.Identity().eval())
     return stats
 
 

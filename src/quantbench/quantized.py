@@ -51,9 +51,8 @@ class Quantized:
                 )
             here = scheme.placement != "integer" and info.kind != "embedding"  # whose inputs are numbers of rows
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
-            parent, _, leaf = info.name.rpartition(".")
             layer = QuantLayer(net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None)
-            setattr(self.model.get_submodule(parent), leaf, layer)
+            self.model.set_submodule(info.name, layer)
         if scheme.placement == "attention":
             self._place_operands()
         if scheme.placement == "integer":
@@ -69,8 +68,7 @@ class Quantized:
             why = "no activation bits" if names else "no attention"
             raise Unsupported(f"{self.net.name} under {self.scheme}: placement attention, and {why}")
         for name in names:
-            parent, _, leaf = name.rpartition(".")
-            setattr(self.model.get_submodule(parent), leaf, ActQuant(self.scheme.acts))
+            self.model.set_submodule(name, ActQuant(self.scheme.acts))
 
     def layer(self, name: str) -> QuantLayer:
         """One quantized layer."""

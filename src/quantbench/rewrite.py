@@ -98,8 +98,7 @@ class Rewrite:
 
     def put(self, name: str, module: nn.Module) -> None:
         """Replace a module."""
-        parent, _, leaf = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), leaf, module)
+        self.model.set_submodule(name, module)
 
     def _columns(self, layer: str) -> Tensor:
         """View of a layer's weight as (groups, out/groups, in/groups, kernel)."""

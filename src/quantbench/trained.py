@@ -19,12 +19,6 @@ def clipped(model: nn.Module) -> dict[str, Clipped]:
     return {name: m for name, m in model.named_modules() if isinstance(m, Clipped)}
 
 
-def put(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace a module."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
-
-
 def integers(model: nn.Module, job: Job) -> Quantized:
     """Codes and per-channel scales: folding batch norm multiplies W^ = alpha Pi(W~ / alpha) by gamma / sigma.
 
@@ -36,7 +30,7 @@ def integers(model: nn.Module, job: Job) -> Quantized:
     q, layers = Quantized(job.net, job.scheme), clipped(model)
     with torch.no_grad():
         for name, trained in layers.items():
-            put(model, name, trained.layer)
+            model.set_submodule(name, trained.layer)
     folded = Network.of(model, job.net.sample, name=job.net.name)
     own = {k: v for k, v in folded.model.state_dict().items() if k.rpartition(".")[0] not in layers}
     q.model.load_state_dict(own, strict=False)

@@ -65,8 +65,7 @@ def on_integers(q: Quantized, make: Callable[[str, Program], Run]) -> nn.Module:
     """
     model = copy.deepcopy(q.fake())
     for name, program in linear_programs(q).items():
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, IntegerLinear(make(name, program)))
+        model.set_submodule(name, IntegerLinear(make(name, program)))
     return model
 
 

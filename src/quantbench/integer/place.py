@@ -143,6 +143,5 @@ def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Modul
     rewritten.train(module.training)
     if not path:
         return rewritten
-    parent, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, rewritten)
+    model.set_submodule(path, rewritten)
     return model
