@@ -22,7 +22,7 @@ from quantbench.activations import CHUNK, Activations, Memory
 from quantbench.api import Job, Method, Paper
 from quantbench.capture import forward
 from quantbench.clamp import activations
-from quantbench.gram import weight_range
+from quantbench.gram import learnt_layers, weight_range
 from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
 from quantbench.learnt import Range, Settle
@@ -79,13 +79,10 @@ class AdaQuant(Method):
             calibrate_elsewhere(q, job)
         full = Progressive(q.net.model, calib, memory)
         before = Progressive(q.model, calib, memory) if self.sequential else full
-        layers = list(q.layers())
+        layers = learnt_layers(q, calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             qp_w = weight_range(q, layer, calib)
-            if layer.info.kind == "embedding":  # ||W - Q(W')|| over rows: nearest is the optimum
-                layer.set_codes(qp_w.quantize(layer.original), qp_w)
-                continue
             done = resume.load(name)
             if done is None:
                 full.advance(name)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from quantbench.activations import Activations
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.gram import weight_range
+from quantbench.gram import learnt_layers, weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
 from quantbench.reconstruct import Resume, Walk, fit, layer_error
@@ -77,7 +77,7 @@ class AdaRound(Method):
         """Section 3.3: layer by layer, each with the already quantized ones before it."""
         q = job.start()
         resume, walk = Resume(job), Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16)
-        layers = list(q.layers())
+        layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             qp = weight_range(q, layer, walk.calib)  # s is fixed before rounding is learnt

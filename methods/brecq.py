@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from quantbench.activations import Activations
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.gram import weight_range
+from quantbench.gram import learnt_layers, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
@@ -91,6 +91,7 @@ class BRECQ(Method):
         """Algorithm 1: weights of all units first, then activations of all units."""
         q = job.start()
         resume, parts = Resume(job), units(q, self.granularity, job.progress)
+        learnt_layers(q, job.calib)
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, unit in enumerate(parts):
             done = resume.load(f"weights-{unit.stop}")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from quantbench.api import Job, Method
 from quantbench.errors import BadInput
-from quantbench.gram import Moments, moments, weight_range
+from quantbench.gram import Moments, learnt_layers, moments, weight_range
 from quantbench.grids import QParams
 from quantbench.lattice import beam, damped, descend, tabu
 from quantbench.layers import QuantLayer
@@ -68,7 +68,7 @@ class GramRound(Method):
         """Layer by layer, each with the already quantized ones before it."""
         q = job.start()
         resume, walk = Resume(job), Walk(q, job.calib, asymmetric=self.asymmetric)
-        layers = list(q.layers())
+        layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"gramround {name}")

@@ -22,6 +22,7 @@ from quantbench.encoder import Encoder, encoder_network
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, Unsupported
 from quantbench.lab import Lab
 from quantbench.quantized import Quantized
+from quantbench.registry import make
 from quantbench.scheme import Grid, Scheme
 
 CONFIG = BertConfig(
@@ -195,6 +196,31 @@ def test_linear_and_embedding_layers_are_quantized_row_by_row():
     assert word.qparams.scale.shape == (40, 1)
     assert torch.allclose(q.fake()(*data), net.model(*data), atol=0.05)  # 8 bits
     assert not torch.equal(q.fake()(*data), net.model(*data))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("adaround", {"iterations": 3}),
+        ("adaquant", {"iterations": 3}),
+        ("brecq", {"iterations": 3, "act_iterations": 2, "loss": "mse"}),
+        ("qdrop", {"iterations": 3}),
+        ("gramround", {"width": 2, "moves": 2}),
+    ],
+)
+def test_embeddings_are_rounded_to_nearest_and_linear_layers_are_learnt(method, options):
+    data = inputs()
+    net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
+    scheme = Scheme(Grid(3, per_channel=True), Grid(8, symmetric=False, range="minmax"))
+    log = Log()
+    q = quantize(make(method, options), net, data, scheme, log=log)
+    nearest = quantize(Nearest(), net, data, scheme)
+    for layer in q.layers():
+        same = torch.equal(layer.codes, nearest.layer(layer.info.name).codes)
+        assert same or layer.info.kind == "linear"
+    learnt = {key.removeprefix("objective/") for key in [*log.curves, *log.numbers]}
+    assert learnt
+    assert not any("embeddings" in key for key in learnt)
 
 
 @pytest.mark.parametrize(

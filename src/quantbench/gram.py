@@ -168,3 +168,19 @@ def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:
     with q.full_precision_acts():
         (x,) = capture_input(q.net.model, layer.info.name, calib)[:1]
     return estimate(layer.original, grid, gram=gram(layer, x))
+
+
+def learnt_layers(q: Quantized, calib: Inputs) -> list[QuantLayer]:
+    """Layers whose rounding can be learnt, in execution order; tables of embeddings are put on their grids here.
+
+    One row of a table is looked up at a time, so that ||(W - Q(W)) x||^2 is a sum over single weights, with nearest as
+    its optimum: nothing is left to learn.
+    """
+    learnt = []
+    for layer in q.layers():
+        if layer.info.kind == "embedding":
+            qp = weight_range(q, layer, calib)
+            layer.set_codes(qp.quantize(layer.original), qp)
+        else:
+            learnt.append(layer)
+    return learnt

@@ -31,7 +31,7 @@ class Unit:
 
 
 def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...]:
-    """Units of a network in execution order; layers outside all blocks are units of their own.
+    """Units of a network in execution order; layers outside all blocks are units of their own, embeddings in none.
 
     Args:
         q: network with the layers that its scheme quantizes.
@@ -42,7 +42,8 @@ def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...
         BadInput: a block without layers, or a layer in two blocks.
 
     """
-    net, names = q.net, [info.name for info in q.infos]
+    infos = [info for info in q.infos if info.kind != "embedding"]  # which learnt_layers rounds
+    net, names = q.net, [info.name for info in infos]
     if granularity == "network":
         return (Unit(tuple(names), names[-1], None),)
     groups: tuple[tuple[str, ...], ...] = ()
@@ -54,7 +55,7 @@ def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...
     together = [name for unit in found for name in unit.layers]
     if twice := sorted({name for name in together if together.count(name) > 1}):
         raise BadInput(f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once")
-    alone = [Unit((info.name,), info.name, info.activation) for info in q.infos if info.name not in together]
+    alone = [Unit((info.name,), info.name, info.activation) for info in infos if info.name not in together]
     return tuple(sorted((u for u in [*found, *alone] if u.layers), key=lambda u: names.index(u.layers[0])))
 
 
