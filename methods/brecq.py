@@ -1,8 +1,9 @@
 """BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction (Li et al., ICLR 2021).
 
 The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of the task loss with
-respect to z, whose square estimates the diagonal of the Hessian (section 3.3). Weights are rounded by AdaRound's
-relaxation; then the step sizes of the activations are learnt. Where paper and released code differ, a field says so.
+respect to z, whose mean square is the diagonal of the Fisher information, which stands for the Hessian (section 3.3).
+Weights are rounded by AdaRound's relaxation; then the step sizes of the activations are learnt. Where paper and
+released code differ, a field says so.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ class BRECQ(Method):
 
     Attributes:
         granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1).
-        loss: ``fisher``: error weighted by g^2 (eq. 10), g^2 scaled to mean 1 so that lambda keeps its meaning;
-            ``mse``: no weights (what the released code runs); ``fisher_damped``: |g| + 1 instead of g (what it offers).
+        loss: ``fisher``: error weighted by g^2 (eq. 10), of the full-precision network, where the paper expands the
+            loss; ``mse``: no weights (what the released code runs); ``fisher_damped``: |g| + 1 instead of g, with one g
+            of the divergence from full precision, measured on the quantized network (what it offers); ``divergence``:
+            that g alone. g^2 is scaled to mean 1 so that lambda keeps its meaning, except for the damped one.
+        draws: random directions per example that estimate the Fisher information.
         iterations: optimisation steps of the weights of each unit.
         lr: Adam's learning rate for them.
         batch_size: calibration examples per step.
@@ -61,6 +65,7 @@ class BRECQ(Method):
 
     granularity: str = "block"
     loss: str = "fisher"
+    draws: int = 4
     iterations: int = 20_000
     lr: float = 1e-3
     batch_size: int = 32
@@ -78,8 +83,10 @@ class BRECQ(Method):
         """Reject unknown variants."""
         if self.granularity not in ("layer", "block", "stage", "network"):
             raise BadInput(f"granularity {self.granularity!r}: choose layer, block, stage or network")
-        if self.loss not in ("fisher", "mse", "fisher_damped"):
-            raise BadInput(f"loss {self.loss!r}: choose fisher, mse or fisher_damped")
+        if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
+            raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
+        if self.draws < 1:
+            raise BadInput(f"draws {self.draws}: the Fisher information needs at least one direction")
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Fisher weights come from a classifier's prediction."""
@@ -117,7 +124,7 @@ class BRECQ(Method):
         target = walk.full.output_of(unit.stop, fa)
         for layer, qp in zip(layers, qps, strict=True):
             layer.weight = qp.fake(layer.original)
-        g = None if self.loss == "mse" else self.gradients(walk, unit)
+        g = None if self.loss == "mse" else self.gradients(walk, unit, job.rng)
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
 
         def objective(batch: Tensor, progress: float) -> Tensor:
@@ -154,23 +161,22 @@ class BRECQ(Method):
             lam=self.lam, beta_start=self.beta_start, beta_end=self.beta_end, warmup=self.warmup, anneal="linear"
         )
 
-    def gradients(self, walk: Walk, unit: Unit) -> Activations:
-        """|g| of every example, for g = dL/dz, L the KL divergence from the full-precision network's prediction.
-
-        Everything up to and including the unit is quantized: at full precision that divergence has no gradient.
-        """
+    def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
+        """|g| of every example, (N, ...) as z is."""
         found: list[Activations] = []
         for part in walk.before.batches():
-            with torch.no_grad():
-                p = F.softmax(walk.full.forward(part), 1)
-            z, logits = walk.before.split(part, unit.stop)
-            loss = F.kl_div(F.log_softmax(logits, 1), p, reduction="sum")
-            (g,) = torch.autograd.grad(loss, z)
-            g = g.abs() / CODE_BATCH + 1 if self.loss == "fisher_damped" else g.abs()
+            if self.loss == "fisher":
+                g = fisher(*walk.full.split(part, unit.stop), self.draws, rng)
+            else:
+                with torch.no_grad():
+                    p = F.softmax(walk.full.forward(part), 1)
+                g = divergence(*walk.before.split(part, unit.stop), p)
+            if self.loss == "fisher_damped":
+                g = g / CODE_BATCH + 1
             if not found:
                 found.append(walk.memory.room(len(walk.before), g))
             found[0].append(g)
-        if self.loss == "fisher":
+        if self.loss != "fisher_damped":
             found[0].factor = 1 / max(found[0].rms(), 1e-30)
         return found[0]
 
@@ -211,6 +217,28 @@ class BRECQ(Method):
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,
         )
+
+
+def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tensor:
+    """Root of the diagonal of the Fisher information at z: g^2 = sum_y p_y (d log p_y / dz)^2, estimated without bias.
+
+    The information is J^T S S^T J, J = d logits / dz, S = diag(p^1/2) - p (p^1/2)^T, and the mean of (J^T S e)^2 over
+    random signs e is its diagonal: one backward pass a draw, whatever the number of classes.
+    """
+    p = logits.detach().softmax(1)
+    total = torch.zeros_like(z)
+    for _ in range(draws):
+        signs = torch.randint(0, 2, p.shape, generator=rng).to(p) * 2 - 1
+        spread = p.sqrt() * signs
+        direction = spread - p * spread.sum(1, keepdim=True)
+        total += torch.autograd.grad(logits, z, direction, retain_graph=True)[0].square()
+    return (total / draws).sqrt()
+
+
+def divergence(z: Tensor, logits: Tensor, p: Tensor) -> Tensor:
+    """|dL/dz|, L = KL(p || softmax(logits)) of each example; at full precision it would be zero."""
+    loss = F.kl_div(F.log_softmax(logits, 1), p, reduction="sum")
+    return torch.autograd.grad(loss, z)[0].abs()
 
 
 @torch.no_grad()
