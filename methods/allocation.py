@@ -91,6 +91,7 @@ class Allocate(Method):
         found = self.solve(job.net, options)
         job.progress(1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}")
         job.log.numbers |= {f"allocation/{k}": float(getattr(found, k)) for k in LOGGED}
+        job.log.numbers["allocation/optimal"] = float(found.status == "Optimal")
         job.log.numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()}
         job.log.numbers |= {f"allocation/acts/{name}": float(c.acts) for name, c in found.choices.items() if c.acts}
         if self.points:

@@ -25,10 +25,13 @@ class Light(Method):
     """Measure, allocate, tune batch norm: no back-propagation.
 
     Attributes:
-        size: limit on the size of the weights, as a fraction of float32; 0.125 is half of 8 bits.
+        size: limit on the cost, as a fraction of full precision's: for the size of the weights 0.125 is half of 8 bits,
+            for bit operations 0.03125.
         weights: weight bits to choose from.
         acts: activation bits to choose from; empty for the weights' own.
         measure: loss of a choice: ``kl``, ``mse`` or ``accuracy``.
+        gain: what the limit is on: ``size`` of the weights, which activation bits cost nothing of, or ``bops`` (bit
+            operations) or ``latency``, which they do.
 
     """
 
@@ -38,6 +41,7 @@ class Light(Method):
     weights: tuple[int, ...] = (4, 8)
     acts: tuple[int, ...] = ()
     measure: str = "kl"
+    gain: str = "size"
 
     def pipeline(self) -> Pipeline:
         """Its steps."""
@@ -57,7 +61,7 @@ class Advanced(Light):
     """AdaQuant at every choice of bits, allocate, tune batch norm and biases.
 
     Attributes:
-        size: as in the light pipeline, like ``weights``, ``acts`` and ``measure``.
+        size: as in the light pipeline, like ``weights``, ``acts``, ``measure`` and ``gain``.
         iterations: of AdaQuant, like the learning rates, ``sequential`` and ``settle``.
         epochs: of bias tuning, like ``lr_tuning``.
 
@@ -92,5 +96,10 @@ class Advanced(Light):
 def allocate(pipeline: Light, rounding: Method) -> Allocate:
     """The integer program of a pipeline."""
     return Allocate(
-        rounding, weights=pipeline.weights, acts=pipeline.acts, size=pipeline.size, measure=pipeline.measure
+        rounding,
+        weights=pipeline.weights,
+        acts=pipeline.acts,
+        size=pipeline.size,
+        measure=pipeline.measure,
+        gain=pipeline.gain,
     )

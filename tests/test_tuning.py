@@ -150,6 +150,7 @@ def test_allocation_measures_one_layer_at_a_time_and_keeps_its_size():
     assert log.numbers["allocation/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-7)
     assert log.numbers["allocation/bound"] == pytest.approx(log.numbers["allocation/loss"])  # proven optimal
     assert log.numbers["allocation/gap"] == 0
+    assert log.numbers["allocation/optimal"] == 1
     assert log.curves["front/cost"] == sorted(log.curves["front/cost"], reverse=True)
     assert log.curves["front/loss"] == sorted(log.curves["front/loss"])
     assert log.curves["front/gap"] == [0.0] * len(log.curves["front/cost"])
@@ -205,6 +206,18 @@ def test_which_step_is_in_which_pipeline():
     assert [type(s) for s in advanced] == [Allocate, BatchNormTuning, BiasTuning]
     assert isinstance(light[0].rounding, Nearest)
     assert advanced[0].rounding == AdaQuant(iterations=7)
+
+
+def test_a_limit_on_bit_operations_narrows_activations_where_one_on_size_does_not():
+    net, x = network()
+    acts = {}
+    for gain, size in (("size", 0.125), ("bops", 0.02)):  # 0.02 is below 8 by 4 bits in every layer
+        q = quantize(Light(weights=(4, 8), acts=(4, 8), gain=gain, size=size), net, x, W8A8)
+        acts[gain] = [o.acts for o in q.scheme.overrides]
+        spent = sum(net.layer(o.layer).macs * o.weights * o.acts for o in q.scheme.overrides)
+        assert gain == "size" or spent <= size * 1024 * sum(info.macs for info in net.layers)
+    assert set(acts["size"]) == {8}
+    assert 4 in acts["bops"]
 
 
 def test_pipelines_run_and_tuning_conforms():
