@@ -1,97 +1,24 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.methods.dfq import DFQ, AbsorbBias, AnalyticCorrection, clipped_mean, expected_inputs
+from quantbench.methods.dfq import AbsorbBias
 from quantbench.methods.equalize import DeadChannels, Equalize, Factorize
 from quantbench.methods.nearest import Nearest
-from scipy.integrate import quad
-from scipy.stats import norm
 from torch import nn
-from torch.nn import functional as F
 
 from quantbench.api import Job, Log, Pipeline, quantize
 from quantbench.clamp import ChannelClamp, activations
 from quantbench.conformance import check
-from quantbench.errors import BadInput, Unsupported
+from quantbench.errors import BadInput
 from quantbench.flow import links
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.rewrite import Rewrite
 from quantbench.scheme import Grid, Scheme
+from tests.separable import W8A8, Branches, Separable, close, job, seeded
 
-W8A8 = Scheme(Grid(8, range="minmax"), Grid(8, symmetric=False, range="minmax"))
 W8 = Scheme(Grid(8, range="minmax"))
-
-
-class Separable(nn.Module):
-    """Full, depthwise, pointwise, grouped and linear layers, each ReLU6 a module of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.full, self.bn1, self.act1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU6()
-        self.depth, self.bn2, self.act2 = (
-            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU6(),
-        )
-        self.point, self.bn3, self.act3 = nn.Conv2d(8, 12, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU6()
-        self.group = nn.Conv2d(12, 6, 3, groups=3)
-        self.fc = nn.Linear(6, 5)
-
-    def forward(self, x):
-        x = self.act1(self.bn1(self.full(x)))
-        x = self.act2(self.bn2(self.depth(x)))
-        x = self.act3(self.bn3(self.point(x)))
-        return self.fc(F.adaptive_avg_pool2d(F.relu(self.group(x)), 1).flatten(1))
-
-
-class Branches(nn.Module):
-    """What may be scaled (a, b: concatenated, pooled, read twice) and what may not."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 2, 1)
-        self.c, self.d = nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 3, padding=1)
-        self.e, self.f = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-        self.g, self.h, self.i = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
-        self.lrn, self.shared = nn.LocalResponseNorm(3), nn.ReLU6()
-        self.fc = nn.Linear(4, 3)
-
-    def forward(self, x):
-        x = torch.cat([F.relu(self.a(x)), F.max_pool2d(self.b(x), 3, 1, 1)], 1)
-        x = self.shared(self.c(x)) + self.d(x)  # c and d go into a sum
-        x = self.lrn(self.e(x))  # e goes through a normalization
-        x = F.relu6(self.f(x))  # f meets a ReLU6 that cannot be given bounds
-        x = self.shared(self.g(x))  # g meets one that c meets as well
-        y = self.h(x)
-        y += x  # h is added to in place
-        return self.fc(self.i(y).mean((2, 3)))  # i is free
-
-
-def seeded(cls, seed=0, spread=1.0):
-    """A network whose channels have ranges of different magnitude, ceilings that matter, and inputs."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = cls()
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                nn.init.uniform_(m.running_var, 0.5, 2)
-                nn.init.normal_(m.running_mean)
-                m.weight.data = torch.exp(spread * torch.randn(m.num_features))
-                nn.init.normal_(m.bias, 1.0, 2.0)
-        return model.eval(), torch.randn(16, 3, 8, 8)
-
-
-def job(net, x, scheme=W8A8):
-    return Job(net, (x,), scheme, torch.Generator().manual_seed(0))
-
-
-def close(a, b, tol=1e-4):
-    """Equal up to float32 rounding, which a few dozen rescalings accumulate."""
-    return torch.allclose(a, b, rtol=tol, atol=tol * float(b.detach().abs().max()))
 
 
 def test_links_follow_channels_and_stop_where_scaling_would_show():
@@ -250,84 +177,6 @@ def test_networks_without_batch_norm_have_no_dead_channels():
     assert torch.equal(DeadChannels().apply(job(net, x)).net.model(x), net.model(x))
 
 
-def test_absorption_is_exact_where_the_channel_stays_above_c():
-    model, x = seeded(Separable)
-    model.bn2.bias.data = torch.full((8,), 4.0)
-    model.bn2.weight.data = torch.full((8,), 0.1)
-    model.bn2.running_var.fill_(1e4)  # so narrow that every value is above beta - 3 gamma, and below 6
-    net = Network.of(model, x[:2])
-    log = Log()
-    after = AbsorbBias().apply(Job(net, (x,), W8A8, torch.Generator(), log=log)).net
-    assert close(after.model(x), net.model(x), 1e-5)
-    assert torch.allclose(after.model.act2.high, torch.full((8,), 6 - 3.7))
-    assert torch.allclose(net.model.depth.bias - after.model.depth.bias, torch.full((8,), 3.7))
-    assert torch.equal(after.model.full.bias, net.model.full.bias)  # read with padding: left alone
-    assert log.numbers["absorb_bias/channels"] >= 8
-
-
-@given(
-    mean=st.floats(-4, 8),
-    std=st.floats(0.05, 4),
-    low=st.sampled_from([-math.inf, -1.0, 0.0]),
-    width=st.sampled_from([2.0, 6.0, math.inf]),
-)
-def test_clipped_mean_against_numerical_integration(mean, std, low, width):
-    high = (low if math.isfinite(low) else 0.0) + width
-    ours = float(clipped_mean(*(torch.tensor([v]) for v in (mean, std, low, high))))
-    points = [p for p in (low, high) if abs(p) < 40]
-    exact, _ = quad(
-        lambda v: min(max(v, low), high) * norm.pdf(v, mean, std),
-        mean - 9 * std,
-        mean + 9 * std,
-        points=points or None,
-        limit=200,
-    )
-    assert ours == pytest.approx(exact, abs=1e-4)  # float32 inputs, and the integral stops at 9 sigma
-
-
-def test_clipped_mean_of_a_constant():
-    mean = clipped_mean(
-        torch.tensor([-1.0, 2.0, 9.0]), torch.zeros(3), torch.tensor(0.0), torch.tensor([6.0, 1.0, 6.0])
-    )
-    assert mean.tolist() == pytest.approx([0.0, 1.0, 6.0])
-
-
-class Normal(nn.Module):
-    """A layer whose batch-normalized output really is normal: its input is."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.bn, self.act = nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU6()
-        self.b = nn.Linear(6, 4)
-
-    def forward(self, x):
-        return self.b(self.act(self.bn(self.a(x))))
-
-
-def test_analytic_correction_removes_the_shift_of_quantized_weights():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model, x = Normal().eval(), torch.randn(20_000, 8)
-        z = model.a(x)
-        model.bn.running_mean, model.bn.running_var = z.mean(0).detach(), z.var(0).detach()
-        nn.init.normal_(model.bn.bias, 2.0, 2.0)
-    net = Network.of(model, x[:2])
-    inputs = torch.nn.functional.relu6(net.model.a(x)).mean(0)
-    assert torch.allclose(expected_inputs(net)["b"], inputs, atol=0.05)  # 20,000 samples: standard error below 0.02
-    scheme = Scheme(Grid(2, range="minmax"))
-    plain = quantize(Nearest(), net, x, scheme)
-    corrected = quantize(Pipeline((Nearest(), AnalyticCorrection())), net, x, scheme)
-    b = lambda q: q.layer("b")(F.relu6(net.model.a(x))).mean(0) - net.model(x).mean(0)  # noqa: E731
-    assert float(b(plain).abs().max()) > 0.2
-    assert float(b(corrected).abs().max()) < 0.1 * float(b(plain).abs().max())
-
-
-def test_analytic_correction_needs_batch_norm():
-    model, x = seeded(Branches)
-    with pytest.raises(Unsupported, match="needs batch norm"):
-        quantize(Pipeline((Nearest(), AnalyticCorrection())), Network.of(model, x[:2]), x, W8A8)
-
-
 def test_clamps_survive_saving_and_count_in_the_digest(tmp_path):
     model, x = seeded(Separable)
     net = Network.of(model, x[:2])
@@ -359,7 +208,3 @@ def test_settings_that_mean_nothing_are_refused(wrong):
 @pytest.mark.parametrize("rewrite", [DeadChannels(), Equalize(), Equalize(activations=1.0), Factorize(), AbsorbBias()])
 def test_rewrites_conform(rewrite):
     check(Pipeline((rewrite, Nearest())))
-
-
-def test_dfq_conforms():
-    check(DFQ())
