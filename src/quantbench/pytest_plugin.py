@@ -39,9 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--qb-images", type=int, default=0, help="exactness on this many images; 0: all (default)")
     group.addoption("--qb-from", type=int, default=0, help="exactness from this image on (default: 0)")
     group.addoption("--qb-oracle", type=int, default=0, help="of which the oracle sees this many; 0: all (default)")
-    group.addoption(
-        "--qb-backends", default="", metavar="NAMES", help="exactness of these too, such as onednn,openvino"
-    )
+    group.addoption("--qb-backends", default="", metavar="NAMES", help="exactness of these too, such as intmm,onednn")
     group.addoption("--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)")
 
 

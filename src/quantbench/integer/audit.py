@@ -18,6 +18,7 @@ from quantbench.integer.ir import Program
 from quantbench.integer.native import Native
 
 EXACT = ("reference", "native")
+OURS = (*EXACT, "intmm")  # none of their codes may differ
 
 
 @dataclass

@@ -18,6 +18,7 @@ Array = NDArray[Any]
 _WHERE = {
     "native": "quantbench.integer.native:Native",
     "onednn": "quantbench.integer.onednn:OneDNN",
+    "intmm": "quantbench.integer.intmm:IntMM",
     "onnxruntime": "quantbench.integer.onnxruntime:OnnxRuntime",
     "openvino": "quantbench.integer.openvino:OpenVINO",
     "litert": "quantbench.integer.litert:LiteRT",

@@ -22,6 +22,33 @@ EXACT = 1 << 24  # whole numbers up to here are float32 values
 
 
 @dataclass(frozen=True, eq=False)
+class Requant:
+    """From accumulators of a convolution to its codes, on one device."""
+
+    op: Conv
+    formats: list[Format]
+    multiplier: Tensor
+    lo: Tensor
+    hi: Tensor
+
+    @classmethod
+    def of(cls, op: Conv, formats: list[Format], device: torch.device) -> Requant:
+        """Constants of every output channel."""
+        m = conv_multiplier(formats[0].scale, op.weight_scale, None if op.out is None else op.out.scale)
+        per_channel = [torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))]
+        return cls(op, formats, *(a.to(device)[:, None, None] for a in per_channel))
+
+    def run(self, acc: Tensor, inputs: list[Tensor]) -> Tensor:
+        """Codes, or float32 logits, of whole sums (N, O, H, W) that hold the bias; ``inputs`` are the operator's."""
+        t, y = acc.float() * self.multiplier, self.op.out
+        if y is None:
+            return t
+        if len(inputs) > 1:
+            t = t + scaled(inputs[1], self.formats[1], y)
+        return (t.round_().clamp_(self.lo - y.zero, self.hi - y.zero) + y.zero).to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
 class ExactConv:
     """One convolution, its weights as parts (factor, float weight) whose accumulators are exact."""
 
@@ -29,9 +56,7 @@ class ExactConv:
     formats: list[Format]
     parts: tuple[tuple[int, Tensor], ...]
     bias: Tensor
-    multiplier: Tensor
-    lo: Tensor
-    hi: Tensor
+    requant: Requant
 
     @classmethod
     def of(cls, op: Conv, formats: list[Format | None], device: torch.device) -> ExactConv:
@@ -50,10 +75,7 @@ class ExactConv:
         bias = torch.from_numpy(op.bias).double()
         if len(parts) == 1 and int(accumulator_bound(op, largest).max()) < EXACT:
             bias = bias.float()
-        m = conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale)
-        per_channel = [torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))]
-        m_, lo, hi = (a.to(device)[:, None, None] for a in per_channel)
-        return cls(op, inputs, parts, bias.to(device)[:, None, None], m_, lo, hi)
+        return cls(op, inputs, parts, bias.to(device)[:, None, None], Requant.of(op, inputs, device))
 
     def run(self, inputs: list[Tensor]) -> Tensor:
         """Codes, or float32 logits."""
@@ -66,19 +88,18 @@ class ExactConv:
         with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
             sums = [factor * F.conv2d(x, w, None, op.stride, padding, op.dilation, op.groups).to(self.bias.dtype)
                     for factor, w in self.parts]  # fmt: skip
-        t = (sum(sums[1:], sums[0]) + self.bias).float() * self.multiplier
-        if op.out is None:
-            return t
-        if len(inputs) > 1:
-            t = t + scaled(inputs[1], self.formats[1], op.out)
-        z = op.out.zero
-        return (t.round_().clamp_(self.lo - z, self.hi - z) + z).to(torch.uint8)
+        return self.requant.run(sum(sums[1:], sums[0]) + self.bias, inputs)
 
 
 def quantize(t: Tensor, y: Format, lo: int | None = None, hi: int | None = None) -> Tensor:
     """The definition's ``quantize``, with a narrower clamp if given."""
     low, high = y.lo if lo is None else lo, y.hi if hi is None else hi
     return (t.round().clamp(low - y.zero, high - y.zero) + y.zero).to(torch.uint8)
+
+
+def over(t: Tensor, scale: float) -> Tensor:
+    """The definition's ``f32(t / scale)``; by a tensor of t's device, for CUDA multiplies by a number's reciprocal."""
+    return t.float() / torch.tensor(scale, dtype=torch.float32, device=t.device)
 
 
 def scaled(x: Tensor, f: Format, y: Format) -> Tensor:

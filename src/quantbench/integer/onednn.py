@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from quantbench.integer.backends import Array, Backend, Compiled
 from quantbench.integer.check import check, check_images
-from quantbench.integer.exact import ExactConv, known, quantize
+from quantbench.integer.exact import ExactConv, known, over, quantize
 from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
 from quantbench.integer.simulate import Simulation, apply
 
@@ -56,22 +56,26 @@ class Simulated(Backend):
 
     def compile(self, program: Program, *, threads: int = 1) -> Compiled:
         """Prepare the simulation."""
-        return _Simulated(program, threads)
+        return SimulatedProgram(Simulation(program), threads)
 
 
-class _Simulated(Compiled):
-    def __init__(self, program: Program, threads: int) -> None:
-        self.simulation, self.threads = Simulation(program), threads
+class SimulatedProgram(Compiled):
+    """A simulation, on whichever device, ready to run."""
+
+    def __init__(self, simulation: Simulation, threads: int) -> None:
+        self.simulation, self.threads = simulation, threads
 
     def __call__(self, images: Array) -> Array:
+        """float32 logits (N, outputs)."""
         with torch_threads(self.threads):
-            logits: Array = self.simulation(torch.from_numpy(images)).numpy()
+            logits: Array = self.simulation(torch.from_numpy(images)).cpu().numpy()
         return logits
 
     def codes(self, images: Array) -> dict[str, Array]:
+        """uint8 codes of every tensor that has them."""
         with torch_threads(self.threads):
             tensors = self.simulation.codes(torch.from_numpy(images))
-        return {k: v.numpy() for k, v in tensors.items() if v.dtype == torch.uint8}
+        return {k: v.cpu().numpy() for k, v in tensors.items() if v.dtype == torch.uint8}
 
 
 class _OneDNN(Compiled):
@@ -107,7 +111,7 @@ class _OneDNN(Compiled):
         check_images(images, self.program)
         x = torch.from_numpy(images)
         if x.dtype != torch.uint8:
-            x = quantize(x / self.program.input.scale, self.program.input)
+            x = quantize(over(x, self.program.input.scale), self.program.input)
         return x.contiguous(memory_format=torch.channels_last)
 
 

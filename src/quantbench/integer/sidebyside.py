@@ -16,6 +16,7 @@ import numpy as np
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends import Array, Backend, Difference, backend, differences
 from quantbench.integer.bench import copy_rate, int8_peak, latencies, torch_reference
+from quantbench.integer.intmm import IntMM
 from quantbench.integer.ir import Conv, Program
 from quantbench.integer.latencytable import PEERS, LayerTime, Table
 from quantbench.integer.native import Native
@@ -72,7 +73,7 @@ def measure(
 
     Raises:
         Unsupported: no native kernels here.
-        BadInput: a native network that differs from the definition.
+        BadInput: a native network, or one of intmm, that differs from the definition.
 
     """
     native = Native()
@@ -85,9 +86,14 @@ def measure(
         model, programs[scheme], images = made
     eight = programs["w8a8"]
     runs: dict[str, tuple[Backend, Program]] = {f"native {s}": (native, p) for s, p in programs.items()}
+    products = IntMM()
+    if why := _no_accelerator(products):
+        say(f"{target}: without intmm: {why}")
+    else:
+        runs |= {f"intmm {s}": (products, p) for s, p in programs.items()}
     away = {}
-    for count, (name, (_, p)) in itertools.product(threads, runs.items()):
-        away[name] = _away(native, p, images, count)
+    for count, (name, (ours, p)) in itertools.product(threads, runs.items()):
+        away[name] = _away(ours, p, images, count)
         if away[name][0]:
             raise BadInput(f"{target}: {name} differs from the definition on {count} threads")
     for name in PEERS:
@@ -107,6 +113,11 @@ def measure(
     sizes = {s: size(p) for s, p in programs.items()}
     return Table(target.network, target.batch, fingerprint(), tuple(rows), away, target.goals, sizes, layers,
                  int8_peak(), copy_rate())  # fmt: skip
+
+
+def _no_accelerator(runs: IntMM) -> str | None:
+    """Why matrix products are not worth timing here: on a processor they show that they are exact, no more."""
+    return runs.available() or ("torch finds no CUDA device here" if runs.device.type == "cpu" else None)
 
 
 def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from quantbench.integer.check import check, check_images
-from quantbench.integer.exact import EXACT, ExactConv, known, quantize, scaled
+from quantbench.integer.exact import EXACT, ExactConv, known, over, quantize, scaled
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -27,21 +30,34 @@ from quantbench.integer.ir import (
 )
 
 
+class Layer(Protocol):
+    """A convolution that is ready to run."""
+
+    def run(self, inputs: list[Tensor]) -> Tensor:
+        """Codes, or float32 logits, (N, O, H, W)."""
+
+
 class Simulation:
     """A program compiled for torch.
 
     Args:
         program: checked on the way in.
         device: where to run; the result is the same everywhere.
+        layer: makes a convolution from the operator, the formats of its inputs and the device.
 
     """
 
-    def __init__(self, program: Program, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        program: Program,
+        device: torch.device | str = "cpu",
+        layer: Callable[[Conv, list[Format | None], torch.device], Layer] = ExactConv.of,
+    ) -> None:
         check(program)
         self.program, self.device = program, torch.device(device)
         formats = program.formats
         self._convs = {
-            op.output: ExactConv.of(op, [formats[i] for i in op.inputs], self.device)
+            op.output: layer(op, [formats[i] for i in op.inputs], self.device)
             for op in program.ops
             if isinstance(op, Conv)
         }
@@ -60,7 +76,7 @@ class Simulation:
         check_images(images.detach().cpu().numpy(), program)
         images = images.to(self.device)
         if images.dtype != torch.uint8:
-            images = quantize(images.float() / program.input.scale, program.input)
+            images = quantize(over(images, program.input.scale), program.input)
         tensors = {"input": images.contiguous(memory_format=torch.channels_last)}
         last_use = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
         for i, op in enumerate(program.ops):
@@ -106,8 +122,9 @@ def apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:  # noq
         case Dequantize():
             return _real(x, f)
         case Island():
-            t = op.function(*(_real(x, f) for x, f in zip(inputs, formats, strict=True)))
-            return t if op.out is None else quantize(t / op.out.scale, op.out)
+            floats = op.function(*(_real(x, f).cpu() for x, f in zip(inputs, formats, strict=True)))
+            t: Tensor = floats.to(x.device)  # its parameters are on the processor
+            return t if op.out is None else quantize(over(t, op.out.scale), op.out)
     raise TypeError(type(op).__name__)
 
 
