@@ -208,3 +208,15 @@ def test_settings_that_mean_nothing_are_refused(wrong):
 @pytest.mark.parametrize("rewrite", [DeadChannels(), Equalize(), Equalize(activations=1.0), Factorize(), AbsorbBias()])
 def test_rewrites_conform(rewrite):
     check(Pipeline((rewrite, Nearest())))
+
+
+def test_the_gradient_of_a_clamp_is_that_of_autograd():
+    rng = torch.Generator().manual_seed(0)
+    clamp = ChannelClamp(torch.tensor([0.0, -1.0, 0.5]), torch.tensor([1.0, 0.5, 1e30]))
+    x = torch.randn(5, 3, 4, 4, generator=rng).requires_grad_()
+    up = torch.randn(5, 3, 4, 4, generator=rng)
+    ours = torch.autograd.grad(clamp(x), x, up)[0]
+    shape = (1, 3, 1, 1)
+    theirs = torch.autograd.grad(x.clamp(clamp.low.view(shape), clamp.high.view(shape)), x, up)[0]
+    assert torch.equal(ours, theirs)
+    assert torch.equal(clamp(x), clamp(x.detach()))

@@ -196,3 +196,23 @@ def test_gradient_is_straight_through_inside_and_zero_outside(kind, seed):
     scaled = x.detach() / 0.5
     inside = (scaled > qp.levels[0]) & (scaled < qp.levels[-1])
     assert torch.equal(x.grad, inside.float())
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_written_out_gradients_of_fake_quantization_are_those_of_autograd(per_channel):
+    rng = torch.Generator().manual_seed(0)
+    shape = (4, 1, 1, 1) if per_channel else ()
+    x = 3 * torch.randn(4, 3, 5, 5, generator=rng).requires_grad_()
+    scale = (0.1 + torch.rand(shape, generator=rng)).requires_grad_()
+    zero = torch.full(shape, 2.0).requires_grad_()
+    up = torch.randn(4, 3, 5, 5, generator=rng)
+    clipped = torch.minimum(torch.maximum(x / scale, 0 - zero), 7 - zero)
+    theirs = torch.autograd.grad((clipped + (clipped.round() - clipped).detach()) * scale, [x, scale, zero], up)
+    found = QParams(scale, zero, tuple(range(8))).fake(x)
+    ours = torch.autograd.grad(found, [x, scale, zero], up, retain_graph=True)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    again = torch.autograd.grad(found, [x, scale, zero], up)  # nothing that was kept is used up
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+    with torch.no_grad():
+        assert torch.equal(QParams(scale, zero, tuple(range(8))).fake(x), found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,26 @@ class ChannelClamp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Clamp an (N, C, ...) tensor."""
         shape = (-1,) + (1,) * (x.dim() - 2)
-        return torch.clamp(x, self.low.reshape(shape), self.high.reshape(shape))
+        low, high = self.low.reshape(shape), self.high.reshape(shape)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return torch.clamp(x, low, high)
+        found: Tensor = _Clamp.apply(x, low, high)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Clamp(torch.autograd.Function):
+    """Clamping to bounds that are not learnt: one mask and one pass back, where autograd makes eight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        clamped = torch.clamp(x, low, high)
+        ctx.save_for_backward(clamped != x)
+        return clamped
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (outside,) = ctx.saved_tensors
+        return grads[0].masked_fill(outside, 0), None, None
 
 
 def clamps(model: nn.Module) -> dict[str, ChannelClamp]:

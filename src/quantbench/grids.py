@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from quantbench.errors import BadInput
+from quantbench.fake import fake
 from quantbench.projection import nearest_levels
 from quantbench.scheme import Grid, Kind
 
@@ -145,11 +146,10 @@ class QParams:
 
         The gradient of ``scale`` is that of Esser et al. 2020 (eq. 3) before its gradient scaling.
         """
-        scaled = x / self.scale
-        low, high = self.levels[0] - self.zero, self.levels[-1] - self.zero
-        clipped = torch.minimum(torch.maximum(scaled, low), high)
         if self.uniform:
-            return ste_round(clipped) * self.scale
+            return fake(x, self.scale, self.zero, self.levels[0], self.levels[-1])
+        low, high = self.levels[0] - self.zero, self.levels[-1] - self.zero
+        clipped = torch.clamp(x / self.scale, low, high)
         nearest: Tensor = _Replace.apply(clipped, self.quantize(x.detach()) - self.zero)  # type: ignore[no-untyped-call]
         return nearest * self.scale
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,41 +35,8 @@ class Range:
         return QParams(scale, zero, self.levels)
 
     def fake(self, x: Tensor) -> Tensor:
-        """Nearest representable value, with the gradients of :meth:`QParams.fake`."""
-        qp = self.qparams
-        if not qp.uniform:
-            return qp.fake(x)
-        found: Tensor = _Fake.apply(x, qp.scale, qp.zero, qp.levels[0], qp.levels[-1])
-        return found
-
-
-class _Fake(torch.autograd.Function):
-    """Rounding to a uniform grid with its derivative written out: half the passes over the data.
-
-    Inside the range, x passes straight through and the step gets Q(x)/s - x/s; outside, the step gets the clipped code
-    and the zero point -s. Exactly at an end counts as inside.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tensor:
-        scaled = x / scale
-        low, high = first - zero, last - zero
-        clipped = torch.clamp(scaled, low, high)
-        codes = clipped.round()
-        ctx.outside = clipped != scaled
-        ctx.save_for_backward(codes.sub(clipped.masked_fill_(ctx.outside, 0)), scale)
-        ctx.learns_x, ctx.learns_zero = x.requires_grad, zero.requires_grad
-        return codes.mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
-        slope, scale = ctx.saved_tensors
-        to_x = grad[0].masked_fill(ctx.outside, 0) if ctx.learns_x or ctx.learns_zero else None
-        to_scale = slope.mul_(grad[0]).sum_to_size(scale.shape)
-        to_zero = None
-        if ctx.learns_zero and to_x is not None:
-            to_zero = scale * (to_x.sum_to_size(scale.shape) - grad[0].sum_to_size(scale.shape))
-        return to_x if ctx.learns_x else None, to_scale, to_zero, None, None
+        """Nearest representable value."""
+        return self.qparams.fake(x)
 
 
 class Settle:
