@@ -15,7 +15,7 @@ def same(program: Program, images: np.ndarray, *, threads: int = 1, limit: int =
     """Every tensor, and the output of the run that keeps none."""
     expected = reference.run(program, images)
     for isa in SETS:
-        compiled = Native(isa, winograd=winograd).compile(program, threads=threads, images=limit)
+        compiled = Native(isa, winograd=winograd, worth=0).compile(program, threads=threads, images=limit)
         got = compiled.codes(images)
         for name, codes in got.items():
             np.testing.assert_array_equal(codes, expected[name], f"{isa}: {name}")

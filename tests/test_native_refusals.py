@@ -91,6 +91,8 @@ def test_the_builder_refuses_other_malformed_operators():
     ):  # fmt: skip
         with pytest.raises((ValueError, TypeError)):
             call()
+    with pytest.raises(ValueError, match="below 0"):
+        b.finish(2, 0, False, -1.0)
 
 
 def test_a_malformed_program_is_refused_before_anything_is_packed():

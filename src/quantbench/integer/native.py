@@ -30,14 +30,15 @@ class Native(Backend):
     Args:
         isa: ``portable``, ``avx2`` or ``avx512``; by default what ``QUANTBENCH_ISA`` says, else the best there is here.
         winograd: use it wherever it is exact, or nowhere; by default where a model says that it is faster.
+        worth: multiply-accumulates from which a layer is shared among threads; by default where that saves time.
 
     """
 
     name = "native"
 
-    def __init__(self, isa: str | None = None, *, winograd: bool | None = None) -> None:
+    def __init__(self, isa: str | None = None, *, winograd: bool | None = None, worth: float | None = None) -> None:
         self.isa = os.environ.get(ISA, "") if isa is None else isa
-        self.winograd = winograd
+        self.winograd, self.worth = winograd, worth
 
     def available(self) -> str | None:
         """The extension must have been built, and the processor must have the instruction set that is asked for."""
@@ -61,7 +62,7 @@ class Native(Backend):
             Unsupported: the extension was not built.
 
         """
-        return NativeProgram(program, Options(self.isa, self.winograd, threads, images), keep=keep)
+        return NativeProgram(program, Options(self.isa, self.winograd, threads, images, self.worth), keep=keep)
 
 
 class NativeProgram(Compiled):

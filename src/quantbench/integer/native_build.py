@@ -42,6 +42,7 @@ class Options:
     winograd: bool | None
     threads: int
     images: int
+    worth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def build(module: ModuleType, program: Program, options: Options, *, keep: bool)
             known = [f for f in (formats[i] for i in op.inputs) if f is not None]
             inputs = _Inputs([numbers[i] for i in op.inputs], known, [shapes[i] for i in op.inputs])
             numbers[op.output] = _ADD[type(op)](builder, op, inputs)
-        return builder.finish(options.threads, options.images, keep), numbers
+        return builder.finish(options.threads, options.images, keep, options.worth), numbers
     except (ValueError, TypeError) as e:
         raise BadInput(f"native: {e}") from e
 

@@ -1,8 +1,9 @@
-"""Address and undefined-behaviour sanitizers over the native kernels: ``python -m quantbench.integer.sanitize``.
+"""Sanitizers over the native kernels: ``python -m quantbench.integer.sanitize [--kind thread]``.
 
 Builds the extension once more, instrumented, into a temporary folder, and lets it run random programs on every
-instruction set of this machine against the oracle. In this build every tensor has memory of its own, without a byte to
-spare, and what instrumentation cannot see (inline assembly, masked stores) is replaced by plain C++.
+instruction set of this machine against the oracle: for addresses and undefined behaviour, or for races. In this build
+every tensor has memory of its own, without a byte to spare, and what instrumentation cannot see (inline assembly,
+masked stores) is replaced by plain C++.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from quantbench.integer import fuzz, reference
 from quantbench.integer.native import Native
 
 SOURCES = Path(__file__).parent / "native"
-FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fvisibility=hidden", "-w",
-         "-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all")  # fmt: skip
+FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fvisibility=hidden", "-w")  # fmt: skip
+KINDS = {  # flags, and the library that must be loaded first
+    "address": (("-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"), "libasan.so"),
+    "thread": (("-fsanitize=thread",), "libtsan.so"),
+}
 
 
-def build(folder: Path, compiler: str) -> Path:
-    """Compile the instrumented extension into ``folder``.
+def build(folder: Path, compiler: str, kind: str) -> Path:
+    """Compile the extension, instrumented as ``KINDS`` says, into ``folder``.
 
     Raises:
         Unsupported: no such compiler, or it has no sanitizers; with what it said.
@@ -38,11 +42,22 @@ def build(folder: Path, compiler: str) -> Path:
 
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
-    objects = []
+    objects, instrument = [], KINDS[kind][0]
     for source in sorted(SOURCES.glob("*.cpp")):
         objects.append(folder / f"{source.stem}.o")
-        _compile([compiler, *FLAGS[:4], *FLAGS[5:], *include, "-c", str(source), "-o", str(objects[-1])])
-    _compile([compiler, *FLAGS, *map(str, objects), "-o", str(target)])
+        _compile(
+            [
+                compiler,
+                *(f for f in FLAGS if f != "-shared"),
+                *instrument,
+                *include,
+                "-c",
+                str(source),
+                "-o",
+                str(objects[-1]),
+            ]
+        )
+    _compile([compiler, *FLAGS, *instrument, *map(str, objects), "-o", str(target)])
     return target
 
 
@@ -70,9 +85,9 @@ def child(extension: Path, programs: int) -> None:
         images = fuzz.codes(draw, program, 3)
         expected = reference.run(program, images)
         for isa in sets:
-            compiled = Native(isa, winograd=seed % 3 > 0).compile(program, threads=1 + seed % 2, keep=True, images=2)
-            got = compiled.codes(images)
-            wrong = [name for name in got if not np.array_equal(got[name], expected[name])]
+            compiled = Native(isa, winograd=seed % 3 > 0, worth=0).compile(program, threads=1 + seed % 3, images=2)
+            got = {**compiled.codes(images), program.output: compiled(images)}
+            wrong = [name for name in got if not np.array_equal(got[name], expected[name].reshape(got[name].shape))]
             if wrong:
                 raise BadInput(f"program {seed} on {isa}: tensor {wrong[0]} differs from the oracle")
     print(f"{programs} programs on {', '.join(sets)}: no error, every code equal to the oracle's")
@@ -81,9 +96,10 @@ def child(extension: Path, programs: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Build, run, and say what was found; the exit status is 0 if that is nothing."""
     parser = argparse.ArgumentParser(
-        description="Run the native kernels under address and undefined-behaviour sanitizers."
+        description="Run the native kernels under a sanitizer: of addresses and undefined behaviour, or of races."
     )
     parser.add_argument("--programs", type=int, default=400, help="random programs to run")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="address")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "g++"))
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -92,21 +108,22 @@ def main(argv: list[str] | None = None) -> int:
             child(options.child, options.programs)
             return 0
         with tempfile.TemporaryDirectory() as folder:
-            extension = build(Path(folder), options.compiler)
-            return _run(extension, options.programs, options.compiler)
+            extension = build(Path(folder), options.compiler, options.kind)
+            return _run(extension, options.programs, options.compiler, KINDS[options.kind][1])
     except QuantbenchError as e:
         print(e, file=sys.stderr)
         return 2
 
 
-def _run(extension: Path, programs: int, compiler: str) -> int:
+def _run(extension: Path, programs: int, compiler: str, library: str) -> int:
     """The sanitizer's library must be loaded before Python, which was built without it."""
-    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    found = subprocess.run([compiler, f"-print-file-name={library}"], capture_output=True, text=True, check=True)
     environment = {
         **os.environ,
         "LD_PRELOAD": found.stdout.strip(),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaks at exit
         "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "halt_on_error=1",
     }
     command = [sys.executable, "-m", __spec__.name, "--child", str(extension), "--programs", str(programs)]
     return subprocess.run(command, env=environment, check=False).returncode

@@ -87,24 +87,31 @@ class Direct : public Op {
   }
 
   std::int64_t scratch() const override { return conv_scratch(layer_); }
+  double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
   std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * s_.kh * s_.kw; }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
-    const std::int64_t strips = layer_.strip_count, items = strips * chunks_ * run.images;
-    run.threads.each(items, [&](std::int64_t item, int thread) {
+    const std::int64_t strips = layer_.strip_count, chunks = run.team() == 1 ? 1 : chunks_;
+    run.each(strips * chunks * run.images, [&](std::int64_t item, int thread) {
       // Large weights stay in the cache while all images pass; small ones are cheaper to read again.
-      const std::int64_t strip = weights_first_ ? item / (chunks_ * run.images) : item / chunks_ % strips;
-      const std::int64_t n = run.first + (weights_first_ ? item / chunks_ % run.images : item / (chunks_ * strips));
-      const std::int64_t chunk = item % chunks_;
+      const std::int64_t strip = weights_first_ ? item / (chunks * run.images) : item / chunks % strips;
+      const std::int64_t n = run.first + (weights_first_ ? item / chunks % run.images : item / (chunks * strips));
+      const std::int64_t chunk = item % chunks;
       ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
-      const std::int64_t tiles = std::int64_t(layer_.tile_count[strips_[strip].cut()]) * layer_.oh;
-      call.first = tiles * chunk / chunks_, call.last = tiles * (chunk + 1) / chunks_;
+      const std::int64_t row = layer_.tile_count[strips_[strip].cut()];
+      call.first = cut(row, chunk, chunks), call.last = cut(row, chunk + 1, chunks);
       kernels_->conv(layer_, call);
     });
   }
 
  private:
+  // The first tile of a chunk; never the last one of a row, which may overlap, and then writes again, the one before.
+  std::int64_t cut(std::int64_t row, std::int64_t chunk, std::int64_t chunks) const {
+    const std::int64_t at = row * layer_.oh * chunk / chunks;
+    return at + (row > 1 && at % row == row - 1);
+  }
+
   static bool dense(const Tensor& t) { return !t.left && !t.right; }  // rows follow each other without gaps
 
   // Cuts outputs into panels, of equal steps, and packs their weights strip by strip.

@@ -34,15 +34,17 @@ class Depthwise : public Op {
   }
 
   std::int64_t scratch() const override { return depthwise_scratch(layer_); }
+  double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
-    run.threads.each(std::int64_t(run.images) * layer_.blocks * chunks_, [&](std::int64_t item, int thread) {
-      const std::int64_t chunk = item % chunks_, block = item / chunks_ % layer_.blocks;
-      const std::int64_t n = run.first + item / chunks_ / layer_.blocks;
+    const std::int64_t chunks = run.team() == 1 ? 1 : chunks_;
+    run.each(std::int64_t(run.images) * layer_.blocks * chunks, [&](std::int64_t item, int thread) {
+      const std::int64_t chunk = item % chunks, block = item / chunks % layer_.blocks;
+      const std::int64_t n = run.first + item / chunks / layer_.blocks;
       View x = t[s_.x].view(n);
       x.data -= s_.top * x.row + s_.left * x.pixel;
       kernels_->depthwise(layer_, x, t[s_.y].view(n), int(block),
-                          int(layer_.oh * chunk / chunks_), int(layer_.oh * (chunk + 1) / chunks_),
+                          int(layer_.oh * chunk / chunks), int(layer_.oh * (chunk + 1) / chunks),
                           run.scratch_of(thread));
     });
   }

@@ -34,10 +34,11 @@ class Linear : public Op {
 
   std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * layer_.bits / 8; }
   std::int64_t scratch() const override { return layer_.bits == 8 ? 0 : linear_scratch(layer_); }
+  double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
-    run.threads.each((layer_.blocks + 3) / 4, [&](std::int64_t group, int thread) {
+    run.each((layer_.blocks + 3) / 4, [&](std::int64_t group, int thread) {
       kernels_->linear(layer_, x.view(run.first).data, x.image, run.images, y.view(run.first).data, y.image, int(group),
                        run.scratch_of(thread));
     });

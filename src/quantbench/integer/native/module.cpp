@@ -211,10 +211,11 @@ class Builder {
     return y;
   }
 
-  std::unique_ptr<Net> finish(int threads, int images, bool keep) {
+  std::unique_ptr<Net> finish(int threads, int images, bool keep, std::optional<double> worth) {
     require(net_ != nullptr, "finished before");
     require(1 <= threads && threads <= 1024 && 0 <= images && images <= 4096, "threads or images out of range");
-    net_->finish({threads, images, keep});
+    require(!worth || *worth >= 0, "a number of operations below 0");
+    net_->finish({threads, images, keep, worth.value_or(Threads::kWorth)});
     return std::move(net_);
   }
 
@@ -328,5 +329,6 @@ PYBIND11_MODULE(_native, m) {
       .def("flatten", &Builder::flatten)
       .def("dequantize", &Builder::dequantize)
       .def("foreign", &Builder::foreign)
-      .def("finish", &Builder::finish);
+      .def("finish", &Builder::finish, py::arg("threads"), py::arg("images"), py::arg("keep"),
+           py::arg("worth") = py::none());
 }

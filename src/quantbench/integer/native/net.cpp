@@ -54,7 +54,7 @@ void Net::add_conv(ConvSpec spec) { add(make_conv(std::move(spec), tensors_, *ke
 void Net::finish(const Options& options) {
   if (ops_.empty() || threads_) throw std::invalid_argument("finish: no operators, or finished before");
   keep_ = options.keep;
-  threads_ = std::make_unique<Threads>(options.threads);
+  threads_ = std::make_unique<Threads>(options.threads, options.worth);
   tensors_[0].packed = tensors_[0].c == 3;
   for (const auto& op : ops_)
     if (std::count(op->inputs.begin(), op->inputs.end(), 0) && !op->reads_packed()) tensors_[0].packed = false;
@@ -66,6 +66,9 @@ void Net::finish(const Options& options) {
   images_ = options.images > 0 ? options.images : split_ == int(ops_.size()) ? 1 : kImages;
   live();
   allocate();
+  ahead_.assign(ops_.size() + 2, 0);
+  for (std::size_t i = ops_.size(); i-- > 0;) ahead_[i + 1] = ahead_[i + 2] + ops_[i]->operations(tensors_);
+  ahead_[0] = ahead_[1] + kPerCode * double(tensors_[0].codes());
 }
 
 // An input of a concatenation whose channels begin a block, and whose codes stay as they are, is written in place.
@@ -143,12 +146,13 @@ void Net::live() {
   }
 }
 
-// Places tensors in one arena, the largest first, each at the lowest address that is free while it lives.
-std::int64_t Net::plan(std::vector<std::int64_t>& offsets) const {
+// Places tensors in one arena, the largest first, each at the lowest address that is free while it lives; `own`: only
+// those that each thread has for itself.
+std::int64_t Net::plan(std::vector<std::int64_t>& offsets, bool own) const {
   const auto size = [&](int i) { return (tensors_[i].bytes(images_of(tensors_[i])) + 63) / 64 * 64; };
   std::vector<int> order, placed;
   for (int i = 0; i < tensor_count(); i++)
-    if (tensors_[i].parent < 0) order.push_back(i);
+    if (tensors_[i].parent < 0 && (!own || this->own(tensors_[i]))) order.push_back(i);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return size(a) > size(b); });
   offsets.assign(tensors_.size(), 0);
   std::int64_t total = 64;
@@ -171,7 +175,7 @@ std::int64_t Net::plan(std::vector<std::int64_t>& offsets) const {
 
 void Net::allocate() {
   std::vector<std::int64_t> offsets;
-  arena_bytes_ = plan(offsets);
+  arena_bytes_ = plan(offsets, false);
   std::uint8_t* arena = keep_ ? nullptr : pool_.take(arena_bytes_);
   for (int i = 0; i < tensor_count(); i++) {
     Tensor& t = tensors_[i];
@@ -179,20 +183,37 @@ void Net::allocate() {
   }
   for (Tensor& t : tensors_)
     if (t.parent >= 0) t.data = tensors_[t.parent].data + t.parent_block * t.plane;
+  const auto foreign = [](const auto& op) { return !op->any_thread(); };
+  if (!keep_ && threads_->count() > 1 && std::none_of(ops_.begin(), ops_.begin() + split_, foreign)) allocate_views();
   scratch_size_ = 8 * std::int64_t(tensors_[0].w) + 64;
   for (const auto& op : ops_) scratch_size_ = std::max(scratch_size_, (op->scratch() + 63) / 64 * 64);
   scratch_ = pool_.take(scratch_size_ * threads_->count());
 }
 
-bool Net::load(const void* images, bool floats, const Run& run) {
-  const Tensor& t = tensors_[0];
+void Net::allocate_views() {
+  std::vector<std::int64_t> offsets;
+  const std::int64_t bytes = plan(offsets, true);
+  views_.assign(std::size_t(threads_->count()), tensors_);
+  for (std::size_t thread = 1; thread < views_.size(); thread++) {
+    std::vector<Tensor>& view = views_[thread];
+    std::uint8_t* arena = pool_.take(bytes);
+    for (int i = 0; i < tensor_count(); i++)
+      if (view[i].parent < 0 && own(view[i])) view[i].data = arena + offsets[i] + view[i].origin();
+    for (Tensor& t : view)
+      if (t.parent >= 0) t.data = view[t.parent].data + t.parent_block * t.plane;
+    arena_bytes_ += bytes;
+  }
+}
+
+bool Net::load(const void* images, bool floats, const std::vector<Tensor>& tensors, const Run& run) const {
+  const Tensor& t = tensors[0];
   const std::int64_t pixels = std::int64_t(t.h) * t.w;
   std::atomic<bool> sane{true};
-  threads_->each(std::int64_t(run.images) * t.h, [&](std::int64_t item, int thread) {
+  run.each(std::int64_t(run.images) * t.h, [&](std::int64_t item, int thread) {
     const std::int64_t n = item / t.h, r = item % t.h;
     if (r == 0 && t.has_halo()) fill_halo(t, run.first + n);
     const View v = t.view(run.first + n);
-    std::uint8_t* scratch = scratch_ + thread * scratch_size_;
+    std::uint8_t* scratch = run.scratch_of(thread);
     if (floats && t.vector()) {
       if (!kernels_->quantize(static_cast<const float*>(images) + n * t.c, t.c, scale_, t.zero, t.lo, t.hi, v.data))
         sane = false;
@@ -226,31 +247,50 @@ bool Net::run(const void* images, bool floats, std::int64_t n, std::uint8_t* out
     seconds[i] += end - start;
     start = end;
   };
-  const auto operators = [&](int from, int to, const Run& run) {
+  // The input (-1) or an operator, of run.images images now and of `more` images behind them.
+  const auto begin = [&](Run& run, int i, std::int64_t more) {
+    run.work = (ahead_[i + 1] - ahead_[i + 2]) * run.images;
+    run.ahead = ahead_[i + 1] * run.images + ahead_[0] * double(more);
+  };
+  const auto operators = [&](int from, int to, const std::vector<Tensor>& tensors, Run& run, std::int64_t more) {
     for (int i = from; i < to; i++) {
+      begin(run, i, more);
       for (int t : ops_[i]->halos)
-        for (int image = 0; image < run.images; image++) fill_halo(tensors_[t], run.first + image);
-      ops_[i]->run(tensors_, run);
+        for (int image = 0; image < run.images; image++) fill_halo(tensors[t], run.first + image);
+      ops_[i]->run(tensors, run);
       lap(i + 1);
     }
   };
-  for (std::int64_t done = 0; done < n; done += images_) {
-    const int together = int(std::min<std::int64_t>(images_, n - done));
-    Run run{0, 1, *threads_, scratch_, scratch_size_};
-    const int each = keep_ ? together : 1;  // kept tensors hold all images anyway
-    for (run.first = 0; run.first < together; run.first += each) {
-      run.images = each;
-      if (!load(static_cast<const char*>(images) + (done + run.first) * in, floats, run)) return false;
+  const bool whole = split_ == count && !keep_;  // images one by one to the end
+  const std::int64_t group = whole ? n : images_;
+  std::atomic<bool> sane{true};
+  for (std::int64_t done = 0; done < n && sane; done += group) {
+    const std::int64_t together = std::min<std::int64_t>(group, n - done);
+    const std::int64_t each = keep_ ? together : 1;  // kept tensors hold all images anyway
+    const auto early = [&](std::int64_t image, const std::vector<Tensor>& tensors, Run run) {
+      run.first = whole ? 0 : image, run.images = int(each);
+      const std::int64_t more = n - done - image - each;
+      begin(run, -1, more);
+      if (!load(static_cast<const char*>(images) + (done + image) * in, floats, tensors, run)) sane = false;
+      if (!sane) return;
       lap(0);
-      operators(0, split_, run);
-      if (split_ == count && !keep_) to_dense(y, run.first, out + (done + run.first) * result);
+      operators(0, split_, tensors, run, more);
+      if (whole) to_dense(tensors[size_t(ops_.back()->output)], 0, out + (done + image) * result);
+    };
+    Run run{0, int(together), *threads_, scratch_, scratch_size_};
+    if (together >= threads_->count() && !views_.empty() && !seconds) {  // an image each
+      const double work = (ahead_[0] - ahead_[split_ + 1]) * double(together);
+      threads_->each(together, work, ahead_[0] * double(n - done), [&](std::int64_t image, int thread) {
+        early(image, views_[thread], Run{0, 1, alone_, run.scratch_of(thread), scratch_size_});
+      });
+    } else {
+      for (std::int64_t image = 0; image < together && sane; image += each) early(image, tensors_, run);
     }
-    run.first = 0, run.images = together;
-    operators(split_, count, run);
-    if (split_ < count || keep_)
-      for (int image = 0; image < together; image++) to_dense(y, image, out + (done + image) * result);
+    if (whole || !sane) continue;
+    operators(split_, count, tensors_, run, n - done - together);
+    for (int image = 0; image < together; image++) to_dense(y, image, out + (done + image) * result);
   }
-  return true;
+  return sane;
 }
 
 }  // namespace qb

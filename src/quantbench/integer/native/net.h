@@ -17,6 +17,7 @@ struct Options {
   int threads = 1;
   int images = 0;     // that pass through the network's later part together; 0: as many as are useful
   bool keep = false;  // every tensor stays readable after a run
+  double worth = Threads::kWorth;  // operations from which a task is shared among threads
 };
 
 class Net {
@@ -50,14 +51,18 @@ class Net {
   void lay_out();
   void split();
   void live();
-  std::int64_t plan(std::vector<std::int64_t>& offsets) const;
+  std::int64_t plan(std::vector<std::int64_t>& offsets, bool own) const;
   void allocate();
-  bool load(const void* images, bool floats, const Run&);
+  void allocate_views();
+  bool own(const Tensor& t) const { return split_ == int(ops_.size()) || !t.together; }  // memory for each thread
+  bool load(const void* images, bool floats, const std::vector<Tensor>&, const Run&) const;
   std::int64_t images_of(const Tensor& t) const { return t.together ? images_ : 1; }
   int root(int i) const { return tensors_[i].parent >= 0 ? tensors_[i].parent : i; }
 
   std::vector<Tensor> tensors_;
+  std::vector<std::vector<Tensor>> views_;  // for each thread that takes images of its own: tensors_ in its memory
   std::vector<std::unique_ptr<Op>> ops_;
+  std::vector<double> ahead_;  // operations on an image, from the input (first) and from each operator on; and 0
   float scale_;
   int images_ = 0;  // that pass the operators from `split_` on together; those before it, one by one
   int split_ = 0;
@@ -65,6 +70,7 @@ class Net {
   const Kernels* kernels_;
   Choice winograd_;
   std::unique_ptr<Threads> threads_;
+  Threads alone_{1};
   Pool pool_;  // holds everything below, and what operators prepare
   std::int64_t arena_bytes_ = 0;
   std::uint8_t* scratch_ = nullptr;

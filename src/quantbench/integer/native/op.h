@@ -19,8 +19,19 @@ struct Run {  // over `images` images from number `first` on
   Threads& threads;
   std::uint8_t* scratch;  // a piece for each thread
   std::int64_t scratch_size;
+  double work = 0, ahead = 0;  // operations of this operator; and of all from it on
   std::uint8_t* scratch_of(int thread) const { return scratch + thread * scratch_size; }
+
+  int team() const { return threads.team(work); }  // threads that share the operator's work
+
+  // The operator's work as items 0..count-1: f(item, thread).
+  template <typename F>
+  void each(std::int64_t count, const F& f) const {
+    threads.each(count, work, ahead, f);
+  }
 };
+
+constexpr double kPerCode = 16;  // products that take as long as a code through an operator without weights
 
 class Op {
  public:
@@ -37,7 +48,10 @@ class Op {
   virtual void prepare(const std::vector<Tensor>&, const Kernels&, int /*threads*/, Pool&) {}
   virtual std::int64_t scratch() const { return 0; }  // bytes for each thread
   virtual std::int64_t weight_bytes() const { return 0; }
+  // Multiply-accumulates of an image, or what takes as long.
+  virtual double operations(const std::vector<Tensor>& t) const { return kPerCode * double(t[output].codes()); }
   virtual void run(const std::vector<Tensor>&, const Run&) const = 0;
+  virtual bool any_thread() const { return true; }  // else on the one that calls the network
   virtual const char* kind() const = 0;
 
   std::vector<int> inputs;
@@ -60,6 +74,7 @@ struct ConvSpec {
   int value(std::int64_t o, std::int64_t i, std::int64_t ky, std::int64_t kx) const {
     return weight[((o * ic + i) * kh + ky) * kw + kx] - weight_zero[o];
   }
+  double operations(const std::vector<Tensor>& t) const { return double(t[y].codes()) * ic * kh * kw; }  // of an image
 };
 
 // The parts of a layer that depend on output channels alone, filled up to whole blocks.

@@ -15,7 +15,7 @@ class Blockwise : public Op {
   void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override { kernels_ = &kernels; }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const int blocks = t[output].blocks();
-    run.threads.each(std::int64_t(run.images) * blocks, [&](std::int64_t item, int thread) {
+    run.each(std::int64_t(run.images) * blocks, [&](std::int64_t item, int thread) {
       block(t, run.first + item / blocks, int(item % blocks), run.scratch_of(thread));
     });
   }
@@ -70,6 +70,9 @@ class MaxPool : public Blockwise {
   MaxPool(int x, int y, PoolWindow window) : Blockwise({x}, y), window_(window) {}
   const char* kind() const override { return "max_pool"; }
   std::int64_t scratch() const override { return window_.w * std::int64_t(kBlock); }
+  double operations(const std::vector<Tensor>& t) const override {
+    return double(t[output].codes()) * window_.kh * window_.kw;
+  }
 
  protected:
   void block(const std::vector<Tensor>& t, std::int64_t n, int b, std::uint8_t* scratch) const override {
@@ -88,6 +91,9 @@ class AvgPool : public Blockwise {
   }
   const char* kind() const override { return "avg_pool"; }
   std::int64_t scratch() const override { return window_.w * std::int64_t(4 * kBlock); }
+  double operations(const std::vector<Tensor>& t) const override {
+    return double(t[output].codes()) * window_.kh * window_.kw;
+  }
 
  protected:
   void block(const std::vector<Tensor>& t, std::int64_t n, int b, std::uint8_t* scratch) const override {
@@ -108,7 +114,7 @@ class Lrn : public Op {
   std::int64_t scratch() const override { return lrn_scratch(terms_); }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[inputs[0]], &y = t[output];
-    run.threads.each(std::int64_t(run.images) * y.h, [&](std::int64_t item, int thread) {
+    run.each(std::int64_t(run.images) * y.h, [&](std::int64_t item, int thread) {
       View from = x.view(run.first + item / y.h), to = y.view(run.first + item / y.h);
       from.data += item % y.h * from.row, to.data += item % y.h * to.row;
       kernels_->lrn(terms_, from, to, y.w, run.scratch_of(thread));
@@ -140,7 +146,7 @@ class Concat : public Op {
   }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
-    run.threads.each(run.images, [&](std::int64_t n, int) {
+    run.each(run.images, [&](std::int64_t n, int) {
       int channel = 0;
       for (std::size_t i = 0; i < inputs.size(); channel += t[inputs[i++]].c)
         if (t[inputs[i]].parent != output || t[inputs[i]].parent_block != channel / kBlock)
@@ -180,7 +186,7 @@ class Pad : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &from = t[inputs[0]], &to = t[output];
     const int h = (from.h + sy_ - 1) / sy_, w = (from.w + sx_ - 1) / sx_;
-    run.threads.each(std::int64_t(run.images) * to.blocks(), [&](std::int64_t item, int) {
+    run.each(std::int64_t(run.images) * to.blocks(), [&](std::int64_t item, int) {
       const std::int64_t n = run.first + item / to.blocks();
       const int block = int(item % to.blocks());
       const View x = from.view(n), y = to.view(n);
@@ -209,7 +215,7 @@ class Flatten : public Op {
   const char* kind() const override { return "flatten"; }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &from = t[inputs[0]], &to = t[output];
-    run.threads.each(run.images, [&](std::int64_t n, int) {
+    run.each(run.images, [&](std::int64_t n, int) {
       const View x = from.view(run.first + n), y = to.view(run.first + n);
       std::int64_t i = 0;
       for (int c = 0; c < from.c; c++)
@@ -244,6 +250,7 @@ class ForeignOp : public Op {
  public:
   ForeignOp(std::vector<int> x, int y, Foreign f) : Op(std::move(x), y), f_(std::move(f)) {}
   const char* kind() const override { return "foreign"; }
+  bool any_thread() const override { return false; }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     std::vector<std::vector<std::uint8_t>> dense;
     for (int i : inputs) {

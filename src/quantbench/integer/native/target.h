@@ -37,11 +37,11 @@
 #define QB_AVX2 "avx2"
 #define QB_AVX512 "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
 
-// Address sanitizer sees neither inline assembly nor masked stores: checked builds use plain C++ in their place.
-#if defined(__SANITIZE_ADDRESS__)
+// Sanitizers see neither inline assembly nor masked stores: checked builds use plain C++ in their place.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define QB_CHECKED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define QB_CHECKED 1
 #endif
 #endif

@@ -22,6 +22,7 @@ struct Tensor {
   std::int64_t pixel = 0, row = 0, plane = 0, image = 0;  // distances in bytes
   std::uint8_t* data = nullptr;                           // image 0, block 0, row 0, column 0, inside the halo
 
+  std::int64_t codes() const { return std::int64_t(c) * h * w; }
   int blocks() const { return (c + kBlock - 1) / kBlock; }
   bool vector() const { return h == 1 && w == 1 && !packed && !has_halo() && plane == pixel; }  // channels in a row
   bool has_halo() const { return top || left || bottom || right; }

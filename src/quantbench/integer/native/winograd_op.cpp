@@ -63,7 +63,7 @@ class Winograd : public Op {
     widen_halo(t[s_.x], s_, 2 * tiles_of(t[s_.y].h), 2 * tiles_of(t[s_.y].w));
   }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int, Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
     kernels_ = &kernels;
     outputs_.fill(s_, t, pool);
@@ -81,11 +81,11 @@ class Winograd : public Op {
     }
     layer_.offset = offsets_.data();
     pack(pool);
-    threads_ = threads;
     s_.weight = {};
   }
 
   std::int64_t scratch() const override { return winograd_scratch(layer_); }
+  double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
   std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * 16; }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
@@ -93,8 +93,9 @@ class Winograd : public Op {
     const std::int64_t tiles = std::int64_t(layer_.tile_rows) * layer_.tile_columns * run.images;
     const std::int64_t chunks = (tiles + layer_.chunk - 1) / layer_.chunk;
     // More threads than chunks share a chunk's strips; each then transforms the inputs itself.
-    const int parts = threads_ == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * threads_ / chunks));
-    run.threads.each(chunks * parts, [&](std::int64_t item, int thread) {
+    const int team = run.team();
+    const int parts = team == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * team / chunks));
+    run.each(chunks * parts, [&](std::int64_t item, int thread) {
       WinogradCall call{x.view(run.first), y.view(run.first), s_.r < 0 ? View{} : t[s_.r].view(run.first), x.image, y.image,
                         s_.r < 0 ? 0 : t[s_.r].image, 0, 0, 0, 0, run.scratch_of(thread)};
       call.x.data -= s_.top * x.row + s_.left * x.pixel;
@@ -143,7 +144,6 @@ class Winograd : public Op {
   std::vector<Strip> strips_;
   Aligned<std::int8_t> weights_;
   Aligned<std::int32_t> start_;
-  int threads_ = 1;
 };
 
 }  // namespace
