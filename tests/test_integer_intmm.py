@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantbench.errors import BadInput
-from quantbench.integer import fuzz, reference
+from quantbench.integer import fuzz, reference, sidebyside
 from quantbench.integer.backends import backend
 from quantbench.integer.intmm import IntMM
 from quantbench.integer.ir import Conv, Format, Island, Program
@@ -121,6 +121,22 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not exact on cpu" in str(IntMM("cpu").available())
     monkeypatch.delattr(torch, "_int_mm")
     assert "no _int_mm" in str(IntMM("cpu").available())
+
+
+@pytest.mark.skipif(backend("native").available() is not None, reason=f"{backend('native').available()}")
+@pytest.mark.parametrize("here", [True, False])
+def test_latency_times_it_where_there_is_a_device_for_it(here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidebyside, "PEERS", ())
+    monkeypatch.setattr(sidebyside, "PROFILES", 1)
+    monkeypatch.setattr(sidebyside, "_no_accelerator", lambda _: None if here else NO_CUDA)
+    said: list[str] = []
+    target = sidebyside.Target("shapes/resnet8", 1, {"w8a8": 1.0})
+    table = sidebyside.measure(target, seconds=0.0, say=said.append)
+    assert ("intmm w8a8" in {r.what for r in table.rows}) == here
+    assert said == ([] if here else [f"{target}: without intmm: {NO_CUDA}"])
+    if here:
+        assert table.away["intmm w8a8"] == (0.0, 0.0)
+        assert np.isnan(table.ratio(table.rows[0]))  # ours is nobody's peer
 
 
 def test_malformed_programs_and_images_are_refused() -> None:
