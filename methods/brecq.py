@@ -126,12 +126,13 @@ class BRECQ(Method):
             layer.weight = qp.fake(layer.original)
         g = None if self.loss == "mse" else self.gradients(walk, unit, job.rng)
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
+        output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             weights, penalty = rounding.weights(progress)
             for layer, w in zip(layers, weights, strict=True):
                 layer.weight = w
-            z_hat, z = fa(walk.before.forward(batch, unit.stop)), target.take(batch)
+            z_hat, z = fa(output(batch)), target.take(batch)
             if g is None:
                 return squared_error(z_hat, z) + penalty
             importance = g.take(batch)
@@ -198,11 +199,12 @@ class BRECQ(Method):
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         optimizer = torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr)
+        output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             kept = None if self.act_asymmetric else walk.full.kept(batch)
-            error = fa(walk.before.forward(batch, unit.stop, kept)) - target.take(batch)
+            error = fa(output(batch, kept)) - target.take(batch)
             return error.abs().pow(self.act_p).sum(1 if error.dim() == 4 else -1).mean()
 
         fit(

@@ -110,6 +110,7 @@ class QDrop(Method):
         optimizers = [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)]
         if acts:
             optimizers.append(torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr))
+        output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             weights, penalty = rounding.weights(progress)
@@ -119,7 +120,7 @@ class QDrop(Method):
                 optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
             mixed = None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
-            z_hat = fa(walk.before.forward(batch, unit.stop, mixed))
+            z_hat = fa(output(batch, mixed))
             return squared_error(z_hat, target.take(batch)) + penalty
 
         with dropping(acts, self.probability, job.rng):

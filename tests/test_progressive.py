@@ -8,7 +8,10 @@ from torch.nn import functional as F
 from quantbench.activations import LIMIT, Activations, Memory
 from quantbench.capture import capture_input, capture_output
 from quantbench.errors import BadInput
+from quantbench.layers import QuantLayer
 from quantbench.progressive import Progressive
+from quantbench.tracing import LayerInfo
+from quantbench.zoo.layers import Add
 
 
 class Block(nn.Module):
@@ -148,3 +151,69 @@ def test_the_input_is_given_where_something_ahead_needs_it(kind):
     for index in (slice(3, 9), torch.tensor([4, 90, 2])):
         torch.testing.assert_close(passes.forward(index), want[index])
     assert seen == [kind is Net] * 2
+
+
+class Wired(nn.Module):
+    """Two layers behind a stem, connected in several ways."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.stem, self.add = kind, nn.Conv2d(3, 4, 3, padding=1), Add()
+        self.relu, self.relu6, self.gelu = nn.ReLU(), nn.ReLU6(), nn.GELU()
+        for name in ("a", "b"):
+            layer = nn.Conv2d(4, 4, 3, padding=1)
+            setattr(self, name, QuantLayer(layer, LayerInfo(name, "conv", tuple(layer.weight.shape), 0), None))
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.a(self.relu(x) if self.kind == "activation first" else x)
+        if self.kind == "read twice":
+            return self.add(self.relu6(y), self.b(y))
+        if self.kind == "function between":
+            return self.add(self.b(y * 0.5), x)
+        y = self.b({"no overwriting": self.gelu, "relu6": self.relu6}.get(self.kind, self.relu)(y))
+        return self.add(x, y) if self.kind == "sum on the right" else self.relu(self.add(y, x))
+
+
+KINDS = "block", "activation first", "read twice", "function between", "no overwriting", "relu6", "sum on the right"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_repeated_passes_give_what_the_network_gives(kind, dtype):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, x = Wired(kind).eval(), torch.randn(20, 3, 6, 6)
+    passes, layers = Progressive(model, (x,), Memory()), (model.a, model.b)
+    assert passes.advance("a")
+    output = passes.repeated("add")
+    index, given = torch.tensor([4, 19, 2]), torch.randn(3, 4, 6, 6, generator=torch.Generator())
+    for layer in layers:  # after the pass was recorded, as in a reconstruction
+        layer.weight = layer.weight.mul(1.5).requires_grad_()
+    for start in (None, given):
+        found = []
+        for forward in (output, lambda i, kept: passes.forward(i, "add", kept)):
+            kept = None if start is None else start.clone()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                out = forward(index, kept)
+            found.append((out, *torch.autograd.grad(out.float().square().sum(), [layer.weight for layer in layers])))
+            assert start is None or torch.equal(kept, start)
+        for got, want in zip(*found, strict=True):
+            assert got.dtype == want.dtype
+            torch.testing.assert_close(got, want, rtol=0, atol=0)
+    ran = []
+    model.register_forward_pre_hook(lambda *_: ran.append(kind))
+    with torch.no_grad():
+        torch.testing.assert_close(output(index, None), _by_hand(model, passes.kept(index)))
+    assert ran == [kind] * (kind == "function between")  # otherwise module by module
+
+
+def _by_hand(model, x):
+    """What ``Wired`` gives at its sum, from the stem's output."""
+    a, b = (lambda y, m=m: F.conv2d(y, m.weight, m.bias, padding=1) for m in (model.a, model.b))
+    if model.kind == "read twice":
+        return a(x).clamp(0, 6) + b(a(x))
+    if model.kind == "function between":
+        return b(a(x) * 0.5) + x
+    y = a(x.clamp(min=0) if model.kind == "activation first" else x)
+    return b({"no overwriting": F.gelu, "relu6": F.relu6}.get(model.kind, F.relu)(y)) + x
