@@ -22,7 +22,7 @@ from quantbench.errors import BadInput
 from quantbench.gram import learnt_layers, weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
-from quantbench.reconstruct import Resume, Walk, fit, layer_error
+from quantbench.reconstruct import Adam, Resume, Walk, fit, layer_error
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -116,7 +116,7 @@ class AdaRound(Method):
             at,
             objective,
             len(x_hat),
-            [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
+            [Adam(rounding.v, self.lr)],
             iterations=self.iterations,
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,

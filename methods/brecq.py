@@ -23,7 +23,7 @@ from quantbench.gram import learnt_layers, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Resume, Walk, cosine, fit, squared_error
+from quantbench.reconstruct import Adam, Resume, Walk, cosine, fit, squared_error
 from quantbench.scheme import Scheme
 from quantbench.units import Unit, units, walked
 
@@ -145,7 +145,7 @@ class BRECQ(Method):
             at,
             objective,
             len(target),
-            [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)],
+            [Adam(rounding.v, self.lr)],
             iterations=self.iterations,
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,

@@ -24,7 +24,7 @@ from quantbench.gram import weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Resume, Walk, cosine, fit, squared_error
+from quantbench.reconstruct import Adam, Resume, Walk, cosine, fit, squared_error
 from quantbench.scheme import Scheme
 from quantbench.units import Unit, units, walked
 
@@ -107,7 +107,7 @@ class QDrop(Method):
         target = walk.full.output_of(unit.stop, fa)
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
-        optimizers = [torch.optim.Adam([rounding.v], lr=self.lr, fused=True)]
+        optimizers: list[torch.optim.Optimizer | Adam] = [Adam(rounding.v, self.lr)]
         if acts:
             optimizers.append(torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr))
         output = walk.before.repeated(unit.stop)

@@ -24,7 +24,7 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Resume, layer_error, minimise, squared_error
+from quantbench.reconstruct import Adam, Resume, layer_error, minimise, squared_error
 from quantbench.scheme import Grid, Scheme
 from quantbench.units import units
 from tests.processes import outcome
@@ -268,3 +268,18 @@ def test_two_processes_agree_and_do_as_well_as_one(tmp_path):
     assert found.keys() == {"adaround", "brecq", "gramround"}
     assert found["gramround"] == pytest.approx(outcome(GramRound(width=8, moves=20))[1], rel=0.01)  # the same moments
     assert found["adaround"] < 0.9 * outcome(Nearest())[1]  # found: 0.6
+
+
+def test_adam_is_that_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.zeros(3, 7).requires_grad_() for _ in range(2))
+    optimizers = Adam(ours, 0.1), torch.optim.Adam([theirs], lr=0.1)
+    for i in range(30):
+        gradient = torch.randn(3, 7, generator=generator) * 10 ** (i % 3)
+        for x, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            (x * gradient).sum().backward()
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + i)
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    assert ours.abs().min() > 0
