@@ -63,6 +63,8 @@ METHODS = {
     "ibc",
     "bft",
     "bias_correction",
+    "bn-tuning",
+    "bias-tuning",
     "analytic_bc",
     "absorb_bias",
     "dead_channels",
