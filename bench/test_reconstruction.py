@@ -82,13 +82,13 @@ def one_thread() -> Iterator[None]:
 
 def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
     """Quantize, or go on with what is in the folder, and evaluate."""
-    images, calibration, n = NETWORKS[network][0], NETWORKS[network][1], few or NETWORKS[network][2]
+    images, calibration, n = NETWORKS[network]
     where, log = task(network, images), Log()
     try:
         where.digests(calibration)
     except DataMissing as e:
         pytest.skip(str(e))
-    calib = where.calibration(calibration, n, seed_for("calib", 0, calibration))
+    calib = where.calibration(calibration, few or n, seed_for("calib", 0, calibration))
     q = quantize(method, where.network(), calib, scheme, seed=seed_for("method", 0), log=log, scratch=folder)
     objectives = [v for k, v in log.numbers.items() if k.startswith("objective/")]
     return Outcome(sum(objectives), log.seconds["reconstruct"], where.scores(q.evaluated()), len(objectives))
@@ -123,7 +123,8 @@ def side_by_side(
     before and one after the peer's.
     """
     network, (short, long) = "cifar10/resnet20", LENGTHS
-    where, calibration = task(network, NETWORKS[network][0]), NETWORKS[network][1]
+    images, calibration, _ = NETWORKS[network]
+    where = task(network, images)
 
     def own(nth: int) -> tuple[float, int]:
         runs = [measure(network, method(i), scheme, tmp_path / f"{nth}-{i}", TIMED_IMAGES) for i in LENGTHS]

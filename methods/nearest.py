@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from quantbench.api import Job, Method
-from quantbench.gram import weight_range
+from quantbench.gram import round_to_nearest
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Nearest(Method):
         """Round every layer."""
         q = job.start()
         for layer in q.layers():
-            qp = weight_range(q, layer, job.calib)
-            layer.set_codes(qp.quantize(layer.original), qp)
+            round_to_nearest(q, layer, job.calib)
         q.calibrate_acts(job.calib)
         return job.done(q)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.gram import weight_range
+from quantbench.gram import round_to_nearest, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
@@ -81,8 +81,7 @@ class QDrop(Method):
         q = job.start()
         resume, parts = Resume(job), units(q, self.granularity, job.progress)
         for layer in q.layers():
-            qp = weight_range(q, layer, job.calib)
-            layer.set_codes(qp.quantize(layer.original), qp)
+            round_to_nearest(q, layer, job.calib)
         q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):

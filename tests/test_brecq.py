@@ -54,6 +54,16 @@ def coarse(net, layer_names):
     return q
 
 
+def at_block_one():
+    """A network, 70 images, and a walk that stands before block one, with everything to its end quantized."""
+    net, x = small(70)
+    q = coarse(net, ["stem", "one.a", "one.b"])
+    unit = units(q, "block", lambda *_: None)[1]
+    walk = Walk(q, (x,), asymmetric=True)
+    walk.to(unit.layers[0])
+    return net, x, q, walk, unit
+
+
 def jacobian_at_block_one(model, x):
     """Another way: z as the argument of the rest of the network, one example's Jacobian at a time; with the logits."""
     z = model.one(model.relu(model.stem(x)))
@@ -64,11 +74,7 @@ def jacobian_at_block_one(model, x):
 
 
 def test_fisher_is_the_information_of_the_full_precision_network():
-    net, x = small(70)
-    q = coarse(net, ["stem", "one.a", "one.b"])
-    unit = units(q, "block", lambda *_: None)[1]
-    walk = Walk(q, (x,), asymmetric=True)
-    walk.to(unit.layers[0])
+    net, x, _, walk, unit = at_block_one()
     logits, jacobian = jacobian_at_block_one(net.model, x)
     p = logits.softmax(1)
     log_p = jacobian - torch.einsum("nk,nkchw->nchw", p, jacobian).unsqueeze(1)  # d log p_y / dz
@@ -82,11 +88,7 @@ def test_fisher_is_the_information_of_the_full_precision_network():
 
 
 def test_the_code_takes_the_gradients_of_the_divergence():
-    net, x = small(70)
-    q = coarse(net, ["stem", "one.a", "one.b"])
-    unit = units(q, "block", lambda *_: None)[1]
-    walk = Walk(q, (x,), asymmetric=True)
-    walk.to(unit.layers[0])
+    net, x, q, walk, unit = at_block_one()
     logits, jacobian = jacobian_at_block_one(q.model, x)
     difference = logits.softmax(1) - net.model(x).softmax(1)  # dKL/dlogits = q - p
     want = torch.einsum("nk,nkchw->nchw", difference, jacobian).abs()

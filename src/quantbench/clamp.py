@@ -39,8 +39,6 @@ class ChannelClamp(nn.Module):
         """Clamp an (N, C, ...) tensor."""
         shape = (-1,) + (1,) * (x.dim() - 2)
         low, high = self.low.reshape(shape), self.high.reshape(shape)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return torch.clamp(x, low, high)
         found: Tensor = _Clamp.apply(x, low, high)  # type: ignore[no-untyped-call]
         return found
 
@@ -51,7 +49,8 @@ class _Clamp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         clamped = torch.clamp(x, low, high)
-        ctx.save_for_backward(clamped != x)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(clamped != x)
         return clamped
 
     @staticmethod

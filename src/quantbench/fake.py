@@ -30,7 +30,7 @@ class _Fake(torch.autograd.Function):
             return scaled.clamp_(low, high).round_().mul_(scale)
         clipped = scaled.clamp(low, high)
         outside = clipped != scaled
-        codes = scaled.copy_(clipped).round_()
+        codes = clipped.round()
         slope = codes.sub(clipped.masked_fill_(outside, 0)) if learns_scale else None
         ctx.save_for_backward(outside, slope, scale)
         return codes.mul_(scale)

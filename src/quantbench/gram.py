@@ -170,6 +170,12 @@ def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:
     return estimate(layer.original, grid, gram=gram(layer, x))
 
 
+def round_to_nearest(q: Quantized, layer: QuantLayer, calib: Inputs) -> None:
+    """Put a layer on its grid, each weight at the nearest level."""
+    qp = weight_range(q, layer, calib)
+    layer.set_codes(qp.quantize(layer.original), qp)
+
+
 def learnt_layers(q: Quantized, calib: Inputs) -> list[QuantLayer]:
     """Layers whose rounding can be learnt, in execution order; tables of embeddings are put on their grids here.
 
@@ -179,8 +185,7 @@ def learnt_layers(q: Quantized, calib: Inputs) -> list[QuantLayer]:
     learnt = []
     for layer in q.layers():
         if layer.info.kind == "embedding":
-            qp = weight_range(q, layer, calib)
-            layer.set_codes(qp.quantize(layer.original), qp)
+            round_to_nearest(q, layer, calib)
         else:
             learnt.append(layer)
     return learnt

@@ -9,7 +9,6 @@ passes keep starting further back.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,17 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quantbench.activations import Activations, Memory
 from quantbench.errors import BadInput
-from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
-from quantbench.zoo.layers import Add
+from quantbench.steps import Step, run, steps_of
 
 BATCH = 64
 Change = Callable[[Tensor], Tensor]
-ACTIVATIONS: dict[type[nn.Module], Change] = {nn.ReLU: F.relu_, nn.ReLU6: partial(F.relu6, inplace=True)}  # in place
 Pass = Callable[..., Tensor]  # (example numbers, what to start from or None) -> a module's output
 
 
@@ -171,16 +167,16 @@ class Progressive:
         few = slice(0, 2)
         kept = self.kept(few)
         if kept is not None:
-            steps = _steps(self.model, kept, partial(self.forward, few, stop, kept))
-            if steps and torch.equal(_run(steps, kept), self.forward(few, stop)):
+            steps = steps_of(self.model, kept, partial(self.forward, few, stop, kept))
+            if steps and torch.equal(run(steps, kept), self.forward(few, stop)):
                 return partial(self._forward_by, steps)
         return lambda index, kept=None: self.forward(index, stop, kept)
 
-    def _forward_by(self, steps: Sequence[_Step], index: Tensor, kept: Tensor | None = None) -> Tensor:
+    def _forward_by(self, steps: Sequence[Step], index: Tensor, kept: Tensor | None = None) -> Tensor:
         """Output of the last of some steps; the arguments are those of :meth:`forward`."""
         kept = self.kept(index) if kept is None else kept
         assert kept is not None
-        return _run(steps, kept)
+        return run(steps, kept)
 
     @torch.no_grad()
     def runs(self, stop: str) -> frozenset[str]:
@@ -274,78 +270,6 @@ class Progressive:
                 return bool(torch.isfinite(self.model(*self._batch(few, start))).all())
         except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
             return False
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One module's run in a pass.
-
-    Attributes:
-        module: what runs.
-        reads: the steps, counted from 1, whose results it takes; 0 is what the pass starts from.
-        over: the one of them that it may overwrite: a layer or a sum made it, and only this step reads it.
-
-    """
-
-    module: nn.Module
-    reads: tuple[int, ...]
-    over: int | None = None
-
-    def __call__(self, results: Sequence[Tensor]) -> Tensor:
-        """The module's output, differentiable."""
-        read = [results[i] for i in self.reads]
-        if self.over is None or len({x.dtype for x in read}) > 1:  # autocast: a sum is of the wider type
-            out: Tensor = self.module(*read)
-            return out
-        if type(self.module) in ACTIVATIONS:
-            return ACTIVATIONS[type(self.module)](read[0])
-        a, b = read if self.over == self.reads[0] else reversed(read)
-        return a.add_(b)
-
-
-def _run(steps: Sequence[_Step], x: Tensor) -> Tensor:
-    """Result of the last step."""
-    results = [x]
-    for step in steps:
-        results.append(step(results))
-    return results[-1]
-
-
-def _steps(model: nn.Module, x: Tensor, run: Callable[[], Tensor]) -> list[_Step]:
-    """The modules that lead from a tensor to what a pass returns; none when it does not come from modules alone."""
-    numbers, steps, alive = {id(x): 0}, [_Step(model, ())], [x]
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        known = all(id(a) in numbers for a in args) and args and not kwargs
-        if known and id(out) not in numbers:
-            alive.append(out)  # no address is given twice
-            steps.append(_Step(module, tuple(numbers[id(a)] for a in args)))
-            numbers[id(out)] = len(steps) - 1
-
-    handles = [m.register_forward_hook(note, with_kwargs=True) for name, m in model.named_modules() if name]
-    try:
-        last = numbers.get(id(run()), 0)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return _overwriting(_needed(steps, last))
-
-
-def _needed(steps: list[_Step], last: int) -> list[_Step]:
-    """Those that a step depends on, and itself, counted anew."""
-    needed = {last}
-    for i in range(last, 0, -1):
-        needed |= set(steps[i].reads) if i in needed else set()
-    order = sorted(needed | {0})
-    return [_Step(steps[i].module, tuple(order.index(r) for r in steps[i].reads)) for i in order[1:]]
-
-
-def _overwriting(steps: list[_Step]) -> list[_Step]:
-    """Activation functions and sums write where a layer or a sum wrote for them alone."""
-    readers = Counter(r for step in steps for r in step.reads)
-    free = [i for i, s in enumerate(steps, 1) if readers[i] == 1 and type(s.module) in (QuantLayer, Add)]
-    over = [next((r for r in s.reads if r in free and type(s.module) in (Add, *ACTIVATIONS)), None) for s in steps]
-    return [replace(step, over=r) for step, r in zip(steps, over, strict=True)]
 
 
 class _Same(Exception):

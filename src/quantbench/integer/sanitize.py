@@ -24,7 +24,7 @@ from quantbench.integer import fuzz, reference
 from quantbench.integer.native import Native
 
 SOURCES = Path(__file__).parent / "native"
-FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fvisibility=hidden", "-w")  # fmt: skip
+FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-w")
 KINDS = {  # flags, and the library that must be loaded first
     "address": (("-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all"), "libasan.so"),
     "thread": (("-fsanitize=thread",), "libtsan.so"),
@@ -42,22 +42,11 @@ def build(folder: Path, compiler: str, kind: str) -> Path:
 
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
-    objects, instrument = [], KINDS[kind][0]
+    objects, command = [], [compiler, *FLAGS, *KINDS[kind][0]]
     for source in sorted(SOURCES.glob("*.cpp")):
         objects.append(folder / f"{source.stem}.o")
-        _compile(
-            [
-                compiler,
-                *(f for f in FLAGS if f != "-shared"),
-                *instrument,
-                *include,
-                "-c",
-                str(source),
-                "-o",
-                str(objects[-1]),
-            ]
-        )
-    _compile([compiler, *FLAGS, *instrument, *map(str, objects), "-o", str(target)])
+        _compile([*command, *include, "-c", str(source), "-o", str(objects[-1])])
+    _compile([*command, "-shared", *map(str, objects), "-o", str(target)])
     return target
 
 
