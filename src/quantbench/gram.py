@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench import parallel
+from quantbench import convolve, parallel
 from quantbench.activations import Activations
 from quantbench.capture import capture_input
 from quantbench.grids import QParams
@@ -89,6 +89,8 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
         return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
     if layer.info.kind == "embedding":
         return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
+    if layer.joins and (own := convolve.weight_gradient(x, output_gradient)) is not None:
+        return own
     g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
     if isinstance(padding, str):
         x, padding = F.pad(x, _padding(layer)), [0, 0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantbench import convolve
 from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
 from quantbench.ranges import estimate
@@ -114,6 +114,15 @@ class QuantLayer(nn.Module):
         """Layer output for given weights, input taken as it is."""
         return self.op(x, weight, self.bias)
 
+    def joined(self, x: Tensor, add: Tensor | None, *, relu: bool) -> Tensor:
+        """Layer output plus ``add``, through a ReLU if asked, for a layer that ``joins``."""
+        return convolve.conv3x3(x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu)
+
+    @property
+    def joins(self) -> bool:
+        """Whether a sum and a ReLU that follow cost nothing as part of the layer."""
+        return self.op is convolve.conv3x3
+
     def set_codes(self, codes: Tensor, qp: QParams) -> None:
         """Put the layer on its grid."""
         codes = codes.detach().round().contiguous()  # kernels differ in their last bits between memory layouts
@@ -128,9 +137,7 @@ def _operator(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode != "zeros":
             raise Unsupported(f"convolution with padding mode {layer.padding_mode!r}")
-        return partial(
-            F.conv2d, stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups
-        )
+        return convolve.operator(layer)
     if isinstance(layer, nn.Linear):
         return F.linear
     if isinstance(layer, nn.Embedding):

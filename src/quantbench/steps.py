@@ -28,16 +28,23 @@ class Step:
         module: what runs.
         reads: the steps, counted from 1, whose results it takes; 0 is what the pass starts from.
         over: the one of them that it may overwrite: a layer or a sum made it, and only this step reads it.
+        joined: the second one read, if any, is added to what the module, a layer, gives; then there may be a ReLU.
+        relu: there is.
 
     """
 
     module: nn.Module
     reads: tuple[int, ...]
     over: int | None = None
+    joined: bool = False
+    relu: bool = False
 
     def __call__(self, results: Sequence[Tensor]) -> Tensor:
         """The module's output, differentiable."""
         read = [results[i] for i in self.reads]
+        if self.joined:
+            assert isinstance(self.module, QuantLayer)
+            return self.module.joined(read[0], read[1] if len(read) > 1 else None, relu=self.relu)
         if self.over is None or len({x.dtype for x in read}) > 1:  # autocast: a sum is of the wider type
             out: Tensor = self.module(*read)
             return out
@@ -72,7 +79,7 @@ def steps_of(model: nn.Module, x: Tensor, walk: Callable[[], Tensor]) -> list[St
     finally:
         for handle in handles:
             handle.remove()
-    return _overwriting(_needed(steps, last))
+    return _joining(_overwriting(_needed(steps, last)))
 
 
 def _needed(steps: list[Step], last: int) -> list[Step]:
@@ -81,7 +88,9 @@ def _needed(steps: list[Step], last: int) -> list[Step]:
     for i in range(last, 0, -1):
         needed |= set(steps[i].reads) if i in needed else set()
     order = sorted(needed | {0})
-    return [Step(steps[i].module, tuple(order.index(r) for r in steps[i].reads)) for i in order[1:]]
+    at = {old: new for new, old in enumerate(order)}
+    renamed = [(steps[i], tuple(at[r] for r in steps[i].reads)) for i in order[1:]]
+    return [replace(s, reads=reads, over=None if s.over is None else at[s.over]) for s, reads in renamed]
 
 
 def _overwriting(steps: list[Step]) -> list[Step]:
@@ -90,3 +99,18 @@ def _overwriting(steps: list[Step]) -> list[Step]:
     free = [i for i, s in enumerate(steps, 1) if readers[i] == 1 and type(s.module) in (QuantLayer, Add)]
     over = [next((r for r in s.reads if r in free and type(s.module) in (Add, *ACTIVATIONS)), None) for s in steps]
     return [replace(step, over=r) for step, r in zip(steps, over, strict=True)]
+
+
+def _joining(steps: list[Step]) -> list[Step]:
+    """Sums and ReLUs that overwrite what a layer gave become part of it, where that is faster."""
+    done = [Step(nn.Identity(), ()), *steps]  # from 1, as steps are counted
+    for i, step in enumerate(steps, 1):
+        layer = None if step.over is None else done[step.over]
+        if layer is None or not isinstance(layer.module, QuantLayer) or not layer.module.joins or layer.relu:
+            continue
+        if type(step.module) is Add and not layer.joined:
+            (other,) = (r for r in step.reads if r != step.over)
+            done[i] = replace(layer, reads=(*layer.reads, other), joined=True)
+        elif type(step.module) is nn.ReLU:
+            done[i] = replace(layer, joined=True, relu=True)
+    return _needed(done, len(steps))

@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "float_module.h"
 #include "net.h"
 
 namespace py = pybind11;
@@ -298,8 +299,9 @@ py::list profile(Net& net, const py::array& images, int repeats) {
 
 PYBIND11_MODULE(_native, m) {
   using namespace qb;
-  m.doc() = "Kernels for integer inference; use quantbench.integer.native.";
+  m.doc() = "Kernels for integer inference and float convolution; use quantbench.integer.native, quantbench.convolve.";
   m.def("isa", [](const std::string& name) { return choose_kernels(name.c_str()).name; }, py::arg("name") = "");
+  bind_float_conv(m);
   m.def("multiply", [](const std::string& name, std::int64_t rounds) {
     require(0 <= rounds && rounds <= std::int64_t(1) << 40, "rounds outside of 0..2^40");
     const py::gil_scoped_release free;

@@ -1,0 +1,179 @@
+"""Our float convolution against torch's, in float64, at any shape; what it must leave to torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quantbench import convolve
+
+CL = torch.channels_last
+here = pytest.mark.skipif(convolve._native() is None, reason="no native kernels, or a processor without AVX-512")
+shapes = st.tuples(
+    st.integers(1, 5),
+    st.sampled_from([16, 32, 48]),
+    st.sampled_from([16, 32, 48]),
+    st.integers(1, 9),
+    st.integers(8, 21),
+)
+
+
+def drawn(seed: int, n: int, c: int, k: int, h: int, w: int) -> list[Tensor]:
+    """Images, weight, bias, and what is added."""
+    rng = torch.Generator().manual_seed(seed)
+    sizes = (n, c, h, w), (k, c, 3, 3), (k,), (n, k, h, w)
+    return [torch.randn(s, generator=rng).requires_grad_() for s in sizes]
+
+
+def exactly(x: Tensor, weight: Tensor, bias: Tensor, add: Tensor | None) -> Tensor:
+    """Convolution and sum in float64."""
+    y = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    return y if add is None else y + add.double()
+
+
+@here
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.booleans(), st.booleans(), st.sampled_from([1, 2, 3]), st.integers(0, 99))
+def test_values_and_all_gradients(shape: tuple[int, ...], added: bool, relu: bool, threads: int, seed: int) -> None:
+    """As close to float64 as float32 gets, whoever asks for which gradient."""
+    x, weight, bias, add = drawn(seed, *shape)
+    wanted = [x, weight, bias, *([add] if added else [])]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = convolve.conv3x3(
+            x.contiguous(memory_format=CL), weight, bias, add.contiguous(memory_format=CL) if added else None, relu=relu
+        )
+        assert "_Convolution" in type(y.grad_fn).__name__, "torch's was used"
+        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
+        found = torch.autograd.grad(y, wanted, dy)
+    finally:
+        torch.set_num_threads(before)
+    sums = exactly(x, weight, bias, add if added else None)
+    size = exactly(x.abs(), weight.abs(), bias.abs(), add.abs() if added else None)
+    terms = 9 * x.shape[1] + 2  # each rounded once, in any order (Higham 2002, section 3.1)
+    assert bool(((y.double() - (sums.relu() if relu else sums)).abs() <= terms * 2.0**-24 * size).all())
+    dy = dy * (y > 0) if relu else dy
+    for mine, true in zip(found, torch.autograd.grad(sums, wanted, dy.double()), strict=True):
+        assert float((mine - true).norm()) <= 1e-5 * float(true.norm())
+
+
+@here
+def test_joined_has_the_bits_of_one_after_the_other() -> None:
+    """So that a pass by steps can be checked against the network for equality."""
+    x, weight, bias, add = (t.detach() for t in drawn(0, 3, 16, 32, 7, 19))
+    x, add = x.contiguous(memory_format=CL), add.contiguous(memory_format=CL)
+    apart = F.relu(convolve.conv3x3(x, weight, bias) + add)
+    assert torch.equal(convolve.conv3x3(x, weight, bias, add, relu=True), apart)
+
+
+@here
+def test_what_follows_may_overwrite_the_output() -> None:
+    """As torchvision's residual blocks do."""
+    x, weight, bias, add = drawn(0, 2, 16, 16, 4, 8)
+    y = convolve.conv3x3(x.contiguous(memory_format=CL), weight, bias)
+    y += add
+    (found,) = torch.autograd.grad(y.square().sum(), weight)
+    (true,) = torch.autograd.grad(exactly(x, weight, bias, add).square().sum(), weight)
+    assert torch.allclose(found, true, rtol=1e-4, atol=1e-3)
+
+
+@here
+def test_nan_goes_on_through_the_relu() -> None:
+    """Passes that start in the middle of a network look for it."""
+    x, weight, bias, _ = (t.detach() for t in drawn(0, 1, 16, 16, 4, 8))
+    x[0, 0, 0, 0] = torch.nan
+    y = convolve.conv3x3(x.contiguous(memory_format=CL), weight, bias, relu=True)
+    assert bool(y[0, :, :2, :2].isnan().all())
+    assert not bool(y[0, :, 2:].isnan().any())
+
+
+@here
+def test_same_bits_again_with_two_threads() -> None:
+    """Images are shared out by number, not by who is first."""
+    x, weight, bias, _ = drawn(1, 7, 32, 32, 8, 16)
+    x = x.detach().contiguous(memory_format=CL)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        grads = [torch.autograd.grad(convolve.conv3x3(x, weight, bias).square().sum(), weight)[0] for _ in range(5)]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(g, grads[0]) for g in grads)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stride": 2},
+        {"padding": 0},
+        {"dilation": 2},
+        {"groups": 2},
+        {"kernel_size": 1},
+        {"in_channels": 24},
+        {"out_channels": 8},
+        {"in_channels": 256, "out_channels": 256},
+    ],
+    ids=str,
+)
+def test_other_layers_are_left_to_torch(change: dict[str, int]) -> None:
+    """Only the shapes that our kernels are made for are theirs."""
+    usual = {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1}
+    assert convolve.operator(nn.Conv2d(**usual)) is convolve.conv3x3
+    assert convolve.operator(nn.Conv2d(**(usual | change))) is not convolve.conv3x3
+
+
+def test_other_tensors_are_left_to_torch() -> None:
+    """float64, narrow images, another memory layout, autocast."""
+    x, weight, bias, add = drawn(0, 2, 16, 16, 4, 8)
+    cl = x.contiguous(memory_format=CL)
+    cases = [
+        (x, weight, bias),
+        (cl[..., :7].contiguous(memory_format=CL), weight, bias),
+        (cl.double(), weight.double(), bias.double()),
+    ]
+    for case in cases:
+        y = convolve.conv3x3(*case, relu=True)
+        assert torch.allclose(y, F.conv2d(*case, padding=1).relu(), atol=1e-5)
+        assert "_Convolution" not in type(y.grad_fn).__name__
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolve.conv3x3(cl, weight, bias).dtype == torch.bfloat16
+    assert torch.allclose(convolve.conv3x3(x, weight, bias, add), exactly(x, weight, bias, add).float(), atol=1e-5)
+
+
+def arrays(**changed: Any) -> dict[str, Any]:
+    """Arguments of the extension, some of them wrong."""
+    zeros = {
+        k: np.zeros(s, np.float32)
+        for k, s in {"x": (1, 4, 8, 16), "filter": (3, 3, 16, 16), "y": (1, 4, 8, 16)}.items()
+    }
+    return {**zeros, "bias": None, "sum": None, "relu": False, "threads": 1} | changed
+
+
+@here
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": np.zeros((1, 4, 8, 24), np.float32)},
+        {"x": np.zeros((4, 8, 16), np.float32)},
+        {"x": np.zeros((1, 4, 8, 16), np.float64)},
+        {"filter": np.zeros((3, 3, 16, 8), np.float32)},
+        {"y": np.zeros((1, 4, 7, 16), np.float32)},
+        {"bias": np.zeros(8, np.float32)},
+        {"sum": np.zeros((1, 4, 8, 32), np.float32)},
+        {"threads": 0},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_the_extension_refuses_what_does_not_fit(changed: dict[str, Any]) -> None:
+    """No kernel sees a wrong shape."""
+    convolve._native().float_conv(**arrays())
+    with pytest.raises((ValueError, TypeError)):
+        convolve._native().float_conv(**arrays(**changed))
