@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -80,6 +81,35 @@ def child(extension: Path, programs: int) -> None:
             if wrong:
                 raise BadInput(f"program {seed} on {isa}: tensor {wrong[0]} differs from the oracle")
     print(f"{programs} programs on {', '.join(sets)}: no error, every code equal to the oracle's")
+    if module.float_conv_runs_here():
+        for seed in range(programs):
+            float_layer(module, seed)
+        print(f"{programs} float convolutions: no error, all close to float64")
+
+
+def float_layer(module: ModuleType, seed: int) -> None:
+    """One float convolution and its derivatives, on arrays without a number to spare, against sums in float64."""
+    rng = np.random.default_rng(seed)
+    n, h, w = (int(rng.integers(*between)) for between in ((1, 4), (1, 8), (1, 20)))
+    c, k = (int(rng.choice([16, 32, 48])) for _ in range(2))
+    x, f, dy, bias, add = (
+        rng.standard_normal(s, np.float32) for s in ((n, h, w, c), (3, 3, c, k), (n, h, w, k), (k,), (n, h, w, k))
+    )
+    y, dx, df = np.empty_like(dy), np.empty_like(x), np.empty_like(f)
+    module.float_conv(x, f, bias, add, True, y, 1 + seed % 3)
+    turned = np.ascontiguousarray(f[::-1, ::-1].transpose(0, 1, 3, 2))
+    module.float_conv_back(x, turned, dy, y, dx, df, 1 + seed % 3)
+    wide = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    back, exact = np.zeros_like(wide), add + bias.astype(np.float64)
+    g, gradient = dy * (y > 0.0), np.empty_like(f, np.float64)
+    for i, j in np.ndindex(3, 3):
+        part = np.s_[:, i : i + h, j : j + w]
+        exact += wide[part] @ f[i, j]
+        gradient[i, j] = np.einsum("nhwc,nhwk->ck", wide[part], g)
+        back[part] += g @ f[i, j].T.astype(np.float64)
+    pairs = (y, exact.clip(0)), (dx, back[:, 1:-1, 1:-1]), (df, gradient)
+    if not all(np.allclose(got, true, rtol=1e-3, atol=1e-3) for got, true in pairs):
+        raise BadInput(f"float convolution {seed} differs from sums in float64")
 
 
 def main(argv: list[str] | None = None) -> int:
