@@ -26,10 +26,11 @@ from quantbench.methods.gramround import GramRound
 from quantbench.api import Log, Method, quantize
 from quantbench.errors import DataMissing
 from quantbench.machine import fingerprint
+from quantbench.network import Inputs
 from quantbench.scheme import Grid, Scheme
 from quantbench.seeds import seed_for
 from quantbench.stats import paired
-from quantbench.task import task
+from quantbench.task import Task, task
 
 PAPER = 10_000
 ITERATIONS = int(os.environ.get("QUANTBENCH_FAITHFUL_ITERATIONS", "1000"))
@@ -81,15 +82,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
-    """Quantize, or go on with what is in the folder, and evaluate."""
+def at_hand(network: str, few: int | None = None) -> tuple[Task, Inputs]:
+    """What the network is for, and its calibration set or a few of it; a skip where there is no data."""
     images, calibration, n = NETWORKS[network]
-    where, log = task(network, images), Log()
+    where = task(network, images)
     try:
         where.digests(calibration)
     except DataMissing as e:
         pytest.skip(str(e))
-    calib = where.calibration(calibration, few or n, seed_for("calib", 0, calibration))
+    return where, where.calibration(calibration, few or n, seed_for("calib", 0, calibration))
+
+
+def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
+    """Quantize, or go on with what is in the folder, and evaluate."""
+    (where, calib), log = at_hand(network, few), Log()
     q = quantize(method, where.network(), calib, scheme, seed=seed_for("method", 0), log=log, scratch=folder)
     objectives = [v for k, v in log.numbers.items() if k.startswith("objective/")]
     return Outcome(sum(objectives), log.seconds["reconstruct"], where.scores(q.evaluated()), len(objectives))
@@ -124,9 +130,7 @@ def side_by_side(
     time, so that the least of each counts, and the short one's is taken away.
     """
     network, (short, long) = "cifar10/resnet20", LENGTHS
-    images, calibration, _ = NETWORKS[network]
-    where = task(network, images)
-    (x,) = where.calibration(calibration, TIMED_IMAGES, seed_for("calib", 0, calibration))
+    where, (x,) = at_hand(network, TIMED_IMAGES)
     run = peer(where.network().model, x, tmp_path)
     own: dict[int, list[float]] = {short: [], long: []}
     theirs: dict[int, list[float]] = {short: [], long: []}

@@ -150,8 +150,8 @@ class QDrop(Method):
 
 def drop(quantized: Tensor, full: Tensor, probability: float, rng: torch.Generator) -> Tensor:
     """Each value quantized or, with the given probability, in full precision."""
-    kept = torch.rand(full.shape, generator=rng).to(full.device) < probability
-    return torch.where(kept, full, quantized)
+    kept = torch.empty_like(full, dtype=torch.bool)  # in the memory layout of full, which the result then has
+    return torch.where(kept.copy_(torch.rand(full.shape, generator=rng) < probability), full, quantized)
 
 
 @contextmanager

@@ -201,6 +201,11 @@ def test_drops_are_as_frequent_as_asked():
         assert float(kept) == pytest.approx(p, abs=4 * (p * (1 - p)) ** 0.5 / 200)  # four standard errors
 
 
+def test_drops_keep_the_memory_layout():
+    full = torch.rand(2, 16, 5, 9, generator=rng()).contiguous(memory_format=torch.channels_last)
+    assert drop(full * 2, full, 0.5, rng()).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_quantizers_drop_only_while_they_are_told_to():
     act = ActQuant(Grid(2, symmetric=False, range="minmax"))
     x = torch.rand(1000, generator=rng())
@@ -230,7 +235,7 @@ def test_everything_dropped_leaves_activations_alone():
 
 def test_qdrop_beats_nearest_and_needs_activations():
     net, x = small()
-    q = quantize(QDrop(iterations=60, lr=0.03), net, x, W2A4)
-    assert error(q, net, x) < 0.8 * error(quantize(Nearest(), net, x, W2A4), net, x)  # found: 0.68
+    found = [error(quantize(QDrop(iterations=60, lr=0.03), net, x, W2A4, seed=seed), net, x) for seed in range(3)]
+    assert sum(found) / 3 < 0.8 * error(quantize(Nearest(), net, x, W2A4), net, x)  # 0.5 to 0.9, by seed; these: 0.72
     with pytest.raises(Unsupported, match="w2 has none"):
         quantize(QDrop(), net, x, W2)

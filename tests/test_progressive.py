@@ -158,10 +158,10 @@ class Wired(nn.Module):
 
     def __init__(self, kind):
         super().__init__()
-        self.kind, self.stem, self.add = kind, nn.Conv2d(3, 4, 3, padding=1), Add()
+        self.kind, self.stem, self.add = kind, nn.Conv2d(3, 16, 3, padding=1), Add()
         self.relu, self.relu6, self.gelu = nn.ReLU(), nn.ReLU6(), nn.GELU()
         for name in ("a", "b"):
-            layer = nn.Conv2d(4, 4, 3, padding=1)
+            layer = nn.Conv2d(16, 16, 3, padding=1)
             setattr(self, name, QuantLayer(layer, LayerInfo(name, "conv", tuple(layer.weight.shape), 0), None))
 
     def forward(self, x):
@@ -183,11 +183,12 @@ KINDS = "block", "activation first", "read twice", "function between", "no overw
 def test_repeated_passes_give_what_the_network_gives(kind, dtype):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, x = Wired(kind).eval(), torch.randn(20, 3, 6, 6)
+        model, x = Wired(kind).eval(), torch.randn(20, 3, 6, 9)
     passes, layers = Progressive(model, (x,), Memory()), (model.a, model.b)
     assert passes.advance("a")
     output = passes.repeated("add")
-    index, given = torch.tensor([4, 19, 2]), torch.randn(3, 4, 6, 6, generator=torch.Generator())
+    given = torch.randn(3, 6, 9, 16, generator=torch.Generator()).permute(0, 3, 1, 2)
+    index = torch.tensor([4, 19, 2])
     for layer in layers:  # after the pass was recorded, as in a reconstruction
         layer.weight = layer.weight.mul(1.5).requires_grad_()
     for start in (None, given):

@@ -114,13 +114,13 @@ class QuantLayer(nn.Module):
         """Layer output for given weights, input taken as it is."""
         return self.op(x, weight, self.bias)
 
-    def joined(self, x: Tensor, add: Tensor | None, *, relu: bool) -> Tensor:
+    def joined(self, x: Tensor, add: Tensor | None = None, *, relu: bool) -> Tensor:
         """Layer output plus ``add``, through a ReLU if asked, for a layer that ``joins``."""
         return convolve.conv3x3(x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu)
 
     @property
     def joins(self) -> bool:
-        """Whether a sum and a ReLU that follow cost nothing as part of the layer."""
+        """Whether a sum and a ReLU that follow may be computed with the layer, which saves passes over memory."""
         return self.op is convolve.conv3x3
 
     def set_codes(self, codes: Tensor, qp: QParams) -> None:

@@ -28,8 +28,8 @@ class Step:
         module: what runs.
         reads: the steps, counted from 1, whose results it takes; 0 is what the pass starts from.
         over: the one of them that it may overwrite: a layer or a sum made it, and only this step reads it.
-        joined: the second one read, if any, is added to what the module, a layer, gives; then there may be a ReLU.
-        relu: there is.
+        joined: the module is a layer, to whose output the second result read, if any, is added.
+        relu: and a ReLU follows.
 
     """
 
@@ -44,7 +44,7 @@ class Step:
         read = [results[i] for i in self.reads]
         if self.joined:
             assert isinstance(self.module, QuantLayer)
-            return self.module.joined(read[0], read[1] if len(read) > 1 else None, relu=self.relu)
+            return self.module.joined(*read, relu=self.relu)
         if self.over is None or len({x.dtype for x in read}) > 1:  # autocast: a sum is of the wider type
             out: Tensor = self.module(*read)
             return out

@@ -1,9 +1,9 @@
 """Sanitizers over the native kernels: ``python -m quantbench.integer.sanitize [--kind thread]``.
 
 Builds the extension once more, instrumented, into a temporary folder, and lets it run random programs on every
-instruction set of this machine against the oracle: for addresses and undefined behaviour, or for races. In this build
-every tensor has memory of its own, without a byte to spare, and what instrumentation cannot see (inline assembly,
-masked stores) is replaced by plain C++.
+instruction set of this machine against the oracle, and random float convolutions: for addresses and undefined
+behaviour, or for races. In this build every tensor has memory of its own, without a byte to spare, and what
+instrumentation cannot see (inline assembly, masked stores) is replaced by plain C++.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -92,23 +93,23 @@ def float_layer(module: ModuleType, seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, h, w = (int(rng.integers(*between)) for between in ((1, 4), (1, 8), (1, 20)))
     c, k = (int(rng.choice([16, 32, 48])) for _ in range(2))
-    x, f, dy, bias, add = (
-        rng.standard_normal(s, np.float32) for s in ((n, h, w, c), (3, 3, c, k), (n, h, w, k), (k,), (n, h, w, k))
-    )
-    y, dx, df = np.empty_like(dy), np.empty_like(x), np.empty_like(f)
-    module.float_conv(x, f, bias, add, True, y, 1 + seed % 3)
-    turned = np.ascontiguousarray(f[::-1, ::-1].transpose(0, 1, 3, 2))
-    module.float_conv_back(x, turned, dy, y, dx, df, 1 + seed % 3)
+    shapes = (n, h, w, c), (3, 3, c, k), (n, h, w, k), (k,), (n, h, w, k)
+    x, f, dy, bias, add = (rng.standard_normal(s, np.float32) for s in shapes)
+    some: list[Any] = [a if rng.integers(2) else None for a in (bias, add, np.empty_like(x), np.empty_like(f))]
+    relu, threads, y = bool(rng.integers(2)), 1 + seed % 3, np.empty_like(dy)
+    module.float_conv(x, f, *some[:2], relu, y, threads)
+    turned = None if some[2] is None else np.ascontiguousarray(f[::-1, ::-1].transpose(0, 1, 3, 2))
+    module.float_conv_back(x, turned, dy, y if relu else None, *some[2:], threads)
     wide = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    back, exact = np.zeros_like(wide), add + bias.astype(np.float64)
-    g, gradient = dy * (y > 0.0), np.empty_like(f, np.float64)
+    back, sums = np.zeros_like(wide), sum((a for a in some[:2] if a is not None), np.zeros_like(y, np.float64))
+    g, gradient = dy * (y > 0.0) if relu else dy, np.empty_like(f, np.float64)
     for i, j in np.ndindex(3, 3):
         part = np.s_[:, i : i + h, j : j + w]
-        exact += wide[part] @ f[i, j]
+        sums += wide[part] @ f[i, j]
         gradient[i, j] = np.einsum("nhwc,nhwk->ck", wide[part], g)
         back[part] += g @ f[i, j].T.astype(np.float64)
-    pairs = (y, exact.clip(0)), (dx, back[:, 1:-1, 1:-1]), (df, gradient)
-    if not all(np.allclose(got, true, rtol=1e-3, atol=1e-3) for got, true in pairs):
+    pairs = (y, sums.clip(0) if relu else sums), (some[2], back[:, 1:-1, 1:-1]), (some[3], gradient)
+    if not all(got is None or np.allclose(got, true, rtol=1e-3, atol=1e-3) for got, true in pairs):
         raise BadInput(f"float convolution {seed} differs from sums in float64")
 
 

@@ -2,13 +2,11 @@
 // is broadcast once for three products: the load ports, which a product for each broadcast would fill, are half idle.
 #include "float_conv.h"
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <vector>
 
-#include "kernels.h"
 #include "target.h"
 #include "threads.h"
 
@@ -49,7 +47,7 @@ QB_INLINE void outputs(const FloatConv& s, const float* x, const float* filter, 
   QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL for (int q = 0; q < Q; q++) {
     const std::int64_t i = at + p * std::int64_t(s.k) + kLanes * q;
     __m512 v = acc[p][q];
-    if (tail.sum) v = _mm512_add_ps(v, _mm512_loadu_ps(tail.sum + i));
+    if (tail.add) v = _mm512_add_ps(v, _mm512_loadu_ps(tail.add + i));
     if (tail.relu) v = _mm512_max_ps(_mm512_setzero_ps(), v);  // in this order NaN stays
     _mm512_storeu_ps(y + i, v);
   }
@@ -117,14 +115,17 @@ void filter_gradient(const FloatConv& s, const float* x, const float* dy, float*
         filter_row(s, i, x + c, dy + k, d + (std::int64_t(3) * i * s.c + c) * s.k + k);
 }
 
-// Rows of an image into a copy that has a border; 0 where `kept` (if any) is not above 0.
-void with_border(int h, int w, int c, const float* x, const float* kept, float* to) {
+// Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
+void with_border(int h, int w, int c, const float* x, const float* above, float* to) {
   const std::int64_t row = std::int64_t(w) * c;
   for (int y = 0; y < h; y++)
     for (std::int64_t i = 0; i < row; i += kLanes) {
-      const __mmask16 on =
-          kept ? _mm512_cmp_ps_mask(_mm512_loadu_ps(kept + y * row + i), _mm512_setzero_ps(), _CMP_NLE_UQ) : 0xFFFF;
-      _mm512_storeu_ps(to + (y + 1) * (row + 2 * c) + c + i, _mm512_maskz_loadu_ps(on, x + y * row + i));
+      __m512 v = _mm512_loadu_ps(x + y * row + i);
+      if (above) {
+        const __m512 a = _mm512_loadu_ps(above + y * row + i);
+        v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), v);
+      }
+      _mm512_storeu_ps(to + (y + 1) * (row + 2 * c) + c + i, v);
     }
 }
 
@@ -146,6 +147,8 @@ Threads& team(int count) {
   return *found;
 }
 
+int shares(const FloatConv& s, int threads) { return int(std::clamp<std::int64_t>(s.images, 1, threads)); }
+
 // f(first image, last image, share) of even shares.
 template <typename F>
 void shared(const FloatConv& s, int threads, const F& f) {
@@ -161,10 +164,13 @@ std::int64_t bordered(const FloatConv& s, int channels) { return std::int64_t(s.
 
 }  // namespace
 
-bool float_conv_runs_here() { return std::string(choose_kernels("").name) == "avx512"; }
+bool float_conv_runs_here() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f");
+}
 
 void float_conv(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail, float* y, int threads) {
-  shared(s, threads, [&](std::int64_t n, std::int64_t end, int) {
+  shared(s, shares(s, threads), [&](std::int64_t n, std::int64_t end, int) {
     std::vector<float> copy(std::size_t(bordered(s, s.c)));
     for (; n < end; n++) {
       with_border(s.h, s.w, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
@@ -173,23 +179,25 @@ void float_conv(const FloatConv& s, const float* x, const float* filter, const F
   });
 }
 
-void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy, const float* kept,
+void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy, const float* y,
                      float* dx, float* dfilter, int threads) {
-  const std::size_t size = std::size_t(9) * s.c * s.k;
-  std::vector<float> others(size * std::size_t(threads - 1));  // of each share but the first
-  std::memset(dfilter, 0, size * sizeof(float));
+  const int parts = shares(s, threads);
+  const std::size_t size = dfilter ? std::size_t(9) * s.c * s.k : 0;
+  std::vector<float> others(size * std::size_t(parts - 1));  // of each share but the first
+  std::fill_n(dfilter, size, 0.f);
   const FloatConv back{s.images, s.h, s.w, s.k, s.c};
-  shared(s, threads, [&](std::int64_t n, std::int64_t end, int share) {
+  shared(s, parts, [&](std::int64_t n, std::int64_t end, int share) {
     std::vector<float> copy(std::size_t(bordered(s, s.k)));
     float* d = share ? others.data() + size * std::size_t(share - 1) : dfilter;
     for (; n < end; n++) {
       const std::int64_t at = n * s.h * s.w;
-      with_border(s.h, s.w, s.k, dy + at * s.k, kept ? kept + at * s.k : nullptr, copy.data());
+      with_border(s.h, s.w, s.k, dy + at * s.k, y ? y + at * s.k : nullptr, copy.data());
       if (dx) image(back, copy.data(), turned, {nullptr, nullptr, false}, at * s.c, dx);
-      filter_gradient(s, x + at * s.c, copy.data(), d);
+      if (dfilter) filter_gradient(s, x + at * s.c, copy.data(), d);
     }
   });
-  for (std::size_t i = 0; i < others.size(); i++) dfilter[i % size] += others[i];
+  for (std::size_t at = 0; at < others.size(); at += size)
+    for (std::size_t i = 0; i < size; i++) dfilter[i] += others[at + i];
 }
 
 }  // namespace qb

@@ -31,42 +31,46 @@ bool shaped(const Array& a, std::initializer_list<py::ssize_t> shape) {
   return true;
 }
 
-FloatConv sizes(const Array& x, const Array& filter, int threads) {
-  require(x.ndim() == 4 && filter.ndim() == 4, "images that are not NHWC or a filter that is not (3, 3, in, out)");
-  const py::ssize_t c = x.shape(3), k = filter.shape(3);
+FloatConv sizes(const Array& x, py::ssize_t k, int threads) {
+  require(x.ndim() == 4, "images that are not (N, H, W, C)");
+  const py::ssize_t c = x.shape(3);
   for (const py::ssize_t n : {x.shape(1), x.shape(2), c, k}) require(1 <= n && n <= kLargest, "a size outside of 1..65536");
-  require(shaped(filter, {3, 3, c, k}), "a filter that does not fit the images");
   require(c % 16 == 0 && k % 16 == 0, "channels that are no multiple of 16");
   require(1 <= threads && threads <= 1024, "threads outside of 1..1024");
   require(float_conv_runs_here(), "this processor has no AVX-512");
   return {x.shape(0), int(x.shape(1)), int(x.shape(2)), int(c), int(k)};
 }
 
-const float* data(const Maybe& a) { return a ? a->data() : nullptr; }
+bool outputs(const FloatConv& s, const Array& y) { return shaped(y, {s.images, s.h, s.w, s.k}); }
 
-void conv(const Array& x, const Array& filter, const Maybe& bias, const Maybe& sum, bool relu, Array y, int threads) {
-  const FloatConv s = sizes(x, filter, threads);
-  const auto like = {py::ssize_t(s.images), py::ssize_t(s.h), py::ssize_t(s.w), py::ssize_t(s.k)};
-  require(shaped(y, like) && (!sum || shaped(*sum, like)), "an output or a sum of a wrong shape");
+const float* data(const Maybe& a) { return a ? a->data() : nullptr; }
+float* mutable_data(Maybe& a) { return a ? a->mutable_data() : nullptr; }
+
+void conv(const Array& x, const Array& filter, const Maybe& bias, const Maybe& add, bool relu, Array y, int threads) {
+  require(filter.ndim() == 4, "a filter that is not (3, 3, C, K)");
+  const FloatConv s = sizes(x, filter.shape(3), threads);
+  require(shaped(filter, {3, 3, s.c, s.k}), "a filter that does not fit the images");
+  require(outputs(s, y) && (!add || outputs(s, *add)), "an output or a summand of a wrong shape");
   require(!bias || shaped(*bias, {s.k}), "a bias of a wrong shape");
-  const FloatTail tail{data(bias), data(sum), relu};
+  const FloatTail tail{data(bias), data(add), relu};
   float* to = y.mutable_data();
   const float *from = x.data(), *by = filter.data();
   const py::gil_scoped_release free;
   float_conv(s, from, by, tail, to, threads);
 }
 
-void back(const Array& x, const Array& turned, const Array& dy, const Maybe& kept, std::optional<Array> dx,
-          Array dfilter, int threads) {
-  const FloatConv s = sizes(x, dfilter, threads);
-  const auto like = {py::ssize_t(s.images), py::ssize_t(s.h), py::ssize_t(s.w), py::ssize_t(s.k)};
-  require(shaped(turned, {3, 3, s.k, s.c}), "a turned filter of a wrong shape");
-  require(shaped(dy, like) && (!kept || shaped(*kept, like)), "a gradient or an output of a wrong shape");
-  require(!dx || shaped(*dx, {x.shape(0), x.shape(1), x.shape(2), x.shape(3)}), "dx of a wrong shape");
-  float *to = dx ? dx->mutable_data() : nullptr, *filter = dfilter.mutable_data();
-  const float *from = x.data(), *by = turned.data(), *g = dy.data(), *mask = data(kept);
+void back(const Array& x, const Maybe& turned, const Array& dy, const Maybe& y, Maybe dx, Maybe dfilter, int threads) {
+  require(dy.ndim() == 4, "a gradient that is not (N, H, W, K)");
+  const FloatConv s = sizes(x, dy.shape(3), threads);
+  require(outputs(s, dy) && (!y || outputs(s, *y)), "a gradient or an output of a wrong shape");
+  require(turned.has_value() == dx.has_value(), "dx without the turned filter, or the other way round");
+  require(!turned || shaped(*turned, {3, 3, s.k, s.c}), "a turned filter of a wrong shape");
+  require(!dx || shaped(*dx, {s.images, s.h, s.w, s.c}), "dx of a wrong shape");
+  require(!dfilter || shaped(*dfilter, {3, 3, s.c, s.k}), "a filter's gradient of a wrong shape");
+  float *to = mutable_data(dx), *filter = mutable_data(dfilter);
+  const float *from = x.data(), *by = data(turned), *g = dy.data(), *output = data(y);
   const py::gil_scoped_release free;
-  float_conv_back(s, from, by, g, mask, to, filter, threads);
+  float_conv_back(s, from, by, g, output, to, filter, threads);
 }
 
 }  // namespace
@@ -74,9 +78,9 @@ void back(const Array& x, const Array& turned, const Array& dy, const Maybe& kep
 void bind_float_conv(py::module_& m) {
   m.def("float_conv_runs_here", &float_conv_runs_here);
   m.def("float_conv", &conv, py::arg("x").noconvert(), py::arg("filter").noconvert(), py::arg("bias").noconvert(),
-        py::arg("sum").noconvert(), py::arg("relu"), py::arg("y").noconvert(), py::arg("threads"));
+        py::arg("add").noconvert(), py::arg("relu"), py::arg("y").noconvert(), py::arg("threads"));
   m.def("float_conv_back", &back, py::arg("x").noconvert(), py::arg("turned").noconvert(), py::arg("dy").noconvert(),
-        py::arg("kept").noconvert(), py::arg("dx").noconvert(), py::arg("dfilter").noconvert(), py::arg("threads"));
+        py::arg("y").noconvert(), py::arg("dx").noconvert(), py::arg("dfilter").noconvert(), py::arg("threads"));
 }
 
 }  // namespace qb
