@@ -188,13 +188,17 @@ def test_odd_summands_biases_and_defaults() -> None:
         torch.set_default_dtype(usual)
 
 
-def arrays(**changed: Any) -> dict[str, Any]:
-    """Arguments of the extension, some of them wrong."""
-    zeros = {
-        k: np.zeros(s, np.float32)
-        for k, s in {"x": (1, 4, 8, 16), "filter": (3, 3, 16, 16), "y": (1, 4, 8, 16)}.items()
-    }
-    return {**zeros, "bias": None, "add": None, "relu": False, "threads": 1} | changed
+def zeros(shape: tuple[int, ...], *names: str) -> dict[str, Any]:
+    """Arguments of the extension."""
+    return {name: np.zeros(shape, np.float32) for name in names}
+
+
+def refuses(function: str, right: dict[str, Any], changed: dict[str, Any]) -> None:
+    """A function of the extension takes the right arguments, and not with some of them changed."""
+    call = getattr(convolve._native(), function)
+    call(**right, threads=1)
+    with pytest.raises((ValueError, TypeError)):
+        call(**(right | {"threads": 1} | changed))
 
 
 @here
@@ -215,9 +219,8 @@ def arrays(**changed: Any) -> dict[str, Any]:
 )
 def test_the_extension_refuses_what_does_not_fit(changed: dict[str, Any]) -> None:
     """No kernel sees a wrong shape."""
-    convolve._native().float_conv(**arrays())
-    with pytest.raises((ValueError, TypeError)):
-        convolve._native().float_conv(**arrays(**changed))
+    arrays = zeros((1, 4, 8, 16), "x", "y") | zeros((3, 3, 16, 16), "filter")
+    refuses("float_conv", arrays | {"bias": None, "add": None, "relu": False}, changed)
 
 
 @here
@@ -238,8 +241,5 @@ def test_the_extension_refuses_what_does_not_fit(changed: dict[str, Any]) -> Non
 )
 def test_its_derivative_does_so_too(changed: dict[str, Any]) -> None:
     """No kernel sees a wrong shape."""
-    images = {k: np.zeros((1, 4, 8, 16), np.float32) for k in ("x", "dy", "y", "dx")}
-    filters = {k: np.zeros((3, 3, 16, 16), np.float32) for k in ("turned", "dfilter")}
-    convolve._native().float_conv_back(**images, **filters, threads=1)
-    with pytest.raises((ValueError, TypeError)):
-        convolve._native().float_conv_back(**(images | filters | {"threads": 1} | changed))
+    arrays = zeros((1, 4, 8, 16), "x", "dy", "y", "dx") | zeros((3, 3, 16, 16), "turned", "dfilter")
+    refuses("float_conv_back", arrays, changed)

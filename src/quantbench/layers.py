@@ -116,7 +116,7 @@ class QuantLayer(nn.Module):
 
     def joined(self, x: Tensor, add: Tensor | None = None, *, relu: bool) -> Tensor:
         """Layer output plus ``add``, through a ReLU if asked, for a layer that ``joins``."""
-        return convolve.conv3x3(x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu)
+        return self.op(x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu)
 
     @property
     def joins(self) -> bool:
@@ -132,7 +132,7 @@ class QuantLayer(nn.Module):
         self.weight = qp.dequantize(codes).detach()
 
 
-def _operator(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _operator(layer: nn.Module) -> Callable[..., Tensor]:
     """The layer's function of (input, weight, bias)."""
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode != "zeros":

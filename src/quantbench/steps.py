@@ -26,24 +26,22 @@ class Step:
 
     Attributes:
         module: what runs.
-        reads: the steps, counted from 1, whose results it takes; 0 is what the pass starts from.
+        reads: the steps, counted from 1, whose results it takes; 0 is what the pass starts from. The second one that a
+            layer takes is added to its output.
         over: the one of them that it may overwrite: a layer or a sum made it, and only this step reads it.
-        joined: the module is a layer, to whose output the second result read, if any, is added.
-        relu: and a ReLU follows.
+        relu: the module is a layer, and a ReLU behind it part of this step.
 
     """
 
     module: nn.Module
     reads: tuple[int, ...]
     over: int | None = None
-    joined: bool = False
     relu: bool = False
 
     def __call__(self, results: Sequence[Tensor]) -> Tensor:
         """The module's output, differentiable."""
         read = [results[i] for i in self.reads]
-        if self.joined:
-            assert isinstance(self.module, QuantLayer)
+        if isinstance(self.module, QuantLayer) and (self.relu or len(read) > 1):
             return self.module.joined(*read, relu=self.relu)
         if self.over is None or len({x.dtype for x in read}) > 1:  # autocast: a sum is of the wider type
             out: Tensor = self.module(*read)
@@ -108,9 +106,9 @@ def _joining(steps: list[Step]) -> list[Step]:
         layer = None if step.over is None else done[step.over]
         if layer is None or not isinstance(layer.module, QuantLayer) or not layer.module.joins or layer.relu:
             continue
-        if type(step.module) is Add and not layer.joined:
+        if type(step.module) is Add and len(layer.reads) == 1:
             (other,) = (r for r in step.reads if r != step.over)
-            done[i] = replace(layer, reads=(*layer.reads, other), joined=True)
+            done[i] = replace(layer, reads=(*layer.reads, other))
         elif type(step.module) is nn.ReLU:
-            done[i] = replace(layer, joined=True, relu=True)
+            done[i] = replace(layer, relu=True)
     return _needed(done, len(steps))

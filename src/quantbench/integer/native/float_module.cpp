@@ -1,12 +1,11 @@
 // Float convolution for Python. Every shape is checked before a kernel sees it.
 #include "float_module.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <optional>
-#include <stdexcept>
 
+#include "checks.h"
 #include "float_conv.h"
 
 namespace py = pybind11;
@@ -14,16 +13,10 @@ namespace py = pybind11;
 namespace qb {
 namespace {
 
-using Array = py::array_t<float, py::array::c_style>;  // no forcecast: a wrong dtype is an error
-using Maybe = std::optional<Array>;
+using Floats = Array<float>;
+using Maybe = std::optional<Floats>;
 
-constexpr py::ssize_t kLargest = 1 << 16;
-
-void require(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
-}
-
-bool shaped(const Array& a, std::initializer_list<py::ssize_t> shape) {
+bool shaped(const Floats& a, std::initializer_list<py::ssize_t> shape) {
   if (a.ndim() != py::ssize_t(shape.size())) return false;
   int i = 0;
   for (const py::ssize_t n : shape)
@@ -31,7 +24,7 @@ bool shaped(const Array& a, std::initializer_list<py::ssize_t> shape) {
   return true;
 }
 
-FloatConv sizes(const Array& x, py::ssize_t k, int threads) {
+FloatConv sizes(const Floats& x, py::ssize_t k, int threads) {
   require(x.ndim() == 4, "images that are not (N, H, W, C)");
   const py::ssize_t c = x.shape(3);
   for (const py::ssize_t n : {x.shape(1), x.shape(2), c, k}) require(1 <= n && n <= kLargest, "a size outside of 1..65536");
@@ -41,12 +34,12 @@ FloatConv sizes(const Array& x, py::ssize_t k, int threads) {
   return {x.shape(0), int(x.shape(1)), int(x.shape(2)), int(c), int(k)};
 }
 
-bool outputs(const FloatConv& s, const Array& y) { return shaped(y, {s.images, s.h, s.w, s.k}); }
+bool outputs(const FloatConv& s, const Floats& y) { return shaped(y, {s.images, s.h, s.w, s.k}); }
 
 const float* data(const Maybe& a) { return a ? a->data() : nullptr; }
 float* mutable_data(Maybe& a) { return a ? a->mutable_data() : nullptr; }
 
-void conv(const Array& x, const Array& filter, const Maybe& bias, const Maybe& add, bool relu, Array y, int threads) {
+void conv(const Floats& x, const Floats& filter, const Maybe& bias, const Maybe& add, bool relu, Floats y, int threads) {
   require(filter.ndim() == 4, "a filter that is not (3, 3, C, K)");
   const FloatConv s = sizes(x, filter.shape(3), threads);
   require(shaped(filter, {3, 3, s.c, s.k}), "a filter that does not fit the images");
@@ -59,7 +52,7 @@ void conv(const Array& x, const Array& filter, const Maybe& bias, const Maybe& a
   float_conv(s, from, by, tail, to, threads);
 }
 
-void back(const Array& x, const Maybe& turned, const Array& dy, const Maybe& y, Maybe dx, Maybe dfilter, int threads) {
+void back(const Floats& x, const Maybe& turned, const Floats& dy, const Maybe& y, Maybe dx, Maybe dfilter, int threads) {
   require(dy.ndim() == 4, "a gradient that is not (N, H, W, K)");
   const FloatConv s = sizes(x, dy.shape(3), threads);
   require(outputs(s, dy) && (!y || outputs(s, *y)), "a gradient or an output of a wrong shape");

@@ -1,5 +1,4 @@
-// The extension module `quantbench.integer._native`. Nothing that comes from Python reaches a kernel unchecked.
-#include <pybind11/numpy.h>
+// The extension module `quantbench.integer._native`.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,6 +8,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "checks.h"
 #include "float_module.h"
 #include "net.h"
 
@@ -16,15 +16,6 @@ namespace py = pybind11;
 
 namespace qb {
 namespace {
-
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;  // no forcecast: a wrong dtype is an error
-
-constexpr int kLargest = 1 << 16;
-
-void require(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
-}
 
 template <typename T>
 std::vector<T> copy(const Array<T>& a, std::int64_t size, const char* what) {
