@@ -53,12 +53,12 @@ class Aimet:
             default_num_iterations=iterations,
             forward_fn=lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple)) else batch),
         )
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             self.adaround.Adaround.apply_adaround(
                 model, self.x[:2], settings, str(self.folder), "peer", default_param_bw=3
             )
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 class ReleasedBRECQ:
@@ -122,10 +122,10 @@ class ReleasedBRECQ:
         """Seconds of a run."""
         q = copy.deepcopy(self.model)
         settings = {"iters": iterations, "b_range": (20, 2), "warmup": 0.2, "weight": 0.01, "asym": True}
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             self._reconstruct(q, q, {"cali_data": self.x, "opt_mode": "mse", **settings})
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     def _reconstruct(self, q: nn.Module, module: nn.Module, settings: dict[str, Any]) -> None:
         """As its main script goes through the network."""

@@ -28,7 +28,8 @@ from quantbench.layers import QuantLayer
 from quantbench.learnt import Range, Settle
 from quantbench.progressive import Progressive
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Objective, Resume, fit, squared_error
+from quantbench.reconstruct import Objective, fit, squared_error
+from quantbench.resume import Resume
 
 PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
               "2006.10518", 2020)  # fmt: skip

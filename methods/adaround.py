@@ -22,7 +22,8 @@ from quantbench.errors import BadInput
 from quantbench.gram import learnt_layers, weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
-from quantbench.reconstruct import Adam, Resume, Walk, fit, layer_error
+from quantbench.reconstruct import Adam, Walk, fit, layer_error
+from quantbench.resume import Resume
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}

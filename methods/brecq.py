@@ -23,7 +23,8 @@ from quantbench.gram import learnt_layers, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Resume, Walk, cosine, fit, squared_error
+from quantbench.reconstruct import Adam, Walk, cosine, fit, squared_error
+from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 from quantbench.units import Unit, units, walked
 

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from quantbench.api import Job, Method, Paper
 from quantbench.network import Network
-from quantbench.reconstruct import Resume, cosine
+from quantbench.reconstruct import cosine
+from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 
 EVERY = 50  # points of a curve

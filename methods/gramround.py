@@ -25,7 +25,8 @@ from quantbench.grids import QParams
 from quantbench.lattice import beam, damped, descend, tabu
 from quantbench.layers import QuantLayer
 from quantbench.network import Network
-from quantbench.reconstruct import Resume, Walk
+from quantbench.reconstruct import Walk
+from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 
 BEAM_VALUES = 2**26  # partial roundings kept at a time: 256 MiB

@@ -23,7 +23,8 @@ from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
 from quantbench.network import Network
 from quantbench.progressive import Progressive
-from quantbench.reconstruct import Resume, Walk
+from quantbench.reconstruct import Walk
+from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 
 TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB

@@ -24,7 +24,8 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Resume, layer_error, minimise, squared_error
+from quantbench.reconstruct import Adam, layer_error, minimise, squared_error
+from quantbench.resume import Resume
 from quantbench.scheme import Grid, Scheme
 from quantbench.units import units
 from tests.processes import outcome
@@ -202,7 +203,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp
         log = Log()
         assert quantize(method, net, x, scheme, seed=3, log=log, scratch=folder).digest == whole.digest
         assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
-        assert log.seconds["reconstruct"] > 0
+        assert min(log.seconds.values()) > 0
 
 
 def test_a_finished_step_keeps_its_seconds(tmp_path):
@@ -211,11 +212,12 @@ def test_a_finished_step_keeps_its_seconds(tmp_path):
     resume = Resume(job)
     job.log.numbers["objective/a"] = 0.5
     resume.save("a", {"codes": torch.ones(2)})
-    took = job.log.seconds["reconstruct"]
+    took = job.log.seconds
+    assert took.keys() == {"reconstruct", "reconstruct_cpu"}
     again = Job(net, (x,), W3, rng(), scratch=tmp_path)
     found = Resume(again).load("a")
     assert found.keys() == {"codes"}
-    assert again.log.seconds["reconstruct"] == took
+    assert again.log.seconds == took
     assert again.log.numbers == {"objective/a": 0.5}
     assert Resume(again).load("b") is None
 

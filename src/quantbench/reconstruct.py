@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,6 @@ from torch.optim import Optimizer
 from quantbench import parallel
 from quantbench.activations import Memory
 from quantbench.api import Job
-from quantbench.atomic import write_atomically
 from quantbench.errors import BadInput
 from quantbench.gram import weight_gradient
 from quantbench.layers import QuantLayer
@@ -25,7 +22,6 @@ from quantbench.quantized import Quantized
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
 LOGGED_POINTS = 50
-LOGGED = "log/"  # where a finished step keeps what was logged
 
 
 class Adam:
@@ -257,66 +253,3 @@ class Walk:
         """Go on to a module; what lies before it is final."""
         self.full.advance(module)
         self.before.advance(module)
-
-
-class Resume:
-    """Finished steps of a long method, kept in a folder so that an interrupted run goes on where it was.
-
-    What the method logged since the step before is kept with it, and its seconds, so that a resumed run reports all.
-    In a process group the first process writes, and what it finds counts for all: the folder is shared.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.folder, self.rng, self.log = job.scratch, job.rng, job.log
-        self._known, self._since = self._logged().keys(), time.perf_counter()
-
-    def load(self, step: str) -> dict[str, Tensor] | None:
-        """Tensors of a finished step, with the generator put where that step left it; ``None`` when not done."""
-        path = self._path(step)
-        if path is None or not parallel.first_says(path.exists()):
-            return None
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            found = load_file(path)
-        except (SafetensorError, OSError):
-            path.unlink(missing_ok=True)  # half-written by a crash: do the step again
-            return None
-        self.rng.set_state(found.pop("rng"))
-        for key in [k for k in found if k.startswith(LOGGED)]:
-            what, name = key.removeprefix(LOGGED).split("/", 1)
-            values = found.pop(key).tolist()
-            if what == "curves":
-                self.log.curves[name] = values
-            else:
-                self.log.numbers[name] = values[0]
-        self._count(float(found.pop("seconds")))
-        return found
-
-    def save(self, step: str, tensors: dict[str, Tensor]) -> None:
-        """Keep a finished step, atomically."""
-        seconds, logged = time.perf_counter() - self._since, self._logged()
-        new = {k: torch.tensor(v, dtype=torch.float64) for k, v in logged.items() if k not in self._known}
-        self._count(seconds)
-        path = self._path(step)
-        if path is None or not parallel.first():
-            return
-        from safetensors.torch import save
-
-        about = {"rng": self.rng.get_state(), "seconds": torch.tensor(seconds, dtype=torch.float64)}
-        write_atomically(path, save({k: v.detach().contiguous().cpu() for k, v in tensors.items()} | about | new))
-
-    def _logged(self) -> dict[str, list[float]]:
-        """Everything in the log by a key for files."""
-        curves = {f"{LOGGED}curves/{k}": v for k, v in self.log.curves.items()}
-        return curves | {f"{LOGGED}numbers/{k}": [v] for k, v in self.log.numbers.items()}
-
-    def _count(self, seconds: float) -> None:
-        """Add a step's time, and start to measure the next one's."""
-        self.log.seconds["reconstruct"] = self.log.seconds.get("reconstruct", 0.0) + seconds
-        self._known, self._since = self._logged().keys(), time.perf_counter()
-
-    def _path(self, step: str) -> Path | None:
-        """File of one step."""
-        return None if self.folder is None else self.folder / f"{step.replace('/', '_')}.safetensors"
