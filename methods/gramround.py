@@ -39,7 +39,7 @@ class GramRound(Method):
     Attributes:
         width: partial roundings kept for each row; fewer where they would not fit in memory.
         moves: steps of tabu search at the end.
-        damping: share of H's mean diagonal added to its diagonal.
+        damping: share of H's diagonal added to it.
         asymmetric: reconstruct from x^ of the quantized predecessors instead of x.
         refits: how often the steps of the grid are fitted to the codes and the codes solved for again; 0 keeps the
             grid of the scheme's range estimator, as AdaRound does.

@@ -138,6 +138,13 @@ def test_moments_that_are_no_numbers_are_refused():
     assert (beam(torch.tensor([[[0.4, 0.6]]]), zero, -2, 1) == torch.tensor([0.0, 1.0])).all()  # no input: nearest
 
 
+def test_damping_follows_the_size_of_each_input():
+    _, h = problem(2, 1, 6)
+    size = torch.tensor([1.0, 3.0, 0.5, 20.0, 1.0, 2.0]).double()
+    resized = h * size * size.unsqueeze(1)
+    torch.testing.assert_close(damped(resized, 0.1), damped(h, 0.1) * size * size.unsqueeze(1))
+
+
 # ---- The method ------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from quantbench.errors import BadInput
 
 BLOCK = 32  # columns between two reorderings of the whole beam: bookkeeping then costs less than the search itself
+LEAST = 1e-3  # of the mean second moment: what an input counts in damping at least
 TENURE = (5, 15)  # moves for which a changed code rests, drawn anew each time so that the search cannot cycle
 
 
@@ -26,9 +27,10 @@ def cost(codes: Tensor, u: Tensor, h: Tensor) -> Tensor:
 
 
 def damped(h: Tensor, share: float) -> Tensor:
-    """H plus a share of its mean diagonal, or ten times as much until it is positive definite.
+    """H plus a share of its own diagonal, or ten times as much until it is positive definite.
 
-    Columns without input then count a little.
+    So each weight is held to its old value in proportion to its own input: a share of the mean would be ruled by the
+    few inputs of transformers that are a hundred times larger than the rest. Columns without input count a little.
 
     Raises:
         BadInput: H is not finite.
@@ -36,10 +38,10 @@ def damped(h: Tensor, share: float) -> Tensor:
     """
     if not torch.isfinite(h).all():
         raise BadInput("second moments of a layer's input are NaN or infinite: its input overflows")
-    own = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1).clamp(min=1e-30)
-    unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    own = h.diagonal(dim1=1, dim2=2)
+    own = torch.diag_embed(torch.maximum(own, LEAST * own.mean(1, keepdim=True)).clamp(min=1e-30))
     while True:
-        raised = h + max(share, 1e-12) * own * unit
+        raised = h + max(share, 1e-12) * own
         if not torch.linalg.cholesky_ex(raised)[1].any():
             return raised
         share = 10 * max(share, 1e-12)  # sums in single precision left it slightly indefinite

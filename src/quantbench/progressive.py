@@ -9,10 +9,10 @@ passes keep starting further back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from quantbench.activations import Activations, Memory
 from quantbench.errors import BadInput
+from quantbench.execution import record
 from quantbench.network import Inputs
+from quantbench.shortcut import Start, unknown
 from quantbench.steps import Step, run, steps_of
 
 BATCH = 64
@@ -32,57 +34,14 @@ class _Stop(Exception):
     """Ends a forward pass once everything asked for has been seen."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Start:
-    """Where passes start.
-
-    Attributes:
-        module: gives ``kept``.
-        kept: its output.
-        before: modules that give NaN, by name, with the shapes of their outputs.
-        model: where they are.
-        blind: the network's input is not needed any more: floating-point values are NaN, too.
-
-    """
-
-    module: str
-    kept: Activations
-    before: Mapping[str, tuple[int, ...]]
-    model: nn.Module
-    blind: bool = True
-
-    @cached_property
-    def finished(self) -> list[tuple[nn.Module, tuple[int, ...]]]:
-        """The modules in ``before``."""
-        return [(self.model.get_submodule(name), shape) for name, shape in self.before.items()]
-
-    @cached_property
-    def last(self) -> nn.Module:
-        """The module that gives ``kept``."""
-        return self.model.get_submodule(self.module)
-
-    @contextmanager
-    def __call__(self, kept: Tensor) -> Iterator[Tensor]:
-        """Replace the finished modules while a pass over some examples, for which the last one gives ``kept``, runs."""
-        self.last.forward = partial(_give, kept)
-        for module, shape in self.finished:
-            module.forward = partial(_give, _unknown(kept, (kept.shape[0], *shape)))
-        try:
-            yield kept
-        finally:
-            del self.last.forward
-            for module, _ in self.finished:
-                del module.forward
-
-
 class Progressive:
     """One model, its calibration inputs, and how far it is final."""
 
     def __init__(self, model: nn.Module, inputs: Inputs, memory: Memory) -> None:
         self.model, self.inputs, self.memory = model, inputs, memory
         self.device = next(model.parameters()).device
-        self._start: _Start | None = None
-        self._ran = _record(model, self._batch(slice(0, 1)))
+        self._start: Start | None = None
+        self._ran = record(model, self._batch(slice(0, 1)))
 
     def __len__(self) -> int:
         return self.inputs[0].shape[0]
@@ -115,7 +74,7 @@ class Progressive:
         over = [n for n, r in self._ran.items() if reached < r.end < begin and r.shape is not None]
         few = slice(0, 2)
         for last in reversed(over):
-            trial = _Start(last, self.memory.keep([self.forward(few, last)]), self._before(last), self.model)
+            trial = Start(last, self.memory.keep([self.forward(few, last)]), self._before(last), self.model)
             for blind in (True, False):
                 if self._enough(replace(trial, blind=blind), few):
                     self._start = replace(trial, kept=self.output_of(last), blind=blind)
@@ -250,7 +209,7 @@ class Progressive:
         """Finished modules replaced while a pass runs."""
         return nullcontext() if self._start is None or kept is None else self._start(kept)
 
-    def _batch(self, index: slice | Tensor, start: _Start | None = None) -> Inputs:
+    def _batch(self, index: slice | Tensor, start: Start | None = None) -> Inputs:
         """Network inputs of some examples, images in channels-last layout; NaN where the start makes do without."""
         blind = start is not None and start.blind
         return tuple(self._input(t, index, blind=blind and t.is_floating_point()) for t in self.inputs)
@@ -259,11 +218,11 @@ class Progressive:
         """Some examples of one network input."""
         if blind:
             n = len(range(*index.indices(len(whole)))) if isinstance(index, slice) else len(index)
-            return _unknown(whole.new_empty(0, device=self.device), (n, *whole.shape[1:]))
+            return unknown(whole.new_empty(0, device=self.device), (n, *whole.shape[1:]))
         part = whole[index].to(self.device)
         return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
-    def _enough(self, start: _Start, few: slice) -> bool:
+    def _enough(self, start: Start, few: slice) -> bool:
         """Whether the rest of the network depends on nothing before its start but what is kept there."""
         try:
             with start(start.kept.take(few)):
@@ -276,57 +235,8 @@ class _Same(Exception):
     """What is to be kept is kept already."""
 
 
-def _unknown(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """NaN of a shape that takes no memory."""
-    return like.new_tensor(torch.nan).expand(shape)
-
-
-def _give(value: Tensor, *_: Any, **__: Any) -> Tensor:
-    """A stand-in for a module's forward."""
-    return value
-
-
 def _tensor(out: Any, module: str) -> Tensor:
     """A module's output, which must be a tensor."""
     if not isinstance(out, Tensor):
         raise BadInput(f"module {module!r} returns {type(out).__name__}, not a tensor: it cannot be reconstructed")
     return out
-
-
-@dataclass(frozen=True)
-class _Run:
-    """When a module began and ended in one pass, and its output's shape without the examples.
-
-    Modules that run more than once, or do not return one row for each example, have no shape: they are never skipped.
-    """
-
-    begin: int
-    end: int
-    shape: tuple[int, ...] | None
-
-
-@torch.no_grad()
-def _record(model: nn.Module, inputs: Inputs) -> dict[str, _Run]:
-    """One pass in which every module's run is noted, in order of their ends."""
-    runs: dict[str, _Run] = {}
-    begun: dict[str, int] = {}
-    clock = iter(range(2**62))
-
-    def before(name: str, *_: Any) -> None:
-        begun[name] = next(clock)
-
-    def after(name: str, _: nn.Module, __: Any, out: Any) -> None:
-        whole = isinstance(out, Tensor) and out.shape[:1] == inputs[0].shape[:1] and name not in runs
-        runs[name] = _Run(begun[name], next(clock), tuple(out.shape[1:]) if whole else None)
-
-    handles = []
-    for name, module in model.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(partial(before, name)))
-            handles.append(module.register_forward_hook(partial(after, name)))
-    try:
-        model(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return runs
