@@ -74,7 +74,7 @@ class AdaQuant(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer; only the sequential form looks at what was done before."""
         q = job.start()
-        resume, memory, fa = Resume(job), Memory(), activations(q.net)
+        resume, memory, fa = Resume(job, self), Memory(), activations(q.net)
         calib = parallel.share(job.calib)
         if self.sequential:
             calibrate_elsewhere(q, job)

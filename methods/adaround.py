@@ -73,11 +73,13 @@ class AdaRound(Method):
             raise BadInput(f"relaxation {self.relaxation!r}: choose rectified_sigmoid, sigmoid, temperature or ste")
         if self.anneal not in ("cosine", "linear"):
             raise BadInput(f"anneal {self.anneal!r}: choose cosine or linear")
+        if not 0 <= self.warmup < 1:
+            raise BadInput(f"warmup {self.warmup}: a share of the steps, at least 0 and less than 1")
 
     def apply(self, job: Job) -> Job:
         """Section 3.3: layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, walk = Resume(job), Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16)
+        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name

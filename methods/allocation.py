@@ -17,6 +17,7 @@ import torch
 from quantbench.methods.adaquant import PAPER
 from quantbench.methods.nearest import Nearest
 
+from quantbench import parallel
 from quantbench.allocate import Allocation, Choice, Options, front, max_gain, min_loss
 from quantbench.api import Job, Method, Paper
 from quantbench.capture import batches
@@ -174,7 +175,10 @@ def latencies(job: Job, bits: Bits) -> dict[str, float]:
 
     scheme = replace(uniform(job.scheme, bits), placement="integer")
     q = Nearest().apply(replace(job, scheme=scheme, quantized=None)).need()
-    return layer_table(q.integer(), backend("native"))
+    table = layer_table(q.integer(), backend("native"))
+    agreed = torch.tensor([*table.values()], dtype=torch.float64)  # processes that share the work choose the same bits
+    parallel.agree([agreed])
+    return dict(zip(table, agreed.tolist(), strict=True))
 
 
 def copy_layer(source: Quantized, target: Quantized, name: str) -> None:

@@ -26,7 +26,7 @@ from quantbench.quantized import Quantized
 from quantbench.reconstruct import Adam, Walk, cosine, fit, squared_error
 from quantbench.resume import Resume
 from quantbench.scheme import Scheme
-from quantbench.units import Unit, units, walked
+from quantbench.units import Unit, check, units, walked
 
 CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
 
@@ -82,8 +82,7 @@ class BRECQ(Method):
 
     def __post_init__(self) -> None:
         """Reject unknown variants."""
-        if self.granularity not in ("layer", "block", "stage", "network"):
-            raise BadInput(f"granularity {self.granularity!r}: choose layer, block, stage or network")
+        check(self.granularity)
         if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
             raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
         if self.draws < 1:
@@ -98,8 +97,16 @@ class BRECQ(Method):
     def apply(self, job: Job) -> Job:
         """Algorithm 1: weights of all units first, then activations of all units."""
         q = job.start()
-        resume, parts = Resume(job), units(q, self.granularity, job.progress)
+        resume, parts = Resume(job, self), units(q, self.granularity)
         learnt_layers(q, job.calib)
+        self.learn_weights(job, q, parts, resume)
+        if q.act_quants():
+            q.calibrate_acts(job.calib)
+            self.learn_acts(job, q, parts, resume)
+        return job.done(q)
+
+    def learn_weights(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
+        """Round the weights of each unit behind the rounded ones."""
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, unit in enumerate(parts):
             done = resume.load(f"weights-{unit.stop}")
@@ -110,10 +117,6 @@ class BRECQ(Method):
                 resume.save(f"weights-{unit.stop}", done)
             for name in unit.layers:
                 q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
-        if q.act_quants():
-            q.calibrate_acts(job.calib)
-            self.learn_acts(job, q, parts, resume)
-        return job.done(q)
 
     def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, at: tuple[int, int]) -> list[Tensor]:
         """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
@@ -164,15 +167,16 @@ class BRECQ(Method):
         )
 
     def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
-        """|g| of every example, (N, ...) as z is."""
+        """|g| of every example, (N, ...) as z is; behind the activation function that follows a layer on its own."""
         found: list[Activations] = []
+        fa = ACTIVATIONS[unit.activation] if unit.activation else None
         for part in walk.before.batches():
             if self.loss == "fisher":
-                g = fisher(*walk.full.split(part, unit.stop), self.draws, rng)
+                g = fisher(*walk.full.split(part, unit.stop, fa), self.draws, rng)
             else:
                 with torch.no_grad():
                     p = F.softmax(walk.full.forward(part), 1)
-                g = divergence(*walk.before.split(part, unit.stop), p)
+                g = divergence(*walk.before.split(part, unit.stop, fa), p)
             if self.loss == "fisher_damped":
                 g = g / CODE_BATCH + 1
             if not found:

@@ -63,7 +63,7 @@ class Distill(Method):
         """Distil batch after batch."""
         n = self.images or job.calib[0].shape[0]
         sizes = [min(self.batch_size, n - start) for start in range(0, n, self.batch_size)]
-        resume, parts = Resume(job), []
+        resume, parts = Resume(job, self), []
         for i, size in enumerate(sizes):
             done = resume.load(f"images-{i}")
             if done is None:

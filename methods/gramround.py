@@ -68,7 +68,7 @@ class GramRound(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, walk = Resume(job), Walk(q, job.calib, asymmetric=self.asymmetric)
+        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=self.asymmetric)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name

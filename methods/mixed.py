@@ -29,6 +29,7 @@ from quantbench.errors import BadInput
 from quantbench.mixed import Genes, Problem, exact, genetic
 from quantbench.network import Network
 from quantbench.quantized import Quantized
+from quantbench.resume import Resume
 from quantbench.scheme import Grid, Override, Scheme
 from quantbench.units import units
 
@@ -95,6 +96,16 @@ class BRECQMixed(Method):
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""
+        resume = Resume(job, self)
+        done = resume.load("bits")
+        if done is None:  # measured latencies, and with them the choice, would be others the next time
+            done = {name: torch.tensor(b) for name, b in self.choice(job).items()}
+            resume.save("bits", done)
+        overrides = tuple(Override(i.name, int(done[i.name])) for i in job.net.layers if i.name in done)
+        return replace(job, scheme=replace(job.scheme, overrides=overrides), quantized=None)
+
+    def choice(self, job: Job) -> dict[str, int]:
+        """Bits of every layer that is free."""
         bits = tuple(sorted(set(self.bits)))
         fixed = job.net.edges if job.scheme.first_last_bits else frozenset[str]()
         groups = self.groups(job, fixed)
@@ -114,12 +125,11 @@ class BRECQMixed(Method):
             "mixed/cost": self.shown(float(problem.cost(c)) + rest),
             **{f"mixed/bits/{name}": float(bits[i]) for name, i in zip(names, c, strict=True)},
         }
-        overrides = tuple(Override(name, bits[i]) for name, i in zip(names, c, strict=True))
-        return replace(job, scheme=replace(job.scheme, overrides=overrides), quantized=None)
+        return {name: bits[i] for name, i in zip(names, c, strict=True)}
 
     def groups(self, job: Job, fixed: frozenset[str]) -> Groups:
         """Layers that share a block, at most ``together`` of them; layers with fixed bits left out."""
-        parts = units(Quantized(job.net, job.scheme), "block", job.progress)
+        parts = units(Quantized(job.net, job.scheme), "block")
         free = [[name for name in unit.layers if name not in fixed] for unit in parts]
         n = self.together
         return tuple(tuple(layers[i : i + n]) for layers in free for i in range(0, len(layers), n))

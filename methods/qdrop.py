@@ -27,7 +27,7 @@ from quantbench.quantized import Quantized
 from quantbench.reconstruct import Adam, Walk, cosine, fit, squared_error
 from quantbench.resume import Resume
 from quantbench.scheme import Scheme
-from quantbench.units import Unit, units, walked
+from quantbench.units import Unit, check, units, walked
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class QDrop(Method):
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
-        """Reject what is no probability."""
+        """Reject what is no probability, and an unknown granularity."""
+        check(self.granularity)
         if not 0 <= self.probability <= 1:
             raise BadInput(f"qdrop: a probability of {self.probability}; choose 0 to 1")
 
@@ -80,7 +81,7 @@ class QDrop(Method):
     def apply(self, job: Job) -> Job:
         """Unit by unit, each behind the quantized ones."""
         q = job.start()
-        resume, parts = Resume(job), units(q, self.granularity, job.progress)
+        resume, parts = Resume(job, self), units(q, self.granularity)
         for layer in q.layers():
             round_to_nearest(q, layer, job.calib)
         q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest

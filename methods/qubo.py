@@ -75,7 +75,7 @@ class Qubo(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer, on the full-precision network's activations."""
         q = job.start()
-        resume, walk = Resume(job), Walk(q, job.calib, asymmetric=False)
+        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=False)
         layers = list(q.layers())
         for i, layer in enumerate(layers):
             name = layer.info.name

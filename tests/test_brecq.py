@@ -1,12 +1,17 @@
 """Block reconstruction: its weights of the error against autograd, its step sizes against a closed form, drops."""
 
+import gc
+import weakref
+
 import pytest
 import torch
+from quantbench.methods import brecq
 from quantbench.methods.brecq import BRECQ, CODE_BATCH
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop, drop, dropping
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
+from torch.nn import functional as F
 
 from quantbench.api import Log, quantize
 from quantbench.capture import capture_output
@@ -58,7 +63,7 @@ def at_block_one():
     """A network, 70 images, and a walk that stands before block one, with everything to its end quantized."""
     net, x = small(70)
     q = coarse(net, ["stem", "one.a", "one.b"])
-    unit = units(q, "block", lambda *_: None)[1]
+    unit = units(q, "block")[1]
     walk = Walk(q, (x,), asymmetric=True)
     walk.to(unit.layers[0])
     return net, x, q, walk, unit
@@ -87,6 +92,27 @@ def test_fisher_is_the_information_of_the_full_precision_network():
     assert torch.equal(*same)
 
 
+def test_a_layer_on_its_own_is_weighted_behind_its_activation_function():
+    net, x = small(20)
+    q = Quantized(net, W2)
+    walk, unit = Walk(q, (x,), asymmetric=True), units(q, "layer")[1]
+    assert (unit.stop, unit.activation) == ("one.a", "relu")
+    model = net.model
+    before = model.relu(model.stem(x))
+    y = F.relu(model.one.a(before)).detach().requires_grad_()  # what two.. reads, negative inputs of the ReLU included
+    logits = model.fc(model.two(model.one.out(model.one.b(y) + before)).mean((2, 3)))
+    p = logits.detach().softmax(1)
+    want = sum(
+        p[:, c].view(-1, 1, 1, 1)
+        * torch.autograd.grad(logits.log_softmax(1)[:, c].sum(), y, retain_graph=True)[0].square()
+        for c in range(p.shape[1])
+    )
+    found = BRECQ(draws=2000).gradients(walk, unit, rng()).take(slice(0, 20)).square()
+    assert float((y == 0).float().mean()) > 0.3
+    assert float(found[y == 0].mean()) > 0  # an output that should be zero costs something when it is not
+    assert float((found - want / want.mean()).abs().mean()) < 0.05
+
+
 def test_the_code_takes_the_gradients_of_the_divergence():
     net, x, q, walk, unit = at_block_one()
     logits, jacobian = jacobian_at_block_one(q.model, x)
@@ -99,6 +125,21 @@ def test_the_code_takes_the_gradients_of_the_divergence():
     assert float(plain.square().mean()) == pytest.approx(1, rel=1e-4)  # so that lambda keeps its meaning
 
 
+def test_activations_are_learnt_with_one_walk_in_memory(monkeypatch):
+    alive = weakref.WeakSet()
+
+    class Counted(Walk):
+        def __init__(self, *args, **kwargs):
+            gc.collect()
+            assert not alive
+            super().__init__(*args, **kwargs)
+            alive.add(self)
+
+    monkeypatch.setattr(brecq, "Walk", Counted)
+    net, x = small()
+    quantize(BRECQ(iterations=2, act_iterations=2), net, x, Scheme(Grid(3), Grid(4, symmetric=False)))
+
+
 def test_the_loss_decides_what_is_learnt():
     net, x = small()
     logs = {loss: Log() for loss in LOSSES}
@@ -109,6 +150,7 @@ def test_the_loss_decides_what_is_learnt():
     assert first[2] == pytest.approx(first[1], rel=0.1)  # |g| / 32 + 1 is hardly more than 1, so the code's is near MSE
 
 
+@pytest.mark.filterwarnings("ignore:.*no known blocks")
 def test_fisher_needs_classes():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
     net = Network.of(model, torch.zeros(2, 3, 5, 5))
@@ -183,7 +225,7 @@ def test_every_granularity_beats_nearest(granularity):
 
 
 def test_unknown_variants_are_refused():
-    with pytest.raises(BadInput, match="granularity 'net': choose layer, block, stage or network"):
+    with pytest.raises(BadInput, match="granularity 'net': choose layer, block, stage, network"):
         BRECQ(granularity="net")
     with pytest.raises(BadInput, match="loss 'kl'"):
         BRECQ(loss="kl")

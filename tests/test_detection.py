@@ -67,7 +67,7 @@ def test_the_split_detector_is_the_detector(name, here):
 def test_backbone_is_cut_into_blocks_and_neck_into_layers_and_the_head_is_left_alone(name):
     net = task(name, "made").network()
     q = quantize(make("nearest"), net, net.sample, SCHEME)
-    found = units(q, "block", lambda *_: None)
+    found = units(q, "block")
     blocks = [u.stop for u in found if len(u.layers) > 1]
     assert blocks == [f"backbone.body.layer{i}.0" for i in (1, 2, 3)]
     assert [u.stop for u in found if len(u.layers) == 1][1:] == [

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.methods import mixed as method
+from quantbench.methods.allocation import latencies
 from quantbench.methods.mixed import BRECQMixed
 from quantbench.methods.nearest import Nearest
 from torch import nn
@@ -165,9 +166,34 @@ def test_latency_comes_from_the_table_of_the_kernels(net, calib, monkeypatch):
         run(net, calib, gain="latency", limit=12.0, absolute=True)
 
 
-def test_latency_is_measured_on_the_kernels_of_this_machine(net, calib):
-    _, numbers = run(net, calib, gain="latency", limit=2.0, bits=(4, 8))
-    assert 0 < numbers["mixed/cost"] <= numbers["mixed/limit"]
+def test_latency_is_measured_on_the_kernels_of_this_machine(net, calib, monkeypatch):
+    measured = {}
+
+    def spy(job, bits):
+        measured[bits[0]] = latencies(job, bits)
+        return measured[bits[0]]
+
+    monkeypatch.setattr(method, "latencies", spy)
+    q, numbers = run(net, calib, gain="latency", limit=2.0, bits=(4, 8))
+    names = {i.name for i in net.layers}
+    assert all(table.keys() == names and min(table.values()) > 0 for table in measured.values())
+    assert numbers["mixed/cost"] == pytest.approx(sum(measured[o.weights][o.layer] for o in q.scheme.overrides))
+
+
+def test_a_choice_by_latency_is_not_made_twice(net, calib, tmp_path, monkeypatch):
+    turned = []
+
+    def table(_, bits):  # the second time, the other layers are the slow ones
+        slow = ("2.a", "2.b") if len(turned) < 3 else ("0", "4")
+        turned.append(bits)
+        return {i.name: float(bits[0] * (10 if i.name in slow else 1)) for i in net.layers}
+
+    monkeypatch.setattr(method, "latencies", table)
+    chain = Pipeline((BRECQMixed(gain="latency", limit=0.6), Nearest()))
+    logs = Log(), Log()
+    first, again = (quantize(chain, net, calib, SCHEME, scratch=tmp_path, log=log) for log in logs)
+    assert (first.scheme, first.digest) == (again.scheme, again.digest)
+    assert (len(turned), logs[0].numbers) == (3, logs[1].numbers)
 
 
 def test_a_size_that_nothing_has_names_the_smallest(net, calib):

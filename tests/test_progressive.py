@@ -71,6 +71,27 @@ def test_passes_start_at_the_last_module_that_decides_everything():
     assert [passes.advance(n) for n in ("one.a", "two.a", "fc")] == [True, True, False]  # the skip needs block one
 
 
+class Gated(nn.Module):
+    """What lies behind decides again at the end, by a comparison, which makes a number of NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.gate = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+
+    def forward(self, x):
+        return (self.b(self.a(self.stem(x))) * (self.gate(x) > 0)).mean((2, 3))
+
+
+def test_a_comparison_that_hides_nan_is_seen():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = Gated().eval(), torch.randn(6, 3, 5, 5)
+    passes = Progressive(model, (x,), Memory())
+    for name in ("a", "b", "gate"):
+        passes.advance(name)
+        torch.testing.assert_close(passes.forward(slice(0, 6)), model(x))
+
+
 def test_changes_ahead_are_seen_and_gradients_flow():
     model, x = make()
     passes = Progressive(model, (x,), Memory())

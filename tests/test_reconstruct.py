@@ -135,13 +135,8 @@ def test_minimise_names_the_step_that_diverged():
 # ---- Units ----------------------------------------------------------------------------------------
 
 
-def told():
-    said = []
-    return said, lambda _, __, what: said.append(what)
-
-
-def names(net, granularity, progress=lambda *_: None, scheme=W3):
-    return [(u.layers, u.stop, u.activation) for u in units(Quantized(net, scheme), granularity, progress)]
+def names(net, granularity, scheme=W3):
+    return [(u.layers, u.stop, u.activation) for u in units(Quantized(net, scheme), granularity)]
 
 
 def test_units_of_every_granularity():
@@ -159,12 +154,10 @@ def test_units_of_every_granularity():
 def test_unknown_blocks_fall_back_to_layers_and_say_so():
     net, x = small(blocks=(), stages=())
     for granularity in ("block", "stage"):
-        said, progress = told()
-        assert names(net, granularity, progress) == names(net, "layer")
-        assert said == [f"small has no known {granularity}s: every layer is reconstructed on its own"]
-    said, progress = told()
-    quantize(BRECQ(iterations=2), net, x, W3, progress=progress)
-    assert "no known blocks" in said[0]
+        with pytest.warns(UserWarning, match=f"small has no known {granularity}s: every layer is reconstructed on its"):
+            assert names(net, granularity) == names(net, "layer")
+    with pytest.warns(UserWarning, match="no known blocks"):
+        quantize(BRECQ(iterations=2), net, x, W3)
 
 
 def test_blocks_that_cannot_be():
@@ -184,6 +177,26 @@ def test_a_shared_layer_is_refused_by_name(method, scheme):
         quantize(method, net, torch.randn(8, 4, generator=rng()), scheme)
 
 
+@every_method
+def test_layers_that_share_weights_are_refused_by_name(method, scheme):
+    class Twice(nn.Module):
+        def __init__(self, *, whole):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            if whole:
+                self.b = self.a
+            else:
+                self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(x)
+
+    x = torch.randn(8, 4, generator=rng())
+    for whole in (True, False):
+        with pytest.raises(Unsupported, match="layer 'a' shares its weights with 'b'"):
+            quantize(method, Network.of(Twice(whole=whole), x[:2]), x, scheme)
+
+
 # ---- Interrupted, and short of memory -------------------------------------------------------------
 
 
@@ -192,16 +205,18 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp
     net, x = small()
     whole_log = Log()
     whole = quantize(method, net, x, scheme, seed=3, log=whole_log, scratch=tmp_path / "whole")
-    finished = sorted((tmp_path / "whole").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    (steps,) = (tmp_path / "whole").iterdir()
+    finished = sorted(steps.iterdir(), key=lambda p: p.stat().st_mtime_ns)
     assert len(finished) >= 4
     for keep in (1, len(finished) - 1):  # what a kill after so many steps leaves, and half of the next one
-        folder = tmp_path / f"kept-{keep}"
-        folder.mkdir()
+        scratch = tmp_path / f"kept-{keep}"
+        folder = scratch / steps.name
+        folder.mkdir(parents=True)
         for path in finished[:keep]:
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / finished[keep].name).write_bytes(finished[keep].read_bytes()[:100])
         log = Log()
-        assert quantize(method, net, x, scheme, seed=3, log=log, scratch=folder).digest == whole.digest
+        assert quantize(method, net, x, scheme, seed=3, log=log, scratch=scratch).digest == whole.digest
         assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
         assert min(log.seconds.values()) > 0
 
@@ -209,17 +224,20 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp
 def test_a_finished_step_keeps_its_seconds(tmp_path):
     net, x = small()
     job = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    resume = Resume(job)
+    resume = Resume(job, AdaRound())
     job.log.numbers["objective/a"] = 0.5
     resume.save("a", {"codes": torch.ones(2)})
     took = job.log.seconds
     assert took.keys() == {"reconstruct", "reconstruct_cpu"}
     again = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    found = Resume(again).load("a")
+    found = Resume(again, AdaRound()).load("a")
     assert found.keys() == {"codes"}
     assert again.log.seconds == took
     assert again.log.numbers == {"objective/a": 0.5}
-    assert Resume(again).load("b") is None
+    assert Resume(again, AdaRound()).load("b") is None
+    others = replace(again, scheme=W3A4), replace(again, calib=(x + 1,)), replace(again, rng=rng(1))
+    assert [Resume(other, AdaRound()).load("a") for other in others] == [None] * 3
+    assert Resume(again, AdaRound(iterations=2)).load("a") is None
 
 
 @every_method

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from quantbench import convolve, parallel
 from quantbench.activations import Activations
-from quantbench.capture import capture_input
+from quantbench.capture import batches, capture_input
 from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
 from quantbench.quantized import Quantized
 from quantbench.ranges import estimate
 
+BATCH = 64  # examples whose inputs are held at a time
 CHUNK = 2**22  # values of the column matrix that are made at a time: they fit the second and third cache
-
 PARTS = 3  # of the columns: of the products of parts, two thirds are needed
 
 
@@ -140,7 +140,7 @@ def _second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = 64) -> Moments:
+def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = BATCH) -> Moments:
     """Moments of a layer with full-precision weights, its input and its target over all examples."""
     out = layer.original.shape[0]
     r = torch.zeros_like(layer.original, dtype=torch.float64)
@@ -167,9 +167,11 @@ def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:
     grid = q.weight_grid(layer.info.name)
     if grid.range != "output_mse":
         return estimate(layer.original, grid)
+    h = torch.zeros(())
     with q.full_precision_acts():
-        (x,) = capture_input(q.net.model, layer.info.name, calib)[:1]
-    return estimate(layer.original, grid, gram=gram(layer, x))
+        for part in batches(calib, BATCH):
+            h = h + gram(layer, capture_input(q.net.model, layer.info.name, part)[0]) * len(part[0])
+    return estimate(layer.original, grid, gram=h / len(calib[0]))
 
 
 def round_to_nearest(q: Quantized, layer: QuantLayer, calib: Inputs) -> None:

@@ -2,7 +2,7 @@
 
 Methods go through a network from its input to its output, and what lies behind them no longer changes. So the output of
 the last finished module is kept, and later passes do not run finished modules again: that one gives what it gave, and
-those before it give NaN, as does the network's input. If a NaN reaches the network's output, then something ahead
+those before it give NaN, as does the network's input. If that changes the network's output, then something ahead
 depends on more than the last finished module's output: on the input, which is then given, or on other modules, and
 passes keep starting further back.
 """
@@ -24,6 +24,7 @@ from quantbench.execution import record
 from quantbench.network import Inputs
 from quantbench.shortcut import Start, unknown
 from quantbench.steps import Step, run, steps_of
+from quantbench.tracing import Applied
 
 BATCH = 64
 Change = Callable[[Tensor], Tensor]
@@ -152,17 +153,22 @@ class Progressive:
                 handle.remove()
         return frozenset(seen)
 
-    def split(self, index: slice, module: str) -> tuple[Tensor, Tensor]:
-        """A module's output as the leaf of a graph, and the network's output that follows from it."""
+    def split(self, index: slice, module: str, change: Change | None = None) -> tuple[Tensor, Tensor]:
+        """A module's output as the leaf of a graph, and the network's output that follows from it.
+
+        ``change`` is the activation function that comes next, if the leaf is to be what it gives.
+        """
         leaf: list[Tensor] = []
+        applied = Applied()
 
         def cut(_: nn.Module, __: Inputs, out: Tensor) -> Tensor:
-            leaf.append(out.detach().requires_grad_())
+            leaf.append((out if change is None else change(out)).detach().requires_grad_())
+            applied.tensor = None if change is None else leaf[0]
             return leaf[0]
 
         handle = self.model.get_submodule(module).register_forward_hook(cut)
         try:
-            with torch.enable_grad(), self._shortcut(self.kept(index)):
+            with torch.enable_grad(), self._shortcut(self.kept(index)), applied:
                 out: Tensor = self.model(*self._batch(index, self._start))
         finally:
             handle.remove()
@@ -224,9 +230,12 @@ class Progressive:
 
     def _enough(self, start: Start, few: slice) -> bool:
         """Whether the rest of the network depends on nothing before its start but what is kept there."""
+        kept = start.kept.take(few)
+        with replace(start, before={}, blind=False)(kept):
+            whole = self.model(*self._batch(few))
         try:
-            with start(start.kept.take(few)):
-                return bool(torch.isfinite(self.model(*self._batch(few, start))).all())
+            with start(kept):
+                return torch.equal(self.model(*self._batch(few, start)), whole)
         except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
             return False
 

@@ -109,11 +109,13 @@ class Status:
         self.reporter = config.pluginmanager.getplugin("terminalreporter")
         self.capture = config.pluginmanager.getplugin("capturemanager")
         self.live = bool(self.reporter and self.reporter.isatty)
-        self.label, self.start, self.shown = "", 0.0, 0.0
+        self.label, self.shown = "", 0.0
+        self.begun: tuple[float, int, int] | None = None  # when, at which step, of how many
+        self.last = 0
 
     def claim(self, label: str) -> None:
         """A new claim begins."""
-        self.label, self.start, self.shown = label, time.perf_counter(), time.perf_counter()
+        self.label, self.shown, self.begun = label, time.perf_counter(), None
 
     def line(self, row: Row) -> None:
         """A claim has its verdict; skipped ones wait for the summary."""
@@ -127,13 +129,20 @@ class Status:
         self._write(text)
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Progress within a cell; a terminal shows it live, a log every half minute."""
+        """Progress within a cell; a terminal shows it live, a log every half minute.
+
+        The time left follows from the pace since these steps began, without those that an earlier run had done.
+        """
         now = time.perf_counter()
+        if self.begun is None or total != self.begun[2] or done < self.last:
+            self.begun = now, done, total
+        self.last = done
         if self.reporter is None or now - self.shown < (0.5 if self.live else 30):
             return
         self.shown = now
-        left = (now - self.start) / done * (total - done) if done else 0.0
-        eta = f", {left / 60:.1f} min left" if done else ""
+        start, before, _ = self.begun
+        left = (now - start) / (done - before) * (total - done) if done > before else 0.0
+        eta = f", {left / 60:.1f} min left" if done > before else ""
         text = f"{self.label}: {what} [{done}/{total}{eta}]"
         self._write(text, passing=True)
 

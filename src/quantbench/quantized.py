@@ -36,7 +36,8 @@ class Quantized:
 
         Raises:
             BadInput: an override of a layer that is not there.
-            Unsupported: a layer that modules share, which cannot have two ranges; a placement that is not for it.
+            Unsupported: a layer, or its weights, that modules share, which cannot have two ranges; a placement that is
+                not for it.
 
         """
         self.net, self.scheme = net, scheme
@@ -44,10 +45,17 @@ class Quantized:
         for override in scheme.overrides:
             net.layer(override.layer)
         self.infos = net.layers if scheme.which == "all" else net.layers[:1]
+        owners = _owners(net.model)
         for info in self.infos:
             if info.calls > 1:
                 raise Unsupported(
                     f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
+                )
+            if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
+                others = ", ".join(map(repr, names[1:]))
+                raise Unsupported(
+                    f"layer {names[0]!r} shares its weights with {others}: shared layers are not quantized; give each "
+                    "module weights of its own"
                 )
             here = scheme.placement != "integer" and info.kind != "embedding"  # whose inputs are numbers of rows
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
@@ -202,3 +210,12 @@ def _narrow(codes: Tensor) -> Tensor:
         if info.min <= low and high <= info.max:
             return codes.to(dtype)
     return codes
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Names of the modules that have a weight, by the weight's identity."""
+    found: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(weight := getattr(module, "weight", None), Tensor):
+            found.setdefault(id(weight), []).append(name)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from quantbench import parallel
-from quantbench.api import Job
+from quantbench.api import Job, Method
 from quantbench.atomic import write_atomically
+from quantbench.network import tensor_digest
 
 LOGGED = "log/"  # where a finished step keeps what was logged
 CLOCKS = {"reconstruct": time.perf_counter, "reconstruct_cpu": time.process_time}
@@ -21,11 +23,13 @@ class Resume:
 
     What the method logged since the step before is kept with it, and its time, so that a resumed run reports all: by
     the wall's clock, and by the processor's, which counts all threads and stands while other processes run.
-    In a process group the first process writes, and what it finds counts for all: the folder is shared.
+    Steps are found again by the same method with the same settings, scheme, network, calibration set and seed only. In
+    a process group the first process writes, and what it finds counts for all: the folder is shared.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.folder, self.rng, self.log = job.scratch, job.rng, job.log
+    def __init__(self, job: Job, method: Method) -> None:
+        self.folder = None if job.scratch is None else job.scratch / f"{method.name}-{_key(job, method)[:16]}"
+        self.rng, self.log, self.device = job.rng, job.log, job.net.device
         self._known, self._since = self._logged().keys(), _now()
 
     def load(self, step: str) -> dict[str, Tensor] | None:
@@ -50,7 +54,7 @@ class Resume:
             else:
                 self.log.numbers[name] = values[0]
         self._count({c: float(found.pop(f"seconds/{c}")) for c in CLOCKS})
-        return found
+        return {name: tensor.to(self.device) for name, tensor in found.items()}
 
     def save(self, step: str, tensors: dict[str, Tensor]) -> None:
         """Keep a finished step, atomically."""
@@ -85,3 +89,10 @@ class Resume:
 def _now() -> dict[str, float]:
     """What each clock shows."""
     return {name: clock() for name, clock in CLOCKS.items()}
+
+
+def _key(job: Job, method: Method) -> str:
+    """What a step's result depends on, the code aside."""
+    h = hashlib.sha256(f"{method!r} {job.scheme!r} {job.net.digest}".encode())
+    h.update(tensor_digest({"rng": job.rng.get_state(), **{str(i): t for i, t in enumerate(job.calib)}}).encode())
+    return h.hexdigest()

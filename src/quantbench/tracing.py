@@ -90,6 +90,25 @@ class Trace(TorchFunctionMode):
         return tuple(info(name) for name in self.calls)
 
 
+class Applied(TorchFunctionMode):
+    """An activation function that a tensor has behind it is not applied to it again, so that gradients pass whole.
+
+    Attributes:
+        tensor: the one.
+
+    """
+
+    tensor: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the function, or give the tensor as it is."""
+        if args and args[0] is self.tensor and getattr(func, "__name__", "") in _ACTIVATIONS:
+            return self.tensor
+        return func(*args, **(kwargs or {}))
+
+
 def _in_place(function: str) -> bool:
     """Whether a function changes its first argument: ``add_`` and ``__iadd__`` do, ``__getitem__`` does not."""
     return function.startswith("__i") if function.endswith("__") else function.endswith("_")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from quantbench.api import Progress
 from quantbench.errors import BadInput
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.reconstruct import Walk
+
+GRANULARITIES = ("layer", "block", "stage", "network")
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class Unit:
     activation: str | None = None
 
 
-def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...]:
+def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
     """Units of a network in execution order; layers outside all blocks are units of their own, embeddings in none.
 
     Args:
         q: network with the layers that its scheme quantizes.
         granularity: ``layer``, ``block``, ``stage`` or ``network``.
-        progress: told when the network has no blocks, so that layers take their place.
+
+    Warns:
+        UserWarning: the network has no blocks, so that layers take their place.
 
     Raises:
         BadInput: a block without layers, or a layer in two blocks.
@@ -50,13 +54,21 @@ def units(q: Quantized, granularity: str, progress: Progress) -> tuple[Unit, ...
     if granularity != "layer":
         groups = tuple((block,) for block in net.blocks) if granularity == "block" else net.stages
         if not groups:
-            progress(0, 1, f"{net.name} has no known {granularity}s: every layer is reconstructed on its own")
+            warnings.warn(
+                f"{net.name} has no known {granularity}s: every layer is reconstructed on its own", stacklevel=2
+            )
     found = [_unit(net, names, group) for group in groups]
     together = [name for unit in found for name in unit.layers]
     if twice := sorted({name for name in together if together.count(name) > 1}):
         raise BadInput(f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once")
     alone = [Unit((info.name,), info.name, info.activation) for info in infos if info.name not in together]
     return tuple(sorted((u for u in [*found, *alone] if u.layers), key=lambda u: names.index(u.layers[0])))
+
+
+def check(granularity: str) -> None:
+    """Refuse an unknown granularity."""
+    if granularity not in GRANULARITIES:
+        raise BadInput(f"granularity {granularity!r}: choose {', '.join(GRANULARITIES)}")
 
 
 def _unit(net: Network, names: list[str], modules: tuple[str, ...]) -> Unit:
