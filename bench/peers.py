@@ -11,6 +11,7 @@ import contextlib
 import copy
 import importlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quantbench.grids import QParams
 from quantbench.zoo.cifar_resnet import BasicBlock
 from quantbench.zoo.layers import Add
 
@@ -29,7 +31,14 @@ BRECQ = "QUANTBENCH_BRECQ"
 
 
 class Aimet:
-    """AdaRound of AIMET, a layer at a time, W3."""
+    """AdaRound of AIMET, a layer at a time, W3 per channel.
+
+    Attributes:
+        rounded: the network of the last run.
+
+    """
+
+    rounded: nn.Module
 
     def __init__(self, model: nn.Module, x: Tensor, folder: Path) -> None:
         self.model, self.x, self.folder = model, x, folder
@@ -55,10 +64,23 @@ class Aimet:
         )
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            self.adaround.Adaround.apply_adaround(
+            self.rounded = self.adaround.Adaround.apply_adaround(
                 model, self.x[:2], settings, str(self.folder), "peer", default_param_bw=3
             )
         return time.process_time() - start
+
+    def grids(self) -> dict[str, QParams]:
+        """Grids of the last run by layer, as AIMET chose them."""
+        found = json.loads((self.folder / "peer.encodings").read_text())["param_encodings"]
+        weights = {key.removesuffix(".weight"): rows for key, rows in found.items() if key.endswith(".weight")}
+        grids = {}
+        for name, rows in weights.items():
+            assert all((row["offset"], row["bitwidth"]) == (-4, 3) for row in rows)
+            weight = self.model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            scale = torch.tensor([row["scale"] for row in rows]).view(-1, *[1] * (weight.dim() - 1))
+            grids[name] = QParams(scale, torch.zeros_like(scale), tuple(range(-4, 4)))
+        return grids
 
 
 class ReleasedBRECQ:

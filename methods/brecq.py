@@ -2,8 +2,8 @@
 
 The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of the task loss with
 respect to z, whose mean square is the diagonal of the Fisher information, which stands for the Hessian (section 3.3).
-Weights are rounded by AdaRound's relaxation; then the step sizes of the activations are learnt. Where paper and
-released code differ, a field says so.
+Equation and table numbers are recalled: the paper's text was not at hand. Weights are rounded by AdaRound's relaxation;
+then the step sizes of the activations are learnt. Where paper and released code differ, a field says so.
 """
 
 from __future__ import annotations

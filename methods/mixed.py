@@ -4,7 +4,8 @@ Symbols: c the bits of every layer, L(c) the loss that they cost, H(c) their siz
 min L(c) subject to H(c) <= delta, c in {2, 4, 8}^n. The Hessian being block-diagonal, L is a sum over blocks. Within a
 block it is the sum of the losses of its layers alone (the diagonal) and of what layers at the fewest bits cost together
 beyond that (off the diagonal); more bits cost too little for the second term to matter, says the paper. The paper's
-released code has no mixed precision: what the text leaves open is said at each field.
+released code has no mixed precision, and the paper's text was not at hand: section, algorithm and what it says are
+recalled, and what they leave open is said at each field.
 """
 
 from __future__ import annotations
