@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantbench import coco
+from quantbench import coco, detection
 from quantbench.api import quantize
 from quantbench.detection import Detection, task
 from quantbench.embedded import scenes
@@ -87,11 +87,13 @@ def test_reconstruction_uses_the_squared_error_and_says_why():
     assert task("scenes/retinanet", "made").scores(q.evaluated()).shape == (6,)
 
 
-def test_calibration_images_are_drawn_once_and_look_as_the_detector_sees_them(here):
+def test_calibration_images_are_drawn_once_and_look_as_the_detector_sees_them(here, monkeypatch):
     where = task("scenes/retinanet", "made")
     (x,) = where.calibration("made", 4, 0)
     assert x.shape == (4, 3, 96, 96)
     assert torch.equal(where.calibration("made", 4, 0)[0], x)
+    monkeypatch.setattr(detection, "IN_MEMORY", 0)
+    assert torch.equal(where.calibration("made", 4, 0)[0], x)  # in a file
     assert len({row.numpy().tobytes() for row in x}) == 4
     pixels = {image.tobytes() for image in here.folder}
     back = ((x + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()

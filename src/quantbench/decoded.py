@@ -46,11 +46,11 @@ def cached(name: str, sources: Sequence[str], read: Callable[[], Arrays]) -> tup
     return _load(stem) or (x, y, digest)
 
 
-def scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array in a file that is deleted when the array is, for sets larger than memory."""
+def scratch(name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    """Zeros in a file that is deleted when the array is, for sets larger than memory."""
     _folder().mkdir(parents=True, exist_ok=True)
     path = _folder() / f".{name}.{os.getpid()}"
-    array = np.memmap(path, np.uint8, "w+", shape=shape)
+    array = np.memmap(path, dtype, "w+", shape=shape)
     path.unlink()
     return array
 

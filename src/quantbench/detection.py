@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantbench import coco
+from quantbench import coco, decoded
 from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MODELS = (
     *("coco/retinanet_resnet50_fpn", "coco/fasterrcnn_resnet50_fpn"),
 )
 BLOCKS = ("BasicBlock", "Bottleneck")
+IN_MEMORY = 2**30  # bytes of calibration images
 
 
 def task(model: str, eval_data: str) -> Task:
@@ -71,7 +73,7 @@ class Detection:
         detector, images = self.detector(), coco.read(self.eval_data)
         features = Features(detector)
         blocks = [n for n, m in features.named_modules() if type(m).__name__ in BLOCKS]
-        sample = self._canvas(detector, [images.image(i) for i in images.ids[:2]])
+        sample = self._canvas(detector, images.ids[:2], images)
         return Network.of(features, sample, name=self.model, blocks=blocks, stages=stages(features, blocks))
 
     def calibration(self, name: str, n: int, seed: int) -> Inputs:
@@ -80,18 +82,25 @@ class Detection:
         if not 0 < n <= len(images.ids):
             raise BadInput(f"{n} calibration images of {name}: it has {len(images.ids)}")
         chosen = np.random.default_rng(seed).permutation(len(images.ids))[:n]
-        return (self._canvas(self.detector(), [images.image(images.ids[i]) for i in chosen]),)
+        return (self._canvas(self.detector(), [images.ids[i] for i in chosen], images),)
 
     @staticmethod
-    def _canvas(detector: Any, images: Sequence[np.ndarray]) -> Tensor:
-        """(N, 3, S, S) with zeros below and to the right; S is the largest side that the detector resizes to."""
+    def _canvas(detector: Any, ids: Sequence[int], images: coco.CocoSet) -> Tensor:
+        """(N, 3, S, S) with zeros below and to the right; S is the largest side that the detector resizes to.
+
+        Large ones lie in a file: 256 images of COCO take 5 GiB.
+        """
         import torch
-        from torch.nn import functional as F
 
         side = -(-detector.transform.max_size // 32) * 32
+        shape = (len(ids), 3, side, side)
+        large = math.prod(shape) * 4 > IN_MEMORY
+        canvas = torch.from_numpy(decoded.scratch("canvas", shape, np.float32)) if large else torch.zeros(shape)
         with torch.no_grad():
-            one_by_one = [detector.transform([_tensor(image)])[0].tensors for image in images]
-        return torch.cat([F.pad(x, (0, side - x.shape[3], 0, side - x.shape[2])) for x in one_by_one])
+            for i, number in enumerate(ids):
+                x = detector.transform([_tensor(images.image(number))])[0].tensors
+                canvas[i, :, : x.shape[2], : x.shape[3]] = x[0]
+        return canvas
 
     def detections(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
         """What the detector finds with ``model`` in place of its backbone and neck, as rows in COCO's format."""
