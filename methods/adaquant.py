@@ -28,7 +28,7 @@ from quantbench.layers import QuantLayer
 from quantbench.learnt import Range, Settle
 from quantbench.progressive import Progressive
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Objective, fit, squared_error
+from quantbench.reconstruct import Objective, Part, fit, squared_error
 from quantbench.resume import Resume
 
 PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
@@ -90,7 +90,7 @@ class AdaQuant(Method):
                 before.advance(name)
                 act = self.activation(fa, name)
                 x, target = before.inputs_of(name)[0], full.output_of(name, act)
-                done = self.calibrate(job, layer, qp_w, x, target, act, (i, len(layers)))
+                done = self.calibrate(job, layer, qp_w, x, target, act, Part(i, len(layers)))
                 resume.save(name, done)
             install(layer, done, qp_w.levels)
         q.calibrate_acts(job.calib, only_new=True)
@@ -108,7 +108,7 @@ class AdaQuant(Method):
         x: Activations,
         target: Activations,
         fa: Callable[[Tensor], Tensor],
-        at: tuple[int, int],
+        part: Part,
     ) -> dict[str, Tensor]:
         """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4); returns tensors."""
         name = layer.info.name
@@ -134,7 +134,7 @@ class AdaQuant(Method):
             job,
             name,
             f"adaquant {name}",
-            at,
+            part,
             objective,
             len(x),
             adams,

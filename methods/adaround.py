@@ -22,7 +22,7 @@ from quantbench.errors import BadInput
 from quantbench.gram import learnt_layers, weight_range
 from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
-from quantbench.reconstruct import Adam, Walk, fit, layer_error
+from quantbench.reconstruct import Adam, Part, Walk, fit, layer_error
 from quantbench.resume import Resume
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
@@ -89,7 +89,7 @@ class AdaRound(Method):
                 walk.to(name)
                 x_hat = walk.before.inputs_of(name)[0]
                 target = walk.full.output_of(name, ACTIVATIONS[self.activation(layer)])
-                codes = self.round_layer(job, layer, qp, x_hat, target, (i, len(layers)))
+                codes = self.round_layer(job, layer, qp, x_hat, target, Part(i, len(layers)))
                 resume.save(name, {"codes": codes})
             else:
                 codes = done["codes"]
@@ -102,7 +102,7 @@ class AdaRound(Method):
         return layer.info.activation if self.relu else None
 
     def round_layer(
-        self, job: Job, layer: QuantLayer, qp: QParams, x_hat: Activations, target: Activations, at: tuple[int, int]
+        self, job: Job, layer: QuantLayer, qp: QParams, x_hat: Activations, target: Activations, part: Part
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
         name, activation = layer.info.name, self.activation(layer)
@@ -116,7 +116,7 @@ class AdaRound(Method):
             job,
             name,
             f"adaround {name}",
-            at,
+            part,
             objective,
             len(x_hat),
             [Adam(rounding.v, self.lr)],

@@ -23,7 +23,7 @@ from quantbench.gram import learnt_layers, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Walk, cosine, fit, squared_error
+from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
 from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 from quantbench.units import Unit, check, units, walked
@@ -37,10 +37,11 @@ class BRECQ(Method):
 
     Attributes:
         granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1).
-        loss: ``fisher``: error weighted by g^2 (eq. 10), of the full-precision network, where the paper expands the
-            loss; ``mse``: no weights (what the released code runs); ``fisher_damped``: |g| + 1 instead of g, with one g
-            of the divergence from full precision, measured on the quantized network (what it offers); ``divergence``:
-            that g alone. g^2 is scaled to mean 1 so that lambda keeps its meaning, except for the damped one.
+        loss: what weights the error of an output:
+            ``fisher``: g^2, the Fisher information of the full-precision network, where the paper expands the loss
+            (eq. 10); ``mse``: nothing, as the released code runs; ``fisher_damped``: (|g| + 1)^2 with g the gradient of
+            the divergence from full precision at the quantized network, which the released code offers;
+            ``divergence``: that g^2 alone. All but the damped one are scaled to mean 1: lambda keeps its meaning.
         draws: random directions per example that estimate the Fisher information.
         iterations: optimisation steps of the weights of each unit.
         lr: Adam's learning rate for them.
@@ -112,13 +113,13 @@ class BRECQ(Method):
             done = resume.load(f"weights-{unit.stop}")
             if done is None:
                 walk.to(unit.layers[0])
-                codes = self.round_unit(job, q, walk, unit, (i, len(parts)))
+                codes = self.round_unit(job, q, walk, unit, Part(i, len(parts)))
                 done = dict(zip(unit.layers, codes, strict=True))
                 resume.save(f"weights-{unit.stop}", done)
             for name in unit.layers:
                 q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
 
-    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, at: tuple[int, int]) -> list[Tensor]:
+    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part) -> list[Tensor]:
         """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
@@ -146,7 +147,7 @@ class BRECQ(Method):
             job,
             unit.stop,
             f"{self.name} {unit.stop}",
-            at,
+            part,
             objective,
             len(target),
             [Adam(rounding.v, self.lr)],
@@ -192,14 +193,14 @@ class BRECQ(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(f"acts-{unit.stop}")
             if acts and done is None:
-                self.learn_unit_acts(job, walk, unit, list(acts.values()), (i, len(parts)))
+                self.learn_unit_acts(job, walk, unit, list(acts.values()), Part(i, len(parts)))
                 done = {name: act.scale.detach() for name, act in acts.items()}
                 resume.save(f"acts-{unit.stop}", done)
             for name, act in acts.items():
                 assert done is not None
                 act.scale.requires_grad_(False).data = done[name]
 
-    def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]) -> None:
+    def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> None:
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -216,7 +217,7 @@ class BRECQ(Method):
             job,
             f"acts/{unit.stop}",
             f"{self.name} activations of {unit.stop}",
-            at,
+            part,
             objective,
             len(target),
             [optimizer],

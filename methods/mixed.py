@@ -27,7 +27,7 @@ from quantbench.api import Job, Method, Paper
 from quantbench.capture import batches
 from quantbench.distance import KINDS, distance
 from quantbench.errors import BadInput
-from quantbench.mixed import Genes, Problem, exact, genetic
+from quantbench.genetic import Genes, Problem, exact, genetic
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.resume import Resume

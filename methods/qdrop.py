@@ -24,7 +24,7 @@ from quantbench.gram import round_to_nearest, weight_range
 from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Walk, cosine, fit, squared_error
+from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
 from quantbench.resume import Resume
 from quantbench.scheme import Scheme
 from quantbench.units import Unit, check, units, walked
@@ -89,7 +89,7 @@ class QDrop(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(unit.stop)
             if done is None:
-                codes = self.learn(job, q, walk, unit, list(acts.values()), (i, len(parts)))
+                codes = self.learn(job, q, walk, unit, list(acts.values()), Part(i, len(parts)))
                 done = dict(zip(unit.layers, codes, strict=True)) | {n: a.scale.detach() for n, a in acts.items()}
                 resume.save(unit.stop, done)
             for name in unit.layers:
@@ -100,9 +100,7 @@ class QDrop(Method):
                 act.scale.requires_grad_(False).data = done[name]
         return job.done(q)
 
-    def learn(
-        self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], at: tuple[int, int]
-    ) -> list[Tensor]:
+    def learn(self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
         layers, fa = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -129,7 +127,7 @@ class QDrop(Method):
                 job,
                 unit.stop,
                 f"qdrop {unit.stop}",
-                at,
+                part,
                 objective,
                 len(target),
                 optimizers,

@@ -17,7 +17,7 @@ from torch import nn
 
 from quantbench.api import Log, Pipeline, quantize
 from quantbench.errors import BadInput
-from quantbench.mixed import Problem, exact, genetic
+from quantbench.genetic import Problem, exact, genetic
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.registry import make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,14 @@ from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
 from quantbench.progressive import Progressive
 from quantbench.quantized import Quantized
+
+
+class Part(NamedTuple):
+    """Which of several equal parts of a job this is: its number from 0, and how many there are."""
+
+    number: int
+    of: int
+
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
 LOGGED_POINTS = 50
@@ -116,7 +124,7 @@ def fit(
     job: Job,
     name: str,
     label: str,
-    at: tuple[int, int],
+    part: Part,
     objective: Objective,
     examples: int,
     optimizers: Sequence[Optimizer | Adam],
@@ -132,7 +140,7 @@ def fit(
         job: gives the generator, and is told.
         name: of the curve in the job's log.
         label: what the progress calls this part.
-        at: number of this part from 0, and of all.
+        part: which one of how many.
         objective: see :func:`minimise`, as for the rest.
         examples: size of the calibration set.
         optimizers: over the parameters.
@@ -144,7 +152,7 @@ def fit(
     """
 
     def report(step: int, loss: float) -> None:
-        job.progress(at[0] * iterations + step, at[1] * iterations, f"{label}, loss {loss:.4g}")
+        job.progress(part.number * iterations + step, part.of * iterations, f"{label}, loss {loss:.4g}")
 
     job.log.curves[name] = minimise(
         objective,
