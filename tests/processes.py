@@ -8,13 +8,19 @@ import torch
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.gramround import GramRound
+from quantbench.methods.qdrop import QDrop
 
 from quantbench.api import quantize
 from quantbench.scheme import Grid, Scheme
 from tests.small import small
 
 W3A4 = Scheme(Grid(3, per_channel=True), Grid(4, symmetric=False))
-METHODS = (AdaRound(iterations=40, lr=0.03), BRECQ(iterations=15, act_iterations=3), GramRound(width=8, moves=20))
+METHODS = (
+    AdaRound(iterations=40, lr=0.03),
+    BRECQ(iterations=60, lr=0.03, act_iterations=3, loss="mse"),
+    QDrop(iterations=60, lr=0.03),
+    GramRound(width=8, moves=20),
+)
 
 
 def outcome(method, scratch=None):
