@@ -176,8 +176,8 @@ def latencies(job: Job, bits: Bits) -> dict[str, float]:
     scheme = replace(uniform(job.scheme, bits), placement="integer")
     q = Nearest().apply(replace(job, scheme=scheme, quantized=None)).need()
     table = layer_table(q.integer(), backend("native"))
-    agreed = torch.tensor([*table.values()], dtype=torch.float64)  # processes that share the work choose the same bits
-    parallel.agree([agreed])
+    agreed = torch.tensor([*table.values()], dtype=torch.float64, device=job.net.device)
+    parallel.agree([agreed])  # processes that share the work choose the same bits
     return dict(zip(table, agreed.tolist(), strict=True))
 
 
