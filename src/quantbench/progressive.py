@@ -42,6 +42,7 @@ class Progressive:
         self.model, self.inputs, self.memory = model, inputs, memory
         self.device = next(model.parameters()).device
         self._start: Start | None = None
+        self._short: set[str] = set()  # modules on whose output alone the rest does not depend
         self._ran = record(model, self._batch(slice(0, 1)))
 
     def __len__(self) -> int:
@@ -72,14 +73,18 @@ class Progressive:
         """
         begin = self._ran[module].begin if module in self._ran else -1
         reached = self._ran[self._start.module].end if self._start else -1
-        over = [n for n, r in self._ran.items() if reached < r.end < begin and r.shape is not None]
+        ran = [(n, r) for n, r in self._ran.items() if r.shape is not None and n not in self._short]
+        over = [n for n, r in ran if reached < r.end < begin]
         few = slice(0, 2)
         for last in reversed(over):
             trial = Start(last, self.memory.keep([self.forward(few, last)]), self._before(last), self.model)
+            with replace(trial, before={})(kept := trial.kept.take(few)):
+                whole = self.model(*self._batch(few))
             for blind in (True, False):
-                if self._enough(replace(trial, blind=blind), few):
+                if self._enough(replace(trial, blind=blind), few, kept, whole):
                     self._start = replace(trial, kept=self.output_of(last), blind=blind)
                     return True
+            self._short.add(last)
         return False
 
     def _before(self, last: str) -> dict[str, tuple[int, ...]]:
@@ -228,11 +233,8 @@ class Progressive:
         part = whole[index].to(self.device)
         return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
-    def _enough(self, start: Start, few: slice) -> bool:
-        """Whether the rest of the network depends on nothing before its start but what is kept there."""
-        kept = start.kept.take(few)
-        with replace(start, before={}, blind=False)(kept):
-            whole = self.model(*self._batch(few))
+    def _enough(self, start: Start, few: slice, kept: Tensor, whole: Tensor) -> bool:
+        """Whether the rest of the network gives the same without what lies before its start."""
         try:
             with start(kept):
                 return torch.equal(self.model(*self._batch(few, start)), whole)
