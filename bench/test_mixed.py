@@ -6,17 +6,15 @@ Latencies are those of this machine's integer kernels, layer by layer, so that t
 from __future__ import annotations
 
 import pytest
+from quantbench.bench.networks import at_hand
 from quantbench.methods.mixed import BRECQMixed
 from quantbench.methods.nearest import Nearest
 
 from quantbench.api import Log, Pipeline, quantize
-from quantbench.errors import DataMissing
 from quantbench.machine import fingerprint
 from quantbench.scheme import Grid, Scheme
 from quantbench.seeds import seed_for
-from quantbench.task import task
 
-NETWORK, IMAGES, CALIBRATION = "cifar10/resnet20", "cifar10/test_1000", "cifar10/calib_4096"
 SCHEME = Scheme(
     Grid(4, symmetric=False, per_channel=True, range="mse"),
     Grid(8, symmetric=False, range="minmax"),
@@ -27,11 +25,7 @@ SCHEME = Scheme(
 @pytest.mark.parametrize(("gain", "limit"), [("size", 0.5), ("latency", 0.97)])
 def test_the_search_against_the_exact_solution(gain: str, limit: float) -> None:
     """Within its limit, and never better than what is optimal; how far from it is printed."""
-    where, log = task(NETWORK, IMAGES), Log()
-    try:
-        calib = where.calibration(CALIBRATION, 256, seed_for("calib", 0, CALIBRATION))
-    except DataMissing as e:
-        pytest.skip(str(e))
+    (where, calib), log = at_hand("cifar10/resnet20", 256), Log()
     method = Pipeline((BRECQMixed(gain=gain, limit=limit), Nearest()))
     q = quantize(method, where.network(), calib, SCHEME, seed=seed_for("method", 0), log=log)
     found, accuracy = log.numbers, where.scores(q.evaluated()).mean()

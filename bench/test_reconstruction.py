@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quantbench.bench.networks import NETWORKS, at_hand
 from quantbench.bench.peers import Aimet, ReleasedBRECQ
 from quantbench.methods import adaround
 from quantbench.methods.adaround import ACTIVATIONS, AdaRound
@@ -27,14 +28,12 @@ from quantbench.methods.gramround import GramRound
 
 from quantbench.api import Log, Method, quantize
 from quantbench.capture import capture_output
-from quantbench.errors import DataMissing
 from quantbench.machine import fingerprint
-from quantbench.network import Inputs, Network
+from quantbench.network import Network
 from quantbench.reconstruct import squared_error
 from quantbench.scheme import Grid, Scheme
 from quantbench.seeds import seed_for
 from quantbench.stats import paired
-from quantbench.task import Task, task
 
 PAPER = 10_000
 ITERATIONS = int(os.environ.get("QUANTBENCH_FAITHFUL_ITERATIONS", "1000"))
@@ -47,12 +46,6 @@ NOISE = 0.03  # of an objective: what another seed changes
 TIMED_IMAGES = 256  # fewer than for accuracy: captures take less and iterations the same
 BRECQ_TOP1 = 86.8  # the released code, W2 by blocks, 1,000 iterations, on these images
 MEMORY_GIB = 4.0
-NETWORKS = {  # evaluation images, calibration images, how many
-    "cifar10/resnet20": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
-    "cifar10/resnet56": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
-    "imagenet/mobilenetv1-0.25": ("imagenet/val_1300", "imagenet/train_1000", 512),
-    "imagenet/googlenet-bvlc": ("imagenet/val_1300", "imagenet/train_1000", 256),
-}
 W3 = Scheme(Grid(3, per_channel=True))
 W2 = Scheme(Grid(2, symmetric=False, per_channel=True), first_last_bits=8)
 
@@ -88,17 +81,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def at_hand(network: str, few: int | None = None) -> tuple[Task, Inputs]:
-    """What the network is for, and its calibration set or a few of it; a skip where there is no data."""
-    images, calibration, n = NETWORKS[network]
-    where = task(network, images)
-    try:
-        where.digests(calibration)
-    except DataMissing as e:
-        pytest.skip(str(e))
-    return where, where.calibration(calibration, few or n, seed_for("calib", 0, calibration))
-
-
 def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
     """Quantize, or go on with what is in the folder, and evaluate."""
     (where, calib), log = at_hand(network, few), Log()
@@ -112,7 +94,7 @@ def test_the_solver_against_the_faithful_loop(network: str, request: pytest.Fixt
     """No worse an objective, no worse an accuracy, in a thirtieth of the time."""
     folder = Path(request.config.getoption("qb_runs")) / "reconstruction" / network.replace("/", "-")
     faithful = AdaRound(iterations=ITERATIONS, relu=False)  # the objective that both minimise has no f_a
-    slow = measure(network, faithful, W3, folder / f"adaround-{ITERATIONS}")
+    slow = measure(network, faithful, W3, folder)
     fast = measure(network, GramRound(), W3, tmp_path)
     seconds = slow.seconds * PAPER / ITERATIONS
     difference = paired(slow.scores, fast.scores)
@@ -203,6 +185,7 @@ def test_blocks_at_two_bits(tmp_path: Path) -> None:
 
 PEAK = """
 import resource, torch
+from quantbench.bench.networks import NETWORKS, at_hand
 from quantbench.bench.peers import Aimet, ReleasedBRECQ
 from quantbench.methods.adaround import AdaRound
 from quantbench import models

@@ -113,9 +113,7 @@ class Allocate(Method):
 
     def calibrated(self, job: Job, bits: Bits) -> Quantized:
         """All layers at one choice of bits."""
-        scratch = job.scratch / f"w{bits[0]}a{bits[1]}" if job.scratch else None
-        alone = replace(job, scheme=uniform(job.scheme, bits), scratch=scratch, quantized=None)
-        return self.rounding.apply(alone).need()
+        return self.rounding.apply(replace(job, scheme=uniform(job.scheme, bits), quantized=None)).need()
 
     @torch.no_grad()
     def options(self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits) -> Options:

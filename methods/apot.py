@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -26,6 +27,7 @@ from quantbench.integer.shiftadd import shift_and_add
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.rcf import Clipped, weight_levels
+from quantbench.resume import folder
 from quantbench.scheme import Scheme
 from quantbench.trained import clipped, integers
 from quantbench.training import Schedule, named_set, train
@@ -92,13 +94,13 @@ class APoT(Method):
 
     def apply(self, job: Job) -> Job:
         """Quantizers in, train stage by stage, integers out."""
-        model = self.prepare(job)
+        model, kept = self.prepare(job), folder(job, self)
         bits = job.scheme.weights.bits
         stages = [b for b in (4, 3) if b > bits and self.progressive and self.epochs] + [bits]
         for stage in stages:
             self.set_levels(model, job, stage)
             if self.epochs:
-                self.stage(model, job, stage)
+                self.stage(model, job, stage, kept)
         q = integers(model.eval(), job)
         if job.scheme.placement == "integer":
             job.log.numbers |= shift_and_add(q)
@@ -140,7 +142,7 @@ class APoT(Method):
             if acts is not None:
                 layer.act_levels = code_levels(acts.kind, max(stage, acts.bits), signed=layer.signed)
 
-    def stage(self, model: nn.Module, job: Job, stage: int) -> None:
+    def stage(self, model: nn.Module, job: Job, stage: int, kept: Path | None) -> None:
         """SGD, with learning rates of their own for the thresholds; one stage of progressive initialisation."""
         layers = list(clipped(model).values())
         alphas_w = [layer.alpha_w for layer in layers if layer.alpha_w is not None]
@@ -163,7 +165,7 @@ class APoT(Method):
             job.rng,
             watch=watch,
             progress=lambda done, total, what: job.progress(done, total, f"apot at {stage} bits, {what}"),
-            saved=None if job.scratch is None else job.scratch / f"{stage}bits.pt",
+            saved=kept and kept / f"{stage}bits.pt",
         )
         job.log.curves[f"loss/{stage}bits"] = history.loss
         if watch is not None:

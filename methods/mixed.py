@@ -162,9 +162,8 @@ class BRECQMixed(Method):
 
     def calibrated(self, job: Job, b: int) -> Quantized:
         """All layers at the same bits."""
-        scratch = job.scratch / f"w{b}" if job.scratch else None
         scheme = replace(job.scheme, weights=replace(job.scheme.weights, bits=b), overrides=())
-        return self.rounding.apply(replace(job, scheme=scheme, scratch=scratch, quantized=None)).need()
+        return self.rounding.apply(replace(job, scheme=scheme, quantized=None)).need()
 
     def costs(self, job: Job, bits: Sequence[int]) -> Mapping[tuple[str, int], float]:
         """H of every layer: bits of memory or milliseconds."""

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -228,11 +229,13 @@ def test_interrupted_stages_go_on_bit_by_bit(shapes, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         quantize(m, net, calib, QUICK, scratch=tmp_path, progress=stop)
-    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["3bits.pt", "4bits.pt"]
+    assert sorted(p.name for p in tmp_path.rglob("*.pt")) == ["3bits.pt", "4bits.pt"]
     said = []
     resumed = quantize(m, net, calib, QUICK, scratch=tmp_path, progress=lambda *report: said.append(report[2]))
     assert resumed.digest == straight.digest
     assert all(what.startswith("apot at 2 bits") for what in said)  # finished stages are not done again
+    other = replace(m, lr=2 * m.lr)  # and never those of other settings
+    assert quantize(other, net, calib, QUICK, scratch=tmp_path).digest == quantize(other, net, calib, QUICK).digest
 
 
 def test_level_sets_are_compared_at_one_budget():

@@ -99,7 +99,7 @@ def test_a_layer_on_its_own_is_weighted_behind_its_activation_function():
     assert (unit.stop, unit.activation) == ("one.a", "relu")
     model = net.model
     before = model.relu(model.stem(x))
-    y = F.relu(model.one.a(before)).detach().requires_grad_()  # what two.. reads, negative inputs of the ReLU included
+    y = F.relu(model.one.a(before)).detach().requires_grad_()  # what one.b reads
     logits = model.fc(model.two(model.one.out(model.one.b(y) + before)).mean((2, 3)))
     p = logits.detach().softmax(1)
     want = sum(

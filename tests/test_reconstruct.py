@@ -1,4 +1,4 @@
-"""What all reconstructions share: written-out gradients, units, resuming, the memory limit, processes, bfloat16."""
+"""What all reconstructions share: written-out gradients, units, the memory limit, processes, bfloat16."""
 
 import os
 import subprocess
@@ -13,35 +13,24 @@ from quantbench.methods.brecq import BRECQ
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
-from quantbench.methods.qubo import Qubo
 from torch import nn
 from torch.nn import functional as F
 
 from quantbench import parallel
 from quantbench.activations import LIMIT
-from quantbench.api import Job, Log, quantize
+from quantbench.api import Log, quantize
 from quantbench.errors import BadInput, Unsupported
 from quantbench.grids import QParams
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.reconstruct import Adam, layer_error, minimise, squared_error
-from quantbench.resume import Resume
 from quantbench.scheme import Grid, Scheme
 from quantbench.units import units
+from tests.methods import W3, W3A4, every_method
 from tests.processes import outcome
 from tests.small import small
 
 ROOT = Path(__file__).resolve().parents[1]
-W3 = Scheme(Grid(3, per_channel=True))
-W3A4 = Scheme(Grid(3, per_channel=True), Grid(4, symmetric=False))
-METHODS = {
-    "adaround": (AdaRound(iterations=12), W3),
-    "brecq": (BRECQ(iterations=12, act_iterations=4), W3A4),
-    "qdrop": (QDrop(iterations=12), W3A4),
-    "qubo": (Qubo(samples=50, elite=0.1, steps=5), W3),
-    "gramround": (GramRound(width=4, moves=10), W3),
-}
-every_method = pytest.mark.parametrize(("method", "scheme"), METHODS.values(), ids=METHODS)
 
 
 def rng(seed=0):
@@ -197,47 +186,7 @@ def test_layers_that_share_weights_are_refused_by_name(method, scheme):
             quantize(method, Network.of(Twice(whole=whole), x[:2]), x, scheme)
 
 
-# ---- Interrupted, and short of memory -------------------------------------------------------------
-
-
-@every_method
-def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp_path):
-    net, x = small()
-    whole_log = Log()
-    whole = quantize(method, net, x, scheme, seed=3, log=whole_log, scratch=tmp_path / "whole")
-    (steps,) = (tmp_path / "whole").iterdir()
-    finished = sorted(steps.iterdir(), key=lambda p: p.stat().st_mtime_ns)
-    assert len(finished) >= 4
-    for keep in (1, len(finished) - 1):  # what a kill after so many steps leaves, and half of the next one
-        scratch = tmp_path / f"kept-{keep}"
-        folder = scratch / steps.name
-        folder.mkdir(parents=True)
-        for path in finished[:keep]:
-            (folder / path.name).write_bytes(path.read_bytes())
-        (folder / finished[keep].name).write_bytes(finished[keep].read_bytes()[:100])
-        log = Log()
-        assert quantize(method, net, x, scheme, seed=3, log=log, scratch=scratch).digest == whole.digest
-        assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
-        assert min(log.seconds.values()) > 0
-
-
-def test_a_finished_step_keeps_its_seconds(tmp_path):
-    net, x = small()
-    job = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    resume = Resume(job, AdaRound())
-    job.log.numbers["objective/a"] = 0.5
-    resume.save("a", {"codes": torch.ones(2)})
-    took = job.log.seconds
-    assert took.keys() == {"reconstruct", "reconstruct_cpu"}
-    again = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    found = Resume(again, AdaRound()).load("a")
-    assert found.keys() == {"codes"}
-    assert again.log.seconds == took
-    assert again.log.numbers == {"objective/a": 0.5}
-    assert Resume(again, AdaRound()).load("b") is None
-    others = replace(again, scheme=W3A4), replace(again, calib=(x + 1,)), replace(again, rng=rng(1))
-    assert [Resume(other, AdaRound()).load("a") for other in others] == [None] * 3
-    assert Resume(again, AdaRound(iterations=2)).load("a") is None
+# ---- Short of memory ------------------------------------------------------------------------------
 
 
 @every_method

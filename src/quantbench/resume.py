@@ -28,7 +28,7 @@ class Resume:
     """
 
     def __init__(self, job: Job, method: Method) -> None:
-        self.folder = None if job.scratch is None else job.scratch / f"{method.name}-{_key(job, method)[:16]}"
+        self.folder = folder(job, method)
         self.rng, self.log, self.device = job.rng, job.log, job.net.device
         self._known, self._since = self._logged().keys(), _now()
 
@@ -91,8 +91,10 @@ def _now() -> dict[str, float]:
     return {name: clock() for name, clock in CLOCKS.items()}
 
 
-def _key(job: Job, method: Method) -> str:
-    """What a step's result depends on, the code aside."""
+def folder(job: Job, method: Method) -> Path | None:
+    """Where a method keeps its steps: named by all that their results depend on, the code aside."""
+    if job.scratch is None:
+        return None
     h = hashlib.sha256(f"{method!r} {job.scheme!r} {job.net.digest}".encode())
     h.update(tensor_digest({"rng": job.rng.get_state(), **{str(i): t for i, t in enumerate(job.calib)}}).encode())
-    return h.hexdigest()
+    return job.scratch / f"{method.name}-{h.hexdigest()[:16]}"

@@ -1,0 +1,55 @@
+"""Steps that are kept on disk: the same bits after an interruption, and only for the run that they belong to."""
+
+from dataclasses import replace
+
+import torch
+from quantbench.methods.adaround import AdaRound
+
+from quantbench.api import Job, Log, quantize
+from quantbench.resume import Resume
+from tests.methods import W3, W3A4, every_method
+from tests.small import small
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@every_method
+def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp_path):
+    net, x = small()
+    whole_log = Log()
+    whole = quantize(method, net, x, scheme, seed=3, log=whole_log, scratch=tmp_path / "whole")
+    (steps,) = (tmp_path / "whole").iterdir()
+    finished = sorted(steps.iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    assert len(finished) >= 4
+    for keep in (1, len(finished) - 1):  # what a kill after so many steps leaves, and half of the next one
+        scratch = tmp_path / f"kept-{keep}"
+        folder = scratch / steps.name
+        folder.mkdir(parents=True)
+        for path in finished[:keep]:
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / finished[keep].name).write_bytes(finished[keep].read_bytes()[:100])
+        log = Log()
+        assert quantize(method, net, x, scheme, seed=3, log=log, scratch=scratch).digest == whole.digest
+        assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
+        assert min(log.seconds.values()) > 0
+
+
+def test_a_finished_step_keeps_its_seconds(tmp_path):
+    net, x = small()
+    job = Job(net, (x,), W3, rng(), scratch=tmp_path)
+    resume = Resume(job, AdaRound())
+    job.log.numbers["objective/a"] = 0.5
+    resume.save("a", {"codes": torch.ones(2)})
+    took = job.log.seconds
+    assert took.keys() == {"reconstruct", "reconstruct_cpu"}
+    again = Job(net, (x,), W3, rng(), scratch=tmp_path)
+    found = Resume(again, AdaRound()).load("a")
+    assert found.keys() == {"codes"}
+    assert again.log.seconds == took
+    assert again.log.numbers == {"objective/a": 0.5}
+    assert Resume(again, AdaRound()).load("b") is None
+    others = replace(again, scheme=W3A4), replace(again, calib=(x + 1,)), replace(again, rng=rng(1))
+    assert [Resume(other, AdaRound()).load("a") for other in others] == [None] * 3
+    assert Resume(again, AdaRound(iterations=2)).load("a") is None
