@@ -83,14 +83,16 @@ void image(const FloatConv& s, const float* x, const float* filter, const FloatT
     }
 }
 
-// Gradient of row i of the filter from one image, 8 input channels by 16 output channels; `dy` has a border.
-QB_INLINE void filter_row(const FloatConv& s, int i, const float* x, const float* dy, float* d) {
+constexpr int kStrip = 256;  // pixels of 8 input and 16 output channels that stay in the first cache
+
+// Gradient of row i of the filter from some rows of an image, 8 input channels by 16 output channels; `dy` has a border.
+QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const float* x, const float* dy, float* d) {
   constexpr int kInputs = 8;
   const std::int64_t column = std::int64_t(s.c) * s.k, row = std::int64_t(s.w + 2) * s.k;
   __m512 acc[3][kInputs];
   QB_UNROLL for (int j = 0; j < 3; j++)
     QB_UNROLL for (int c = 0; c < kInputs; c++) acc[j][c] = _mm512_loadu_ps(d + j * column + c * std::int64_t(s.k));
-  for (int h = i == 0; h < s.h - (i == 2); h++) {
+  for (int h = std::max(first, int(i == 0)); h < std::min(last, s.h - (i == 2)); h++) {
     const float *from = x + std::int64_t(h + i - 1) * s.w * s.c, *g = dy + (h + 1) * row;
     __m512 left = _mm512_loadu_ps(g), here = _mm512_loadu_ps(g + s.k);
     for (int w = 0; w < s.w; w++, from += s.c) {
@@ -109,10 +111,12 @@ QB_INLINE void filter_row(const FloatConv& s, int i, const float* x, const float
 }
 
 void filter_gradient(const FloatConv& s, const float* x, const float* dy, float* d) {
-  for (int k = 0; k < s.k; k += kLanes)
-    for (int i = 0; i < 3; i++)
-      for (int c = 0; c < s.c; c += 8)
-        filter_row(s, i, x + c, dy + k, d + (std::int64_t(3) * i * s.c + c) * s.k + k);
+  const int rows = std::max(1, kStrip / s.w);
+  for (int h = 0; h < s.h; h += rows)
+    for (int k = 0; k < s.k; k += kLanes)
+      for (int i = 0; i < 3; i++)
+        for (int c = 0; c < s.c; c += 8)
+          filter_row(s, i, h, std::min(h + rows, s.h), x + c, dy + k, d + (std::int64_t(3) * i * s.c + c) * s.k + k);
 }
 
 // Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
