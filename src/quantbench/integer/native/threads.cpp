@@ -37,7 +37,8 @@ void Threads::dismiss() {
   for (auto& w : workers_) w.join();
 }
 
-// A thread that falls asleep just now may miss the call: then it stays away, and nobody waits for it.
+// Once a task is on offer: on a single core those who wake push the caller aside, and would find nothing. A thread that
+// falls asleep just now may miss the call: then it stays away, and nobody waits for it.
 void Threads::wake() {
   if (asleep_.load(std::memory_order_relaxed) == 0) return;
   {
@@ -47,10 +48,11 @@ void Threads::wake() {
   called_.notify_all();
 }
 
-void Threads::share(std::int64_t count, Function function, const void* context) {
+void Threads::share(std::int64_t count, Function function, const void* context, bool waking) {
   count_ = count, function_ = function, context_ = context;
   open_.store(count, std::memory_order_relaxed);
   left_.store(count, std::memory_order_release);
+  if (waking) wake();
   take(0);
   for (int i = 0; open_.load(std::memory_order_acquire) > 0; i++) i < kSpins ? pause() : std::this_thread::yield();
   if (failed_.load(std::memory_order_relaxed)) {

@@ -39,10 +39,9 @@ class Threads {
       for (std::int64_t i = 0; i < count; i++) f(i, 0);
       return;
     }
-    if (ahead >= kWake * worth_) wake();
     share(count, [](const void* context, std::int64_t item, int thread) {
       (*static_cast<const F*>(context))(item, thread);
-    }, &f);
+    }, &f, ahead >= kWake * worth_);
   }
 
  private:
@@ -50,7 +49,7 @@ class Threads {
 
   void dismiss();
   void wake();
-  void share(std::int64_t count, Function function, const void* context);
+  void share(std::int64_t count, Function function, const void* context, bool waking);
   void work(int thread);
   void take(int thread);
 
