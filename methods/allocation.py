@@ -76,6 +76,8 @@ class Allocate(Method):
         ):
             if value not in known:
                 raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
+        if self.examples < 1:
+            raise BadInput("losses are measured on at least one example")
         if not self.weights:
             raise BadInput("bit allocation needs weight bits to choose from, such as weights = [4, 8]")
 

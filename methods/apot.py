@@ -112,9 +112,8 @@ class APoT(Method):
         ranges = Quantized(net, replace(scheme, placement="inputs"))
         ranges.calibrate_acts(job.calib)
         model = copy.deepcopy(net.unfolded)
-        assert model is not None
         with torch.no_grad():
-            if not torch.allclose(model(*net.sample), net.model(*net.sample), rtol=1e-3, atol=1e-2):
+            if model is None or not torch.allclose(model(*net.sample), net.model(*net.sample), rtol=1e-3, atol=1e-2):
                 raise BadInput(f"{net.name} was changed after its batch norm was folded: put apot before such steps")
         for info in ranges.infos:
             layer, act = model.get_submodule(info.name), ranges.layer(info.name).act

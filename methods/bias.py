@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench import shift
+from quantbench import parallel, shift
 from quantbench.api import Job, Paper
 from quantbench.capture import batches
 from quantbench.clamp import activations
@@ -137,12 +137,13 @@ class BFT(Correction):
     def correct(self, job: Job, q: Quantized) -> None:
         """Minimise KL(p_fp || p_q) over the biases."""
         images = draw(job.calib, self.images or job.calib[0].shape[0], job.rng)
-        teacher = _outputs(q.net.model, images).log_softmax(-1)
         spread = shift.measure(q, tuple(t[: shift.IMAGES] for t in images))
+        iterations = self.epochs * -(-len(images[0]) // self.batch_size)
+        images = parallel.share(images)
+        teacher = _outputs(q.net.model, images).log_softmax(-1)
         unit = {n: s.signal.sqrt().float() for n, s in spread.items()}
         steps = {layer.info.name: torch.zeros_like(layer.bias, requires_grad=True) for layer in q.layers()}
         optimizer = torch.optim.Adam(list(steps.values()), lr=self.lr)
-        iterations = self.epochs * -(-teacher.shape[0] // self.batch_size)
 
         def biased(layer: QuantLayer, _: nn.Module, __: Inputs, z: Tensor) -> Tensor:
             name = layer.info.name

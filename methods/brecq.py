@@ -21,6 +21,7 @@ from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
 from quantbench.gram import learnt_layers, weight_range
 from quantbench.layers import ActQuant
+from quantbench.learnt import kept_positive
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
@@ -204,7 +205,8 @@ class BRECQ(Method):
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
-        optimizer = torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr)
+        steps = [act.scale.requires_grad_() for act in acts]
+        optimizer = torch.optim.Adam(steps, lr=self.act_lr)
         output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
@@ -223,6 +225,7 @@ class BRECQ(Method):
             [optimizer],
             iterations=self.act_iterations,
             batch_size=self.batch_size,
+            after_step=kept_positive(steps),
             bfloat16=self.bfloat16,
         )
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.api import Job, Method, Paper
+from quantbench.errors import BadInput
 from quantbench.network import Network
 from quantbench.reconstruct import cosine
 from quantbench.resume import Resume
@@ -75,7 +76,8 @@ class Distill(Method):
     def batch(self, job: Job, number: int, size: int, batches: int) -> Tensor:
         """One batch of images, (size, C, H, W)."""
         model, shape = job.net.unfolded, job.net.sample[0].shape[1:]
-        assert model is not None
+        if model is None:
+            raise BadInput(f"{job.net.name} was changed after its batch norm was folded: put distill before such steps")
         x = torch.randn(size, *shape, generator=job.rng).to(job.net.device).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
         curve: list[float] = []

@@ -162,9 +162,10 @@ def _spread(rewrite: Rewrite) -> float:
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
     """Largest |activation| of every channel of every layer, after its activation function, (out,) each."""
     after, seen = activations(net), {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
+    axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
 
     def look(name: str, z: Tensor) -> None:
-        channels = after[name](z).movedim(1 if z.dim() == 4 else -1, 0).flatten(1)
+        channels = after[name](z).movedim(axis[name], 0).flatten(1)
         seen[name] = torch.maximum(seen[name], channels.abs().amax(1))
 
     layers = ((n, net.model.get_submodule(n)) for n in seen)

@@ -88,6 +88,8 @@ class BRECQMixed(Method):
             raise BadInput(
                 "mixed precision needs at least two numbers of bits to choose from, such as bits = [2, 4, 8]"
             )
+        if self.examples < 1:
+            raise BadInput("losses are measured on at least one example")
         if self.population < 2 or self.iterations < 1 or self.together < 1:
             raise BadInput("a genetic search needs a population of 2, one iteration and groups of one layer, at least")
 

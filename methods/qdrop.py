@@ -22,6 +22,7 @@ from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
 from quantbench.gram import round_to_nearest, weight_range
 from quantbench.layers import ActQuant
+from quantbench.learnt import kept_positive
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
@@ -107,8 +108,9 @@ class QDrop(Method):
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
         optimizers: list[torch.optim.Optimizer | Adam] = [Adam(rounding.v, self.lr)]
-        if acts:
-            optimizers.append(torch.optim.Adam([act.scale.requires_grad_() for act in acts], lr=self.act_lr))
+        steps = [act.scale.requires_grad_() for act in acts]
+        if steps:
+            optimizers.append(torch.optim.Adam(steps, lr=self.act_lr))
         output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
@@ -133,6 +135,7 @@ class QDrop(Method):
                 optimizers,
                 iterations=self.iterations,
                 batch_size=self.batch_size,
+                after_step=kept_positive(steps),
                 bfloat16=self.bfloat16,
             )
         codes = rounding.codes()

@@ -16,9 +16,10 @@ from quantbench.methods.rounding import share_up
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import parallel
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.gram import columns, gram, weight_range
+from quantbench.gram import gram, learnt_layers, weight_range
 from quantbench.grids import QParams
 from quantbench.layers import QuantLayer
 from quantbench.network import Network
@@ -26,6 +27,7 @@ from quantbench.progressive import Progressive
 from quantbench.reconstruct import Walk
 from quantbench.resume import Resume
 from quantbench.scheme import Scheme
+from quantbench.secondmoments import zeros_around
 
 TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB
 SAMPLED_VALUES = 2**24  # binary values drawn at a time
@@ -76,7 +78,7 @@ class Qubo(Method):
         """Layer by layer, on the full-precision network's activations."""
         q = job.start()
         resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=False)
-        layers = list(q.layers())
+        layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"qubo {name}")
@@ -165,18 +167,26 @@ def task_hessian(passes: Progressive, layer: QuantLayer, draws: int, rng: torch.
     for part in passes.batches():
         z, logits = passes.split(part, layer.info.name)
         log_p = F.log_softmax(logits, 1)
-        a = columns(layer, x.take(part))
-        a = a.view(layer.groups, z.shape[0], -1, a.shape[2])  # (groups, n, positions, kernel * channels)
+        a = _columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
             rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT  # (n, out, positions)
             rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
-            grads = torch.einsum("ngop,gnpk->ngok", rows, a).flatten(1, 2)
-            if g.dim() == 4:  # columns hold the kernel's positions before the channels
-                grads = grads.view(*grads.shape[:2], -1, w.shape[1]).mT
+            grads = torch.einsum("ngop,ngkp->ngok", rows, a)
             flat = grads.flatten(1) * weight.sqrt()
             h += (flat.mT @ flat).cpu()
-    return (h / len(passes)).float().to(w.device)
+    h /= len(passes)
+    parallel.average([h])
+    return h.float().to(w.device)
+
+
+def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
+    """What the rows of the weight matrix are multiplied with: (n, groups, k, positions)."""
+    if layer.info.kind == "linear":
+        return x.reshape(len(x), 1, -1, x.shape[-1]).mT
+    g = layer.geometry
+    found = F.unfold(F.pad(x, zeros_around(layer)), g["kernel_size"], g["dilation"], stride=g["stride"])
+    return found.view(len(x), layer.groups, -1, found.shape[2])
 
 
 def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:

@@ -55,7 +55,8 @@ class BatchNormTuning(Method):
     def apply(self, job: Job) -> Job:
         """Re-insert, collect, fold."""
         q = job.need()
-        norms = {n: Norm(mean, std, self.momentum) for n, (mean, std) in self.targets(job, q).items()}
+        targets = self.targets(job, q).items()
+        norms = {n: Norm(*t, self.momentum, image=q.layer(n).info.kind == "conv") for n, t in targets}
         with hooked(*(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())):
             forward(q.model, job.calib, batch_size=self.batch_size)
         for name, norm in norms.items():
@@ -64,10 +65,11 @@ class BatchNormTuning(Method):
 
     def targets(self, job: Job, q: Quantized) -> dict[str, tuple[Tensor, Tensor]]:
         """Beta and gamma of every re-inserted batch norm."""
-        names = [i.name for i in q.infos if i.kind != "embedding"]
+        names = {i.name: i.kind for i in q.infos if i.kind != "embedding"}
         if job.net.batch_norm:
             return {n: (s.mean, s.std) for n, s in job.net.batch_norm.items() if n in names}
-        seen = {n: Norm(torch.zeros(()), torch.ones(()), None) for n in names}
+        zero, one = (torch.tensor(value, device=job.net.device) for value in (0.0, 1.0))
+        seen = {n: Norm(zero, one, None, image=kind == "conv") for n, kind in names.items()}
         hooks = (job.net.model.get_submodule(n).register_forward_hook(partial(_watch, s)) for n, s in seen.items())
         with hooked(*hooks):
             forward(job.net.model, job.calib, batch_size=self.batch_size)
@@ -77,15 +79,15 @@ class BatchNormTuning(Method):
 class Norm:
     """A batch norm in training: y' = gamma (y - mu) / sqrt(sigma^2 + eps) + beta (eq. 6)."""
 
-    def __init__(self, beta: Tensor, std: Tensor, momentum: float | None) -> None:
-        self.beta, self.momentum = beta, momentum
+    def __init__(self, beta: Tensor, std: Tensor, momentum: float | None, *, image: bool) -> None:
+        self.beta, self.momentum, self.image = beta, momentum, image
         self.gamma = (std.square() + EPS).sqrt()  # so that equal statistics change nothing
         self.mean, self.var, self.count = beta.clone(), std.square(), 0
-        self._square = torch.zeros(())
+        self._square = torch.zeros_like(beta)
 
     def see(self, y: Tensor) -> Tensor:
         """Take a batch into the statistics (eq. 7); returns its normalized form."""
-        axis = 1 if y.dim() == 4 else -1
+        axis = 1 if self.image else -1
         rows = y.movedim(axis, 0).flatten(1)
         mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
         if self.momentum is not None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import torch
 from quantbench.methods.adaround import AdaRound
+from quantbench.methods.bias import BFT
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.gramround import GramRound
+from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
+from quantbench.methods.qubo import Qubo
 
-from quantbench.api import quantize
+from quantbench.api import Pipeline, quantize
 from quantbench.scheme import Grid, Scheme
 from tests.small import small
 
@@ -20,6 +23,8 @@ METHODS = (
     BRECQ(iterations=60, lr=0.03, act_iterations=3, loss="mse"),
     QDrop(iterations=60, lr=0.03),
     GramRound(width=8, moves=20),
+    Qubo(samples=100, elite=0.1, steps=10, hessian="task", draws=5),
+    Pipeline((Nearest(), BFT(images=80, batch_size=16, lr=0.05))),
 )
 
 

@@ -9,6 +9,7 @@ from quantbench.methods.adaquant import AdaQuant
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.apot import SHORT, APoT
 from quantbench.methods.bias import IBC
+from quantbench.methods.equalize import Equalize
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 
@@ -121,8 +122,9 @@ def test_without_batch_norm_or_after_a_rewrite_is_refused():
     other = copy.deepcopy(net.model)
     other.linear.weight.data *= 3
     changed = Network(net.name, other, net.layers, net.sample, unfolded=net.unfolded)
-    with pytest.raises(BadInput, match="put apot before"):
-        quantize(APoT(epochs=0), changed, x, scheme())
+    for method, start in ((APoT(epochs=0), changed), (Pipeline((Equalize(), APoT(epochs=0))), net)):
+        with pytest.raises(BadInput, match="put apot before"):
+            quantize(method, start, x, scheme())
 
 
 ROUNDING = {

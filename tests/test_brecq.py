@@ -224,6 +224,37 @@ def test_every_granularity_beats_nearest(granularity):
         assert torch.equal(q.layer("stem").codes, nearest.layer("stem").codes)
 
 
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.a(x)
+        y = self.b(x)
+        y += x
+        return self.fc(y.relu_().mean((2, 3)))
+
+
+@pytest.mark.parametrize("loss", ["fisher", "divergence"])
+def test_what_follows_a_layer_may_overwrite_its_output(loss):
+    x = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    net = Network.of(InPlace().eval(), x[:2])
+    method = BRECQ(granularity="layer", loss=loss, iterations=3)
+    assert quantize(method, net, x, Scheme(Grid(3))).digest
+
+
+@pytest.mark.parametrize(
+    "method",
+    [BRECQ(iterations=1, act_iterations=30, act_lr=1.0), QDrop(iterations=30, act_lr=1.0)],
+    ids=lambda m: m.name,
+)
+def test_step_sizes_stay_positive(method):
+    net, x = small()
+    q = quantize(method, net, x, W2A4)
+    assert all(float(act.scale) > 0 for act in q.act_quants().values())
+
+
 def test_unknown_variants_are_refused():
     with pytest.raises(BadInput, match="granularity 'net': choose layer, block, stage, network"):
         BRECQ(granularity="net")

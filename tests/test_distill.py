@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from quantbench.methods.distill import Distill, mismatch
+from quantbench.methods.equalize import Equalize
 from quantbench.methods.nearest import Nearest
 from torch import nn
 
 from quantbench.api import Job, Log, Pipeline, quantize
-from quantbench.errors import Unsupported
+from quantbench.errors import BadInput, Unsupported
 from quantbench.network import Network
 from quantbench.registry import make
 from quantbench.scheme import Grid, Scheme
@@ -120,6 +121,11 @@ def test_it_goes_before_reconstruction(net):
     chain = make("distill+brecq", {"distill.iterations": 5, "brecq.iterations": 5, "act_iterations": 2})
     q = quantize(chain, net, images(16, 4), SCHEME)
     assert q.digest == quantize(chain, net, images(16, 5), SCHEME).digest  # of real images only the number counts
+
+
+def test_after_a_rewrite_it_is_refused(net):
+    with pytest.raises(BadInput, match="put distill before"):
+        quantize(Pipeline((Equalize(), Distill(iterations=1), Nearest())), net, images(4, 1), SCHEME)
 
 
 def test_networks_without_batch_norm_say_so():

@@ -40,14 +40,21 @@ LAYERS = {
     "same": nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(1, 2)),
     "groups": nn.Conv2d(4, 6, 3, padding=1, groups=2),
     "1x1": nn.Conv2d(4, 6, 1, stride=2),
+    "5x5": nn.Conv2d(4, 6, 5, padding=2),
+    "tall": nn.Conv2d(4, 6, (6, 2)),
+    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
+    "stride and dilation": nn.Conv2d(4, 6, 3, padding=3, stride=2, dilation=3),
     "linear": nn.Linear(8, 6),
+    "linear on images": nn.Linear(8, 6),
 }
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 def test_moments_are_those_of_the_images(layer):
-    shape = (70, 4, 7, 8) if isinstance(layer, nn.Conv2d) else (70, 3, 8)
+    shape = (70, 4, 7, 8) if isinstance(layer, nn.Conv2d) else (70, 3, layer.in_features)
+    if layer is LAYERS["linear on images"]:
+        shape = (70, 5, 3, 8)
     x, x_hat = (torch.randn(shape, generator=rng(i)) for i in (0, 1))
     (quant,) = Quantized(Network.of(nn.Sequential(layer, nn.Flatten()), x[:2]), W2).layers()
     target = quant.run(x, quant.original)
@@ -55,7 +62,7 @@ def test_moments_are_those_of_the_images(layer):
     kept_x.append(x_hat)
     kept_target.append(target)
     m = moments(quant, kept_x, kept_target)
-    axis = 1 if target.dim() == 4 else -1
+    axis = 1 if isinstance(layer, nn.Conv2d) else -1
     for scale in (0.0, 0.3):
         d = scale * torch.randn(quant.original.shape, generator=rng(2))
         error = quant.run(x_hat, quant.original + d) - target

@@ -1,5 +1,8 @@
 """Captures that start where the network is final: the same tensors as full passes, in memory or in files."""
 
+import errno
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from torch.nn import functional as F
 
 from quantbench.activations import LIMIT, Activations, Memory
 from quantbench.capture import capture_input, capture_output
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, CannotWrite
 from quantbench.layers import QuantLayer
 from quantbench.progressive import Progressive
 from quantbench.tracing import LayerInfo
@@ -90,6 +93,59 @@ def test_a_comparison_that_hides_nan_is_seen():
     for name in ("a", "b", "gate"):
         passes.advance(name)
         torch.testing.assert_close(passes.forward(slice(0, 6)), model(x))
+
+
+class Masked(nn.Module):
+    """Rows that a second input marks are left out; NaN is no mark."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x, mask):
+        return self.c(self.b(self.a(self.stem(x))).masked_fill((mask == 0).unsqueeze(2), 0.0)).mean(1)
+
+
+def test_a_mask_that_the_first_examples_do_not_need_is_given():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x, mask = Masked().eval(), torch.randn(6, 3, 4), torch.ones(6, 3)
+    mask[2:, 1:] = 0
+    passes = Progressive(model, (x, mask), Memory())
+    for name in ("a", "b", "c"):
+        passes.advance(name)
+        torch.testing.assert_close(passes.forward(slice(0, 6)), model(x, mask))
+
+
+class Windows(nn.Module):
+    """A layer that works on parts of examples, and one on a table that all share."""
+
+    def __init__(self):
+        super().__init__()
+        self.part, self.table, self.fc = nn.Linear(4, 4), nn.Linear(2, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        bias = self.table(x.new_ones(1, 2))
+        return self.fc(self.part(x.reshape(-1, 4)).view(len(x), -1, 4).mean(1) + bias)
+
+
+@pytest.mark.parametrize("name", ["part", "table"])
+def test_a_layer_without_a_row_for_each_example_is_named(name):
+    passes = Progressive(Windows().eval(), (torch.randn(70, 8),), Memory())
+    with pytest.raises(BadInput, match=rf"'{name}' works on .* not on one row for each"):
+        passes.inputs_of(name)
+    with pytest.raises(BadInput, match=f"'{name}' works on"):
+        passes.output_of(name)
+
+
+def test_a_full_disk_is_noticed_before_activations_are_written(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CannotWrite, match=r"GiB of activations .* No space left"):
+        Memory(1e-9, tmp_path).room(5, torch.zeros(1, 10))
+    assert not list(tmp_path.iterdir())
 
 
 def test_changes_ahead_are_seen_and_gradients_flow():

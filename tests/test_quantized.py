@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from quantbench.api import quantize
 from quantbench.capture import capture_both, capture_input, capture_output
 from quantbench.errors import BadInput, Unsupported
+from quantbench.layers import ActQuant
 from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.ranges import estimate
@@ -146,11 +147,27 @@ def test_bad_calibration_is_refused(calib, message):
         quantize(Nearest(), Network.of(model, x[:2]), calib, W4)
 
 
-@pytest.mark.parametrize(("field", "value"), [("iterations", -1), ("lr", float("nan")), ("lam", float("inf"))])
+@pytest.mark.parametrize(
+    ("field", "value"), [("iterations", -1), ("lr", float("nan")), ("lam", float("inf")), ("batch_size", 0)]
+)
 def test_numbers_that_mean_nothing_are_refused(field, value):
     model, x = make()
     with pytest.raises(BadInput, match=field):
         quantize(AdaRound(**{field: value}), Network.of(model, x[:2]), x, W4)
+
+
+def test_inputs_of_different_lengths_are_refused():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x, y):
+            return self.fc(x + y)
+
+    x = torch.randn(4, 3)
+    with pytest.raises(BadInput, match=r"inputs have \[3, 4\] examples"):
+        quantize(Nearest(), Network.of(Sum().eval(), (x[:2], x[:2])), (x, x[:3]), W4)
 
 
 def test_an_override_of_no_layer_and_a_network_without_layers_are_refused():
@@ -166,6 +183,46 @@ def test_nan_weights_are_refused_by_name():
     model.b.weight.data[0, 0, 0, 0] = torch.nan
     with pytest.raises(BadInput, match=r"b\.weight"):
         Network.of(model, x[:2])
+
+
+def test_weights_that_no_layer_holds_are_named():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.fc = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.fc(self.attention(x, x, x, need_weights=False)[0]).mean(1)
+
+    with pytest.warns(UserWarning, match=r"2 weights .* in full precision: attention.in_proj_weight, attention.out"):
+        net = Network.of(Attending().eval(), torch.randn(2, 5, 8))
+    assert [i.name for i in net.layers] == ["fc"]
+
+
+class Many(nn.Linear):
+    def forward(self, x):
+        return {"out": super().forward(x)}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(Many(3, 3), "returns dict, not a tensor"), (nn.Linear(3, 3).half(), "'weight' is torch.float16")],
+)
+def test_networks_that_no_method_can_work_on_are_refused(model, message):
+    with pytest.raises(BadInput, match=message):
+        Network.of(model.eval(), torch.randn(2, 3))
+
+
+def test_ranges_see_all_columns_and_channels():
+    x = torch.zeros(64, 16, 32, 32)
+    x[..., 5] = torch.arange(1.0, 65).view(64, 1, 1)  # a column that every 16th value misses
+    quantizer = ActQuant(Grid(4, symmetric=False))
+    quantizer.observe()
+    quantizer(x)
+    seen = quantizer._sample[0][:-2]
+    assert len(seen) == pytest.approx(2**16, rel=0.1)
+    assert float((seen > 0).float().mean()) == pytest.approx(1 / 32, rel=0.02)
+    assert len(seen.unique()) == 65
 
 
 def test_shared_layers_are_refused():

@@ -234,7 +234,7 @@ def test_two_processes_agree_and_do_as_well_as_one(tmp_path):
     first, second = (sorted((tmp_path / f"rank-{i}").read_text().splitlines()) for i in (0, 1))
     assert first == second  # the same bits in both processes
     found = {name: float(error) for name, _, error in map(str.split, first)}
-    assert found.keys() == {"adaround", "brecq", "qdrop", "gramround"}
+    assert found.keys() == {"adaround", "brecq", "qdrop", "gramround", "qubo", "pipeline"}
     assert found["gramround"] == pytest.approx(outcome(GramRound(width=8, moves=20))[1], rel=0.01)  # the same moments
     assert max(found.values()) < 0.9 * outcome(Nearest())[1]  # found: 0.25 to 0.68
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 from quantbench.methods.adaround import AdaRound
+from quantbench.methods.brecq import BRECQ
 
 from quantbench.api import Job, Log, quantize
 from quantbench.resume import Resume
@@ -36,6 +37,17 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp
         assert min(log.seconds.values()) > 0
 
 
+def test_kept_starts_are_not_rounded_to_bfloat16(tmp_path):
+    net, x = small(blocks=())
+    method = BRECQ(iterations=6, act_iterations=2, loss="mse", granularity="layer", bfloat16=True)
+    whole = quantize(method, net, x, W3A4, scratch=tmp_path / "whole")
+    (steps,) = (tmp_path / "whole").iterdir()
+    for path in sorted(steps.iterdir(), key=lambda p: p.stat().st_mtime_ns)[:3]:
+        (tmp_path / "kept" / steps.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kept" / steps.name / path.name).write_bytes(path.read_bytes())
+    assert quantize(method, net, x, W3A4, scratch=tmp_path / "kept").digest == whole.digest
+
+
 def test_a_finished_step_keeps_its_seconds(tmp_path):
     net, x = small()
     job = Job(net, (x,), W3, rng(), scratch=tmp_path)
@@ -50,6 +62,12 @@ def test_a_finished_step_keeps_its_seconds(tmp_path):
     assert again.log.seconds == took
     assert again.log.numbers == {"objective/a": 0.5}
     assert Resume(again, AdaRound()).load("b") is None
+    resume = Resume(again, AdaRound())
+    again.log.numbers["objective/a"] = 0.25  # the same name at other bits
+    resume.save("c", {})
+    last = Job(net, (x,), W3, rng(), scratch=tmp_path)
+    Resume(last, AdaRound()).load("c")
+    assert last.log.numbers == {"objective/a": 0.25}
     others = replace(again, scheme=W3A4), replace(again, calib=(x + 1,)), replace(again, rng=rng(1))
     assert [Resume(other, AdaRound()).load("a") for other in others] == [None] * 3
     assert Resume(again, AdaRound(iterations=2)).load("a") is None

@@ -206,12 +206,14 @@ def test_linear_and_embedding_layers_are_quantized_row_by_row():
         ("brecq", {"iterations": 3, "act_iterations": 2, "loss": "mse"}),
         ("qdrop", {"iterations": 3}),
         ("gramround", {"width": 2, "moves": 2}),
+        ("qubo", {"samples": 20, "elite": 0.1, "steps": 2}),
     ],
 )
 def test_embeddings_are_rounded_to_nearest_and_linear_layers_are_learnt(method, options):
     data = inputs()
     net = encoder_network(Encoder(seeded(BertModel)), data, "tiny")
-    scheme = Scheme(Grid(3, per_channel=True), Grid(8, symmetric=False, range="minmax"))
+    grid = Grid(3, per_channel=True, range="output_mse" if method == "adaround" else "mse")
+    scheme = Scheme(grid, Grid(8, symmetric=False, range="minmax"))
     log = Log()
     q = quantize(make(method, options), net, data, scheme, log=log)
     nearest = quantize(Nearest(), net, data, scheme)

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, CannotWrite
 
 LIMIT = "QUANTBENCH_MEMORY_GIB"
 CHUNK = 64  # examples worked on at a time
@@ -44,7 +43,7 @@ class Activations:
         if file is None:
             self.data = torch.empty(self.shape, dtype=self.dtype, device=like.device)
         else:
-            self._map("w+").flush()
+            _reserve(file, math.prod(self.shape) * self.dtype.itemsize)
             weakref.finalize(self, file.unlink, missing_ok=True)
 
     def __len__(self) -> int:
@@ -88,10 +87,23 @@ class Activations:
         mean = sum(float(p) * n for p, n in zip(parts, sizes, strict=True)) / len(self)
         return math.sqrt(mean)
 
-    def _map(self, mode: Literal["r", "r+", "w+"]) -> Any:
+    def _map(self, mode: Literal["r", "r+"]) -> Any:
         """Memory map of the file; unmapped when the caller drops it."""
         assert self.file is not None
         return np.memmap(self.file, _NUMPY[self.dtype], mode, shape=self.shape)
+
+
+def _reserve(file: Path, size: int) -> None:
+    """Make a file whose space is there: a full disk would otherwise end the process when the space is first used."""
+    try:
+        with file.open("wb") as made:
+            os.posix_fallocate(made.fileno(), 0, max(1, size))
+    except OSError as e:
+        file.unlink(missing_ok=True)
+        raise CannotWrite(
+            f"cannot put {size / 2**30:.2f} GiB of activations into {file.parent}: {e.strerror}. Make room there, let "
+            f"{LIMIT} allow more memory, name another folder in TMPDIR, or use fewer calibration examples"
+        ) from e
 
 
 def _stored(like: Tensor, store: torch.dtype | None) -> torch.dtype:
@@ -130,19 +142,19 @@ class Memory:
         """Bytes of activations in memory now."""
         return sum(a.bytes for a in self._alive)
 
-    def room(self, n: int, like: Tensor) -> Activations:
-        """Room for ``n`` examples like those of a batch."""
-        size = n * like[0].numel() * _stored(like, self.store).itemsize
+    def room(self, n: int, like: Tensor, *, exact: bool = False) -> Activations:
+        """Room for ``n`` examples like those of a batch, in this memory's type or, ``exact``, in their own."""
+        store = None if exact else self.store
+        size = n * like[0].numel() * _stored(like, store).itemsize
         file = self._file() if self.used + size > self.limit else None
-        made = Activations(n, like, file=file, store=self.store)
+        made = Activations(n, like, file=file, store=store)
         self._alive.add(made)
         return made
 
-    def keep(self, parts: Sequence[Tensor]) -> Activations:
-        """Activations from batches that exist already."""
-        made = self.room(sum(p.shape[0] for p in parts), parts[0])
-        for part in parts:
-            made.append(part)
+    def keep(self, part: Tensor) -> Activations:
+        """Examples that exist already, in their own type."""
+        made = self.room(len(part), part, exact=True)
+        made.append(part)
         return made
 
     def _file(self) -> Path:

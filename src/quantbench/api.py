@@ -23,6 +23,7 @@ from quantbench.network import Inputs, Network
 from quantbench.quantized import Quantized
 from quantbench.scheme import Scheme
 
+COUNTS = ("batch_size", "batches", "repeats")  # fields of methods of which 0 means nothing
 Progress = Callable[[int, int, str], None]  # (done, total, what is going on)
 
 
@@ -159,7 +160,7 @@ def quantize(
         Unsupported: method, network and scheme do not go together.
 
     """
-    inputs = (calib,) if isinstance(calib, torch.Tensor) else calib
+    inputs = tuple(t.to(net.device) for t in ((calib,) if isinstance(calib, torch.Tensor) else calib))
     _check_calibration(inputs, net)
     _check_fields(method)
     if why := method.unsupported(net, scheme):
@@ -176,6 +177,8 @@ def _check_fields(method: Method) -> None:
         for key, value in vars(part).items():
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
                 raise BadInput(f"{part.name}: {key} is {value}; it has to be a number that is not negative")
+            if key in COUNTS and value is not None and value < 1:
+                raise BadInput(f"{part.name}: {key} is {value}; it has to be at least 1")
 
 
 def _check_calibration(inputs: Inputs, net: Network) -> None:
@@ -184,6 +187,8 @@ def _check_calibration(inputs: Inputs, net: Network) -> None:
         raise BadInput("the calibration set is empty: give at least one example")
     if len(inputs) != len(net.sample):
         raise BadInput(f"{net.name} takes {len(net.sample)} inputs, the calibration set has {len(inputs)}")
+    if len(lengths := {len(t) for t in inputs}) > 1:
+        raise BadInput(f"the calibration set's inputs have {sorted(lengths)} examples: give as many of each")
     for given, sample in zip(inputs, net.sample, strict=True):
         if given.shape[1:] != sample.shape[1:] and given.dtype.is_floating_point:
             raise BadInput(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,10 +16,9 @@ from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
 from quantbench.quantized import Quantized
 from quantbench.ranges import estimate
+from quantbench.secondmoments import second_moments, zeros_around
 
 BATCH = 64  # examples whose inputs are held at a time
-CHUNK = 2**22  # values of the column matrix that are made at a time: they fit the second and third cache
-PARTS = 3  # of the columns: of the products of parts, two thirds are needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,31 +57,6 @@ class Moments:
         return -(self.shift + (d.double() @ self.mean.unsqueeze(2)).squeeze(2)).flatten().to(d)
 
 
-def columns(layer: QuantLayer, x: Tensor) -> Tensor:
-    """Columns that one row of the weight matrix is multiplied with.
-
-    Args:
-        layer: convolution or linear layer.
-        x: (N, ...) layer input; images channels-last.
-
-    Returns:
-        (groups, N * positions, k), k = kernel size * in/groups: for each position of the kernel, the channels.
-
-    """
-    if layer.info.kind == "linear":
-        return x.reshape(1, -1, x.shape[-1])
-    g = layer.geometry
-    (kh, kw), (sh, sw), (dh, dw) = g["kernel_size"], g["stride"], g["dilation"]
-    padded = F.pad(x, _padding(layer)).permute(0, 2, 3, 1)
-    n, height, width, channels = padded.shape
-    s0, s1, s2, s3 = padded.stride()
-    positions = ((height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1)
-    per = channels // layer.groups
-    shape = (layer.groups, n, *positions, kh, kw, per)
-    windows = padded.as_strided(shape, (per * s3, s0, sh * s1, sw * s2, dh * s1, dw * s2, s3))
-    return windows.reshape(layer.groups, -1, kh * kw * per)
-
-
 def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor) -> Tensor:
     """Gradient of a layer's weight, given its input and the gradient of its output: sum of gradient x^T."""
     if layer.info.kind == "linear":
@@ -93,50 +67,17 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
         return own
     g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
     if isinstance(padding, str):
-        x, padding = F.pad(x, _padding(layer)), [0, 0]
+        x, padding = F.pad(x, zeros_around(layer)), [0, 0]
     gradient: Tensor = torch.ops.aten.convolution_backward(
         output_gradient, x, w, None, g["stride"], padding, g["dilation"], False, [0, 0], layer.groups, only_weight
     )[1]
     return gradient
 
 
-def _padding(layer: QuantLayer) -> tuple[int, int, int, int]:
-    """Zeros left, right, above and below; ``same`` puts an odd one right and below."""
-    g = layer.geometry
-    if g["padding"] == "same":
-        total = [d * (k - 1) for d, k in zip(g["dilation"], g["kernel_size"], strict=True)]
-        return total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2
-    down, right = (0, 0) if g["padding"] == "valid" else g["padding"]
-    return right, right, down, down
-
-
 @torch.no_grad()
 def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
     """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
-    return _second_moments(layer, x)[0].float()
-
-
-def _second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor]:
-    """(groups, k, k) E[x x^T] and (groups, k) E[x], in float64."""
-    groups, k = layer.groups, layer.original[0].numel()
-    h = torch.zeros(groups, k, k, dtype=torch.float64, device=layer.original.device)
-    mean, count, part = h.new_zeros(groups, k), 0, max(1, -(-k // PARTS))
-    values = max(1, layer.info.macs // layer.original.shape[0] * groups)  # of the column matrix, for one example
-    for start in range(0, x.shape[0], max(1, CHUNK // values)):
-        rows = slice(start, min(start + max(1, CHUNK // values), x.shape[0]))
-        a = columns(layer, x.take(rows) if isinstance(x, Activations) else x[rows])
-        for i in range(0, k, part):  # the other half is its mirror image
-            h[:, i : i + part, i:] += a[..., i : i + part].mT @ a[..., i:]
-        mean += a.sum(1)
-        count += a.shape[1]
-    h = (h.triu() + h.triu(1).mT) / count
-    mean /= count
-    parallel.average([h, mean])
-    if layer.info.kind == "linear":
-        return h, mean
-    spots = layer.original[0, 0].numel()  # from (kernel position, channel) to the order of weight.flatten(1)
-    h = h.view(groups, spots, -1, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
-    return h, mean.view(groups, spots, -1).mT.reshape(groups, k)
+    return second_moments(layer, x)[0].float()
 
 
 @torch.no_grad()
@@ -150,13 +91,13 @@ def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int =
         inputs = x.take(part)
         error = layer.run(inputs, layer.original) - target.take(part)
         r += weight_gradient(layer, inputs, layer.original, error)
-        shift += error.sum((0, 2, 3)) if error.dim() == 4 else error.flatten(0, -2).sum(0)
+        shift += error.sum((0, 2, 3)) if layer.info.kind == "conv" else error.flatten(0, -2).sum(0)
         floor += torch.linalg.vector_norm(error).square()
         positions += error.numel() // out
     sums = torch.cat([r.flatten(), shift, floor]) / positions
     parallel.average([sums])
     r, shift, floor = torch.split(sums, [r.numel(), out, 1])
-    h, mean = _second_moments(layer, x)
+    h, mean = second_moments(layer, x)
     groups = layer.groups
     r, shift = r.view(groups, out // groups, -1), shift.view(groups, -1)
     return Moments(h, r, float(floor), mean, shift)
@@ -167,6 +108,8 @@ def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:
     grid = q.weight_grid(layer.info.name)
     if grid.range != "output_mse":
         return estimate(layer.original, grid)
+    if layer.info.kind == "embedding":  # whose output is its weight
+        return estimate(layer.original, replace(grid, range="mse"))
     h = torch.zeros(())
     with q.full_precision_acts():
         for part in batches(calib, BATCH):

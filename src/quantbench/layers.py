@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -49,6 +50,8 @@ class ActQuant(nn.Module):
         if self._sample is not None:
             keep = OBSERVED_VALUES // 16
             stride = max(1, x.numel() // keep)
+            while math.gcd(stride, x.numel()) > 1:  # or only some columns and channels would be seen
+                stride += 1
             flat = x.detach().reshape(-1)
             self._sample.append(torch.cat([flat[::stride], flat.amin().reshape(1), flat.amax().reshape(1)]))
         return self.qparams.fake(x) if self.enabled else x

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from quantbench.grids import QParams, ste_round
 
+SMALLEST = 1e-3  # of a step's first value: what is left of one that the optimiser would take below zero
 CHECKS = 10  # states looked at on the way; each look costs a forward pass over the calibration set
 
 
@@ -23,7 +24,7 @@ class Range:
         self.length = (qp.scale * self.span).detach().clone().requires_grad_()
         self.low = (qp.scale * (qp.levels[0] - qp.zero)).detach().clone()
         self.learnt = [self.length] if symmetric else [self.length, self.low.requires_grad_()]
-        self.smallest = self.length.detach() * 1e-3  # a step that the optimiser cannot take below zero
+        self.smallest = self.length.detach() * SMALLEST
 
     @property
     def qparams(self) -> QParams:
@@ -37,6 +38,18 @@ class Range:
     def fake(self, x: Tensor) -> Tensor:
         """Nearest representable value."""
         return self.qparams.fake(x)
+
+
+def kept_positive(scales: Sequence[Tensor]) -> Callable[[int], None]:
+    """What to call after each step of an optimiser that learns these scales in place."""
+    least = [s.detach() * SMALLEST for s in scales]
+
+    @torch.no_grad()
+    def after_step(_: int) -> None:
+        for s, smallest in zip(scales, least, strict=True):
+            s.copy_(torch.maximum(s, smallest))
+
+    return after_step
 
 
 class Settle:

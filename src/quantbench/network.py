@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -58,8 +59,11 @@ class Network:
         """Copy, fold batch norm and look at one forward pass.
 
         Raises:
-            BadInput: weights that are NaN or infinite, no layer to quantize, a block that is no module, batch norm
-                without running statistics, folding that changes the output.
+            BadInput: weights that are not finite or not float32, an output that is no tensor, no layer to quantize,
+                a block that is no module, batch norm without running statistics, folding that changes the output.
+
+        Warns:
+            UserWarning: weights that no layer holds, such as those of attention in ``nn.MultiheadAttention``.
 
         """
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
@@ -71,6 +75,9 @@ class Network:
         unfolded = copy.deepcopy(model)
         with torch.no_grad():
             before = model(*inputs)
+            if not isinstance(before, Tensor):
+                what = type(before).__name__
+                raise BadInput(f"{name} returns {what}, not a tensor: put it into a module that returns one tensor")
             stats = fold(model, trace(model, inputs, kinds).norms)
             after = model(*inputs)
             if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
@@ -84,6 +91,10 @@ class Network:
         layers = seen.layers(modules)
         if not layers:
             raise BadInput(f"{name}: no layer to quantize among {', '.join(k.__name__ for k in kinds)}")
+        if left := seen.outside(model):
+            few = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
+            text = f"{name}: {len(left)} weights are multiplied outside all layers, and stay in full precision"
+            warnings.warn(f"{text}: {few}", stacklevel=2)
         return cls(name, model, layers, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
@@ -130,8 +141,10 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that are not finite, naming them."""
+    """Refuse weights that are not finite, or not float32, naming them."""
     for key, value in model.state_dict().items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise BadInput(f"{name}: {key!r} is {value.dtype}; quantization starts from float32: call model.float()")
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
             raise BadInput(

@@ -6,6 +6,7 @@ Without a process group everything here does nothing, so methods call it uncondi
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Iterable
 
 import torch
@@ -55,7 +56,7 @@ def first_says(answer: bool) -> bool:
     """The first process's answer."""
     if processes() == 1:
         return answer
-    said = torch.tensor([answer], device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    said = torch.tensor([answer])
     agree([said])
     return bool(said)
 
@@ -74,7 +75,11 @@ def join() -> None:
     """
     if not dist.is_available() or not dist.is_torchelastic_launched() or _running():
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():  # each process its own; what stays on the processor goes through gloo all the same
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
     atexit.register(dist.destroy_process_group)
 
 

@@ -2,13 +2,14 @@
 
 Methods go through a network from its input to its output, and what lies behind them no longer changes. So the output of
 the last finished module is kept, and later passes do not run finished modules again: that one gives what it gave, and
-those before it give NaN, as does the network's input. If that changes the network's output, then something ahead
-depends on more than the last finished module's output: on the input, which is then given, or on other modules, and
-passes keep starting further back.
+those before it give NaN, as does the network's input. If that, or 0 instead of NaN (which no comparison can tell from
+other numbers), changes the network's output, then something ahead depends on more than the last finished module's
+output: on the input, which is then given, or on other modules, and passes keep starting further back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,7 +23,7 @@ from quantbench.activations import Activations, Memory
 from quantbench.errors import BadInput
 from quantbench.execution import record
 from quantbench.network import Inputs
-from quantbench.shortcut import Start, unknown
+from quantbench.shortcut import Start, filled
 from quantbench.steps import Step, run, steps_of
 from quantbench.tracing import Applied
 
@@ -55,11 +56,20 @@ class Progressive:
             module, lambda see: target.register_forward_pre_hook(lambda _, a: see([t for t in a if torch.is_tensor(t)]))
         )
 
-    def output_of(self, module: str, change: Change = lambda x: x) -> Activations:
-        """Output of a module over all examples, after ``change`` (such as the activation function that follows)."""
+    def output_of(self, module: str, change: Change = lambda x: x, *, exact: bool = False) -> Activations:
+        """Output of a module over all examples, after ``change`` (such as the activation function that follows).
+
+        Args:
+            module: its name.
+            change: function of the output.
+            exact: kept in its own type, whatever the memory's.
+
+        """
         target = self.model.get_submodule(module)
         (found,) = self._collect(
-            module, lambda see: target.register_forward_hook(lambda _, __, out: see([change(_tensor(out, module))]))
+            module,
+            lambda see: target.register_forward_hook(lambda _, __, out: see([change(_tensor(out, module))])),
+            exact=exact,
         )
         return found
 
@@ -77,12 +87,12 @@ class Progressive:
         over = [n for n, r in ran if reached < r.end < begin]
         few = slice(0, 2)
         for last in reversed(over):
-            trial = Start(last, self.memory.keep([self.forward(few, last)]), self._before(last), self.model)
+            trial = Start(last, self.memory.keep(self.forward(few, last)), self._before(last), self.model)
             with replace(trial, before={})(kept := trial.kept.take(few)):
                 whole = self.model(*self._batch(few))
             for blind in (True, False):
                 if self._enough(replace(trial, blind=blind), few, kept, whole):
-                    self._start = replace(trial, kept=self.output_of(last), blind=blind)
+                    self._start = replace(trial, kept=self.output_of(last, exact=True), blind=blind)
                     return True
             self._short.add(last)
         return False
@@ -168,8 +178,9 @@ class Progressive:
 
         def cut(_: nn.Module, __: Inputs, out: Tensor) -> Tensor:
             leaf.append((out if change is None else change(out)).detach().requires_grad_())
-            applied.tensor = None if change is None else leaf[0]
-            return leaf[0]
+            given = leaf[0].clone()  # which the network may overwrite
+            applied.tensor = None if change is None else given
+            return given
 
         handle = self.model.get_submodule(module).register_forward_hook(cut)
         try:
@@ -184,16 +195,25 @@ class Progressive:
         return (slice(i, min(i + BATCH, len(self))) for i in range(0, len(self), BATCH))
 
     @torch.no_grad()
-    def _collect(self, module: str, hook: Callable[[Callable[[list[Tensor]], None]], Any]) -> tuple[Activations, ...]:
+    def _collect(
+        self, module: str, hook: Callable[[Callable[[list[Tensor]], None]], Any], *, exact: bool = False
+    ) -> tuple[Activations, ...]:
         """Keep what a hook sees in passes over all examples; each ends there."""
         found: list[Activations] = []
         kept: Tensor | None = None
+        part = slice(0, 0)
 
         def see(tensors: list[Tensor]) -> None:
             if len(tensors) == 1 and tensors[0] is kept:
                 raise _Same
+            rows = part.stop - part.start
+            if odd := [tuple(t.shape) for t in tensors if t.shape[:1] != (rows,)]:
+                raise BadInput(
+                    f"module {module!r} works on {odd[0]} for {rows} examples, not on one row for each: it cannot be "
+                    "reconstructed; choose layers without it, or blocks that contain it"
+                )
             if not found:
-                found.extend(self.memory.room(len(self), t) for t in tensors)
+                found.extend(self.memory.room(len(self), t, exact=exact) for t in tensors)
             for room, t in zip(found, tensors, strict=True):
                 room.append(t)
             raise _Stop
@@ -221,23 +241,27 @@ class Progressive:
         return nullcontext() if self._start is None or kept is None else self._start(kept)
 
     def _batch(self, index: slice | Tensor, start: Start | None = None) -> Inputs:
-        """Network inputs of some examples, images in channels-last layout; NaN where the start makes do without."""
+        """Network inputs of some examples, images in channels-last layout; a stand-in if the start makes do without."""
         blind = start is not None and start.blind
-        return tuple(self._input(t, index, blind=blind and t.is_floating_point()) for t in self.inputs)
+        return tuple(self._input(t, index, start if blind and t.is_floating_point() else None) for t in self.inputs)
 
-    def _input(self, whole: Tensor, index: slice | Tensor, *, blind: bool) -> Tensor:
-        """Some examples of one network input."""
-        if blind:
+    def _input(self, whole: Tensor, index: slice | Tensor, start: Start | None) -> Tensor:
+        """Some examples of one network input, or what stands for them in passes from a start."""
+        if start is not None:
             n = len(range(*index.indices(len(whole)))) if isinstance(index, slice) else len(index)
-            return unknown(whole.new_empty(0, device=self.device), (n, *whole.shape[1:]))
+            return filled(whole.new_empty(0, device=self.device), (n, *whole.shape[1:]), start.value)
         part = whole[index].to(self.device)
         return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
     def _enough(self, start: Start, few: slice, kept: Tensor, whole: Tensor) -> bool:
         """Whether the rest of the network gives the same without what lies before its start."""
-        try:
+
+        def same(start: Start) -> bool:
             with start(kept):
                 return torch.equal(self.model(*self._batch(few, start)), whole)
+
+        try:
+            return all(same(replace(start, value=value)) for value in (math.nan, 0.0))
         except RuntimeError:  # an in-place operation on a stand-in: something ahead uses it
             return False
 

@@ -30,7 +30,7 @@ class Resume:
     def __init__(self, job: Job, method: Method) -> None:
         self.folder = folder(job, method)
         self.rng, self.log, self.device = job.rng, job.log, job.net.device
-        self._known, self._since = self._logged().keys(), _now()
+        self._known, self._since = self._logged(), _now()
 
     def load(self, step: str) -> dict[str, Tensor] | None:
         """Tensors of a finished step, with the generator put where that step left it; ``None`` when not done."""
@@ -59,7 +59,7 @@ class Resume:
     def save(self, step: str, tensors: dict[str, Tensor]) -> None:
         """Keep a finished step, atomically."""
         logged, seconds = self._logged(), {c: t - self._since[c] for c, t in _now().items()}
-        new = {k: torch.tensor(v, dtype=torch.float64) for k, v in logged.items() if k not in self._known}
+        new = {k: torch.tensor(v, dtype=torch.float64) for k, v in logged.items() if self._known.get(k) != v}
         self._count(seconds)
         path = self._path(step)
         if path is None or not parallel.first():
@@ -72,14 +72,14 @@ class Resume:
 
     def _logged(self) -> dict[str, list[float]]:
         """Everything in the log by a key for files."""
-        curves = {f"{LOGGED}curves/{k}": v for k, v in self.log.curves.items()}
+        curves = {f"{LOGGED}curves/{k}": list(v) for k, v in self.log.curves.items()}
         return curves | {f"{LOGGED}numbers/{k}": [v] for k, v in self.log.numbers.items()}
 
     def _count(self, seconds: dict[str, float]) -> None:
         """Add a step's time, and start to measure the next one's."""
         for clock, took in seconds.items():
             self.log.seconds[clock] = self.log.seconds.get(clock, 0.0) + took
-        self._known, self._since = self._logged().keys(), _now()
+        self._known, self._since = self._logged(), _now()
 
     def _path(self, step: str) -> Path | None:
         """File of one step."""

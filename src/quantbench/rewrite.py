@@ -26,7 +26,7 @@ class Rewrite:
         kinds = tuple({type(self.model.get_submodule(i.name)) for i in self.net.layers})
         net, old = self.model, self.net
         new = Network.of(net, old.sample, name=old.name, blocks=old.blocks, stages=old.stages, kinds=kinds)
-        return replace(new, batch_norm=self.batch_norm)
+        return replace(new, batch_norm=self.batch_norm, unfolded=None)
 
     def weight(self, layer: str) -> Tensor:
         """Weight, (out, in/groups, ...), to be changed in place."""

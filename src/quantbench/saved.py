@@ -43,7 +43,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
 
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "quantized.safetensors")
+        tensors = load_file(folder / "quantized.safetensors", device=str(net.device))
         q = Quantized(_clamped(net, tensors), scheme)
         _fill(q, tensors, meta)
     except (KeyError, TypeError, ValueError, SafetensorError, OSError) as e:

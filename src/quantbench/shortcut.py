@@ -1,14 +1,14 @@
-"""Stand-ins for the finished modules of a network: the last one gives what is kept of it, those before it give NaN."""
+"""Stand-ins for a network's finished modules: the last one gives what is kept of it, those before it one value."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from quantbench.activations import Activations
@@ -21,9 +21,10 @@ class Start:
     Attributes:
         module: gives ``kept``.
         kept: its output.
-        before: modules that give NaN, by name, with the shapes of their outputs.
+        before: modules whose output is not needed any more, by name, with the shapes of their outputs.
         model: where they are.
-        blind: the network's input is not needed any more: floating-point values are NaN, too.
+        blind: nor is the network's input, where it is of floating-point numbers.
+        value: what stands for all that is not needed.
 
     """
 
@@ -32,6 +33,7 @@ class Start:
     before: Mapping[str, tuple[int, ...]]
     model: nn.Module
     blind: bool = True
+    value: float = math.nan
 
     @cached_property
     def finished(self) -> list[tuple[nn.Module, tuple[int, ...]]]:
@@ -48,7 +50,7 @@ class Start:
         """Replace the finished modules while a pass over some examples, for which the last one gives ``kept``, runs."""
         self.last.forward = partial(_give, kept)
         for module, shape in self.finished:
-            module.forward = partial(_give, unknown(kept, (kept.shape[0], *shape)))
+            module.forward = partial(_give, filled(kept, (kept.shape[0], *shape), self.value))
         try:
             yield kept
         finally:
@@ -57,9 +59,9 @@ class Start:
                 del module.forward
 
 
-def unknown(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """NaN of a shape that takes no memory."""
-    return like.new_tensor(torch.nan).expand(shape)
+def filled(like: Tensor, shape: tuple[int, ...], value: float) -> Tensor:
+    """One value in a shape that takes no memory."""
+    return like.new_tensor(value).expand(shape)
 
 
 def _give(value: Tensor, *_: Any, **__: Any) -> Tensor:

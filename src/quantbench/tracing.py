@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from quantbench.folding import BatchNorm
 
+_PRODUCTS = ("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer", "rnn", "lstm", "gru")
 _ACTIVATIONS = {"relu": "relu", "relu_": "relu", "relu6": "relu6", "hardtanh": "relu6", "hardtanh_": "relu6"}
 
 
@@ -53,12 +54,16 @@ class Trace(TorchFunctionMode):
         self.macs: dict[str, int] = {}
         self.activation: dict[str, str] = {}
         self.norms: dict[str, str] = {}  # batch-norm module name -> layer name
+        self.multiplied: set[int] = set()  # parameters that products took as they are
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the function; note an activation function fed by a layer."""
         name = getattr(func, "__name__", "")
+        if any(word in name for word in _PRODUCTS):
+            every = (*args, *(kwargs or {}).values())
+            self.multiplied |= {id(a) for a in every if isinstance(a, nn.Parameter) and a.dim() > 1}
         if args and (layer := self.source.get(id(args[0]))):
             if name in _ACTIVATIONS:
                 self.activation.setdefault(layer, _ACTIVATIONS[name])
@@ -88,6 +93,11 @@ class Trace(TorchFunctionMode):
             return LayerInfo(name, kind, tuple(weight.shape), self.macs[name], act, self.calls[name])
 
         return tuple(info(name) for name in self.calls)
+
+    def outside(self, model: nn.Module) -> list[str]:
+        """Names of weights that were multiplied, but not by a layer."""
+        layers = {id(model.get_submodule(name).weight) for name in self.calls}
+        return [n for n, p in model.named_parameters() if id(p) in self.multiplied - layers]
 
 
 class Applied(TorchFunctionMode):

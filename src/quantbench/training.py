@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from quantbench import parallel
+from quantbench.atomic import write_atomically
 from quantbench.data import Preprocess
 from quantbench.errors import BadInput
 from quantbench.evaluate import accuracy, logits
@@ -205,11 +208,9 @@ class _State:
 
     def save(self, epoch: int, history: History) -> None:
         """Keep a finished epoch."""
-        if self.path is None:
+        if self.path is None or not parallel.first():
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
         models = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         state = {"epoch": epoch, "rng": self.rng.get_state(), "loss": history.loss, "top1": history.top1}
-        torch.save({**models, **state}, part)
-        part.replace(self.path)
+        torch.save({**models, **state}, whole := io.BytesIO())
+        write_atomically(self.path, whole.getvalue())
