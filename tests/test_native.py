@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantbench.errors import BadInput
 from quantbench.integer import fuzz, native
 from quantbench.integer.ir import LRN, Add, Concat, Conv, Flatten, Format, Island, MaxPool, Program
 from quantbench.integer.native import Native
 from tests.chains import SETS, Chain, kinds, same
 
 pytestmark = pytest.mark.skipif(Native("").available() is not None, reason=f"{Native('').available()}")
-SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
+SETTINGS = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 @SETTINGS
@@ -28,14 +29,44 @@ def test_random_programs_equal_the_oracle(data):
     same(program, fuzz.codes(draw, program, 3), threads=draw(1, 3), limit=draw(0, 2), winograd=bool(draw(0, 1)))
 
 
-@pytest.mark.parametrize("size", [1, 5, 7, 14, 17, 29])
+@pytest.mark.parametrize("size", [1, 5, 6, 7, 9, 14, 17, 29])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_every_tile_of_pixels_and_outputs(size, kernel):
-    for outs, stride in ((16, 1), (33, 1), (48, 2), (80, 1), (64, 2)):
+    for outs, stride in ((16, 1), (33, 1), (48, 2), (80, 1), (64, 2), (112, 1), (176, 1)):
         chain = Chain((20, size, size + 1), seed=size)
         x = chain.conv("input", outs, kernel, stride)
         chain.conv(x, 24, kernel, residual=None)
         same(chain.program(), chain.images(1))
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_linear_layer_beside_a_window_on_the_same_pixel(pixels):
+    """The window puts a border around the pixel, or around what the linear layer gives."""
+    chain = Chain((40, 1, 1))
+    x = chain.conv("input", 50) if pixels else "input"
+    y = chain.conv(x, 50)
+    z = chain.conv(x, 50, 3, residual=y)
+    y = chain.conv(z, 70)
+    chain.conv(y, 30, 3)
+    same(chain.program(), chain.images(3), threads=2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_images_of_three_channels_are_added_to_what_they_became(stride):
+    chain = Chain((3, 9, 10))
+    chain.conv("input", 3, 3, residual="input")  # one convolution reads them and adds them
+    x = chain.conv("input", 20, 3)
+    chain.conv(x, 3, 3, residual="input")
+    chain.conv("input", 24, 3, stride)
+    same(chain.program(), chain.images(2))
+
+
+@pytest.mark.parametrize("codes", [8, 255])
+def test_codes_outside_of_the_inputs_range_are_refused(codes):
+    chain = Chain((4, 5, 5), 3)
+    chain.conv("input", 8, 3)
+    with pytest.raises(BadInput, match=rf"input codes {codes}\.\.{codes} are outside the format's 0\.\.7"):
+        Native("").compile(chain.program())(np.full((1, 4, 5, 5), codes, np.uint8))
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 28, 33, 60])

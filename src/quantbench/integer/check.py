@@ -30,8 +30,7 @@ def check(program: Program) -> None:
     known: dict[str, tuple[Format | None, Shape]] = {"input": (program.input, program.shape)}
     for op in program.ops:
         where = f"{type(op).__name__} {op.name!r}"
-        names = (op.name, op.output, *op.inputs)
-        right = isinstance(op.inputs, tuple) and all(isinstance(n, str) for n in names)
+        right = isinstance(op.inputs, tuple) and all(isinstance(n, str) for n in (op.name, op.output, *op.inputs))
         require(right, f"{where}: names are not strings")
         formats = []
         for name in op.inputs:

@@ -49,11 +49,13 @@ def codes(draw: Draw, program: Program, n: int) -> Codes:
 
 def any_program(draw: Draw, *, length: int = 6, size: int = 12) -> Program:
     """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits."""
-    shape = (draw(1, 20), draw(1, size), draw(1, size))
+    shape = (draw(1, 20), draw(1, size), draw(1, size)) if draw(0, 3) else (3, draw(1, size), draw(1, size))
     b = _Builder(draw, Program(_format(draw, 8), shape, ()))
     layers = (b.conv, b.conv, b.depthwise, b.residual, b.residual)
     kinds = (*layers, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
     for _ in range(draw(1, length)):
+        if draw(0, 3) == 0:  # a branch
+            b.last = list(b.formats)[draw(0, len(b.formats) - 1)]
         kinds[draw(0, len(kinds) - 1)]()
     b.flatten()
     b.conv(logits=True)
@@ -88,7 +90,7 @@ class _Builder:
         pads = (0, 0, 0, 0) if logits else (draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2))
         reach = (h + pads[0] + pads[2], w + pads[1] + pads[3])
         kh, kw = (min(draw(1, 5), (r - 1) // d + 1) for r, d in zip(reach, dilation, strict=True))
-        outs = groups * draw(1, max(1, 24 // groups))
+        outs = groups * draw(1, max(1, (24, 250)[draw(0, 5) == 0] // groups))
         stride = (draw(1, 3), draw(1, 3))
         self._push(self._layer((outs, c // groups, kh, kw), groups, pads, stride, dilation, logits=logits))
 

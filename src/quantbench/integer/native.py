@@ -17,7 +17,7 @@ import numpy as np
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends import Array, Backend, Compiled
-from quantbench.integer.check import check
+from quantbench.integer.check import check, check_images
 from quantbench.integer.ir import Program
 from quantbench.integer.native_build import Options, build
 
@@ -75,7 +75,7 @@ class NativeProgram(Compiled):
 
     def __call__(self, images: Array) -> Array:
         """float32 logits (N, outputs), or codes where the program ends in codes, of float32 images or uint8 codes."""
-        y: Array = _run(self._net, images)
+        y = self._run(self._net, images)
         return y.reshape(len(y), math.prod(y.shape[1:]))
 
     def codes(self, images: Array) -> Mapping[str, Array]:
@@ -86,10 +86,20 @@ class NativeProgram(Compiled):
         parts: dict[str, list[Array]] = {name: [] for name in numbers}
         for start in range(0, len(images), net.image_limit):
             batch = images[start : start + net.image_limit]
-            _run(net, batch)
+            self._run(net, batch)
             for name, number in numbers.items():
                 parts[name].append(net.read(number, len(batch)))
         return {name: np.concatenate(p) for name, p in parts.items() if p and p[0].dtype == np.uint8}
+
+    def _run(self, net: Any, images: Array) -> Array:
+        """What the network gives; its sums are known to fit for codes of the input's range only."""
+        if images.dtype == np.uint8:
+            check_images(images, self.program)
+        try:
+            y: Array = net(np.ascontiguousarray(images))
+        except ValueError as e:
+            raise BadInput(f"native: {e}") from e
+        return y
 
     def layers(self, images: Array, repeats: int = 10) -> list[tuple[str, str, float]]:
         """Module name, kernel and mean seconds of the network input and of every operator."""
@@ -115,11 +125,3 @@ def _module() -> ModuleType:
         raise Unsupported(
             f"the native kernels are not built ({e}); with a C++17 compiler at hand, install quantbench again"
         ) from e
-
-
-def _run(net: Any, images: Array) -> Array:
-    try:
-        y: Array = net(np.ascontiguousarray(images))
-    except ValueError as e:
-        raise BadInput(f"native: {e}") from e
-    return y

@@ -62,7 +62,7 @@ class Direct : public Op {
       : Op(spec.r < 0 ? std::vector<int>{spec.x} : std::vector<int>{spec.x, spec.r}, spec.y), s_(std::move(spec)) {}
 
   const char* kind() const override { return "conv"; }
-  bool reads_packed() const override { return s_.groups == 1 && s_.dx == 1 && s_.sx <= 2; }
+  bool reads_packed() const override { return s_.r != 0 && s_.groups == 1 && s_.dx == 1 && s_.sx <= 2; }
 
   void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
 

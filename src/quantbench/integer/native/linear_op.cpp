@@ -13,6 +13,11 @@ class Linear : public Op {
 
   const char* kind() const override { return layer_.bits == 8 ? "linear" : layer_.bits == 4 ? "linear4" : "linear2"; }
 
+  // Another operator may read the same pixel through a window, which puts a border around it.
+  std::unique_ptr<Op> instead(const std::vector<Tensor>& t) override {
+    return t[s_.x].vector() && t[s_.y].vector() ? nullptr : make_direct(std::move(s_));
+  }
+
   void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int, Pool& pool) override {
     outputs_.fill(s_, t, pool);
     kernels_ = &kernels;

@@ -61,6 +61,8 @@ void Net::finish(const Options& options) {
   place_views();
   for (const auto& op : ops_) op->require(tensors_);
   lay_out();
+  for (auto& op : ops_)
+    if (auto other = op->instead(tensors_)) op = std::move(other);
   for (const auto& op : ops_) op->prepare(tensors_, *kernels_, options.threads, pool_);
   split();
   images_ = options.images > 0 ? options.images : split_ == int(ops_.size()) ? 1 : kImages;

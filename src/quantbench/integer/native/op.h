@@ -44,6 +44,8 @@ class Op {
   virtual const std::vector<float>* concat_ratios() const { return nullptr; }
   // Widens halos, before tensors are laid out.
   virtual void require(std::vector<Tensor>&) const {}
+  // What takes this operator's place, if it cannot work on tensors as they are laid out.
+  virtual std::unique_ptr<Op> instead(const std::vector<Tensor>&) { return nullptr; }
   // Packs weights; distances of tensors are known, their addresses are not.
   virtual void prepare(const std::vector<Tensor>&, const Kernels&, int /*threads*/, Pool&) {}
   virtual std::int64_t scratch() const { return 0; }  // bytes for each thread

@@ -8,14 +8,15 @@ namespace {
 
 constexpr double kNever = 1e30;
 
-// The cheapest sum of pieces 1..most that makes n: cost, and last piece of each prefix.
+// The cheapest sum of pieces 1..most that makes n, or more if the first piece may begin before 0: cost, and last piece of
+// each prefix.
 template <typename Cost>
-std::vector<int> cheapest(int n, int most, const Cost& cost, double* total) {
+std::vector<int> cheapest(int n, int most, bool before, const Cost& cost, double* total) {
   std::vector<double> best(n + 1, kNever);
   std::vector<int> last(n + 1, 0);
   best[0] = 0;
   for (int i = 1; i <= n; i++)
-    for (int piece = 1; piece <= most; piece++) {
+    for (int piece = 1; piece <= (before ? most : std::min(most, i)); piece++) {
       const double c = best[std::max(0, i - piece)] + cost(piece);
       if (c < best[i]) best[i] = c, last[i] = piece;
     }
@@ -46,7 +47,7 @@ Tiling::Tiling(int width) {
           return b ? step_cost(pixels, b) : column_cost(pixels);
       return kNever;
     };
-    const std::vector<int> last = cheapest(width, kAccumulators, piece, &cost[b]);
+    const std::vector<int> last = cheapest(width, kAccumulators, true, piece, &cost[b]);
     for (int n = width; n > 0; n -= last[n]) tiles[b].push_back({std::max(0, n - last[n]), last[n]});
     std::reverse(tiles[b].begin(), tiles[b].end());
   }
@@ -55,8 +56,8 @@ Tiling::Tiling(int width) {
 std::vector<Strip> Tiling::strips(int panel, int first, int count, bool columns) const {
   double total;
   columns = columns && cost[0] < cost[1];
-  const auto piece = [&](int b) { return b > count ? kNever : cost[b == 1 && columns ? 0 : b]; };
-  const std::vector<int> last = cheapest(count, std::min(count, kStripBlocks), piece, &total);
+  const auto piece = [&](int b) { return cost[b == 1 && columns ? 0 : b]; };
+  const std::vector<int> last = cheapest(count, kStripBlocks, false, piece, &total);
   std::vector<Strip> cut;
   for (int i = count; i > 0; i -= last[i]) cut.push_back({panel, first + i - last[i], last[i], nullptr, last[i] == 1 && columns});
   std::reverse(cut.begin(), cut.end());
