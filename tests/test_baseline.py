@@ -1,5 +1,6 @@
 """The accepted baseline: what passes, what fails, and that accepting moves it."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from quantbench.accepted import Baseline
 from quantbench.cells import Cell
 from quantbench.errors import BadInput
 from quantbench.ledger import Ledger
+from quantbench.machine import fingerprint
 from quantbench.pace import kept
 from quantbench.results import Latency, Result
 from quantbench.scheme import Grid, Scheme
@@ -103,6 +105,12 @@ def test_new_absent_and_other_data(tmp_path, accepted):
     assert (change.status, change.fails) == ("other data", True)
 
 
+def test_what_was_asked_for_and_did_not_finish_is_missing(tmp_path, accepted):
+    changes = accepted.compare(records(tmp_path / "new", (cell(1), result())), {cell().id, cell(1).id})
+    assert [(c.status, c.fails) for c in changes] == [("missing", True), ("new", False)]
+    assert "did not finish" in str(changes[0])
+
+
 def test_an_identical_network_need_not_be_evaluated(accepted):
     assert accepted.identical(cell().id, "accepted", "e0")
     assert not accepted.identical(cell().id, "new", "e0")
@@ -137,7 +145,24 @@ def test_scores_that_are_not_correctness(tmp_path, path):
     assert changes[0].worse > 150
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+ENTRY = {"digest": "a", "metric": "top1", "eval": "e", "gold": "", "n": 1, "packing": "bits", "quantized": "gA=="}
+ENTRY |= {"value": 100.0}
+DAMAGED = (
+    [],
+    {"a": 1},
+    *({"a": {k: v for k, v in ENTRY.items() if k != left}} for left in ENTRY),
+    {"a": {**ENTRY, "quantized": "?"}},
+    {"a": {**ENTRY, "latency": [{"backend": "native", "batch": 1, "ratios": []}]}},
+)
+
+
+def test_a_whole_entry_is_read(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps({"cells": {"a": ENTRY}}))
+    assert set(Baseline.read(path).cells) == {"a"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", *(json.dumps({"cells": cells}) for cells in DAMAGED)])
 def test_a_damaged_baseline_is_named(path, text):
     path.parent.mkdir()
     path.write_text(text)
@@ -171,6 +196,14 @@ def test_latency_gates_relative_to_float32_and_on_the_same_machine(tmp_path, pat
     assert f"onednn batch 1: {status}" in str(pace)
 
 
+def test_a_latency_row_that_this_machine_had_and_has_no_more_is_missing(tmp_path, path):
+    there, here = timed(0.5), timed(0.5, fingerprint())
+    for i, (before, status) in enumerate(((here, ["missing"]), (there, []))):
+        Baseline({}).accept(records(tmp_path / f"old-{i}", (cell(), before)), path)
+        found = Baseline.read(path).compare_latency(records(tmp_path / "new", (cell(), result())))
+        assert [p.status for p in found if p.fails] == status
+
+
 def test_a_latency_row_without_a_baseline_is_new(tmp_path, accepted):
     (pace,) = accepted.compare_latency(records(tmp_path / "new", (cell(), timed(0.5))))
     assert pace.status == "new"
@@ -183,13 +216,17 @@ def test_the_baseline_keeps_ratios_not_milliseconds():
 
 def test_the_commands_gate_and_accept(tmp_path, path, monkeypatch, capsys):
     first = records(tmp_path / "a", (cell(), result()))
-    monkeypatch.setattr(commands, "_finished", lambda *_: first)
+    monkeypatch.setattr(commands, "_cells", lambda *_: {r.id: r for r in first})
     assert commands.gate(tmp_path, [], "", path) == 0  # nothing accepted, nothing to miss
     assert "1 new" in capsys.readouterr().out
     assert commands.accept(tmp_path, [], "", path) == 0
     assert commands.gate(tmp_path, [], "", path) == 0
     assert "1 identical" in capsys.readouterr().out
     changed = records(tmp_path / "b", (cell(), replace(result(lost=9), digest="new")))
-    monkeypatch.setattr(commands, "_finished", lambda *_: changed)
+    monkeypatch.setattr(commands, "_cells", lambda *_: {r.id: r for r in changed})
     assert commands.gate(tmp_path, [], "", path) == 1
     assert "worse, 90.00 -> 89.10 (9 examples worse, 0 better, p = 0.0039)" in capsys.readouterr().out
+    other = records(tmp_path / "c", (cell(1), result()))
+    monkeypatch.setattr(commands, "_cells", lambda *_: {cell().id: None, cell(1).id: other[0]})  # the first crashed
+    assert commands.gate(tmp_path, [], "", path) == 1
+    assert "1 missing, 1 new" in capsys.readouterr().out

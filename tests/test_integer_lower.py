@@ -248,6 +248,22 @@ class Branch(nn.Module):
         return self.conv(x) if x.sum() > 0 else x
 
 
+class Stale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        F.relu_(y)
+        return self.b(y)
+
+
+def test_a_tensor_changed_in_place_and_read_again_is_named() -> None:
+    with pytest.raises(Unsupported, match="b reads a after it was changed in place"):
+        made(Stale())
+
+
 def test_a_module_that_cannot_be_traced_is_named() -> None:
     with pytest.raises(Unsupported, match=r"0 \(Branch\) cannot be traced"):
         made(nn.Sequential(Branch(), nn.Conv2d(4, 4, 1)))

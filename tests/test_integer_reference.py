@@ -73,7 +73,7 @@ def test_convolution_is_its_definition(data: st.DataObject) -> None:
 @given(st.data())
 def test_simulation_equals_reference_on_every_tensor(data: st.DataObject) -> None:
     draw = drawn(data)
-    program = fuzz.any_program(draw)
+    program = fuzz.any_program(draw, branching=True)
     x = fuzz.codes(draw, program, 2)
     expected = reference.run(program, x)
     got = Simulation(program).codes(torch.from_numpy(x))

@@ -25,7 +25,7 @@ def test_random_programs_equal_the_oracle(data):
     def draw(lo, hi):
         return data.draw(st.integers(lo, hi))
 
-    program = fuzz.any_program(draw, size=draw(4, 20))
+    program = fuzz.any_program(draw, size=draw(4, 20), branching=True)
     same(program, fuzz.codes(draw, program, 3), threads=draw(1, 3), limit=draw(0, 2), winograd=bool(draw(0, 1)))
 
 

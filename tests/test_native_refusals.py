@@ -46,7 +46,7 @@ def test_bad_images_are_refused():
     nan = np.zeros((1, 3, 8, 8), np.float32)
     nan[0, 2, 7, 5] = np.nan
     for images in (nan, np.zeros((1, 3, 8, 9), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((1, 3, 8, 8))):
-        with pytest.raises(BadInput, match="native|takes float32 or uint8"):
+        with pytest.raises(BadInput, match=r"native|takes float32 or uint8"):
             compiled(images)
     assert compiled(np.zeros((0, 3, 8, 8), np.uint8)).shape == (0, 8 * 64)
 

@@ -110,6 +110,10 @@ def test_save_and_load_round_trip_and_refuse_damage(tmp_path):
     (tmp_path / "quantized.json").write_text(json.dumps(meta))
     with pytest.raises(BadInput, match="outside its levels"):
         Quantized.load(tmp_path, net, W4A8)
+    meta |= {"levels": {k: list(range(-8, 8)) for k in meta["levels"]}, "acts": {k: [0, 1] for k in meta["acts"]}}
+    (tmp_path / "quantized.json").write_text(json.dumps(meta))
+    with pytest.raises(BadInput, match="digest"):
+        Quantized.load(tmp_path, net, W4A8)
     (tmp_path / "quantized.safetensors").write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(BadInput, match="not a saved quantized network"):
         Quantized.load(tmp_path, net, W4A8)
@@ -211,6 +215,22 @@ class Many(nn.Linear):
 def test_networks_that_no_method_can_work_on_are_refused(model, message):
     with pytest.raises(BadInput, match=message):
         Network.of(model.eval(), torch.randn(2, 3))
+
+
+class ReadAgain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.relu, self.b = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        y = self.a(x)
+        return self.b(self.relu(y)) + y  # which ReLU has changed
+
+
+def test_a_tensor_read_again_after_an_in_place_activation_is_refused():
+    x = torch.randn(2, 3, 4, 4)
+    with pytest.raises(BadInput, match="reads a tensor again that an in-place activation changed"):
+        Network.of(ReadAgain().eval(), x)
 
 
 def test_ranges_see_all_columns_and_channels():

@@ -7,7 +7,7 @@ for the number of cells tested, *and* the change is large enough to matter.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class Change:
     Attributes:
         id: of the cell.
         status: ``identical`` (same network, same scores), ``unchanged``, ``worse``, ``better``, ``new`` (nothing
-            accepted yet), ``other data`` (the accepted one saw other examples), or ``absent`` (accepted, not run now).
+            accepted yet), ``other data`` (the accepted one saw other examples), ``absent`` (accepted, not asked for) or
+            ``missing`` (accepted and asked for, but its run did not finish).
         before: accepted metric, in points.
         now: metric now.
         worse: examples that were right and are wrong now.
@@ -58,10 +59,14 @@ class Change:
     @property
     def fails(self) -> bool:
         """Whether somebody must look: mend it, or accept it."""
-        return self.status in ("worse", "better", "other data")
+        return self.status in ("worse", "better", "other data", "missing")
 
     def __str__(self) -> str:
         """One line for the terminal."""
+        if self.status == "missing":
+            return (
+                f"{self.id}: missing, accepted with {self.before:.2f}: its run did not finish, quantbench run says why"
+            )
         if self.before is None or self.now is None:
             return f"{self.id}: {self.status}"
         counts = f"{self.worse} examples worse, {self.better} better, p = {self.p:.2g}"
@@ -86,8 +91,11 @@ class Baseline:
         if not path.exists():
             return cls({})
         try:
-            return cls(json.loads(path.read_text())["cells"])
-        except (ValueError, KeyError, TypeError) as e:
+            cells = json.loads(path.read_text())["cells"]
+            for cell in cells.values():
+                _check(cell)
+            return cls(cells)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise BadInput(f"{path} is damaged ({type(e).__name__}: {e}): take it from git again") from e
 
     def accept(self, records: Iterable[Stored], path: Path) -> Baseline:
@@ -103,13 +111,14 @@ class Baseline:
         return known is not None and (known["digest"], known["eval"]) == (digest, eval_digest)
 
     def compare_latency(self, records: Iterable[Stored]) -> list[pace.Pace]:
-        """Every latency row of the runs, against the accepted one of the same cell, backend and batch."""
+        """Every latency row of the runs, and every accepted one of their cells, by cell, backend and batch."""
         return pace.compare({i: c.get("latency", []) for i, c in self.cells.items()}, {r.id: r.result for r in records})
 
-    def compare(self, records: Iterable[Stored]) -> list[Change]:
-        """Every cell that is run or accepted, in order of its id."""
+    def compare(self, records: Iterable[Stored], selected: Collection[str] = ()) -> list[Change]:
+        """Every cell that is run or accepted, in order of its id; ``selected``: ids of those that should have run."""
         runs = {r.id: r for r in records}
-        changes = {i: Change(i, "absent") for i in self.cells if i not in runs}
+        left = {i: "missing" if i in selected else "absent" for i in self.cells if i not in runs}
+        changes = {i: Change(i, status, self.cells[i]["value"]) for i, status in left.items()}
         tested = {}
         for i, run in runs.items():
             known, now = self.cells.get(i), run.result.q_top1
@@ -127,6 +136,14 @@ class Baseline:
             counts = (effect.b, effect.c) if isinstance(effect, Paired) else (0, 0)
             changes[i] = Change(i, status, self.cells[i]["value"], runs[i].result.q_top1, *counts, p)
         return [changes[i] for i in sorted(changes)]
+
+
+def _check(cell: Mapping[str, Any]) -> None:
+    """Look at all that is read later; ValueError, KeyError or TypeError if it is not there or no such thing."""
+    unpack(cell["quantized"], cell["packing"], cell["n"])
+    float(cell["value"]), [str(cell[k]) for k in ("digest", "metric", "eval", "gold")]
+    for row in cell.get("latency", []):
+        [str(row[k]) for k in ("backend", "batch", "machine")], [float(r) for r in row["ratios"]]
 
 
 def _examples(run: Stored) -> tuple[str, int, str]:

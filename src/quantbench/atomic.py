@@ -36,9 +36,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"another run ({file.read().strip() or 'just starting'}) is working on {folder}: "
                 "wait until it ends, or give this one another folder"
             ) from e
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+        with suppress(OSError):  # on a full disk the lock holds all the same, without a name
+            file.truncate(0)
+            file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            file.flush()
         for half_written in folder.glob(".*.tmp"):
             half_written.unlink(missing_ok=True)
         yield

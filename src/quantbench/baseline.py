@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from quantbench.accepted import Baseline, Change
@@ -15,8 +15,9 @@ from quantbench.pace import Pace
 
 def gate(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
     """``quantbench gate``: finished runs against the baseline; 1 if any changed, else 0."""
-    records, baseline = _finished(runs, papers, expression), Baseline.read(path or _path())
-    changes: list[Change | Pace] = [*baseline.compare(records), *baseline.compare_latency(records)]
+    cells, baseline = _cells(runs, papers, expression), Baseline.read(path or _path())
+    records = _finished(cells, runs)
+    changes: list[Change | Pace] = [*baseline.compare(records, cells), *baseline.compare_latency(records)]
     for found in changes:
         if found.status not in ("identical", "absent"):
             print(found)
@@ -24,13 +25,13 @@ def gate(runs: Path, papers: Sequence[str], expression: str, path: Path | None =
     print(f"{len(records)} finished runs: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
     failing = [f for f in changes if f.fails]
     if failing:
-        print(f"{len(failing)} changed: mend them, or make them the baseline with quantbench accept")
+        print(f"{len(failing)} changed or missing: mend them, or make them the baseline with quantbench accept")
     return 1 if failing else 0
 
 
 def accept(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
     """``quantbench accept``: make finished runs the baseline."""
-    records, path = _finished(runs, papers, expression), path or _path()
+    records, path = _finished(_cells(runs, papers, expression), runs), path or _path()
     Baseline.read(path).accept(records, path)
     print(f"{path}: {len(records)} runs accepted")
     return 0
@@ -40,12 +41,13 @@ def _path() -> Path:
     return clone_root() / "reference" / "baseline.json"
 
 
-def _finished(runs: Path, papers: Sequence[str], expression: str) -> list[Stored]:
-    """Finished cells of the selected claims."""
+def _cells(runs: Path, papers: Sequence[str], expression: str) -> dict[str, Stored | None]:
+    """Cells of the selected claims that can run here, by id, with what is finished of them."""
     from quantbench.claims import load, select
     from quantbench.lab import Lab
 
-    lab, found = Lab(runs), {}
+    lab = Lab(runs)
+    found: dict[str, Stored | None] = {}
     claims = [c for paper in papers for c in load(paper)] if papers else load()
     for claim in select(claims, expression):
         if claim.skip:
@@ -54,9 +56,13 @@ def _finished(runs: Path, papers: Sequence[str], expression: str) -> list[Stored
             own, against = lab.cells(claim)
         except (DataMissing, Unsupported):
             continue  # cannot have run here
-        for cell in (*own.values(), *against.values()):
-            if record := lab.ledger.find(cell):
-                found[record.id] = record
+        found |= {cell.id: lab.ledger.find(cell) for cell in (*own.values(), *against.values())}
+    return found
+
+
+def _finished(cells: Mapping[str, Stored | None], runs: Path) -> list[Stored]:
+    """Those that are finished."""
+    found = [record for record in cells.values() if record]
     if not found:
         raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
-    return list(found.values())
+    return found

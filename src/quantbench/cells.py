@@ -14,6 +14,7 @@ from quantbench.scheme import Scheme
 from quantbench.source_hash import source_hashes
 
 EVIDENCE = ("quantbench.models", "quantbench.evaluate", "quantbench.seeds")  # every result depends on these as well
+INTEGERS = "quantbench.integer.native"  # and what is timed, on this
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Cell:
         """
         device = {"device": self.device, "torch": torch_version()}
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("method", "device", "code")}
-        source = source_hashes({*_modules(self.method), *self.code, *EVIDENCE})
+        timed = {INTEGERS} if self.scheme is not None and self.scheme.placement == "integer" else set()
+        source = source_hashes({*_modules(self.method), *self.code, *EVIDENCE, *timed})
         known: dict[str, Any] = json.loads(canonical({"method": self.method, **rest, **device, "source": source}))
         return known
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -78,7 +77,8 @@ def _suits(*others: Tensor, images: list[Tensor]) -> bool:
 def _native() -> Any:
     """The extension, or ``None`` where it was not built or the processor lacks AVX-512."""
     try:
-        module = import_module("quantbench.integer._native")
+        import quantbench.integer._native as module  # type: ignore[import-not-found]  # which keys of results see
+
         return module if module.float_conv_runs_here() else None
     except (ImportError, AttributeError):  # not built, or built from older sources
         return None

@@ -124,6 +124,8 @@ class Ledger:
             return _parse(path.read_text(), path.stem)
         except FileNotFoundError:
             return None
+        except OSError as e:
+            raise BadInput(f"{path} cannot be read ({e.strerror}): is --runs a folder of runs?") from e
         except (ValueError, TypeError, KeyError, AttributeError) as e:  # ValueError: JSON, base64 and UTF-8 too
             self._set_aside(path, f"{type(e).__name__}: {e}")
             return None

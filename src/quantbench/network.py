@@ -67,17 +67,21 @@ class Network:
 
         """
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        inputs = (sample,) if isinstance(sample, Tensor) else sample
+        check_finite(model, name)
+        with torch.no_grad():
+            given = model(*(t.clone() for t in inputs))
+            if not isinstance(given, Tensor):
+                what = type(given).__name__
+                raise BadInput(f"{name} returns {what}, not a tensor: put it into a module that returns one tensor")
         for module in model.modules():
             if hasattr(module, "inplace"):
                 vars(module)["inplace"] = False  # in-place activations would overwrite captured tensors
-        inputs = (sample,) if isinstance(sample, Tensor) else sample
-        check_finite(model, name)
         unfolded = copy.deepcopy(model)
         with torch.no_grad():
             before = model(*inputs)
-            if not isinstance(before, Tensor):
-                what = type(before).__name__
-                raise BadInput(f"{name} returns {what}, not a tensor: put it into a module that returns one tensor")
+            if not torch.allclose(before, given, rtol=1e-4, atol=1e-5 * float(given.abs().max()), equal_nan=True):
+                raise BadInput(f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True")
             stats = fold(model, trace(model, inputs, kinds).norms)
             after = model(*inputs)
             if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.machine import fingerprint
 from quantbench.results import Latency, Result
 from quantbench.significance import holm, mann_whitney
 
@@ -29,7 +30,8 @@ class Pace:
         id: of the cell.
         backend: integer backend.
         batch: examples per call.
-        status: ``unchanged``, ``slower``, ``faster``, ``new``, ``other machine`` or ``no float32 calls``.
+        status: ``unchanged``, ``slower``, ``faster``, ``new``, ``missing`` (accepted on this machine, not timed now),
+            ``other machine`` or ``no float32 calls``.
         before: accepted median time relative to float32.
         now: the same now.
         p: Mann-Whitney's p-value, corrected for all rows tested together.
@@ -47,7 +49,7 @@ class Pace:
     @property
     def fails(self) -> bool:
         """Whether somebody must look."""
-        return self.status in ("slower", "faster")
+        return self.status in ("slower", "faster", "missing")
 
     def __str__(self) -> str:
         """One line for the terminal."""
@@ -69,9 +71,12 @@ def kept(rows: Sequence[Latency]) -> list[dict[str, Any]]:
 
 
 def compare(accepted: Mapping[str, Sequence[Mapping[str, Any]]], runs: Mapping[str, Result]) -> list[Pace]:
-    """Every row of the runs against the accepted row of the same cell, backend and batch."""
-    known = {(i, r["backend"], r["batch"]): r for i, rows in accepted.items() for r in rows}
-    found, tested = [], {}
+    """Rows of the runs against accepted ones of the same cell, backend and batch; and what these cells lack of them."""
+    known = {(i, r["backend"], r["batch"]): r for i, rows in accepted.items() for r in rows if i in runs}
+    timed = {(i, row.backend, row.batch) for i, run in runs.items() for row in run.latency}
+    here = fingerprint()
+    found = [Pace(*key, "missing") for key, r in known.items() if key not in timed and r["machine"] == here]
+    tested = {}
     for i, row in ((i, row) for i, run in sorted(runs.items()) for row in run.latency):
         key = (i, row.backend, row.batch)
         old, now = known.get(key), _ratios(row)

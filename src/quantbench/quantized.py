@@ -164,17 +164,19 @@ class Quantized:
                 f"{name}.codes": _narrow(layer.codes),
                 f"{name}.scale": layer.qparams.scale,
                 f"{name}.zero": layer.qparams.zero,
+                f"{name}.levels": torch.tensor(layer.qparams.levels, dtype=torch.int32),
             }
             out[f"{name}.bias"] = layer.bias.detach()
         for name, q in self.act_quants().items():
-            out |= {f"{name}.scale": q.scale.detach(), f"{name}.zero": q.zero}
+            levels = torch.tensor(q.levels if q.enabled else (), dtype=torch.int32)
+            out |= {f"{name}.scale": q.scale.detach(), f"{name}.zero": q.zero, f"{name}.levels": levels}
         for name, clamp in clamps(self.model).items():
             out |= {f"{name}.low": clamp.low, f"{name}.high": clamp.high}
         return out
 
     @property
     def digest(self) -> str:
-        """Hash of codes, scales, zero points and biases: equal digests mean equal networks."""
+        """Hash of codes, levels, scales, zero points and biases: equal digests mean equal networks."""
         return tensor_digest(self.tensors())
 
     @property

@@ -46,7 +46,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
         tensors = load_file(folder / "quantized.safetensors", device=str(net.device))
         q = Quantized(_clamped(net, tensors), scheme)
         _fill(q, tensors, meta)
-    except (KeyError, TypeError, ValueError, SafetensorError, OSError) as e:
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as e:
         raise BadInput(f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}") from e
     if q.digest != meta["digest"]:
         raise BadInput(f"{folder}: contents do not match their digest; the files were damaged or changed")

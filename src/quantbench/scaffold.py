@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import keyword
+import shutil
 from pathlib import Path
 
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, CannotWrite
 from quantbench.registry import methods
 
 _METHOD = '''"""{title}: say in one line what the paper does."""
@@ -97,6 +98,7 @@ def new(name: str, parent: Path) -> int:
 
     Raises:
         BadInput: a name that cannot be a module's, that is taken, or a folder that exists.
+        CannotWrite: the system refuses.
 
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
@@ -107,11 +109,19 @@ def new(name: str, parent: Path) -> int:
     if root.exists():
         raise BadInput(f"{root} exists; nothing was written")
     package = root / f"quantbench_{name}"
-    package.mkdir(parents=True)
     about = {"name": name, "title": "".join(part.title() for part in name.split("_"))}
-    (root / "pyproject.toml").write_text(_PROJECT.format(**about), encoding="utf-8")
-    (package / "__init__.py").write_text(_METHOD.format(**about), encoding="utf-8")
-    (package / f"{name}.toml").write_text(_CLAIMS.format(**about), encoding="utf-8")
-    (root / f"test_{name}.py").write_text(_TEST.format(**about), encoding="utf-8")
+    files = {
+        root / "pyproject.toml": _PROJECT,
+        package / "__init__.py": _METHOD,
+        package / f"{name}.toml": _CLAIMS,
+        root / f"test_{name}.py": _TEST,
+    }
+    try:
+        package.mkdir(parents=True)
+        for path, text in files.items():
+            path.write_text(text.format(**about), encoding="utf-8")
+    except OSError as e:
+        shutil.rmtree(root, ignore_errors=True)
+        raise CannotWrite(f"cannot write {root}: {e.strerror}; nothing was left behind") from e
     print(f"{root}: the method is {package / '__init__.py'}\nnext: pip install -e {root} && pytest {root}")
     return 0

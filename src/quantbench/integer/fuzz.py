@@ -47,14 +47,19 @@ def codes(draw: Draw, program: Program, n: int) -> Codes:
     return rng.integers(lo, hi + 1, shape).astype(np.uint8)
 
 
-def any_program(draw: Draw, *, length: int = 6, size: int = 12) -> Program:
-    """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits."""
-    shape = (draw(1, 20), draw(1, size), draw(1, size)) if draw(0, 3) else (3, draw(1, size), draw(1, size))
-    b = _Builder(draw, Program(_format(draw, 8), shape, ()))
+def any_program(draw: Draw, *, length: int = 6, size: int = 12, branching: bool = False) -> Program:
+    """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits.
+
+    ``branching``: operators read any earlier tensor instead of the last one, a few layers have up to 250 outputs, and
+    more images have three channels.
+    """
+    channels = 3 if branching and draw(0, 3) == 0 else draw(1, 20)
+    shape = (channels, draw(1, size), draw(1, size))
+    b = _Builder(draw, Program(_format(draw, 8), shape, ()), widest=250 if branching else 24)
     layers = (b.conv, b.conv, b.depthwise, b.residual, b.residual)
     kinds = (*layers, b.add, b.concat, b.max_pool, b.avg_pool, b.lrn, b.lut, b.pad)
     for _ in range(draw(1, length)):
-        if draw(0, 3) == 0:  # a branch
+        if branching and draw(0, 3) == 0:
             b.last = list(b.formats)[draw(0, len(b.formats) - 1)]
         kinds[draw(0, len(kinds) - 1)]()
     b.flatten()
@@ -65,8 +70,8 @@ def any_program(draw: Draw, *, length: int = 6, size: int = 12) -> Program:
 class _Builder:
     """Appends one operator after another, each on a tensor made before."""
 
-    def __init__(self, draw: Draw, program: Program) -> None:
-        self.draw, self.program = draw, program
+    def __init__(self, draw: Draw, program: Program, widest: int) -> None:
+        self.draw, self.program, self.widest = draw, program, widest
         self.ops: list[Op] = []
         self.formats: dict[str, Format] = {"input": program.input}
         self.shapes: dict[str, Shape] = {"input": program.shape}
@@ -90,7 +95,8 @@ class _Builder:
         pads = (0, 0, 0, 0) if logits else (draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2))
         reach = (h + pads[0] + pads[2], w + pads[1] + pads[3])
         kh, kw = (min(draw(1, 5), (r - 1) // d + 1) for r, d in zip(reach, dilation, strict=True))
-        outs = groups * draw(1, max(1, (24, 250)[draw(0, 5) == 0] // groups))
+        most = self.widest if self.widest > 24 and draw(0, 5) == 0 else 24
+        outs = groups * draw(1, max(1, most // groups))
         stride = (draw(1, 3), draw(1, 3))
         self._push(self._layer((outs, c // groups, kh, kw), groups, pads, stride, dilation, logits=logits))
 

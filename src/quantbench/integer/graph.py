@@ -34,6 +34,7 @@ class Node:
         args: positional arguments, in which other nodes stand for their values.
         kwargs: keyword arguments.
         example: what it gives for the sample.
+        version: how often that tensor had been changed in place by then.
         users: the nodes that take its value.
 
     """
@@ -46,6 +47,7 @@ class Node:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     example: Any = None
+    version: int = 0
     users: list[Node] = field(default_factory=list)
 
     @property
@@ -86,7 +88,7 @@ def flatten(model: nn.Module, sample: Tensor) -> list[Node]:
     """
     join = _Join()
     entry = next(n for n in join.graph("", model).nodes if n.op == "placeholder")
-    given = join.add(Node("input", "", entry, "placeholder", None), sample)
+    given = join.add(Node("input", "", entry, "placeholder", None), sample.clone())
     result = join.walk("", model, (given,), {})
     if not isinstance(result, Node):
         raise Unsupported(f"the network returns {type(result).__name__}, not one tensor")
@@ -106,7 +108,7 @@ class _Join:
         """Append a node under a name that is still free."""
         count = self.names[node.name] = self.names.get(node.name, 0) + 1
         node.name += f":{count}" if count > 1 else ""
-        node.example = example
+        node.example, node.version = example, _version(example)
         for before in node.inputs:
             before.users.append(node)
         self.nodes.append(node)
@@ -142,6 +144,8 @@ class _Join:
         elif local.op == "call_function" and target is operator.getitem and not isinstance(args[0], Node):
             return args[0][args[1]]  # an element of a container's several inputs or results
         node = Node(name, path, local, local.op, target, tuple(args), dict(kwargs))
+        if stale := [n.name for n in node.inputs if _version(n.example) != n.version]:
+            raise Unsupported(f"{name} reads {stale[0]} after it was changed in place: write that without changing it")
         return self.add(node, node.run({n: n.example for n in node.inputs}))
 
     def graph(self, path: str, module: nn.Module) -> fx.Graph:
@@ -155,6 +159,11 @@ class _Join:
                 where = f"{path or 'the network'} ({type(module).__name__})"
                 raise Unsupported(f"{where} cannot be traced: {e}; its forward must not depend on values") from e
         return self.graphs[module]
+
+
+def _version(value: Any) -> int:
+    """How often a tensor was changed in place; views count with what they view."""
+    return value._version if isinstance(value, Tensor) else 0  # noqa: SLF001 - no public way
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.atomic import write_atomically
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.check import check
 from quantbench.integer.ir import (
@@ -50,15 +51,14 @@ def save(program: Program, path: Path) -> None:
 
     Raises:
         Unsupported: float operators, which are code, not data.
+        CannotWrite: the system refuses.
 
     """
     from safetensors.numpy import save as serialize
 
     tensors, meta = serialized(program)
     data = serialize(tensors, {"quantbench": json.dumps(meta)})
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_atomically(path, data)
 
 
 def load(path: Path) -> Program:
