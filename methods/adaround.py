@@ -24,6 +24,7 @@ from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
 from quantbench.reconstruct import Adam, Part, Walk, fit, layer_error
 from quantbench.resume import Resume
+from quantbench.unfinished import Unfinished
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -89,7 +90,7 @@ class AdaRound(Method):
                 walk.to(name)
                 x_hat = walk.before.inputs_of(name)[0]
                 target = walk.full.output_of(name, ACTIVATIONS[self.activation(layer)])
-                codes = self.round_layer(job, layer, qp, x_hat, target, Part(i, len(layers)))
+                codes = self.round_layer(job, layer, qp, x_hat, target, Part(i, len(layers)), resume.unfinished(name))
                 resume.save(name, {"codes": codes})
             else:
                 codes = done["codes"]
@@ -102,7 +103,14 @@ class AdaRound(Method):
         return layer.info.activation if self.relu else None
 
     def round_layer(
-        self, job: Job, layer: QuantLayer, qp: QParams, x_hat: Activations, target: Activations, part: Part
+        self,
+        job: Job,
+        layer: QuantLayer,
+        qp: QParams,
+        x_hat: Activations,
+        target: Activations,
+        part: Part,
+        unfinished: Unfinished,
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
         name, activation = layer.info.name, self.activation(layer)
@@ -123,6 +131,7 @@ class AdaRound(Method):
             iterations=self.iterations,
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,
+            unfinished=unfinished,
         )
         (codes,) = rounding.codes()
         job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, qp.dequantize(codes), activation)

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
 
+from quantbench import unfinished
 from quantbench.api import Job, Log, quantize
 from quantbench.resume import Resume
-from tests.methods import W3, W3A4, every_method
+from tests.methods import METHODS, W3, W3A4, every_method
 from tests.small import small
 
 
@@ -35,6 +37,47 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_and_log(method, scheme, tmp
         assert quantize(method, net, x, scheme, seed=3, log=log, scratch=scratch).digest == whole.digest
         assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
         assert min(log.seconds.values()) > 0
+
+
+class Stop(Exception):
+    """What a kill does."""
+
+
+@pytest.mark.parametrize("name", ["adaround", "brecq", "qdrop"])
+@pytest.mark.parametrize("at", [7, 20, 31])
+def test_an_interrupted_run_goes_on_in_the_middle_of_a_step(name, at, tmp_path, monkeypatch):
+    method, scheme = METHODS[name]
+    net, x = small()
+    whole_log = Log()
+    whole = quantize(method, net, x, scheme, seed=3, log=whole_log)
+    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    told = []
+
+    def progress(*_):
+        told.append(0)
+        if len(told) == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        quantize(method, net, x, scheme, seed=3, progress=progress, scratch=tmp_path)
+    (part,) = tmp_path.glob("*/*.part")
+    assert torch.load(part, weights_only=True)["seconds"].keys() == {"reconstruct", "reconstruct_cpu"}
+    steps, log = [], Log()
+    found = quantize(method, net, x, scheme, seed=3, log=log, progress=lambda *_: steps.append(0), scratch=tmp_path)
+    assert found.digest == whole.digest
+    assert (log.numbers, log.curves) == (whole_log.numbers, whole_log.curves)
+    assert not list(tmp_path.glob("*/*.part"))
+
+
+def test_a_damaged_state_is_begun_again(tmp_path):
+    method, scheme = METHODS["adaround"]
+    net, x = small()
+    whole = quantize(method, net, x, scheme, scratch=tmp_path / "whole")
+    (steps,) = (tmp_path / "whole").iterdir()
+    part = tmp_path / "kept" / steps.name / "stem.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half a file")
+    assert quantize(method, net, x, scheme, scratch=tmp_path / "kept").digest == whole.digest
 
 
 def test_kept_starts_are_not_rounded_to_bfloat16(tmp_path):

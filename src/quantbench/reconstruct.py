@@ -19,6 +19,7 @@ from quantbench.layers import QuantLayer
 from quantbench.network import Inputs
 from quantbench.progressive import Progressive
 from quantbench.quantized import Quantized
+from quantbench.unfinished import Unfinished
 
 
 class Part(NamedTuple):
@@ -51,6 +52,15 @@ class Adam:
         """Forget the gradient."""
         self.param_groups[0]["params"][0].grad = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the tensor."""
+        return {"means": self.means, "squares": self.squares, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What ``state_dict`` gave."""
+        for own, kept in zip(self.state_dict().values(), state_dict.values(), strict=True):
+            own.copy_(kept)
+
     @torch.no_grad()
     def step(self) -> None:
         """Move the tensor by its gradient."""
@@ -71,6 +81,7 @@ def minimise(
     after_step: Callable[[int], None] | None = None,
     report: Callable[[int, float], None] | None = None,
     bfloat16: bool = False,
+    unfinished: Unfinished | None = None,
 ) -> list[float]:
     """Minibatch descent with batches drawn from an explicit generator.
 
@@ -86,6 +97,7 @@ def minimise(
         after_step: called with the step's number, for schedules.
         report: called with the number of finished steps and the loss, about 50 times.
         bfloat16: run convolutions and products of the objective in bfloat16.
+        unfinished: where the state is kept every few minutes, and gone on from; not what ``after_step`` remembers.
 
     Returns:
         The loss at about 50 evenly spaced steps.
@@ -94,11 +106,11 @@ def minimise(
         BadInput: the loss is not finite.
 
     """
-    curve = []
+    start, curve = (0, []) if unfinished is None else unfinished.load(rng, optimizers)
     every = max(1, iterations // LOGGED_POINTS)
     own_batch = max(1, batch_size // parallel.processes())
     device = optimizers[0].param_groups[0]["params"][0].device.type
-    for i in range(iterations):
+    for i in range(start, iterations):
         batch = torch.randperm(examples, generator=rng)[:own_batch]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -117,6 +129,8 @@ def minimise(
                 raise BadInput(f"the reconstruction loss is {value} at step {i}: lower the learning rate")
             if report is not None:
                 report(i + 1, value)
+        if unfinished is not None:
+            unfinished.save(i + 1, curve, rng, optimizers)
     return curve
 
 
@@ -133,6 +147,7 @@ def fit(
     batch_size: int,
     after_step: Callable[[int], None] | None = None,
     bfloat16: bool = False,
+    unfinished: Unfinished | None = None,
 ) -> None:
     """:func:`minimise` as one of several equal parts of a job: its curve is logged, its progress counts all parts.
 
@@ -148,6 +163,7 @@ def fit(
         batch_size: examples per step.
         after_step: called with the step's number.
         bfloat16: run convolutions and products of the objective in bfloat16.
+        unfinished: where the state is kept.
 
     """
 
@@ -164,6 +180,7 @@ def fit(
         after_step=after_step,
         report=report,
         bfloat16=bfloat16,
+        unfinished=unfinished,
     )
 
 

@@ -13,7 +13,9 @@ from quantbench import parallel
 from quantbench.api import Job, Method
 from quantbench.atomic import write_atomically
 from quantbench.network import tensor_digest
+from quantbench.unfinished import Unfinished
 
+PART = ".part"  # of a step that is under way
 LOGGED = "log/"  # where a finished step keeps what was logged
 CLOCKS = {"reconstruct": time.perf_counter, "reconstruct_cpu": time.process_time}
 
@@ -69,6 +71,12 @@ class Resume:
         new |= {f"seconds/{c}": torch.tensor(t, dtype=torch.float64) for c, t in seconds.items()}
         kept = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
         write_atomically(path, save(kept | {"rng": self.rng.get_state()} | new))
+        path.with_suffix(PART).unlink(missing_ok=True)
+
+    def unfinished(self, step: str) -> Unfinished:
+        """Where the state of a step is kept while it is under way."""
+        path = self._path(step)
+        return Unfinished(None if path is None else path.with_suffix(PART), self._since, _now)
 
     def _logged(self) -> dict[str, list[float]]:
         """Everything in the log by a key for files."""
