@@ -1,3 +1,7 @@
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from quantbench.claims import load
@@ -22,6 +26,10 @@ def test_list_and_select(capsys):
         (["list", "adarund"], "did you mean adaround"),
         (["list", "-k", "and and"], ""),
         (["run", "-k", "no-such-claim-anywhere"], "no claim matches"),
+        (
+            ["run", "--tier", "real", "-k", "gramround and shapes"],
+            "shapes' in the real tier",
+        ),
         (["why", "nonsense"], "quantbench list shows all"),
         (["run", "--device", "toaster"], "device 'toaster' cannot be used here"),
         (["report", "--runs", "no-such-folder"], "no folder 'no-such-folder'"),
@@ -35,6 +43,21 @@ def test_list_and_select(capsys):
 def test_mistakes_get_a_sentence_and_status_2(argv, message, capsys):
     assert main(argv) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_plugin(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def full(self, *_, **__):
+        if self.suffix == ".toml" and self.parent.name == "quantbench_halfway":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, "")
+
+    write = Path.write_text
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["new", "halfway"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_command_is_answered_with_the_nearest(capsys):

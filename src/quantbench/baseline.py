@@ -13,9 +13,11 @@ from quantbench.ledger import Stored
 from quantbench.pace import Pace
 
 
-def gate(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
+def gate(
+    runs: Path, papers: Sequence[str], expression: str, path: Path | None = None, *, tier: str | None = None
+) -> int:
     """``quantbench gate``: finished runs against the baseline; 1 if any changed, else 0."""
-    cells, baseline = _cells(runs, papers, expression), Baseline.read(path or _path())
+    cells, baseline = _cells(runs, papers, expression, tier), Baseline.read(path or _path())
     records = _finished(cells, runs)
     changes: list[Change | Pace] = [*baseline.compare(records, cells), *baseline.compare_latency(records)]
     for found in changes:
@@ -29,9 +31,11 @@ def gate(runs: Path, papers: Sequence[str], expression: str, path: Path | None =
     return 1 if failing else 0
 
 
-def accept(runs: Path, papers: Sequence[str], expression: str, path: Path | None = None) -> int:
+def accept(
+    runs: Path, papers: Sequence[str], expression: str, path: Path | None = None, *, tier: str | None = None
+) -> int:
     """``quantbench accept``: make finished runs the baseline."""
-    records, path = _finished(_cells(runs, papers, expression), runs), path or _path()
+    records, path = _finished(_cells(runs, papers, expression, tier), runs), path or _path()
     Baseline.read(path).accept(records, path)
     print(f"{path}: {len(records)} runs accepted")
     return 0
@@ -41,7 +45,7 @@ def _path() -> Path:
     return clone_root() / "reference" / "baseline.json"
 
 
-def _cells(runs: Path, papers: Sequence[str], expression: str) -> dict[str, Stored | None]:
+def _cells(runs: Path, papers: Sequence[str], expression: str, tier: str | None) -> dict[str, Stored | None]:
     """Cells of the selected claims that can run here, by id, with what is finished of them."""
     from quantbench.claims import load, select
     from quantbench.lab import Lab
@@ -50,7 +54,7 @@ def _cells(runs: Path, papers: Sequence[str], expression: str) -> dict[str, Stor
     found: dict[str, Stored | None] = {}
     claims = [c for paper in papers for c in load(paper)] if papers else load()
     for claim in select(claims, expression):
-        if claim.skip:
+        if claim.skip or tier not in (None, claim.tier):
             continue
         try:
             own, against = lab.cells(claim)

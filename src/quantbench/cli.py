@@ -133,8 +133,9 @@ def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> in
     claims = select(
         [c for p in options.papers for c in load(p)] if options.papers else load(), options.select
     )  # errors before pytest starts
-    if not claims:
-        print(f"quantbench: no claim matches {options.select!r}; quantbench list shows them all", file=sys.stderr)
+    if not any(options.tier in (None, c.tier) for c in claims):
+        tier = f" in the {options.tier} tier" if options.tier else ""
+        print(f"quantbench: no claim matches {options.select!r}{tier}; quantbench list shows them all", file=sys.stderr)
         return 2
     bench = _bench()
     args = [
@@ -177,19 +178,13 @@ def _why(options: argparse.Namespace) -> int:
 def _gate(options: argparse.Namespace) -> int:
     from quantbench.baseline import gate
 
-    return gate(Path(options.runs), options.papers, _with_tier(options))
+    return gate(Path(options.runs), options.papers, options.select, tier=options.tier)
 
 
 def _accept(options: argparse.Namespace) -> int:
     from quantbench.baseline import accept
 
-    return accept(Path(options.runs), options.papers, _with_tier(options))
-
-
-def _with_tier(options: argparse.Namespace) -> str:
-    """The selection as one expression: a tier is one of the words that claims match."""
-    parts = [f"({options.select})" if options.select else "", options.tier or ""]
-    return " and ".join(p for p in parts if p)
+    return accept(Path(options.runs), options.papers, options.select, tier=options.tier)
 
 
 def _data(options: argparse.Namespace) -> int:
