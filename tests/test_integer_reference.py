@@ -15,6 +15,7 @@ from quantbench.integer import fuzz, reference
 from quantbench.integer.check import check
 from quantbench.integer.ir import LRN, Add, AvgPool, Concat, Conv, Format, MaxPool, Program, output_shape
 from quantbench.integer.simulate import Simulation
+from tests.chains import Chain
 
 SETTINGS = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -67,6 +68,18 @@ def test_convolution_is_its_definition(data: st.DataObject) -> None:
         if isinstance(op, Conv):
             expected = brute_conv(op, [tensors[i] for i in op.inputs], [program.formats[i] for i in op.inputs])
             np.testing.assert_array_equal(tensors[op.output], expected)
+
+
+def test_one_narrow_channel_is_exact_in_any_layout() -> None:
+    chain = Chain((1, 8, 1))
+    chain.conv("input", 13, 3)
+    weight = np.arange(-97, 98).reshape(13, 1, 5, 3).astype(np.int8)
+    op = replace(chain.ops[0], weight=weight, pads=(2, 0, 2, 2), stride=(1, 2), dilation=(2, 1))
+    program = Program(chain.formats["input"], (1, 8, 1), (op,))
+    x = chain.images(3)
+    given_codes = torch.empty_strided(x.shape, (8, 1, 1, 1), dtype=torch.uint8).copy_(torch.from_numpy(x))
+    got = Simulation(program).codes(given_codes)[op.output]
+    np.testing.assert_array_equal(got.numpy(), reference.run(program, x)[op.output])
 
 
 @SETTINGS

@@ -85,6 +85,8 @@ class ExactConv:
         padding = (top, left)
         if op.pads[:2] != op.pads[2:]:
             x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        if x.shape[1] == 1:  # one channel that calls itself channels-last is convolved wrongly by torch 2.15, if narrow
+            x = x.contiguous().flatten().view(x.shape)
         with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
             sums = [factor * F.conv2d(x, w, None, op.stride, padding, op.dilation, op.groups).to(self.bias.dtype)
                     for factor, w in self.parts]  # fmt: skip
