@@ -80,6 +80,15 @@ class Activations:
             rows = rows.mul_(self.factor)
         return rows.permute(0, 3, 1, 2) if self.image else rows
 
+    def sum(self, index: Tensor) -> Tensor:
+        """Sum of some examples, of plain rows of floating-point numbers, without copies of them."""
+        rows = torch.from_numpy(self._map("r+")) if self.data is None else self.data
+        first, *others = index.tolist()
+        total = rows[first].clone()
+        for i in others:
+            total += rows[i]
+        return total.to(self.device)
+
     def rms(self) -> float:
         """Root of the mean square of all values."""
         parts = [self.take(slice(i, i + CHUNK)).double().square().mean() for i in range(0, len(self), CHUNK)]

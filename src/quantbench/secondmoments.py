@@ -31,7 +31,7 @@ class Tap(NamedTuple):
 
 @torch.no_grad()
 def second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor]:
-    """Second and first moments of a layer's input.
+    """Second and first moments of a layer's input, over the examples of all processes.
 
     Args:
         layer: convolution or linear layer.
@@ -42,6 +42,16 @@ def second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, 
         order of ``weight.flatten(1)``; float64.
 
     """
+    h, mean, count = summed_moments(layer, x)
+    h /= count
+    mean /= count
+    parallel.average([h, mean])
+    return h, mean
+
+
+@torch.no_grad()
+def summed_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor, int]:
+    """The sums behind :func:`second_moments`, over these examples alone, and the number of positions summed."""
     image = layer.info.kind != "linear"
     heights, spots = (layer.geometry["kernel_size"][0], layer.original[0, 0].numel()) if image else (1, 1)
     groups, k = layer.groups, layer.original[0].numel()
@@ -55,13 +65,11 @@ def second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, 
         _add(h, mean, a, taps, high)
         count += high * a[0].shape[2]
     h, mean = h.view(groups, k, k), mean.view(groups, k)
-    h = (h.triu() + h.triu(1).mT) / count  # what lies below the diagonal is its mirror image
-    mean /= count
-    parallel.average([h, mean])
-    if not image:
-        return h, mean
-    h = h.view(groups, spots, -1, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
-    return h, mean.view(groups, spots, -1).mT.reshape(groups, k)
+    h = h.triu() + h.triu(1).mT  # what lies below the diagonal is its mirror image
+    if image:
+        h = h.view(groups, spots, -1, spots, k // spots).permute(0, 2, 1, 4, 3).reshape(groups, k, k)
+        mean = mean.view(groups, spots, -1).mT.reshape(groups, k)
+    return h, mean, count
 
 
 def zeros_around(layer: QuantLayer) -> tuple[int, int, int, int]:
