@@ -47,7 +47,8 @@ class AdaRound(Method):
         asymmetric: reconstruct from x^ of the quantized predecessors (eq. 25) instead of x.
         relu: include the activation function that follows (eq. 25).
         moments: where no activation function follows inside the objective, take gradients from each example's second
-            moments wherever that is faster: the same but for rounding, with no convolution in a step.
+            moments wherever that is faster and they fit in memory: the same but for rounding, with no convolution in
+            a step.
         relaxation: ``rectified_sigmoid`` (eq. 23), ``sigmoid``, ``temperature`` (annealed sigmoid without f_reg, as in
             classical Hopfield networks) or ``ste`` (straight-through on the weights); tables 3 and 5.
         bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
@@ -92,12 +93,7 @@ class AdaRound(Method):
             done = resume.load(name)
             if done is None:
                 walk.to(name)
-                x_hat = walk.before.inputs_of(name)[0]
-                target = walk.full.output_of(name, ACTIVATIONS[self.activation(layer)])
-                part, unfinished = Part(i, len(layers)), resume.unfinished(name)
-                quadratic = self.moments and self.activation(layer) is None and worthwhile(layer, self.batch_size)
-                m = ExampleMoments(layer, x_hat, target, walk.memory) if quadratic else None
-                codes = self.round_layer(job, layer, qp, x_hat, target, m, part, unfinished)
+                codes = self.round_layer(job, layer, qp, walk, Part(i, len(layers)), resume.unfinished(name))
                 resume.save(name, {"codes": codes})
             else:
                 codes = done["codes"]
@@ -110,18 +106,14 @@ class AdaRound(Method):
         return layer.info.activation if self.relu else None
 
     def round_layer(
-        self,
-        job: Job,
-        layer: QuantLayer,
-        qp: QParams,
-        x_hat: Activations,
-        target: Activations,
-        moments: ExampleMoments | None,
-        part: Part,
-        unfinished: Unfinished,
+        self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part, unfinished: Unfinished
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
         name, activation = layer.info.name, self.activation(layer)
+        x_hat, target = walk.before.inputs_of(name)[0], walk.full.output_of(name, ACTIVATIONS[activation])
+        quadratic = self.moments and activation is None
+        quadratic = quadratic and worthwhile(layer, len(x_hat), self.batch_size, walk.memory)
+        moments = ExampleMoments(layer, x_hat, target, walk.memory) if quadratic else None
         rounding = Straight(layer.original, qp) if self.relaxation == "ste" else Relaxed([layer.original], [qp], self)
 
         def objective(batch: Tensor, progress: float) -> Tensor:

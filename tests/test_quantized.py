@@ -97,6 +97,21 @@ def test_same_seed_same_bits_and_the_global_rng_is_untouched(method, scheme):
     assert net.digest == digest
 
 
+def test_a_method_works_with_exact_cudnn_and_nothing_global_stays_changed():
+    cudnn, seen = torch.backends.cudnn, []
+
+    class Looks(Nearest):
+        def apply(self, job):
+            seen.append((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
+            return super().apply(job)
+
+    model, x = make()
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    quantize(Looks(), Network.of(model, x[:2]), x, W4)
+    assert seen == [(True, False, False)]
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+
+
 def test_save_and_load_round_trip_and_refuse_damage(tmp_path):
     model, x = make()
     net = Network.of(model, x[:2])

@@ -81,13 +81,13 @@ class Activations:
         return rows.permute(0, 3, 1, 2) if self.image else rows
 
     def sum(self, index: Tensor) -> Tensor:
-        """Sum of some examples, of plain rows of floating-point numbers, without copies of them."""
-        rows = torch.from_numpy(self._map("r+")) if self.data is None else self.data
+        """Sum of some examples, which lie in memory as they were put, without copies of them."""
+        assert self.data is not None
         first, *others = index.tolist()
-        total = rows[first].clone()
+        total = self.data[first].clone()
         for i in others:
-            total += rows[i]
-        return total.to(self.device)
+            total += self.data[i]
+        return total
 
     def rms(self) -> float:
         """Root of the mean square of all values."""

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 
 from quantbench import parallel
+from quantbench.determinism import exact_cudnn
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network import Inputs, Network
 from quantbench.quantized import Quantized
@@ -168,7 +169,8 @@ def quantize(
     rng = torch.Generator(device="cpu").manual_seed(seed)
     parallel.join()
     told = progress if parallel.first() else _silent
-    return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
+    with exact_cudnn():
+        return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
 
 
 def _check_fields(method: Method) -> None:

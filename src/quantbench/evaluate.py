@@ -5,14 +5,14 @@ Scores are kept per example, not only on average, because two networks are compa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from quantbench.data import Preprocess
+from quantbench.determinism import exact_cudnn
 from quantbench.errors import BadInput
 
 Model = nn.Module | Callable[[Tensor], Tensor]
@@ -60,20 +60,13 @@ def logits(
         device = next((p.device for p in model.parameters()), "cpu") if isinstance(model, nn.Module) else "cpu"
     size = batch_size or max(1, min(_LARGEST, _PIXELS // (x.shape[1] * x.shape[2])))
     parts: list[Tensor] = []
-    with torch.inference_mode(), _exact_cudnn():
+    with torch.inference_mode(), exact_cudnn():
         for start in range(0, len(x), size):
             batch = preprocess(x[start : start + size]).to(device).contiguous(memory_format=torch.channels_last)
             out = model(batch)
             _check(out, len(batch), start, name)
             parts.append(out.float().cpu())
     return torch.cat(parts)
-
-
-@contextmanager
-def _exact_cudnn() -> Iterator[None]:
-    """Full float32 and one fixed algorithm in cuDNN, for as long as this lasts."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
 
 
 def _check(out: Tensor, n: int, start: int, name: str) -> None:

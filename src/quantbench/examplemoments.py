@@ -32,7 +32,7 @@ class ExampleMoments:
         layer: convolution or linear layer.
         x: its input over all examples.
         target: what should come out.
-        memory: where the moments are kept; past its limit in a file, which is slower.
+        memory: where the moments are kept.
 
     """
 
@@ -40,7 +40,7 @@ class ExampleMoments:
         self.layer = layer
         groups, out, k = layer.groups, layer.original.shape[0], layer.original[0].numel()
         self.shape = groups, out // groups, k
-        self.strips = list(range(0, k, -(-k // STRIPS)))
+        self.strips = _strips(k)
         for n in range(len(x)):
             row = self._of(x.take(slice(n, n + 1)), target.take(slice(n, n + 1)))
             if n == 0:
@@ -53,13 +53,9 @@ class ExampleMoments:
         g, _, self.positions = summed_moments(layer, x)
         missing = target - layer.run(x, layer.original)
         e = weight_gradient(layer, x, layer.original, missing)
-        upper = [g[:, i:j, i:].flatten() for i, j in self._ends()]
+        upper = [g[:, i:j, i:].flatten() for i, j in self.strips]
         floor = torch.linalg.vector_norm(missing).square().reshape(1)
         return torch.cat([*(part.float() for part in upper), e.flatten(), floor]).unsqueeze(0)
-
-    def _ends(self) -> list[tuple[int, int]]:
-        """First and last row of every strip."""
-        return list(zip(self.strips, [*self.strips[1:], self.shape[2]], strict=True))
 
     def error(self, w: Tensor, batch: Tensor) -> Tensor:
         """|| target - layer(x, w) ||^2 summed over channels, mean over the examples of a batch and their positions.
@@ -78,7 +74,7 @@ class ExampleMoments:
         sums, at = self.rows.sum(batch), 0
         d = (w - self.layer.original).reshape(self.shape)
         through = torch.zeros_like(d)  # D G
-        for i, j in self._ends():
+        for i, j in self.strips:
             size = groups * (j - i) * (k - i)
             strip = sums[at : at + size].view(groups, j - i, k - i)
             through[..., i:] += d[..., i:j] @ strip
@@ -90,13 +86,20 @@ class ExampleMoments:
         return error, gradient.mul_(2 / count).view(w.shape)
 
 
-def worthwhile(layer: QuantLayer, batch_size: int) -> bool:
-    """Whether reading a layer's moments takes less time than its convolution and that of its gradient."""
+def worthwhile(layer: QuantLayer, examples: int, batch_size: int, memory: Memory) -> bool:
+    """Whether a layer's moments fit in memory, and to read a batch of them takes less time than its convolutions."""
     groups, out, k = layer.groups, layer.original.shape[0], layer.original[0].numel()
     if layer.info.kind == "embedding":
         return False
-    read = groups * k * k * (STRIPS + 1) // (2 * STRIPS) + out * k
-    return PER_VALUE * read + out * k * k // batch_size < 2 * layer.info.macs
+    values = groups * sum((j - i) * (k - i) for i, j in _strips(k)) + out * k + 1
+    quick = PER_VALUE * values + out * k * k // batch_size < 2 * layer.info.macs
+    return quick and memory.used + 4 * values * examples <= memory.limit
+
+
+def _strips(k: int) -> list[tuple[int, int]]:
+    """First row of each strip, and the row behind its last one."""
+    starts = range(0, k, -(-k // STRIPS))
+    return list(zip(starts, [*starts[1:], k], strict=True))
 
 
 class _Quadratic(torch.autograd.Function):
@@ -104,7 +107,8 @@ class _Quadratic(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, moments: ExampleMoments, batch: Tensor) -> Tensor:
-        error, ctx.gradient = moments.quadratic(w, batch)
+        with torch.autocast(w.device.type, enabled=False):  # differences of large numbers
+            error, ctx.gradient = moments.quadratic(w, batch)
         return error
 
     @staticmethod
