@@ -72,16 +72,14 @@ class ExampleMoments:
         """The error of a batch and its gradient."""
         groups, _, k = self.shape
         sums, at = self.rows.sum(batch), 0
-        d = (w - self.layer.original).reshape(self.shape)
-        through = torch.zeros_like(d)  # D G
+        g = sums.new_empty(groups, k, k)
         for i, j in self.strips:
             size = groups * (j - i) * (k - i)
-            strip = sums[at : at + size].view(groups, j - i, k - i)
-            through[..., i:] += d[..., i:j] @ strip
-            through[..., i:j] += d[..., j:] @ strip[..., j - i :].mT
+            g[:, i:j, i:] = strip = sums[at : at + size].view(groups, j - i, k - i)
+            g[:, j:, i:j] = strip[..., j - i :].mT
             at += size
-        e, count = sums[at:-1].view(self.shape), len(batch) * self.positions
-        gradient = through - e
+        d, e = (w - self.layer.original).reshape(self.shape), sums[at:-1].view(self.shape)
+        gradient, count = torch.baddbmm(e, d, g, beta=-1), len(batch) * self.positions
         error = (torch.dot(d.flatten(), (gradient - e).flatten()) + sums[-1]) / count
         return error, gradient.mul_(2 / count).view(w.shape)
 
