@@ -14,8 +14,10 @@ from quantbench.claim import Claim, Rival
 from quantbench.errors import BadInput
 from quantbench.gate import Outcome, judge, skipped
 from quantbench.provenance import Source
+from quantbench.pytest_plugin import Row
 from quantbench.results import Result
 from quantbench.scheme import Grid, Scheme
+from quantbench.table import ours
 
 W4 = Scheme(Grid(4))
 CLAIM = Claim(
@@ -102,6 +104,17 @@ def test_a_source_without_full_precision_is_compared_by_accuracy():
     assert judge(claim, {0: run(95.0, 90.4)}).what == "accuracy"
     assert [outcome(claim, run(95.0, q)) for q in (90.4, 89.4, 90.6)] == ["REPRODUCED", "BELOW", "ABOVE"]
     assert outcome(replace(CLAIM, kind="accuracy"), run(92.0, 89.4)) == "BELOW"
+
+
+def test_a_drop_is_shown_where_drops_were_compared():
+    """A network that was released quantized has lost nothing that we could see."""
+
+    def shown(claim):
+        runs = {0: run(92.0, 90.4)}
+        return ours(Row(claim, judge(claim, runs), {}, runs, 1.0))
+
+    assert shown(CLAIM).startswith("90.40 (+1.60) [+")
+    assert shown(replace(CLAIM, fp=None)).startswith("90.40 [88.")
 
 
 def test_a_published_range_is_hit_anywhere_within():

@@ -39,11 +39,11 @@ def ours(row: Row) -> str:
         return ""
     accuracy = statistics.fmean(r.q_top1 for r in row.runs.values())
     drop = statistics.fmean(r.drop for r in row.runs.values())
-    found = row.verdict.ours
-    if not row.claim.method:
+    found, what = row.verdict.ours, row.verdict.what
+    if not row.claim.method or what == "accuracy":  # there was no drop to compare
         return f"{accuracy:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found else "")
-    what = "" if row.verdict.what == "drop" else f" {row.verdict.what}"
-    return f"{accuracy:.2f} ({drop:+.2f})" + (f"{what} [{found.low:+.2f}, {found.high:+.2f}]" if found else "")
+    compared = "" if what == "drop" else f" {what}"
+    return f"{accuracy:.2f} ({drop:+.2f})" + (f"{compared} [{found.low:+.2f}, {found.high:+.2f}]" if found else "")
 
 
 def latency(row: Row) -> str:
