@@ -90,7 +90,8 @@ class AdaQuant(Method):
                 before.advance(name)
                 act = self.activation(fa, name)
                 x, target = before.inputs_of(name)[0], full.output_of(name, act)
-                done = self.calibrate(job, layer, qp_w, x, target, act, Part(i, len(layers)))
+                part = Part(name, f"adaquant {name}", i, len(layers))
+                done = self.calibrate(job, layer, qp_w, x, target, act, part)
                 resume.save(name, done)
             install(layer, done, qp_w.levels)
         q.calibrate_acts(job.calib, only_new=True)
@@ -111,7 +112,6 @@ class AdaQuant(Method):
         part: Part,
     ) -> dict[str, Tensor]:
         """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4); returns tensors."""
-        name = layer.info.name
         V = torch.zeros_like(layer.original).requires_grad_()
         b = layer.bias.detach().clone().requires_grad_()
         delta_w = Range(qp_w, symmetric=job.scheme.weights.symmetric)
@@ -132,8 +132,6 @@ class AdaQuant(Method):
         settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x))) if self.settle else None
         fit(
             job,
-            name,
-            f"adaquant {name}",
             part,
             objective,
             len(x),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import parallel
 from quantbench.activations import Activations
 from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
@@ -25,7 +26,6 @@ from quantbench.grids import QParams, ste_round
 from quantbench.layers import QuantLayer
 from quantbench.reconstruct import Adam, Part, Walk, fit, layer_error
 from quantbench.resume import Resume
-from quantbench.unfinished import Unfinished
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2
 ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}
@@ -47,8 +47,8 @@ class AdaRound(Method):
         asymmetric: reconstruct from x^ of the quantized predecessors (eq. 25) instead of x.
         relu: include the activation function that follows (eq. 25).
         moments: where no activation function follows inside the objective, take gradients from each example's second
-            moments wherever that is faster and they fit in memory: the same but for rounding, with no convolution in
-            a step.
+            moments wherever that takes less time: the same but for rounding, with no convolution in a step. They take
+            (9/16 k^2 + out k) values an example, k = in * kernel size.
         relaxation: ``rectified_sigmoid`` (eq. 23), ``sigmoid``, ``temperature`` (annealed sigmoid without f_reg, as in
             classical Hopfield networks) or ``ste`` (straight-through on the weights); tables 3 and 5.
         bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
@@ -93,7 +93,8 @@ class AdaRound(Method):
             done = resume.load(name)
             if done is None:
                 walk.to(name)
-                codes = self.round_layer(job, layer, qp, walk, Part(i, len(layers)), resume.unfinished(name))
+                part = Part(name, f"adaround {name}", i, len(layers), resume.unfinished(name))
+                codes = self.round_layer(job, layer, qp, walk, part)
                 resume.save(name, {"codes": codes})
             else:
                 codes = done["codes"]
@@ -105,14 +106,12 @@ class AdaRound(Method):
         """Name of f_a in eq. 25."""
         return layer.info.activation if self.relu else None
 
-    def round_layer(
-        self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part, unfinished: Unfinished
-    ) -> Tensor:
+    def round_layer(self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
         name, activation = layer.info.name, self.activation(layer)
         x_hat, target = walk.before.inputs_of(name)[0], walk.full.output_of(name, ACTIVATIONS[activation])
         quadratic = self.moments and activation is None
-        quadratic = quadratic and worthwhile(layer, len(x_hat), self.batch_size, walk.memory)
+        quadratic = quadratic and worthwhile(layer, len(x_hat), parallel.batch_of(self.batch_size), self.iterations)
         moments = ExampleMoments(layer, x_hat, target, walk.memory) if quadratic else None
         rounding = Straight(layer.original, qp) if self.relaxation == "ste" else Relaxed([layer.original], [qp], self)
 
@@ -124,8 +123,6 @@ class AdaRound(Method):
 
         fit(
             job,
-            name,
-            f"adaround {name}",
             part,
             objective,
             len(x_hat),
@@ -133,7 +130,6 @@ class AdaRound(Method):
             iterations=self.iterations,
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,
-            unfinished=unfinished,
         )
         (codes,) = rounding.codes()
         job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, qp.dequantize(codes), activation)

@@ -114,13 +114,15 @@ class BRECQ(Method):
             done = resume.load(f"weights-{unit.stop}")
             if done is None:
                 walk.to(unit.layers[0])
-                codes = self.round_unit(job, q, walk, unit, Part(i, len(parts)), resume)
+                unfinished = resume.unfinished(f"weights-{unit.stop}")
+                part = Part(unit.stop, f"{self.name} {unit.stop}", i, len(parts), unfinished)
+                codes = self.round_unit(job, q, walk, unit, part)
                 done = dict(zip(unit.layers, codes, strict=True))
                 resume.save(f"weights-{unit.stop}", done)
             for name in unit.layers:
                 q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
 
-    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part, resume: Resume) -> list[Tensor]:
+    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part) -> list[Tensor]:
         """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
@@ -146,8 +148,6 @@ class BRECQ(Method):
 
         fit(
             job,
-            unit.stop,
-            f"{self.name} {unit.stop}",
             part,
             objective,
             len(target),
@@ -155,7 +155,6 @@ class BRECQ(Method):
             iterations=self.iterations,
             batch_size=self.batch_size,
             bfloat16=self.bfloat16,
-            unfinished=resume.unfinished(f"weights-{unit.stop}"),
         )
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):
@@ -195,16 +194,16 @@ class BRECQ(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(f"acts-{unit.stop}")
             if acts and done is None:
-                self.learn_unit_acts(job, walk, unit, list(acts.values()), Part(i, len(parts)), resume)
+                label, unfinished = f"{self.name} activations of {unit.stop}", resume.unfinished(f"acts-{unit.stop}")
+                part = Part(f"acts/{unit.stop}", label, i, len(parts), unfinished)
+                self.learn_unit_acts(job, walk, unit, list(acts.values()), part)
                 done = {name: act.scale.detach() for name, act in acts.items()}
                 resume.save(f"acts-{unit.stop}", done)
             for name, act in acts.items():
                 assert done is not None
                 act.scale.requires_grad_(False).data = done[name]
 
-    def learn_unit_acts(
-        self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part, resume: Resume
-    ) -> None:
+    def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> None:
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -220,8 +219,6 @@ class BRECQ(Method):
 
         fit(
             job,
-            f"acts/{unit.stop}",
-            f"{self.name} activations of {unit.stop}",
             part,
             objective,
             len(target),
@@ -230,7 +227,6 @@ class BRECQ(Method):
             batch_size=self.batch_size,
             after_step=kept_positive(steps),
             bfloat16=self.bfloat16,
-            unfinished=resume.unfinished(f"acts-{unit.stop}"),
         )
 
 

@@ -90,7 +90,8 @@ class QDrop(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(unit.stop)
             if done is None:
-                codes = self.learn(job, q, walk, unit, list(acts.values()), Part(i, len(parts)), resume)
+                part = Part(unit.stop, f"qdrop {unit.stop}", i, len(parts), resume.unfinished(unit.stop))
+                codes = self.learn(job, q, walk, unit, list(acts.values()), part)
                 done = dict(zip(unit.layers, codes, strict=True)) | {n: a.scale.detach() for n, a in acts.items()}
                 resume.save(unit.stop, done)
             for name in unit.layers:
@@ -101,9 +102,7 @@ class QDrop(Method):
                 act.scale.requires_grad_(False).data = done[name]
         return job.done(q)
 
-    def learn(
-        self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part, resume: Resume
-    ) -> list[Tensor]:
+    def learn(self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
         layers, fa = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -129,8 +128,6 @@ class QDrop(Method):
         with dropping(acts, self.probability, job.rng):
             fit(
                 job,
-                unit.stop,
-                f"qdrop {unit.stop}",
                 part,
                 objective,
                 len(target),
@@ -139,7 +136,6 @@ class QDrop(Method):
                 batch_size=self.batch_size,
                 after_step=kept_positive(steps),
                 bfloat16=self.bfloat16,
-                unfinished=resume.unfinished(unit.stop),
             )
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):

@@ -81,13 +81,14 @@ class Activations:
         return rows.permute(0, 3, 1, 2) if self.image else rows
 
     def sum(self, index: Tensor) -> Tensor:
-        """Sum of some examples, which lie in memory as they were put, without copies of them."""
-        assert self.data is not None
+        """Sum of some examples, which are kept in their own type, without copies of them."""
+        assert self.dtype == self.given
+        rows = torch.from_numpy(self._map("r+")) if self.data is None else self.data
         first, *others = index.tolist()
-        total = self.data[first].clone()
+        total = rows[first].clone()
         for i in others:
-            total += self.data[i]
-        return total
+            total += rows[i]
+        return total.to(self.device)
 
     def rms(self) -> float:
         """Root of the mean square of all values."""

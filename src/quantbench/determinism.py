@@ -1,4 +1,4 @@
-"""What makes a GPU give the same bits for the same seed."""
+"""cuDNN's part in the same bits for the same seed."""
 
 from __future__ import annotations
 

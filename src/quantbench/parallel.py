@@ -38,6 +38,11 @@ def share(inputs: Inputs) -> Inputs:
     return tuple(t[dist.get_rank() : each * n : n] for t in inputs)
 
 
+def batch_of(batch_size: int) -> int:
+    """How many examples of a minibatch this process takes."""
+    return max(1, batch_size // processes())
+
+
 def average(tensors: Iterable[Tensor | None]) -> None:
     """Replace tensors, in place, by their averages over the processes; the same bits everywhere."""
     if processes() > 1:

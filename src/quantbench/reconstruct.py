@@ -23,10 +23,22 @@ from quantbench.unfinished import Unfinished
 
 
 class Part(NamedTuple):
-    """Which of several equal parts of a job this is: its number from 0, and how many there are."""
+    """One of several equal parts of a job, such as a layer or a block.
 
+    Attributes:
+        name: of its curve in the job's log.
+        label: what the progress calls it.
+        number: from 0.
+        of: how many there are.
+        unfinished: where its state is kept while it is under way; ``None`` to keep nothing.
+
+    """
+
+    name: str
+    label: str
     number: int
     of: int
+    unfinished: Unfinished | None = None
 
 
 Objective = Callable[[Tensor, float], Tensor]  # (example indices, progress in [0, 1)) -> scalar loss
@@ -108,7 +120,7 @@ def minimise(
     """
     start, curve = (0, []) if unfinished is None else unfinished.load(rng, optimizers)
     every = max(1, iterations // LOGGED_POINTS)
-    own_batch = max(1, batch_size // parallel.processes())
+    own_batch = parallel.batch_of(batch_size)
     device = optimizers[0].param_groups[0]["params"][0].device.type
     for i in range(start, iterations):
         batch = torch.randperm(examples, generator=rng)[:own_batch]
@@ -136,8 +148,6 @@ def minimise(
 
 def fit(
     job: Job,
-    name: str,
-    label: str,
     part: Part,
     objective: Objective,
     examples: int,
@@ -147,15 +157,12 @@ def fit(
     batch_size: int,
     after_step: Callable[[int], None] | None = None,
     bfloat16: bool = False,
-    unfinished: Unfinished | None = None,
 ) -> None:
     """:func:`minimise` as one of several equal parts of a job: its curve is logged, its progress counts all parts.
 
     Args:
         job: gives the generator, and is told.
-        name: of the curve in the job's log.
-        label: what the progress calls this part.
-        part: which one of how many.
+        part: its names, which one of how many it is, and where its state is kept.
         objective: see :func:`minimise`, as for the rest.
         examples: size of the calibration set.
         optimizers: over the parameters.
@@ -163,14 +170,13 @@ def fit(
         batch_size: examples per step.
         after_step: called with the step's number.
         bfloat16: run convolutions and products of the objective in bfloat16.
-        unfinished: where the state is kept.
 
     """
 
     def report(step: int, loss: float) -> None:
-        job.progress(part.number * iterations + step, part.of * iterations, f"{label}, loss {loss:.4g}")
+        job.progress(part.number * iterations + step, part.of * iterations, f"{part.label}, loss {loss:.4g}")
 
-    job.log.curves[name] = minimise(
+    job.log.curves[part.name] = minimise(
         objective,
         examples,
         optimizers,
@@ -180,7 +186,7 @@ def fit(
         after_step=after_step,
         report=report,
         bfloat16=bfloat16,
-        unfinished=unfinished,
+        unfinished=part.unfinished,
     )
 
 
