@@ -1,10 +1,20 @@
-"""A residual network small enough for tests that reconstruct it many times, with its calibration images."""
+"""A residual network small enough for tests that reconstruct it many times, and layers of every geometry."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from quantbench.network import Network
+
+LAYERS = {
+    "3x3": nn.Conv2d(4, 6, 3, padding=1),
+    "stride": nn.Conv2d(4, 6, 3, padding=(0, 1), stride=(2, 1)),
+    "same": nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(1, 2)),
+    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
+    "groups": nn.Conv2d(4, 6, 3, groups=2, stride=2),
+    "1x1": nn.Conv2d(4, 6, 1),
+    "linear": nn.Linear(8, 6),
+}
 
 
 class Block(nn.Module):

@@ -15,18 +15,7 @@ from quantbench.network import Network
 from quantbench.quantized import Quantized
 from quantbench.reconstruct import layer_error
 from tests.methods import W3
-from tests.small import small
-
-LAYERS = {
-    "3x3": nn.Conv2d(4, 6, 3, padding=1),
-    "stride": nn.Conv2d(4, 6, 3, padding=(0, 1), stride=(2, 1)),
-    "same": nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(1, 2)),
-    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
-    "groups": nn.Conv2d(4, 6, 3, groups=2, stride=2),
-    "1x1": nn.Conv2d(4, 6, 1),
-    "linear": nn.Linear(8, 6),
-}
-
+from tests.small import LAYERS, small
 
 METHOD = AdaRound(iterations=12, relu=False, moments=True)
 

@@ -28,7 +28,7 @@ from quantbench.scheme import Grid, Scheme
 from quantbench.units import units
 from tests.methods import W3, W3A4, every_method
 from tests.processes import outcome
-from tests.small import small
+from tests.small import LAYERS, small
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,15 +38,6 @@ def rng(seed=0):
 
 
 # ---- Gradients that are written out, against autograd ---------------------------------------------
-
-LAYERS = {
-    "3x3": nn.Conv2d(4, 6, 3, padding=1),
-    "stride": nn.Conv2d(4, 6, 3, padding=(0, 1), stride=(2, 1)),
-    "same": nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(1, 2)),
-    "depthwise": nn.Conv2d(4, 4, 3, padding=1, groups=4),
-    "1x1": nn.Conv2d(4, 6, 1),
-    "linear": nn.Linear(8, 6),
-}
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
