@@ -21,10 +21,12 @@ CONSTRAINTS = ("-c", "constraints.txt")
 def _install(session: nox.Session, *more: str) -> None:
     """The project, editable, under the pinned versions; once, until something that it is built from changes."""
     session.env["PYTHONHASHSEED"] = "0"
-    native = Path("src/quantbench/integer/native")
+    native = Path("src/quantbench/csrc")
     sources = [Path(n) for n in ("pyproject.toml", "setup.py", "constraints.txt", "noxfile.py")]
-    sources += sorted(p for p in native.iterdir() if p.suffix in {".cpp", ".h"})
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources) + repr(more).encode()).hexdigest()
+    sources += sorted(p for p in native.rglob("*") if p.suffix in {".cpp", ".h"})
+    digest = hashlib.sha256(
+        b"".join(p.read_bytes() for p in sources) + repr(more).encode()
+    ).hexdigest()
     stamp = Path(session.virtualenv.location) / "quantbench-installed"
     if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
         return
@@ -54,7 +56,8 @@ def gate(session: nox.Session) -> None:
     """Run the selected claims and compare them with the accepted baseline; fails on a regression."""
     _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
-    session.run("quantbench", "run", *session.posargs, success_codes=[0, 1])  # misses are judged by the gate
+    # misses are judged by the gate
+    session.run("quantbench", "run", *session.posargs, success_codes=[0, 1])
     session.run("quantbench", "gate", *session.posargs)
 
 
@@ -77,7 +80,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict mypy over the installed package: mapped folders are invisible through an editable install."""
     session.install(*CONSTRAINTS, ".", "mypy")
-    session.install("--force-reinstall", "--no-deps", ".")  # the sources may have changed since the last time
+    # the sources may have changed since the last time
+    session.install("--force-reinstall", "--no-deps", ".")
     session.run("mypy", "-p", "quantbench")
 
 

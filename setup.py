@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension, build_ext
-from setuptools import setup
+from setuptools import find_packages, setup
 
-FOLDER = Path("src/quantbench/integer/native")
-# Bit-identical results need every product rounded on its own; the rest lets loops with floats become vectors, and
-# silences gcc's false alarms inside its own intrinsics.
+FOLDER = Path("src/quantbench/csrc")
+# Bit-identical results need every product rounded on its own; the rest lets loops with floats
+# become vectors, and silences gcc's false alarms inside its own intrinsics.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized",
          "-Wno-maybe-uninitialized"]  # fmt: skip
 
@@ -21,17 +21,27 @@ class Build(build_ext):
         try:
             super().build_extension(ext)
         except Exception:
-            self.warn("no native kernels: they need a C++17 compiler. The other integer backends work without.")
+            self.warn(
+                "no native kernels: they need a C++17 compiler. The other integer backends work without."
+            )
             raise
 
 
 kernels = Pybind11Extension(
-    "quantbench.integer._native",
-    sorted(str(f) for f in FOLDER.glob("*.cpp")),
-    depends=sorted(str(f) for f in FOLDER.glob("*.h")),
+    "quantbench._native",
+    sorted(str(f) for f in FOLDER.rglob("*.cpp")),
+    depends=sorted(str(f) for f in FOLDER.rglob("*.h")),
     cxx_std=17,
     extra_compile_args=["/O2", "/fp:precise"] if sys.platform == "win32" else FLAGS,
     optional=True,
 )
 
-setup(ext_modules=[kernels], cmdclass={"build_ext": Build})
+FOLDERS = [
+    "quantbench.methods",
+    "quantbench.reference",
+    "quantbench.bench",
+]  # mapped in pyproject.toml
+
+setup(
+    packages=[*find_packages("src"), *FOLDERS], ext_modules=[kernels], cmdclass={"build_ext": Build}
+)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quantbench.errors import DataMissing
-from quantbench.network import Inputs
-from quantbench.seeds import seed_for
-from quantbench.task import Task, task
+from quantbench.system.seeds import seed_for
+from quantbench.system.tensors import Inputs
+from quantbench.tasks.registry import task
+from quantbench.tasks.task import Task
 
 NETWORKS = {  # evaluation images, calibration images, how many
     "cifar10/resnet20": ("cifar10/test_1000", "cifar10/calib_4096", 1024),

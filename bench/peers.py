@@ -1,8 +1,8 @@
 """Other people's reconstruction in this process, so that times are compared on one machine and one core.
 
-Neither is a dependency. AIMET pins another torch: ``pip install aimet-torch`` and this package into an environment of
-its own, and run the bench there. The authors' code of BRECQ is a folder: a clone of yhhhli/BRECQ, which
-``QUANTBENCH_BRECQ`` names.
+Neither is a dependency. AIMET pins another torch: ``pip install aimet-torch`` and this package into
+an environment of its own, and run the bench there. The authors' code of BRECQ is a folder: a clone
+of yhhhli/BRECQ, which ``QUANTBENCH_BRECQ`` names.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantbench.grids import QParams
-from quantbench.zoo.cifar_resnet import BasicBlock
-from quantbench.zoo.layers import Add
+from quantbench.models.cifar_resnet import BasicBlock
+from quantbench.network.modules import Add
+from quantbench.quantization.grids import QParams
 
 BRECQ = "QUANTBENCH_BRECQ"
 
@@ -51,7 +51,10 @@ class Aimet:
 
     def __call__(self, iterations: int) -> float:
         """Seconds of a run."""
-        model, custom = copy.deepcopy(self.model).eval(), importlib.import_module("aimet_torch.nn.modules.custom")
+        model, custom = (
+            copy.deepcopy(self.model).eval(),
+            importlib.import_module("aimet_torch.nn.modules.custom"),
+        )
         for name, module in list(model.named_modules()):
             if type(module) is Add:  # it looks for operations by class
                 model.set_submodule(name, custom.Add())
@@ -60,7 +63,9 @@ class Aimet:
             loader,
             len(loader),
             default_num_iterations=iterations,
-            forward_fn=lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple)) else batch),
+            forward_fn=lambda model, batch: model(
+                batch[0] if isinstance(batch, (list, tuple)) else batch
+            ),
         )
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -72,7 +77,11 @@ class Aimet:
     def grids(self) -> dict[str, QParams]:
         """Grids of the last run by layer, as AIMET chose them."""
         found = json.loads((self.folder / "peer.encodings").read_text())["param_encodings"]
-        weights = {key.removesuffix(".weight"): rows for key, rows in found.items() if key.endswith(".weight")}
+        weights = {
+            key.removesuffix(".weight"): rows
+            for key, rows in found.items()
+            if key.endswith(".weight")
+        }
         grids = {}
         for name, rows in weights.items():
             assert all((row["offset"], row["bitwidth"]) == (-4, 3) for row in rows)
@@ -99,7 +108,9 @@ class ReleasedBRECQ:
         sys.path.insert(0, str(folder / "released"))
         try:
             names = ("quant_model", "quant_block", "quant_layer", "block_recon", "layer_recon")
-            self.code: dict[str, Any] = {name: importlib.import_module(f"quant.{name}") for name in names}
+            self.code: dict[str, Any] = {
+                name: importlib.import_module(f"quant.{name}") for name in names
+            }
         finally:
             sys.path.pop(0)
         self.code["quant_block"].specials[BasicBlock] = self._block()
@@ -110,7 +121,9 @@ class ReleasedBRECQ:
         layer, base = self.code["quant_layer"].QuantModule, self.code["quant_block"].BaseQuantBlock
 
         class Block(base):  # type: ignore[misc, valid-type]
-            def __init__(self, block: BasicBlock, weights: dict[str, Any], acts: dict[str, Any]) -> None:
+            def __init__(
+                self, block: BasicBlock, weights: dict[str, Any], acts: dict[str, Any]
+            ) -> None:
                 super().__init__(acts)
                 self.conv1 = layer(block.conv1, weights, acts)
                 self.conv2 = layer(block.conv2, weights, acts, disable_act_quant=True)
@@ -143,7 +156,13 @@ class ReleasedBRECQ:
     def __call__(self, iterations: int) -> float:
         """Seconds of a run."""
         q = copy.deepcopy(self.model)
-        settings = {"iters": iterations, "b_range": (20, 2), "warmup": 0.2, "weight": 0.01, "asym": True}
+        settings = {
+            "iters": iterations,
+            "b_range": (20, 2),
+            "warmup": 0.2,
+            "weight": 0.01,
+            "asym": True,
+        }
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             self._reconstruct(q, q, {"cali_data": self.x, "opt_mode": "mse", **settings})

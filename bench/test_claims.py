@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantbench.claim import Claim
+from quantbench.claims.claim import Claim
 from quantbench.pytest_plugin import Bench
 
 

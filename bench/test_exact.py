@@ -1,8 +1,9 @@
 """Every integer network of the suite on its evaluation images: simulation, oracle, native and the other runtimes.
 
-``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-from N] [--qb-images N] [--qb-oracle N]``. The
-oracle is NumPy on whole numbers, some ten times slower than the kernels; ``--qb-oracle`` is the number of images that
-it sees, and ``--qb-from`` with ``--qb-images`` splits a set into pieces. ``--qb-threads`` is the native kernels'.
+``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-from N] [--qb-images N]
+[--qb-oracle N]``. The oracle is NumPy on whole numbers, some ten times slower than the kernels;
+``--qb-oracle`` is the number of images that it sees, and ``--qb-from`` with ``--qb-images`` splits
+a set into pieces. ``--qb-threads`` is the native kernels'.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from quantbench.methods.apot import APoT
-from quantbench.methods.nearest import Nearest
 
-from quantbench.claim import Claim
+from quantbench.claims.claim import Claim
 from quantbench.errors import DataMissing, Unsupported
 from quantbench.integer import store
-from quantbench.integer.audit import EXACT, OURS, audit, lines
-from quantbench.integer.backends import Array
+from quantbench.integer.backends.base import Array
 from quantbench.integer.ir import Program
+from quantbench.integer.lowering.lower import lower
+from quantbench.integer.testing.audit import EXACT, OURS, audit, lines
+from quantbench.methods.apot import APoT
+from quantbench.methods.nearest import Nearest
 from quantbench.pytest_plugin import Bench
-from quantbench.scheme import Grid, Scheme
+from quantbench.quantization.scheme import Grid, Scheme
 
 BATCH = 10  # images a pass: all tensors of a pass are kept
 CALIBRATION = 64
-RELEASED = ("-w4a4", "-w3a3", "-w2a2")  # networks trained on additive powers of two, with thresholds of their own
+# networks trained on additive powers of two, with thresholds of their own
+RELEASED = ("-w4a4", "-w3a3", "-w2a2")
 SCHEMES = {
     "w8a8": (Grid(8, per_channel=True, range="minmax"), Grid(8, range="minmax")),
     "w4a8": (Grid(4, per_channel=True), Grid(8, range="minmax")),
@@ -51,12 +54,14 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(("model", "scheme"), [(m, s) for m, schemes in NETWORKS.items() for s in schemes])
+@pytest.mark.parametrize(
+    ("model", "scheme"), [(m, s) for m, schemes in NETWORKS.items() for s in schemes]
+)
 def test_no_code_differs(model: str, scheme: str, request: pytest.FixtureRequest) -> None:
     """The oracle and the native kernels must give every code of the simulation; the others are measured."""
-    from quantbench.api import quantize
-    from quantbench.models import spec
-    from quantbench.task import task
+    from quantbench.models.catalog import spec
+    from quantbench.quantization.method import quantize
+    from quantbench.tasks.registry import task
 
     about = spec(model)
     weights, acts = SCHEMES[scheme]
@@ -68,7 +73,7 @@ def test_no_code_differs(model: str, scheme: str, request: pytest.FixtureRequest
         pytest.skip(str(e))
     what = Scheme(weights, acts, placement="integer", first_last_bits=8 if acts.bits < 8 else None)
     method = APoT(epochs=0) if model.endswith(RELEASED) else Nearest()
-    _audit(quantize(method, net, calibration, what).integer(), model, about.eval_data, scheme, request)
+    _audit(lower(quantize(method, net, calibration, what)), model, about.eval_data, scheme, request)
 
 
 def test_no_code_differs_in_a_claims_network(
@@ -86,7 +91,9 @@ def test_no_code_differs_in_a_claims_network(
     _audit(store.load(path), cell.model, cell.eval_data, integer_claim.id, request)
 
 
-def _audit(program: Program, model: str, data: str, title: str, request: pytest.FixtureRequest) -> None:
+def _audit(
+    program: Program, model: str, data: str, title: str, request: pytest.FixtureRequest
+) -> None:
     """Compare, print, and fail on any difference of ours."""
     option = request.config.getoption
     names = (*EXACT, *option("qb_backends").split(",")) if option("qb_backends") else EXACT
@@ -102,10 +109,12 @@ def _audit(program: Program, model: str, data: str, title: str, request: pytest.
 
 def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
     """Preprocessed images, a few at a time."""
-    from quantbench.data import images
-    from quantbench.models import spec
+    from quantbench.data.images import images
+    from quantbench.models.catalog import spec
 
     x = images(data).x
     end = min(first + count, len(x)) if count else len(x)
     for start in range(first, end, BATCH):
-        yield np.ascontiguousarray(spec(model).preprocess(x[start : min(start + BATCH, end)]).numpy())
+        yield np.ascontiguousarray(
+            spec(model).preprocess(x[start : min(start + BATCH, end)]).numpy()
+        )

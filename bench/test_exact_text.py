@@ -1,7 +1,7 @@
 """Text networks on their evaluation texts: every linear layer in integers, by simulation, oracle and native kernels.
 
-``pytest -c bench/pytest.ini bench/test_exact_text.py -s [-k EXPR] [--qb-oracle N] [--qb-threads N]``, where N of
-``--qb-oracle`` is in rows of a layer's input.
+``pytest -c bench/pytest.ini bench/test_exact_text.py -s [-k EXPR] [--qb-oracle N] [--qb-threads
+N]``, where N of ``--qb-oracle`` is in rows of a layer's input.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections import Counter
 
 import pytest
 import torch
-from quantbench.methods.nearest import Nearest
 
 from quantbench.errors import DataMissing
-from quantbench.integer import reference
-from quantbench.integer.backends import Array
+from quantbench.evidence.result import Result
+from quantbench.integer import oracle as reference
+from quantbench.integer.backends.base import Array
+from quantbench.integer.backends.native import Native
 from quantbench.integer.ir import Program
-from quantbench.integer.linears import Run, on_integers
-from quantbench.integer.native import Native
+from quantbench.integer.lowering.linears import Run, on_integers
 from quantbench.integer.simulate import Simulation
-from quantbench.results import Result
-from quantbench.scheme import Grid, Scheme
+from quantbench.methods.nearest import Nearest
+from quantbench.quantization.scheme import Grid, Scheme
 
 CALIBRATION = 64
 TEXTS = {"qa/bert": ("qa/test", "qa/calib"), "stsb/minilm": ("stsb/test", "stsb/train")}
@@ -30,10 +30,12 @@ ACTS = Grid(8, symmetric=False, range="minmax")
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("model", TEXTS)
-def test_no_number_of_a_linear_layer_differs(model: str, bits: int, request: pytest.FixtureRequest) -> None:
+def test_no_number_of_a_linear_layer_differs(
+    model: str, bits: int, request: pytest.FixtureRequest
+) -> None:
     """Outputs are float32; all three must have the same bits."""
-    from quantbench.api import quantize
-    from quantbench.task import task
+    from quantbench.quantization.method import quantize
+    from quantbench.tasks.registry import task
 
     option, (data, calib) = request.config.getoption, TEXTS[model]
     if why := Native().available():
@@ -65,9 +67,13 @@ def test_no_number_of_a_linear_layer_differs(model: str, bits: int, request: pyt
         return run
 
     found = where.scores(on_integers(q, make))
-    result = Result.of(where.scores(q.fake()), found, q.digest, metric=where.metric, gold=where.gold())
+    result = Result.of(
+        where.scores(q.fake()), found, q.digest, metric=where.metric, gold=where.gold()
+    )
     total, wrong = sum(numbers.values()), {k: n for k, n in different.items() if n}
-    print(f"\n{model} {scheme}: {len(numbers)} linear layers, {len(found)} examples, {total:,} numbers compared")
+    print(
+        f"\n{model} {scheme}: {len(numbers)} linear layers, {len(found)} examples, {total:,} numbers compared"
+    )
     scored = f"{result.metric} {result.q_top1:.2f} on integers, {result.fp_top1:.2f} simulated"
     print(f"different: {wrong or 'none'}; {scored}")
     assert total > 0

@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantbench.claim import Claim
+from quantbench.claims.claim import Claim
 from quantbench.errors import DataMissing, Unsupported
-from quantbench.machine import fingerprint
+from quantbench.evidence.result import Latency
 from quantbench.pytest_plugin import Bench
-from quantbench.results import Latency
-from quantbench.timing import ROUNDS, find, layers_ms, race, record, scores
+from quantbench.runs.timing import ROUNDS, find, layers_ms, race, record, scores
+from quantbench.system.machine import fingerprint
 
 
 def test_latency(
-    integer_claim: Claim, backend: str, batch: int, quantbench: Bench, request: pytest.FixtureRequest
+    integer_claim: Claim,
+    backend: str,
+    batch: int,
+    quantbench: Bench,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Time one backend at one batch size beside float32; native must agree with the simulation on every image."""
     lab = quantbench.lab
@@ -28,11 +32,17 @@ def test_latency(
         pytest.skip(str(e))
     answers = scores(cell, runners.compiled)
     if backend == "native":
-        assert np.array_equal(answers, result.scores), "the native kernels and the simulation disagree"
+        assert np.array_equal(answers, result.scores), (
+            "the native kernels and the simulation disagree"
+        )
     benchmark = request.getfixturevalue("benchmark")
     benchmark.group = f"{integer_claim.id} batch {batch}"
     benchmark.pedantic(runners.compiled, setup=runners.setup, rounds=ROUNDS, warmup_rounds=3)
     samples = tuple(1e3 * s for s in benchmark.stats.stats.data)
     reference = tuple(runners.reference_ms[-len(samples) :])
     score = result.value_of(answers)
-    record(lab, cell, Latency(backend, batch, fingerprint(), samples, reference, score, layers_ms(runners)))
+    record(
+        lab,
+        cell,
+        Latency(backend, batch, fingerprint(), samples, reference, score, layers_ms(runners)),
+    )

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from quantbench.errors import Unsupported
-from quantbench.integer.latencytable import lines
-from quantbench.integer.sidebyside import TARGETS, Target, measure
+from quantbench.latency.side_by_side import TARGETS, Target, measure
+from quantbench.latency.table import lines
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_against_every_runtime(target: Target, request: pytest.FixtureRequest) -> None:
     """One interleaved run of all that are installed."""
     option = request.config.getoption
-    threads = (1,) if option("qb_threads") == 1 else (1, option("qb_threads") or os.cpu_count() or 1)
+    threads = (
+        (1,) if option("qb_threads") == 1 else (1, option("qb_threads") or os.cpu_count() or 1)
+    )
     try:
         table = measure(target, seconds=option("qb_seconds"), threads=threads)
     except Unsupported as e:

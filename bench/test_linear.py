@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from quantbench.errors import Unsupported
-from quantbench.integer import narrowlinear, store
-from quantbench.integer.bench import copy_rate, int8_peak
-from quantbench.integer.latencytable import Table, lines
-from quantbench.machine import fingerprint
+from quantbench.integer import store
+from quantbench.latency import linear
+from quantbench.latency.machine_rates import copy_rate, int8_peak
+from quantbench.latency.table import Table, lines
+from quantbench.system.machine import fingerprint
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(768, 3072), (3072, 768)])
@@ -18,13 +19,21 @@ def test_linear_layer(inputs: int, outputs: int, request: pytest.FixtureRequest)
     """The goal: W4A8 1.8 times faster than our own W8A8, and faster than all other 4-bit kernels."""
     option = request.config.getoption
     try:
-        rows = narrowlinear.measure(inputs, outputs, seconds=option("qb_seconds"))
+        rows = linear.measure(inputs, outputs, seconds=option("qb_seconds"))
     except Unsupported as e:
         pytest.skip(str(e))
-    sizes = {f"w{b}a8": store.size(narrowlinear.program(inputs, outputs, b)) for b in (8, 4, 2)}
+    sizes = {f"w{b}a8": store.size(linear.program(inputs, outputs, b)) for b in (8, 4, 2)}
     name = f"linear/{inputs}x{outputs}"
-    table = Table(name, 1, fingerprint(), tuple(rows), {}, {"w4a8": 1.0}, sizes, {}, int8_peak(), copy_rate())
+    table = Table(
+        name, 1, fingerprint(), tuple(rows), {}, {"w4a8": 1.0}, sizes, {}, int8_peak(), copy_rate()
+    )
     table.save(Path(option("qb_runs")) / "latency")
     p50 = {r.what: r.p50 for r in rows}
-    own = ", ".join(f"{w} {p50['native w8a8'] / p50[w]:.2f}" for w in ("native w4a8", "native w2a8"))
-    print("\n" + "\n".join(lines(table)) + f"\ntimes faster than native w8a8 (goal of w4a8: 1.80): {own}")
+    own = ", ".join(
+        f"{w} {p50['native w8a8'] / p50[w]:.2f}" for w in ("native w4a8", "native w2a8")
+    )
+    print(
+        "\n"
+        + "\n".join(lines(table))
+        + f"\ntimes faster than native w8a8 (goal of w4a8: 1.80): {own}"
+    )

@@ -1,19 +1,21 @@
 """Mixed precision by the genetic search of BRECQ on ResNet-20, beside the exact solution, under a size and a latency.
 
-Latencies are those of this machine's integer kernels, layer by layer, so that the choice may differ from run to run.
+Latencies are those of this machine's integer kernels, layer by layer, so that the choice may differ
+from run to run.
 """
 
 from __future__ import annotations
 
 import pytest
+
 from quantbench.bench.networks import at_hand
+from quantbench.integer.lowering.lower import executable
 from quantbench.methods.mixed import BRECQMixed
 from quantbench.methods.nearest import Nearest
-
-from quantbench.api import Log, Pipeline, quantize
-from quantbench.machine import fingerprint
-from quantbench.scheme import Grid, Scheme
-from quantbench.seeds import seed_for
+from quantbench.quantization.method import Log, Pipeline, quantize
+from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.system.machine import fingerprint
+from quantbench.system.seeds import seed_for
 
 SCHEME = Scheme(
     Grid(4, symmetric=False, per_channel=True, range="mse"),
@@ -28,12 +30,14 @@ def test_the_search_against_the_exact_solution(gain: str, limit: float) -> None:
     (where, calib), log = at_hand("cifar10/resnet20", 256), Log()
     method = Pipeline((BRECQMixed(gain=gain, limit=limit), Nearest()))
     q = quantize(method, where.network(), calib, SCHEME, seed=seed_for("method", 0), log=log)
-    found, accuracy = log.numbers, where.scores(q.evaluated()).mean()
+    found, accuracy = log.numbers, where.scores(executable(q)).mean()
     bits = sorted(o.weights or 0 for o in q.scheme.overrides)
     unit = "bytes" if gain == "size" else "ms"
     cost, most = found["mixed/cost"], found["mixed/limit"]
     print(f"\nResNet-20, {gain}, on {fingerprint()}: {cost:.6g} of at most {most:.6g} {unit}")
-    print(f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {found['mixed/loss/genetic']:.4g}, exact solution")
+    print(
+        f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {found['mixed/loss/genetic']:.4g}, exact solution"
+    )
     print(f"{found['mixed/loss/exact']:.4g}: {100 * found['mixed/gap']:.2f} % above it")
     assert cost <= most
     assert found["mixed/gap"] >= -1e-9

@@ -1,12 +1,13 @@
 """Reconstruction side by side: the faithful loop, integer least squares on moments, block reconstruction, memory.
 
-The paper's 10,000 iterations pass images through the layers for a quarter of an hour (ResNet-20) to seven hours
-(Inception-v1) on one core. Where they end is computed all the same, with gradients from each example's second moments,
-which are equal but for rounding; a test here compares both. How long they take is the time of an iteration that does
-pass images through, from a short and a longer run; with ``QUANTBENCH_FAITHFUL=full`` all of them do, and nothing is
-extrapolated. What takes long is kept layer by layer under ``--qb-runs`` and goes on where it was stopped. Everything
-runs on one thread, so do the peers; see peers.py for how to have them. Times are the processor's, because no machine is
-left alone for hours; the memory and caches that others take still show.
+The paper's 10,000 iterations pass images through the layers for a quarter of an hour (ResNet-20) to
+seven hours (Inception-v1) on one core. Where they end is computed all the same, with gradients from
+each example's second moments, which are equal but for rounding; a test here compares both. How long
+they take is the time of an iteration that does pass images through, from a short and a longer run;
+with ``QUANTBENCH_FAITHFUL=full`` all of them do, and nothing is extrapolated. What takes long is
+kept layer by layer under ``--qb-runs`` and goes on where it was stopped. Everything runs on one
+thread, so do the peers; see peers.py for how to have them. Times are the processor's, because no
+machine is left alone for hours; the memory and caches that others take still show.
 """
 
 from __future__ import annotations
@@ -21,28 +22,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from quantbench.bench.networks import NETWORKS, at_hand
 from quantbench.bench.peers import Aimet, ReleasedBRECQ
+from quantbench.evidence.intervals import paired
+from quantbench.integer.lowering.lower import executable
 from quantbench.methods import adaround
-from quantbench.methods.adaround import ACTIVATIONS, AdaRound
+from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.gramround import GramRound
-
-from quantbench.api import Log, Method, quantize
-from quantbench.capture import capture_output
-from quantbench.machine import fingerprint
-from quantbench.network import Network
-from quantbench.reconstruct import squared_error
-from quantbench.scheme import Grid, Scheme
-from quantbench.seeds import seed_for
-from quantbench.stats import paired
+from quantbench.network.hooks import capture_output
+from quantbench.network.network import Network
+from quantbench.optimization.reconstruction import squared_error
+from quantbench.optimization.soft_rounding import ACTIVATIONS
+from quantbench.quantization.method import Log, Method, quantize
+from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.system.machine import fingerprint
+from quantbench.system.seeds import seed_for
 
 PAPER = 10_000
 IN_FULL = os.environ.get("QUANTBENCH_FAITHFUL") == "full"
 FASTER = 30  # the solver's goal: times faster than the faithful loop with the paper's iterations
 SHARE = 0.5  # the goal: at most this much of a peer's time for an iteration
 LENGTHS = 50, 150  # iterations of the runs that are timed beside a peer's
-LOOPS = {"imagenet/googlenet-bvlc": (20, 70)}  # and beside the solver, where an iteration takes seconds
+# and beside the solver, where an iteration takes seconds
+LOOPS = {"imagenet/googlenet-bvlc": (20, 70)}
 USUAL = 50, 550  # and where it does not
 TURNS = 3
 EQUAL = 1000  # iterations after which objectives are compared
@@ -60,7 +64,8 @@ class Outcome:
 
     Attributes:
         objective: squared error of the outputs, summed over layers or blocks.
-        seconds: of the processor on one thread, also those of an earlier run that this one went on with.
+        seconds: of the processor on one thread, also those of an earlier run that this one went on
+            with.
         scores: whether each image is right.
         steps: layers or blocks that were optimised.
 
@@ -85,12 +90,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def measure(network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None) -> Outcome:
+def measure(
+    network: str, method: Method, scheme: Scheme, folder: Path, few: int | None = None
+) -> Outcome:
     """Quantize, or go on with what is in the folder, and evaluate."""
     (where, calib), log = at_hand(network, few), Log()
-    q = quantize(method, where.network(), calib, scheme, seed=seed_for("method", 0), log=log, scratch=folder)
+    q = quantize(
+        method, where.network(), calib, scheme, seed=seed_for("method", 0), log=log, scratch=folder
+    )
     objectives = [v for k, v in log.numbers.items() if k.startswith("objective/")]
-    return Outcome(sum(objectives), log.seconds["reconstruct_cpu"], where.scores(q.evaluated()), len(objectives))
+    return Outcome(
+        sum(objectives),
+        log.seconds["reconstruct_cpu"],
+        where.scores(executable(q)),
+        len(objectives),
+    )
 
 
 def on_images(iterations: int) -> AdaRound:
@@ -104,9 +118,13 @@ def on_moments(iterations: int) -> AdaRound:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_solver_against_the_faithful_loop(network: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_solver_against_the_faithful_loop(
+    network: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """No worse an objective, no worse an accuracy, in a thirtieth of the time."""
-    folder = Path(request.config.getoption("qb_runs")) / "reconstruction" / network.replace("/", "-")
+    folder = (
+        Path(request.config.getoption("qb_runs")) / "reconstruction" / network.replace("/", "-")
+    )
     print(f"\n{network}, W3 per channel, {NETWORKS[network][2]} images, on {fingerprint()}")
     if IN_FULL:
         slow = measure(network, on_images(PAPER), W3, folder)
@@ -123,7 +141,9 @@ def test_the_solver_against_the_faithful_loop(network: str, request: pytest.Fixt
     print(f"  faithful, {PAPER} iterations   {slow}{'' if IN_FULL else ' on moments'}")
     print(f"  faithful, {PAPER} iterations, images through every one: {seconds:.1f} s ({how})")
     print(f"  integer least squares         {fast}")
-    print(f"  objective {fast.objective / slow.objective:.3f} of the faithful one's; drop {difference} points more;")
+    print(
+        f"  objective {fast.objective / slow.objective:.3f} of the faithful one's; drop {difference} points more;"
+    )
     print(f"  {seconds / fast.seconds:.1f} times faster; goal {FASTER}")
     assert fast.objective <= slow.objective
     assert difference.low <= 0, "significantly less accurate"
@@ -132,9 +152,13 @@ def test_the_solver_against_the_faithful_loop(network: str, request: pytest.Fixt
 
 def test_the_loop_on_moments_ends_where_the_faithful_one_does(tmp_path: Path) -> None:
     """Gradients differ in their last bits, and so do a few codes in the end, as between two seeds or fewer."""
-    images, moments = (measure("cifar10/resnet20", m(EQUAL), W3, tmp_path) for m in (on_images, on_moments))
+    images, moments = (
+        measure("cifar10/resnet20", m(EQUAL), W3, tmp_path) for m in (on_images, on_moments)
+    )
     difference = paired(images.scores, moments.scores)
-    print(f"\nResNet-20, W3, {EQUAL} iterations, on {fingerprint()}\n  images   {images}\n  moments  {moments}")
+    print(
+        f"\nResNet-20, W3, {EQUAL} iterations, on {fingerprint()}\n  images   {images}\n  moments  {moments}"
+    )
     ratio = moments.objective / images.objective
     print(f"  objective {ratio:.4f} of it, {NOISE} for the seed; drop {difference} points more;")
     print(f"  {images.seconds / moments.seconds:.2f} times faster")
@@ -144,12 +168,15 @@ def test_the_loop_on_moments_ends_where_the_faithful_one_does(tmp_path: Path) ->
 
 
 def side_by_side(
-    method: Callable[[int], Method], scheme: Scheme, peer: type[Aimet | ReleasedBRECQ], tmp_path: Path
+    method: Callable[[int], Method],
+    scheme: Scheme,
+    peer: type[Aimet | ReleasedBRECQ],
+    tmp_path: Path,
 ) -> tuple[float, float]:
     """Milliseconds of an iteration of a layer or block, ours and a peer's, without what comes before and after.
 
-    Ours and the peer take turns. Each has a short and a long run a turn; whatever else the machine does only adds to a
-    time, so that the least of each counts, and the short one's is taken away.
+    Ours and the peer take turns. Each has a short and a long run a turn; whatever else the machine
+    does only adds to a time, so that the least of each counts, and the short one's is taken away.
     """
     network, (short, long) = "cifar10/resnet20", LENGTHS
     where, (x,) = at_hand(network, TIMED_IMAGES)
@@ -166,7 +193,9 @@ def side_by_side(
     turns = zip(*own.values(), *theirs.values(), strict=True)
     each = ", ".join(f"{per * (b - a):.2f} and {per * (d - c):.2f}" for a, b, c, d in turns)
     print(f"\n{found.steps} steps of ResNet-20 at batch 32, on {fingerprint()}")
-    print(f"an iteration: ours {mine:.2f} ms, {peer.__name__} {other:.2f} ms, {mine / other:.2f}; goal {SHARE}")
+    print(
+        f"an iteration: ours {mine:.2f} ms, {peer.__name__} {other:.2f} ms, {mine / other:.2f}; goal {SHARE}"
+    )
     print(f"turns: {each}")
     return mine, other
 
@@ -177,7 +206,9 @@ def test_milliseconds_of_an_iteration(tmp_path: Path) -> None:
     assert ours <= SHARE * theirs
 
 
-def test_the_objective_after_as_many_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_objective_after_as_many_iterations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AIMET's grids, images and number of steps: what both reach, measured in one way."""
     where, (x,) = at_hand("cifar10/resnet20", TIMED_IMAGES)
     net = where.network()
@@ -187,9 +218,15 @@ def test_the_objective_after_as_many_iterations(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(adaround, "weight_range", lambda q, layer, calib: grids[layer.info.name])  # noqa: ARG005
     ours = quantize(AdaRound(iterations=EQUAL), net, x, W3, seed=seed_for("method", 0)).fake()
     nearest = quantize(AdaRound(iterations=0), net, x, W3).fake()
-    own, theirs, before = (error_of_layers(net, model, x) for model in (ours, peer.rounded, nearest))
-    print(f"\nResNet-20, W3, {len(x)} images, {EQUAL} iterations a layer, error summed over layers: rounded to nearest")
-    print(f"{before:.4g}, ours {own:.4g}, AIMET {theirs:.4g}, {own / theirs:.3f} of it; goal 1, {NOISE} for the seed")
+    own, theirs, before = (
+        error_of_layers(net, model, x) for model in (ours, peer.rounded, nearest)
+    )
+    print(
+        f"\nResNet-20, W3, {len(x)} images, {EQUAL} iterations a layer, error summed over layers: rounded to nearest"
+    )
+    print(
+        f"{before:.4g}, ours {own:.4g}, AIMET {theirs:.4g}, {own / theirs:.3f} of it; goal 1, {NOISE} for the seed"
+    )
     assert own <= (1 + NOISE) * theirs
 
 
@@ -206,14 +243,18 @@ def error_of_layers(net: Network, rounded: torch.nn.Module, x: torch.Tensor) -> 
 
 def test_milliseconds_of_a_block(tmp_path: Path) -> None:
     """Blocks as the released code of BRECQ reconstructs them (plain MSE), beside that code."""
-    ours, theirs = side_by_side(lambda i: BRECQ(iterations=i, loss="mse"), W2, ReleasedBRECQ, tmp_path)
+    ours, theirs = side_by_side(
+        lambda i: BRECQ(iterations=i, loss="mse"), W2, ReleasedBRECQ, tmp_path
+    )
     assert ours <= SHARE * theirs
 
 
 def test_blocks_at_two_bits(tmp_path: Path) -> None:
     """At least as accurate as the released code of BRECQ with as many iterations."""
     found = measure("cifar10/resnet20", BRECQ(iterations=1000, loss="mse"), W2, tmp_path)
-    print(f"\nBRECQ on ResNet-20, W2 per channel, first and last layer 8 bits: {found}; goal {BRECQ_TOP1}")
+    print(
+        f"\nBRECQ on ResNet-20, W2 per channel, first and last layer 8 bits: {found}; goal {BRECQ_TOP1}"
+    )
     assert 100 * found.scores.mean() >= BRECQ_TOP1
 
 
@@ -223,9 +264,9 @@ from quantbench.bench.networks import NETWORKS, at_hand
 from quantbench.bench.peers import Aimet, ReleasedBRECQ
 from quantbench.methods.adaround import AdaRound
 from quantbench import models
-from quantbench.api import quantize
-from quantbench.network import Network
-from quantbench.scheme import Grid, Scheme
+from quantbench.quantization.method import quantize
+from quantbench.network.network import Network
+from quantbench.quantization.scheme import Grid, Scheme
 torch.set_num_threads(1)
 rng = torch.Generator().manual_seed(0)
 model = models.load("imagenet/googlenet-bvlc", weights=False, generator=rng)

@@ -17,30 +17,30 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from quantbench import parallel
-from quantbench.activations import CHUNK, Activations, Memory
-from quantbench.api import Job, Method, Paper
-from quantbench.capture import forward
-from quantbench.clamp import activations
-from quantbench.gram import learnt_layers, weight_range
-from quantbench.grids import QParams
-from quantbench.layers import QuantLayer
-from quantbench.learnt import Range, Settle
-from quantbench.progressive import Progressive
-from quantbench.quantized import Quantized
-from quantbench.reconstruct import Objective, Part, fit, squared_error
-from quantbench.resume import Resume
-
-PAPER = Paper("Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
-              "2006.10518", 2020)  # fmt: skip
+from quantbench.calibration.memory import CHUNK, Activations, Memory
+from quantbench.calibration.passes import Progressive
+from quantbench.calibration.weight_ranges import learnt_layers, weight_range
+from quantbench.network.activation_functions import activations
+from quantbench.network.hooks import forward
+from quantbench.optimization.descent import Objective, Part, fit
+from quantbench.optimization.learnt_ranges import Range, Settle
+from quantbench.optimization.reconstruction import squared_error
+from quantbench.optimization.resume import Resume
+from quantbench.quantization import papers
+from quantbench.quantization.grids import QParams
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.system import parallel
 
 
 @dataclass(frozen=True)
 class AdaQuant(Method):
     """Learn weights, bias, and the ranges of weights and input activations, layer by layer.
 
-    The learning rates are those of the authors' code, which says that they were tuned for 8 bits; its command-line
-    options for them have no effect. Biases are learnt in full precision.
+    The learning rates are those of the authors' code, which says that they were tuned for 8 bits;
+    its command-line options for them have no effect. Biases are learnt in full precision.
 
     Attributes:
         iterations: optimisation steps per layer.
@@ -49,17 +49,18 @@ class AdaQuant(Method):
         lr_bias: the same for b.
         lr_acts: the same for range and zero point of the input, in its own unit.
         lr_ranges: the same for range and zero point of the weights.
-        sequential: calibrate on inputs from the quantized predecessors (eq. 4); else on those of the full-precision
-            network, all layers for themselves (eq. 2).
+        sequential: calibrate on inputs from the quantized predecessors (eq. 4); else on those of
+            the full-precision network, all layers for themselves (eq. 2).
         relu: include the activation function that follows (released code).
-        settle: let learning rates fall to 0 by a cosine, and end with the best parameters seen on the way instead of
-            the last ones. Neither paper nor code do; at few bits, where straight-through weights keep jumping between
-            levels, a layer may else end up worse than it began.
+        settle: let learning rates fall to 0 by a cosine, and end with the best parameters seen on
+            the way instead of the last ones. Neither paper nor code do; at few bits, where
+            straight-through weights keep jumping between levels, a layer may else end up worse than
+            it began.
 
     """
 
     name: ClassVar[str] = "adaquant"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = papers.ADAQUANT
 
     iterations: int = 1000
     batch_size: int = 50
@@ -97,7 +98,9 @@ class AdaQuant(Method):
         q.calibrate_acts(job.calib, only_new=True)
         return job.done(q)
 
-    def activation(self, fa: dict[str, Callable[[Tensor], Tensor]], name: str) -> Callable[[Tensor], Tensor]:
+    def activation(
+        self, fa: dict[str, Callable[[Tensor], Tensor]], name: str
+    ) -> Callable[[Tensor], Tensor]:
         """The function after the layer, where it counts."""
         return fa[name] if self.relu else lambda z: z
 
@@ -129,7 +132,11 @@ class AdaQuant(Method):
         ]
         if delta_x is not None:
             adams.append(Adam(delta_x.learnt, lr=self.lr_acts, fused=True))
-        settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x))) if self.settle else None
+        settle = (
+            Settle(adams, self.iterations, partial(mean_error, objective, len(x)))
+            if self.settle
+            else None
+        )
         fit(
             job,
             part,

@@ -7,29 +7,30 @@ one choice per layer, and the network is put together from the layers calibrated
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from quantbench.methods.adaquant import PAPER
-from quantbench.methods.nearest import Nearest
 
-from quantbench import parallel
-from quantbench.allocate import Allocation, Choice, Options, front, max_gain, min_loss
-from quantbench.api import Job, Method, Paper
-from quantbench.capture import batches
-from quantbench.distance import KINDS, distance
 from quantbench.errors import BadInput
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.scheme import Scheme
-from quantbench.tracing import LayerInfo
+from quantbench.latency.layers import measured
+from quantbench.network.hooks import batches
+from quantbench.network.network import Network
+from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.mixed_bits import Bits, copy_layer, cost, swapped, uniform
+from quantbench.quantization import papers
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.registry import make
+from quantbench.quantization.scheme import Scheme
+from quantbench.search.bit_allocation import Allocation, Choice, Options, front, max_gain, min_loss
 
-Bits = tuple[int, int | None]  # of weights and of activations
 SMALLEST = 1e-6  # released code: no choice is free of loss
+
 LOGGED = ("loss", "cost", "gain", "gap", "bound")  # of an allocation, and of every one on the front
 
 
@@ -40,14 +41,17 @@ class Allocate(Method):
     Attributes:
         rounding: how layers are calibrated at each choice of bits.
         weights: weight bits to choose from.
-        acts: activation bits to choose from; empty for the weights' own, as in the paper. Under integer
-            placement only weight bits are chosen; what attention multiplies keeps the scheme's bits.
-        size: limit on the cost, as a fraction of that of full precision: 32-bit weights, 32 by 32 bit operations; for
-            the latency, as a fraction of that at 8 bits.
-        gain: ``size``, ``bops`` (bit operations) or ``latency`` (measured on the integer kernels of this machine, so
-            that the allocation may differ from run to run).
-        measure: loss that decides, between the network's outputs before and after: ``kl``, ``mse`` or ``accuracy``.
-        form: ``min_loss`` within the size (released code), or ``max_gain`` within ``loss_limit`` (paper).
+        acts: activation bits to choose from; empty for the weights' own, as in the paper. Under
+            integer placement only weight bits are chosen; what attention multiplies keeps the
+            scheme's bits.
+        size: limit on the cost, as a fraction of that of full precision: 32-bit weights, 32 by 32
+            bit operations; for the latency, as a fraction of that at 8 bits.
+        gain: ``size``, ``bops`` (bit operations) or ``latency`` (measured on the integer kernels of
+            this machine, so that the allocation may differ from run to run).
+        measure: loss that decides, between the network's outputs before and after: ``kl``, ``mse``
+            or ``accuracy``.
+        form: ``min_loss`` within the size (released code), or ``max_gain`` within ``loss_limit``
+            (paper).
         loss_limit: for ``max_gain``, in the unit of ``measure``.
         examples: calibration examples that losses are measured on.
         points: sizes at which the Pareto front is logged; 0 for none.
@@ -55,8 +59,8 @@ class Allocate(Method):
     """
 
     name: ClassVar[str] = "allocate"
-    paper: ClassVar[Paper] = PAPER
-    rounding: Method = Nearest()  # noqa: RUF009 - a frozen value
+    paper: ClassVar[Paper] = papers.ADAQUANT
+    rounding: Method = field(default_factory=partial(make, "nearest"))
     weights: tuple[int, ...] = (4, 8)
     acts: tuple[int, ...] = ()
     size: float = 0.125
@@ -79,7 +83,9 @@ class Allocate(Method):
         if self.examples < 1:
             raise BadInput("losses are measured on at least one example")
         if not self.weights:
-            raise BadInput("bit allocation needs weight bits to choose from, such as weights = [4, 8]")
+            raise BadInput(
+                "bit allocation needs weight bits to choose from, such as weights = [4, 8]"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """Whatever the rounding method does not support."""
@@ -92,11 +98,17 @@ class Allocate(Method):
         at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, reference))}
         options = self.options(job, at, choices, reference)
         found = self.solve(job.net, options)
-        job.progress(1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}")
+        job.progress(
+            1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}"
+        )
         job.log.numbers |= {f"allocation/{k}": float(getattr(found, k)) for k in LOGGED}
         job.log.numbers["allocation/optimal"] = float(found.status == "Optimal")
-        job.log.numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()}
-        job.log.numbers |= {f"allocation/acts/{name}": float(c.acts) for name, c in found.choices.items() if c.acts}
+        job.log.numbers |= {
+            f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()
+        }
+        job.log.numbers |= {
+            f"allocation/acts/{name}": float(c.acts) for name, c in found.choices.items() if c.acts
+        }
         if self.points:
             pareto = front(options, points=self.points)
             job.log.curves |= {f"front/{k}": [float(getattr(a, k)) for a in pareto] for k in LOGGED}
@@ -111,21 +123,29 @@ class Allocate(Method):
         """(weight, activation) bits that every layer may have."""
         if scheme.acts is None or scheme.placement == "integer":
             return [(w, None) for w in self.weights]
-        return list(product(self.weights, self.acts)) if self.acts else [(w, w) for w in self.weights]
+        return (
+            list(product(self.weights, self.acts)) if self.acts else [(w, w) for w in self.weights]
+        )
 
     def calibrated(self, job: Job, bits: Bits) -> Quantized:
         """All layers at one choice of bits."""
-        return self.rounding.apply(replace(job, scheme=uniform(job.scheme, bits), quantized=None)).need()
+        return self.rounding.apply(
+            replace(job, scheme=uniform(job.scheme, bits), quantized=None)
+        ).need()
 
     @torch.no_grad()
-    def options(self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits) -> Options:
+    def options(
+        self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits
+    ) -> Options:
         """Delta L and cost of every choice of every layer."""
         data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
         targets = [job.net.model(*batch) for batch in data]
         rest, away = at[reference], distance(self.measure)
 
         def loss() -> float:
-            found = [away(rest.model(*b), t) * b[0].shape[0] for b, t in zip(data, targets, strict=True)]
+            found = [
+                away(rest.model(*b), t) * b[0].shape[0] for b, t in zip(data, targets, strict=True)
+            ]
             return float(torch.stack(found).sum()) / sum(b[0].shape[0] for b in data)
 
         costs = self.costs(job, choices)
@@ -143,7 +163,7 @@ class Allocate(Method):
     def costs(self, job: Job, choices: list[Bits]) -> dict[tuple[str, Bits], float]:
         """Bits of memory, bit operations or milliseconds of every layer at every choice."""
         if self.gain == "latency":
-            return {(n, bits): ms for bits in choices for n, ms in latencies(job, bits).items()}
+            return {(n, bits): ms for bits in choices for n, ms in measured(job, bits).items()}
         infos = Quantized(job.net, job.scheme).infos
         return {(i.name, bits): cost(i, bits, self.gain) for i in infos for bits in choices}
 
@@ -152,54 +172,9 @@ class Allocate(Method):
         if self.form == "max_gain":
             return max_gain(options, self.loss_limit)
         if self.gain == "latency":
-            return min_loss(options, self.size * sum(max(c.cost for c in row) for row in options.values()))
-        return min_loss(options, self.size * sum(cost(net.layer(n), (32, 32), self.gain) for n in options))
-
-
-def cost(info: LayerInfo, bits: Bits, gain: str) -> float:
-    """Bits of a layer's weights, or its bit operations (MACs times both widths)."""
-    return float(info.params * bits[0] if gain == "size" else info.macs * bits[0] * (bits[1] or 32))
-
-
-def uniform(scheme: Scheme, bits: Bits) -> Scheme:
-    """The scheme with all layers at one choice of bits."""
-    w, a = bits
-    acts = replace(scheme.acts, bits=a) if scheme.acts and a else scheme.acts
-    return replace(scheme, weights=replace(scheme.weights, bits=w), acts=acts, first_last_bits=None, overrides=())
-
-
-def latencies(job: Job, bits: Bits) -> dict[str, float]:
-    """Measured milliseconds of every layer on the integer kernels."""
-    from quantbench.integer.backends import backend
-    from quantbench.integer.bench import layer_table
-
-    scheme = replace(uniform(job.scheme, bits), placement="integer")
-    q = Nearest().apply(replace(job, scheme=scheme, quantized=None)).need()
-    table = layer_table(q.integer(), backend("native"))
-    agreed = torch.tensor([*table.values()], dtype=torch.float64, device=job.net.device)
-    parallel.agree([agreed])  # processes that share the work choose the same bits
-    return dict(zip(table, agreed.tolist(), strict=True))
-
-
-def copy_layer(source: Quantized, target: Quantized, name: str) -> None:
-    """Take over what one layer was calibrated to."""
-    a, b = source.layer(name), target.layer(name)
-    assert a.codes is not None
-    assert a.qparams is not None
-    b.set_codes(a.codes.float(), a.qparams)
-    b.bias.data = a.bias.detach().clone()
-    if a.act is not None and b.act is not None:
-        b.act.set(a.act.qparams)
-
-
-@contextmanager
-def swapped(rest: Quantized, other: Quantized, name: str) -> Iterator[None]:
-    """One layer of another network in this one's place."""
-    parent, _, leaf = name.rpartition(".")
-    holder: Any = rest.model.get_submodule(parent)
-    own = rest.layer(name)
-    setattr(holder, leaf, other.layer(name))
-    try:
-        yield
-    finally:
-        setattr(holder, leaf, own)
+            return min_loss(
+                options, self.size * sum(max(c.cost for c in row) for row in options.values())
+            )
+        return min_loss(
+            options, self.size * sum(cost(net.layer(n), (32, 32), self.gain) for n in options)
+        )

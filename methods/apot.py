@@ -20,54 +20,60 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.grids import code_levels
-from quantbench.integer.shiftadd import shift_and_add
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.rcf import Clipped, weight_levels
-from quantbench.resume import folder
-from quantbench.scheme import Scheme
-from quantbench.trained import clipped, integers
-from quantbench.training import Schedule, named_set, train
+from quantbench.integer.lowering.lower import lower
+from quantbench.integer.shift_add import shift_and_add
+from quantbench.network.network import Network
+from quantbench.optimization.clipping import Clipped, weight_levels
+from quantbench.optimization.resume import folder
+from quantbench.optimization.trained import clipped, integers
+from quantbench.optimization.training import Schedule, TrainSet, train
+from quantbench.quantization import papers
+from quantbench.quantization.levels import code_levels
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.scheme import Scheme
+from quantbench.tasks.images import labelled
 
 
 @dataclass(frozen=True)
 class APoT(Method):
     """Fine-tune with weights and activations on additive powers of two; kind and bits are the scheme's.
 
-    The scheme's kind may be ``apot``, ``pot`` or ``uniform``, so that all three are trained alike. Under placement
-    ``integer`` the learnt input thresholds only serve training: every tensor's range comes from the calibration set.
+    The scheme's kind may be ``apot``, ``pot`` or ``uniform``, so that all three are trained alike.
+    Under placement ``integer`` the learnt input thresholds only serve training: every tensor's
+    range comes from the calibration set.
 
     Attributes:
-        epochs: of each stage; 0 takes the network as it is, with the thresholds that its checkpoint holds.
+        epochs: of each stage; 0 takes the network as it is, with the thresholds that its checkpoint
+            holds.
         batch_size: images a step.
         lr: of weights and batch norm (SGD, momentum 0.9).
-        milestones: shares of the steps after which all rates fall to a tenth; epochs 150 and 225 on CIFAR-10.
+        milestones: shares of the steps after which all rates fall to a tenth; epochs 150 and 225 on
+            CIFAR-10.
         weight_decay: at 3 bits and more.
         weight_decay_2bit: at 2 bits.
         lr_alpha_w: of the weights' thresholds.
         lr_alpha_a: of the inputs' thresholds.
         decay_alpha: weight decay of the thresholds.
         alpha_w: the weights' first threshold, in standard deviations.
-        alpha_a: the inputs' first threshold; 0 finds it with the scheme's range estimator on the calibration set.
+        alpha_a: the inputs' first threshold; 0 finds it with the scheme's range estimator on the
+            calibration set.
         progressive: train at 4 and 3 bits first, where the scheme has fewer.
-        detached: mu and sigma are constants to the gradient (released CIFAR code), or are differentiated (ImageNet's).
+        detached: mu and sigma are constants to the gradient (released CIFAR code), or are
+            differentiated (ImageNet's).
         masked: no gradient to weights beyond alpha; the released code lets it through.
         train_data: labelled training images.
         examples: train on a class-balanced draw of so many; 0 for all.
-        watch: image set measured after every epoch; the last epoch is the result, the best one is only reported.
+        watch: image set measured after every epoch; the last epoch is the result, the best one is
+            only reported.
         bf16: bfloat16 where autocast allows it.
 
     """
 
     name: ClassVar[str] = "apot"
-    paper: ClassVar[Paper] = Paper(
-        "Additive Powers-of-Two Quantization: An Efficient Non-uniform Discretization for Neural Networks",
-        "1909.13144",
-        2020,
-    )
+    paper: ClassVar[Paper] = papers.APOT
 
     epochs: int = 300
     batch_size: int = 128
@@ -90,7 +96,11 @@ class APoT(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the interface
         """Training needs batch norm as it was."""
-        return None if net.unfolded is not None else f"{net.name} does not know its batch norm, which training needs"
+        return (
+            None
+            if net.unfolded is not None
+            else f"{net.name} does not know its batch norm, which training needs"
+        )
 
     def apply(self, job: Job) -> Job:
         """Quantizers in, train stage by stage, integers out."""
@@ -103,7 +113,10 @@ class APoT(Method):
                 self.stage(model, job, stage, kept)
         q = integers(model.eval(), job)
         if job.scheme.placement == "integer":
-            job.log.numbers |= shift_and_add(q)
+            kept = q.net.edges if q.scheme.first_last_bits else frozenset()
+            names = [info.name for info in q.infos if info.name not in kept]
+            grids = {name: q.weight_grid(name) for name in names}
+            job.log.numbers |= shift_and_add(lower(q), grids)
         return job.done(q)
 
     def prepare(self, job: Job) -> nn.Module:
@@ -113,8 +126,12 @@ class APoT(Method):
         ranges.calibrate_acts(job.calib)
         model = copy.deepcopy(net.unfolded)
         with torch.no_grad():
-            if model is None or not torch.allclose(model(*net.sample), net.model(*net.sample), rtol=1e-3, atol=1e-2):
-                raise BadInput(f"{net.name} was changed after its batch norm was folded: put apot before such steps")
+            if model is None or not torch.allclose(
+                model(*net.sample), net.model(*net.sample), rtol=1e-3, atol=1e-2
+            ):
+                raise BadInput(
+                    f"{net.name} was changed after its batch norm was folded: put apot before such steps"
+                )
         for info in ranges.infos:
             layer, act = model.get_submodule(info.name), ranges.layer(info.name).act
             edge = info.name in net.edges and scheme.first_last_bits is not None
@@ -126,20 +143,30 @@ class APoT(Method):
                 found = self.alpha_a or float(act.scale) * max(map(abs, act.levels))
                 alpha_a = found if own_a is None else float(own_a)
             signed = act is not None and bool(act.levels[0] < 0 or act.zero > 0)
-            how = {"unit": own_w is not None, "signed": signed, "detached": self.detached, "masked": self.masked}
+            how = {
+                "unit": own_w is not None,
+                "signed": signed,
+                "detached": self.detached,
+                "masked": self.masked,
+            }
             model.set_submodule(info.name, Clipped(layer, alpha_w, alpha_a, **how))
         return model.requires_grad_()
 
     def set_levels(self, model: nn.Module, job: Job, stage: int) -> None:
         """Levels of one stage; a layer with an override has its own from the start."""
         for name, layer in clipped(model).items():
-            grid, acts = job.scheme.weight_grid(name, edge=name in job.net.edges), job.scheme.act_grid(name)
+            grid, acts = (
+                job.scheme.weight_grid(name, edge=name in job.net.edges),
+                job.scheme.act_grid(name),
+            )
             if layer.alpha_w is None:
                 layer.weight_levels = tuple(range(2**grid.bits))
             else:
                 layer.weight_levels = weight_levels(grid.kind, max(stage, grid.bits))
             if acts is not None:
-                layer.act_levels = code_levels(acts.kind, max(stage, acts.bits), signed=layer.signed)
+                layer.act_levels = code_levels(
+                    acts.kind, max(stage, acts.bits), signed=layer.signed
+                )
 
     def stage(self, model: nn.Module, job: Job, stage: int, kept: Path | None) -> None:
         """SGD, with learning rates of their own for the thresholds; one stage of progressive initialisation."""
@@ -154,24 +181,38 @@ class APoT(Method):
             {"params": alphas_w, "lr": self.lr_alpha_w, "weight_decay": self.decay_alpha},
             {"params": alphas_a, "lr": self.lr_alpha_a, "weight_decay": self.decay_alpha},
         ]
-        data = named_set(job.net.name, self.train_data, self.examples)
-        watch = named_set(job.net.name, self.watch, 0) if self.watch else None
+        data = labelled(job.net.name, self.train_data, self.examples)
+        watch = labelled(job.net.name, self.watch).top1 if self.watch else None
         history = train(
             model,
-            data,
+            TrainSet(data.x, data.y, data.preprocess),
             [g for g in groups if g["params"]],
             Schedule(self.epochs, self.batch_size, self.milestones, bf16=self.bf16),
             job.rng,
             watch=watch,
-            progress=lambda done, total, what: job.progress(done, total, f"apot at {stage} bits, {what}"),
+            progress=lambda done, total, what: job.progress(
+                done, total, f"apot at {stage} bits, {what}"
+            ),
             saved=kept and kept / f"{stage}bits.pt",
         )
         job.log.curves[f"loss/{stage}bits"] = history.loss
         if watch is not None:
             job.log.curves[f"top1/{stage}bits"] = history.top1
-            job.log.numbers |= {f"top1/{stage}bits/last": history.top1[-1], f"top1/{stage}bits/best": max(history.top1)}
+            job.log.numbers |= {
+                f"top1/{stage}bits/last": history.top1[-1],
+                f"top1/{stage}bits/best": max(history.top1),
+            }
 
 
-SHORT = APoT(epochs=1, batch_size=64, lr=0.003, lr_alpha_w=0.0015, lr_alpha_a=0.0075, alpha_a=0.0, progressive=False)
+SHORT = APoT(
+    epochs=1,
+    batch_size=64,
+    lr=0.003,
+    lr_alpha_w=0.0015,
+    lr_alpha_a=0.0075,
+    alpha_a=0.0,
+    progressive=False,
+)
+
 """781 steps, minutes a network: the paper's rate of 0.04 undoes the pretrained weights in so few. All rates keep the
 paper's ratios; with the paper's own ones for thresholds that start at a layer's range, two bits diverge."""

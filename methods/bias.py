@@ -15,18 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench import parallel, shift
-from quantbench.api import Job, Paper
-from quantbench.capture import batches
-from quantbench.clamp import activations
-from quantbench.correction import Correction, at_layers, draw
+from quantbench.calibration import shift
+from quantbench.calibration.shift import channel_mean, per_channel
 from quantbench.errors import BadInput
-from quantbench.network import Inputs
-from quantbench.quantized import Quantized, QuantLayer
-from quantbench.reconstruct import cosine, minimise
-from quantbench.shift import channel_mean, per_channel
-
-PAPER = Paper("Fighting Quantization Bias With Bias", "1906.03193", 2019)
+from quantbench.network.activation_functions import activations
+from quantbench.network.hooks import batches
+from quantbench.optimization.bias_correction import Correction, at_layers, draw
+from quantbench.optimization.descent import cosine, minimise
+from quantbench.quantization import papers
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.method import Job
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.system import parallel
+from quantbench.system.tensors import Inputs
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,20 @@ class IBC(Correction):
     """Iterative bias correction: b_c += E[x_fp,c] - E[x_q,c], layer after layer.
 
     Attributes:
-        images: how many unlabelled images, drawn from the calibration set; 8 in the paper. They go through the network
-            at once.
-        after_activation: take the means after the activation function that follows the layer instead of before.
-        predecessors: what has been done to the layers before when one is measured: ``corrected`` is IBC;
-            ``uncorrected`` measures all layers at once; ``full_precision`` feeds every layer the full-precision
-            network's input, so that it answers for its own error only.
-        quantized_acts: measure x_q with activations quantized; ``False`` quantizes weights alone meanwhile, as open
-            tools for bias correction do.
+        images: how many unlabelled images, drawn from the calibration set; 8 in the paper. They go
+            through the network at once.
+        after_activation: take the means after the activation function that follows the layer
+            instead of before.
+        predecessors: what has been done to the layers before when one is measured: ``corrected`` is
+            IBC; ``uncorrected`` measures all layers at once; ``full_precision`` feeds every layer
+            the full-precision network's input, so that it answers for its own error only.
+        quantized_acts: measure x_q with activations quantized; ``False`` quantizes weights alone
+            meanwhile, as open tools for bias correction do.
 
     """
 
     name: ClassVar[str] = "ibc"
-    paper: ClassVar[Paper | None] = PAPER
+    paper: ClassVar[Paper | None] = papers.BIAS
     images: int = 8
     after_activation: bool = False
     predecessors: str = "corrected"
@@ -55,7 +58,9 @@ class IBC(Correction):
     def __post_init__(self) -> None:
         """Reject unknown ablations and impossible numbers of images."""
         if self.predecessors not in ("corrected", "uncorrected", "full_precision"):
-            raise BadInput(f"predecessors {self.predecessors!r}: choose corrected, uncorrected or full_precision")
+            raise BadInput(
+                f"predecessors {self.predecessors!r}: choose corrected, uncorrected or full_precision"
+            )
         if self.images < 1:
             raise BadInput(f"{self.images} images: bias correction needs at least one")
 
@@ -82,7 +87,8 @@ class IBC(Correction):
             if self.predecessors == "uncorrected":
                 return None
             layer.bias.add_(delta[name])  # b_c += E[x_fp,c] - E[x_q,c]
-            return z + per_channel(delta[name], z, layer.info)  # the same for what is on its way to the next layer
+            # the same for what is on its way to the next layer
+            return z + per_channel(delta[name], z, layer.info)
 
         with nullcontext() if self.quantized_acts else q.full_precision_acts():
             with at_layers(q, q.net.model, exact):
@@ -109,11 +115,13 @@ class BiasCorrection(IBC):
 class BFT(Correction):
     """Bias fine-tuning: weights stay, biases are distilled from the full-precision network.
 
-    The paper's optimiser, schedule and loss could not be found; these are ours. Every bias moves in units of its
-    channel's standard deviation, so that one learning rate serves all channels, however they were scaled.
+    The paper's optimiser, schedule and loss could not be found; these are ours. Every bias moves in
+    units of its channel's standard deviation, so that one learning rate serves all channels,
+    however they were scaled.
 
     Attributes:
-        images: how many unlabelled images, drawn from the calibration set; 1,000 in the paper. 0 takes all.
+        images: how many unlabelled images, drawn from the calibration set; 1,000 in the paper. 0
+            takes all.
         epochs: passes over them.
         batch_size: images per step.
         lr: Adam's learning rate, in standard deviations, annealed to 0 by a cosine.
@@ -121,7 +129,7 @@ class BFT(Correction):
     """
 
     name: ClassVar[str] = "bft"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = papers.BIAS
     images: int = 1000
     epochs: int = 4
     batch_size: int = 16
@@ -142,7 +150,10 @@ class BFT(Correction):
         images = parallel.share(images)
         teacher = _outputs(q.net.model, images).log_softmax(-1)
         unit = {n: s.signal.sqrt().float() for n, s in spread.items()}
-        steps = {layer.info.name: torch.zeros_like(layer.bias, requires_grad=True) for layer in q.layers()}
+        steps = {
+            layer.info.name: torch.zeros_like(layer.bias, requires_grad=True)
+            for layer in q.layers()
+        }
         optimizer = torch.optim.Adam(list(steps.values()), lr=self.lr)
 
         def biased(layer: QuantLayer, _: nn.Module, __: Inputs, z: Tensor) -> Tensor:

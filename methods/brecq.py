@@ -12,22 +12,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from quantbench.methods.adaround import ACTIVATIONS, AdaRound, Relaxed
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.activations import Activations
-from quantbench.api import Job, Method, Paper
+from quantbench.calibration.memory import Activations
+from quantbench.calibration.walk import Walk
+from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
-from quantbench.gram import learnt_layers, weight_range
-from quantbench.layers import ActQuant
-from quantbench.learnt import kept_positive
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
-from quantbench.resume import Resume
-from quantbench.scheme import Scheme
-from quantbench.units import Unit, check, units, walked
+from quantbench.network.network import Network
+from quantbench.optimization.descent import Adam, Part, cosine, fit
+from quantbench.optimization.learnt_ranges import kept_positive
+from quantbench.optimization.reconstruction import squared_error
+from quantbench.optimization.resume import Resume
+from quantbench.optimization.soft_rounding import ACTIVATIONS, Relaxation, Relaxed
+from quantbench.optimization.units import Unit, check, mean_error, units, walked
+from quantbench.quantization import papers
+from quantbench.quantization.layers import ActQuant
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.scheme import Scheme
 
 CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
 
@@ -38,11 +42,12 @@ class BRECQ(Method):
 
     Attributes:
         granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1).
-        loss: what weights the error of an output:
-            ``fisher``: g^2, the Fisher information of the full-precision network, where the paper expands the loss
-            (eq. 10); ``mse``: nothing, as the released code runs; ``fisher_damped``: (|g| + 1)^2 with g the gradient of
-            the divergence from full precision at the quantized network, which the released code offers;
-            ``divergence``: that g^2 alone. All but the damped one are scaled to mean 1: lambda keeps its meaning.
+        loss: what weights the error of an output: ``fisher``: g^2, the Fisher information of the
+            full-precision network, where the paper expands the loss (eq. 10); ``mse``: nothing, as
+            the released code runs; ``fisher_damped``: (|g| + 1)^2 with g the gradient of the
+            divergence from full precision at the quantized network, which the released code offers;
+            ``divergence``: that g^2 alone. All but the damped one are scaled to mean 1: lambda
+            keeps its meaning.
         draws: random directions per example that estimate the Fisher information.
         iterations: optimisation steps of the weights of each unit.
         lr: Adam's learning rate for them.
@@ -52,19 +57,18 @@ class BRECQ(Method):
         beta_end: last exponent.
         warmup: share of the steps without the regularizer.
         act_iterations: optimisation steps of the activation step sizes of each unit.
-        act_lr: Adam's learning rate for them, annealed to 0 by a cosine; 4e-4 in the released code's main script.
+        act_lr: Adam's learning rate for them, annealed to 0 by a cosine; 4e-4 in the released
+            code's main script.
         act_p: the error of the activations is |z - z^|^p (released code: 2.4).
-        act_asymmetric: learn step sizes on the inputs that the quantized predecessors give; the released code uses
-            those of the full-precision network.
-        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
-            the processor has it.
+        act_asymmetric: learn step sizes on the inputs that the quantized predecessors give; the
+            released code uses those of the full-precision network.
+        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory,
+            and less time where the processor has it.
 
     """
 
     name: ClassVar[str] = "brecq"
-    paper: ClassVar[Paper] = Paper(
-        "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction", "2102.05426", 2021
-    )
+    paper: ClassVar[Paper] = papers.BRECQ
 
     granularity: str = "block"
     loss: str = "fisher"
@@ -88,13 +92,17 @@ class BRECQ(Method):
         if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
             raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
         if self.draws < 1:
-            raise BadInput(f"draws {self.draws}: the Fisher information needs at least one direction")
+            raise BadInput(
+                f"draws {self.draws}: the Fisher information needs at least one direction"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Fisher weights come from a classifier's prediction."""
         if self.loss == "mse" or net.model(*net.sample).dim() == 2:
             return None
-        return f"{net.name} gives no class scores, which loss={self.loss!r} needs: choose loss='mse'"
+        return (
+            f"{net.name} gives no class scores, which loss={self.loss!r} needs: choose loss='mse'"
+        )
 
     def apply(self, job: Job) -> Job:
         """Algorithm 1: weights of all units first, then activations of all units."""
@@ -107,7 +115,9 @@ class BRECQ(Method):
             self.learn_acts(job, q, parts, resume)
         return job.done(q)
 
-    def learn_weights(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
+    def learn_weights(
+        self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume
+    ) -> None:
         """Round the weights of each unit behind the rounded ones."""
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, unit in enumerate(parts):
@@ -122,12 +132,19 @@ class BRECQ(Method):
             for name in unit.layers:
                 q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
 
-    def round_unit(self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part) -> list[Tensor]:
+    def round_unit(
+        self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part
+    ) -> list[Tensor]:
         """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
-        if unit.stop == q.infos[0].name and q.scheme.first_last_bits and self.granularity != "network":
-            return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]  # as the released code
+        if (
+            unit.stop == q.infos[0].name
+            and q.scheme.first_last_bits
+            and self.granularity != "network"
+        ):
+            # as the released code
+            return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         for layer, qp in zip(layers, qps, strict=True):
@@ -162,10 +179,14 @@ class BRECQ(Method):
         job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
         return codes
 
-    def relaxation(self) -> AdaRound:
+    def relaxation(self) -> Relaxation:
         """AdaRound's relaxation with this method's settings; its exponent falls linearly in the released code."""
-        return AdaRound(
-            lam=self.lam, beta_start=self.beta_start, beta_end=self.beta_end, warmup=self.warmup, anneal="linear"
+        return Relaxation(
+            lam=self.lam,
+            beta_start=self.beta_start,
+            beta_end=self.beta_end,
+            warmup=self.warmup,
+            anneal="linear",
         )
 
     def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
@@ -194,7 +215,10 @@ class BRECQ(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(f"acts-{unit.stop}")
             if acts and done is None:
-                label, unfinished = f"{self.name} activations of {unit.stop}", resume.unfinished(f"acts-{unit.stop}")
+                label, unfinished = (
+                    f"{self.name} activations of {unit.stop}",
+                    resume.unfinished(f"acts-{unit.stop}"),
+                )
                 part = Part(f"acts/{unit.stop}", label, i, len(parts), unfinished)
                 self.learn_unit_acts(job, walk, unit, list(acts.values()), part)
                 done = {name: act.scale.detach() for name, act in acts.items()}
@@ -203,7 +227,9 @@ class BRECQ(Method):
                 assert done is not None
                 act.scale.requires_grad_(False).data = done[name]
 
-    def learn_unit_acts(self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> None:
+    def learn_unit_acts(
+        self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
+    ) -> None:
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -233,8 +259,9 @@ class BRECQ(Method):
 def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """Root of the diagonal of the Fisher information at z: g^2 = sum_y p_y (d log p_y / dz)^2, estimated without bias.
 
-    The information is J^T S S^T J, J = d logits / dz, S = diag(p^1/2) - p (p^1/2)^T, and the mean of (J^T S e)^2 over
-    random signs e is its diagonal: one backward pass a draw, whatever the number of classes.
+    The information is J^T S S^T J, J = d logits / dz, S = diag(p^1/2) - p (p^1/2)^T, and the mean
+    of (J^T S e)^2 over random signs e is its diagonal: one backward pass a draw, whatever the
+    number of classes.
     """
     p = logits.detach().softmax(1)
     total = torch.zeros_like(z)
@@ -250,13 +277,3 @@ def divergence(z: Tensor, logits: Tensor, p: Tensor) -> Tensor:
     """|dL/dz|, L = KL(p || softmax(logits)) of each example; at full precision it would be zero."""
     loss = F.kl_div(F.log_softmax(logits, 1), p, reduction="sum")
     return torch.autograd.grad(loss, z)[0].abs()
-
-
-@torch.no_grad()
-def mean_error(walk: Walk, unit: Unit, target: Activations) -> float:
-    """||z - z^||^2 over all examples, with the weights as they are."""
-    fa, total = ACTIVATIONS[unit.activation], 0.0
-    for part in walk.before.batches():
-        error = squared_error(fa(walk.before.forward(part, unit.stop)), target.take(part))
-        total += float(error) * (part.stop - part.start)
-    return total / len(target)

@@ -13,28 +13,30 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from quantbench.methods.equalize import DFQ_PAPER, Equalize
-from quantbench.methods.nearest import Nearest
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.api import Job, Method, Paper, Pipeline
-from quantbench.clamp import Activation, ChannelClamp, activations
-from quantbench.correction import Correction
-from quantbench.flow import Link, links
-from quantbench.network import Network
-from quantbench.quantized import Quantized, QuantLayer
-from quantbench.rewrite import Rewrite
-from quantbench.scheme import Scheme
+from quantbench.network.activation_functions import Activation, ChannelClamp, activations
+from quantbench.network.channel_flow import Link, links
+from quantbench.network.network import Network
+from quantbench.network.rewrite import Rewrite
+from quantbench.optimization.bias_correction import Correction
+from quantbench.quantization import papers
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.registry import make
+from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)
 class AbsorbBias(Method):
     """High-bias absorption (section 4.1, "Absorbing high biases"): c of every channel moves into the next layer.
 
-    r(W x + b - c) = r(W x + b) - c wherever W x + b > c; so c = max(0, beta - 3 gamma), which a normal W x + b
-    exceeds in 99.865 % of all cases. Layers are left alone where zeros are put around their output, since c would be
-    missing there; a ceiling is lowered by c.
+    r(W x + b - c) = r(W x + b) - c wherever W x + b > c; so c = max(0, beta - 3 gamma), which a
+    normal W x + b exceeds in 99.865 % of all cases. Layers are left alone where zeros are put
+    around their output, since c would be missing there; a ceiling is lowered by c.
 
     Attributes:
         sigmas: how many gamma below beta.
@@ -42,7 +44,7 @@ class AbsorbBias(Method):
     """
 
     name: ClassVar[str] = "absorb_bias"
-    paper: ClassVar[Paper] = DFQ_PAPER
+    paper: ClassVar[Paper] = papers.DFQ
     sigmas: float = 3.0
 
     def apply(self, job: Job) -> Job:
@@ -68,11 +70,15 @@ class AnalyticCorrection(Correction):
     """b <- b - eps E[x], E[x] from batch norm; layers whose input does not come straight from one stay as they are."""
 
     name: ClassVar[str] = "analytic_bc"
-    paper: ClassVar[Paper] = DFQ_PAPER
+    paper: ClassVar[Paper] = papers.DFQ
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
         """Only networks that had batch norm."""
-        return None if net.batch_norm else f"analytic bias correction needs batch norm, and {net.name} has none"
+        return (
+            None
+            if net.batch_norm
+            else f"analytic bias correction needs batch norm, and {net.name} has none"
+        )
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
@@ -80,8 +86,11 @@ class AnalyticCorrection(Correction):
         known = expected_inputs(q.net)
         for layer in q.layers():
             if (x := known.get(layer.info.name)) is not None:
-                layer.bias.sub_(_times_mean(layer, layer.weight - layer.original, x))  # E[eps x] = eps E[x]
-        job.log.numbers["analytic_bc/layers"] = sum(layer.info.name in known for layer in q.layers())
+                # E[eps x] = eps E[x]
+                layer.bias.sub_(_times_mean(layer, layer.weight - layer.original, x))
+        job.log.numbers["analytic_bc/layers"] = sum(
+            layer.info.name in known for layer in q.layers()
+        )
 
 
 @dataclass(frozen=True)
@@ -89,17 +98,21 @@ class DFQ(Method):
     """The whole of the paper: equalize, absorb high biases, round to nearest, correct biases analytically.
 
     Attributes:
-        relu6: ``relu`` as in the paper, or ``clamp``, see :class:`~quantbench.methods.equalize.Equalize`.
+        relu6: ``relu`` as in the paper, or ``clamp``, see
+            :class:`~quantbench.methods.equalize.Equalize`.
 
     """
 
     name: ClassVar[str] = "dfq"
-    paper: ClassVar[Paper] = DFQ_PAPER
+    uses: ClassVar[tuple[str, ...]] = ("equalize", "nearest")
+    paper: ClassVar[Paper] = papers.DFQ
     relu6: str = "relu"
 
     def apply(self, job: Job) -> Job:
         """Figure 4 of the paper."""
-        return Pipeline((Equalize(relu6=self.relu6), AbsorbBias(), Nearest(), AnalyticCorrection())).apply(job)
+        steps = make("equalize+absorb_bias+nearest+analytic_bc", {"equalize.relu6": self.relu6})
+        applied: Job = steps.apply(job)
+        return applied
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """Only networks that had batch norm."""
@@ -168,7 +181,9 @@ def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
 def _rectified(net: Network) -> frozenset[str]:
     """Layers whose output goes into ReLU or a clamp, so that a shift of the input is a shift of the output."""
     after = activations(net)
-    return frozenset(i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp))
+    return frozenset(
+        i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp)
+    )
 
 
 def _times_mean(layer: QuantLayer, weight: Tensor, x: Tensor) -> Tensor:

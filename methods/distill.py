@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from quantbench.methods.brecq import BRECQ
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench.api import Job, Method, Paper
 from quantbench.errors import BadInput
-from quantbench.network import Network
-from quantbench.reconstruct import cosine
-from quantbench.resume import Resume
-from quantbench.scheme import Scheme
+from quantbench.network.network import Network
+from quantbench.optimization.descent import cosine
+from quantbench.optimization.resume import Resume
+from quantbench.quantization import papers
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.scheme import Scheme
 
 EVERY = 50  # points of a curve
 
@@ -37,15 +38,17 @@ class Distill(Method):
     Attributes:
         images: how many to distil; 0 for as many as the calibration set has.
         iterations: optimisation steps of each batch.
-        lr: Adam's learning rate, annealed to 0 by a cosine; ZeroQ starts at 0.5 and waits for plateaus.
-        bound: largest absolute value of a pixel as the network gets it; noise has outliers that no image has, and
-            ranges of activations would hold them. ImageNet's normalization gives -2.1 to 2.6; 0 for none, as in ZeroQ.
+        lr: Adam's learning rate, annealed to 0 by a cosine; ZeroQ starts at 0.5 and waits for
+            plateaus.
+        bound: largest absolute value of a pixel as the network gets it; noise has outliers that no
+            image has, and ranges of activations would hold them. ImageNet's normalization gives
+            -2.1 to 2.6; 0 for none, as in ZeroQ.
         batch_size: images that are optimised together and meet the statistics together.
 
     """
 
     name: ClassVar[str] = "distill"
-    paper: ClassVar[Paper] = BRECQ.paper
+    paper: ClassVar[Paper] = papers.BRECQ
     images: int = 0
     iterations: int = 500
     lr: float = 0.1
@@ -77,7 +80,9 @@ class Distill(Method):
         """One batch of images, (size, C, H, W)."""
         model, shape = job.net.unfolded, job.net.sample[0].shape[1:]
         if model is None:
-            raise BadInput(f"{job.net.name} was changed after its batch norm was folded: put distill before such steps")
+            raise BadInput(
+                f"{job.net.name} was changed after its batch norm was folded: put distill before such steps"
+            )
         x = torch.randn(size, *shape, generator=job.rng).to(job.net.device).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
         curve: list[float] = []
@@ -92,18 +97,25 @@ class Distill(Method):
             if step % max(1, self.iterations // EVERY) == 0:
                 curve.append(float(loss.detach()))
                 job.progress(
-                    number * self.iterations + step, batches * self.iterations, f"distil, loss {curve[-1]:.4g}"
+                    number * self.iterations + step,
+                    batches * self.iterations,
+                    f"distil, loss {curve[-1]:.4g}",
                 )
         with torch.no_grad():
             curve.append(float(mismatch(model, x)))
         job.log.curves[f"distill/{number}"] = curve
-        job.log.numbers |= {f"distill/first/{number}": curve[0], f"distill/last/{number}": curve[-1]}
+        job.log.numbers |= {
+            f"distill/first/{number}": curve[0],
+            f"distill/last/{number}": curve[-1],
+        }
         return x.detach()
 
 
 def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     """Batch norms that recorded statistics."""
-    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+    return [
+        m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None
+    ]
 
 
 def mismatch(model: nn.Module, x: Tensor) -> Tensor:
@@ -114,7 +126,10 @@ def mismatch(model: nn.Module, x: Tensor) -> Tensor:
     for norm, (mean, std) in seen:
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        losses.append(F.mse_loss(mean, norm.running_mean) + F.mse_loss(std, (norm.running_var + norm.eps).sqrt()))
+        losses.append(
+            F.mse_loss(mean, norm.running_mean)
+            + F.mse_loss(std, (norm.running_var + norm.eps).sqrt())
+        )
     return torch.stack(losses).mean()
 
 

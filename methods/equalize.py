@@ -15,25 +15,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from quantbench.api import Job, Method, Paper
-from quantbench.capture import forward, hooked
-from quantbench.clamp import NO_CEILING, ChannelClamp, activations
 from quantbench.errors import BadInput
-from quantbench.flow import links
-from quantbench.network import Inputs, Network
-from quantbench.rewrite import Rewrite
-
-DFQ_PAPER = Paper("Data-Free Quantization through Weight Equalization and Bias Correction", "1906.04721", 2019)
-MELLER = Paper("Same, Same But Different - Recovering Neural Network Quantization Error", "1902.01917", 2019)
+from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, activations
+from quantbench.network.channel_flow import links
+from quantbench.network.hooks import forward, hooked
+from quantbench.network.network import Network
+from quantbench.network.rewrite import Rewrite
+from quantbench.quantization import papers
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.system.tensors import Inputs
 
 
 @dataclass(frozen=True)
 class DeadChannels(Method):
     """Channels whose output is constant: their weights become 0, the constant goes into biases.
 
-    Folding batch norm divides by sqrt(var + eps); where var is 0 the folded weights are large for no reason and set the
-    range of the whole tensor. The constant goes into the channel's own bias; where no zeros are put around it on the
-    way, it goes on into the bias of the layers that read it, and the weights that meet it become 0 too.
+    Folding batch norm divides by sqrt(var + eps); where var is 0 the folded weights are large for
+    no reason and set the range of the whole tensor. The constant goes into the channel's own bias;
+    where no zeros are put around it on the way, it goes on into the bias of the layers that read
+    it, and the weights that meet it become 0 too.
 
     Attributes:
         threshold: a channel is dead where var / (var + eps) of its batch norm is below this.
@@ -72,22 +73,23 @@ class DeadChannels(Method):
 class Equalize(Method):
     """Cross-layer range equalization (section 4.1), layer after layer until nothing changes.
 
-    DFQ makes the ranges of weights meet: r1 / s = r2 s, eq. 11. That spreads the ranges of activations, which matters
-    where these are quantized per tensor. ``activations`` above 0 (ours) lets their range a take part: s then minimizes
-    ln(r1/s)^2 + ln(r2 s)^2 + activations * ln(a/s)^2, of which eq. 11 is the case 0.
+    DFQ makes the ranges of weights meet: r1 / s = r2 s, eq. 11. That spreads the ranges of
+    activations, which matters where these are quantized per tensor. ``activations`` above 0 (ours)
+    lets their range a take part: s then minimizes ln(r1/s)^2 + ln(r2 s)^2 + activations *
+    ln(a/s)^2, of which eq. 11 is the case 0.
 
     Attributes:
-        activations: weight of the activations' ranges; 0 is the paper's method and needs no data, 1 treats the three
-            ranges alike.
-        relu6: ``clamp`` gives every channel its own ceiling 6 / s, so that full precision is unchanged; ``relu``
-            removes the ceiling, as the paper does.
+        activations: weight of the activations' ranges; 0 is the paper's method and needs no data, 1
+            treats the three ranges alike.
+        relu6: ``clamp`` gives every channel its own ceiling 6 / s, so that full precision is
+            unchanged; ``relu`` removes the ceiling, as the paper does.
         sweeps: at most so many passes over all layers.
         tolerance: converged when no ln s exceeds this in a pass.
 
     """
 
     name: ClassVar[str] = "equalize"
-    paper: ClassVar[Paper] = DFQ_PAPER
+    paper: ClassVar[Paper] = papers.DFQ
     activations: float = 0.0
     relu6: str = "clamp"
     sweeps: int = 100
@@ -98,7 +100,9 @@ class Equalize(Method):
         if self.relu6 not in ("clamp", "relu"):
             raise BadInput(f"relu6 {self.relu6!r}: choose clamp or relu")
         if self.sweeps < 1 or self.activations < 0:
-            raise BadInput(f"{self.sweeps} sweeps, activations {self.activations}: at least 1 and at least 0")
+            raise BadInput(
+                f"{self.sweeps} sweeps, activations {self.activations}: at least 1 and at least 0"
+            )
 
     def apply(self, job: Job) -> Job:
         """Appendix A: iterate over pairs of layers."""
@@ -110,7 +114,11 @@ class Equalize(Method):
             job.progress(sweep, self.sweeps, "equalize")
             change = 0.0
             for way in ways:
-                s = self.factors(rewrite.output_range(way.layer), rewrite.input_range(way), extrema.get(way.layer))
+                s = self.factors(
+                    rewrite.output_range(way.layer),
+                    rewrite.input_range(way),
+                    extrema.get(way.layer),
+                )
                 rewrite.divide(way, s)
                 if self.activations:
                     extrema[way.layer] = extrema[way.layer] / s
@@ -125,7 +133,8 @@ class Equalize(Method):
         """Compute s of every channel; 1 where one of the weight ranges is 0 and nothing can be balanced."""
         weight = torch.zeros_like(r1) if a is None else self.activations * (a > 0)
         ln_a = torch.zeros_like(r1) if a is None else torch.where(a > 0, a, 1.0).log()
-        ln_s = (r1.log() - r2.log() + weight * ln_a) / (2 + weight)  # eq. 11: s = sqrt(r1 r2) / r2 = sqrt(r1 / r2)
+        # eq. 11: s = sqrt(r1 r2) / r2 = sqrt(r1 / r2)
+        ln_s = (r1.log() - r2.log() + weight * ln_a) / (2 + weight)
         return torch.where((r1 > 0) & (r2 > 0), ln_s.exp(), 1.0)
 
 
@@ -133,17 +142,19 @@ class Equalize(Method):
 class Factorize(Method):
     """Equalization of channels by inversely proportional factorization, one step per layer, from input to output.
 
-    Every channel is amplified until its weights or its activations reach the largest of the layer, whichever comes
-    first, so that neither range grows. Activation extrema are those of the calibration images.
+    Every channel is amplified until its weights or its activations reach the largest of the layer,
+    whichever comes first, so that neither range grows. Activation extrema are those of the
+    calibration images.
     """
 
     name: ClassVar[str] = "factorize"
-    paper: ClassVar[Paper] = MELLER
+    paper: ClassVar[Paper] = papers.MELLER
 
     def apply(self, job: Job) -> Job:
         """One pass over the layers."""
         rewrite = Rewrite(job.net)
-        extrema = _extrema(job.net, job.calib)  # of activations; scaling the layers before does not change them
+        # of activations; scaling the layers before does not change them
+        extrema = _extrema(job.net, job.calib)
         for pair in links(job.net):
             w, x = rewrite.output_range(pair.layer), extrema[pair.layer]
             s = torch.maximum(w / w.amax(), x / x.amax())
@@ -161,7 +172,10 @@ def _spread(rewrite: Rewrite) -> float:
 @torch.no_grad()
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
     """Largest |activation| of every channel of every layer, after its activation function, (out,) each."""
-    after, seen = activations(net), {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
+    after, seen = (
+        activations(net),
+        {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers},
+    )
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
 
     def look(name: str, z: Tensor) -> None:
@@ -169,7 +183,9 @@ def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
         seen[name] = torch.maximum(seen[name], channels.abs().amax(1))
 
     layers = ((n, net.model.get_submodule(n)) for n in seen)
-    with hooked(*(layer.register_forward_hook(lambda _m, _x, z, n=n: look(n, z)) for n, layer in layers)):
+    with hooked(
+        *(layer.register_forward_hook(lambda _m, _x, z, n=n: look(n, z)) for n, layer in layers)
+    ):
         forward(net.model, inputs)
     return seen
 
@@ -179,6 +195,10 @@ def _without_ceilings(net: Network) -> Network:
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
         if isinstance(module, nn.ReLU6 | ChannelClamp):
-            low = module.low if isinstance(module, ChannelClamp) else torch.zeros(1, device=net.device)
+            low = (
+                module.low
+                if isinstance(module, ChannelClamp)
+                else torch.zeros(1, device=net.device)
+            )
             rewrite.put(name, ChannelClamp(low, torch.full_like(low, NO_CEILING)))
     return rewrite.network()

@@ -18,16 +18,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench.api import Job, Method
+from quantbench.calibration.layer_moments import Moments, moments
+from quantbench.calibration.walk import Walk
+from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
-from quantbench.gram import Moments, learnt_layers, moments, weight_range
-from quantbench.grids import QParams
-from quantbench.lattice import beam, damped, descend, tabu
-from quantbench.layers import QuantLayer
-from quantbench.network import Network
-from quantbench.reconstruct import Walk
-from quantbench.resume import Resume
-from quantbench.scheme import Scheme
+from quantbench.network.network import Network
+from quantbench.optimization.resume import Resume
+from quantbench.quantization.grids import QParams
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.scheme import Scheme
+from quantbench.search.lattice import beam, damped, descend, tabu
 
 BEAM_VALUES = 2**26  # partial roundings kept at a time: 256 MiB
 
@@ -41,8 +42,8 @@ class GramRound(Method):
         moves: steps of tabu search at the end.
         damping: share of H's diagonal added to it.
         asymmetric: reconstruct from x^ of the quantized predecessors instead of x.
-        refits: how often the steps of the grid are fitted to the codes and the codes solved for again; 0 keeps the
-            grid of the scheme's range estimator, as AdaRound does.
+        refits: how often the steps of the grid are fitted to the codes and the codes solved for
+            again; 0 keeps the grid of the scheme's range estimator, as AdaRound does.
         bias: take the mean of the rounding error out of the objective and into the bias.
 
     """
@@ -59,11 +60,17 @@ class GramRound(Method):
     def __post_init__(self) -> None:
         """Reject sizes that mean nothing."""
         if self.width < 1 or self.moves < 0 or self.refits < 0 or self.damping < 0:
-            raise BadInput("gramround: width is at least 1; moves, refits and damping are not negative")
+            raise BadInput(
+                "gramround: width is at least 1; moves, refits and damping are not negative"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """The search goes from code to next code, so it needs consecutive ones."""
-        return None if scheme.weights.kind == "uniform" else "integer least squares here is for uniform grids"
+        return (
+            None
+            if scheme.weights.kind == "uniform"
+            else "integer least squares here is for uniform grids"
+        )
 
     def apply(self, job: Job) -> Job:
         """Layer by layer, each with the already quantized ones before it."""
@@ -85,12 +92,16 @@ class GramRound(Method):
         q.calibrate_acts(job.calib)
         return job.done(q)
 
-    def round_layer(self, layer: QuantLayer, qp: QParams, all_moments: Moments, job: Job) -> dict[str, Tensor]:
+    def round_layer(
+        self, layer: QuantLayer, qp: QParams, all_moments: Moments, job: Job
+    ) -> dict[str, Tensor]:
         """Codes, scale and bias of a layer that minimise the objective."""
         shape, m = layer.original.shape, all_moments.centred() if self.bias else all_moments
         w, h = layer.original.view_as(m.r), damped(m.h, self.damping)
         ideal = w - torch.linalg.solve(h, m.r.mT).mT.float()  # where the quadratic form is smallest
-        scale, zero = (t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero))
+        scale, zero = (
+            t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero)
+        )
         codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
         for _ in range(self.refits):
             scale = _fit_scale(codes - zero, ideal, h, scale, per_channel=qp.scale.numel() > 1)

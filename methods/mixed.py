@@ -12,29 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, combinations
 from typing import ClassVar
 
 import numpy as np
 import torch
-from quantbench.methods.allocation import Bits, cost, latencies, swapped
-from quantbench.methods.brecq import BRECQ
-from quantbench.methods.nearest import Nearest
 from torch import Tensor
 
-from quantbench.api import Job, Method, Paper
-from quantbench.capture import batches
-from quantbench.distance import KINDS, distance
 from quantbench.errors import BadInput
-from quantbench.genetic import Genes, Problem, exact, genetic
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.resume import Resume
-from quantbench.scheme import Grid, Override, Scheme
-from quantbench.units import units
+from quantbench.latency.layers import measured
+from quantbench.network.hooks import batches
+from quantbench.network.network import Network
+from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.mixed_bits import Bits, cost, swapped
+from quantbench.optimization.resume import Resume
+from quantbench.optimization.units import units
+from quantbench.quantization import papers
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.registry import make
+from quantbench.quantization.scheme import Grid, Override, Scheme
+from quantbench.search.genetic import Genes, Problem, exact, genetic
 
-TIMED_ACTS = Grid(8, symmetric=False, range="minmax")  # inputs of the timed kernels where the scheme has none
+# inputs of the timed kernels where the scheme has none
+TIMED_ACTS = Grid(8, symmetric=False, range="minmax")
+
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -44,24 +49,27 @@ class BRECQMixed(Method):
 
     Attributes:
         bits: to choose from.
-        gain: what is limited: ``size``, or ``latency`` on the integer kernels of this machine, measured layer by layer,
-            so that the choice may differ from run to run.
-        limit: as a share of what all layers at the most bits need; the average of ``size`` is 4 bits at 0.5.
+        gain: what is limited: ``size``, or ``latency`` on the integer kernels of this machine,
+            measured layer by layer, so that the choice may differ from run to run.
+        limit: as a share of what all layers at the most bits need; the average of ``size`` is 4
+            bits at 0.5.
         absolute: the limit is in bytes or milliseconds instead.
-        search: ``genetic`` (the paper's), or ``exact`` (integer programming). Both run, and the gap is logged.
+        search: ``genetic`` (the paper's), or ``exact`` (integer programming). Both run, and the gap
+            is logged.
         population: of the genetic search.
         iterations: its generations.
         mutation: probability with which a mutant's layer is drawn again.
-        measure: loss between the network's outputs before and after: ``kl``, ``mse`` or ``accuracy``.
+        measure: loss between the network's outputs before and after: ``kl``, ``mse`` or
+            ``accuracy``.
         examples: calibration examples that losses are measured on.
-        together: largest group of layers whose joint losses are measured; blocks of more layers are cut, since a group
-            of n takes 2^n - n - 1 measurements.
+        together: largest group of layers whose joint losses are measured; blocks of more layers are
+            cut, since a group of n takes 2^n - n - 1 measurements.
         rounding: how layers are calibrated at each choice of bits.
 
     """
 
     name: ClassVar[str] = "brecq-mixed"
-    paper: ClassVar[Paper] = BRECQ.paper
+    paper: ClassVar[Paper] = papers.BRECQ
     bits: tuple[int, ...] = (2, 4, 8)
     gain: str = "size"
     limit: float = 0.5
@@ -73,7 +81,7 @@ class BRECQMixed(Method):
     measure: str = "kl"
     examples: int = 256
     together: int = 4
-    rounding: Method = Nearest()  # noqa: RUF009 - a frozen value
+    rounding: Method = field(default_factory=partial(make, "nearest"))
 
     def __post_init__(self) -> None:
         """Reject unknown words and sizes that no search has."""
@@ -91,7 +99,9 @@ class BRECQMixed(Method):
         if self.examples < 1:
             raise BadInput("losses are measured on at least one example")
         if self.population < 2 or self.iterations < 1 or self.together < 1:
-            raise BadInput("a genetic search needs a population of 2, one iteration and groups of one layer, at least")
+            raise BadInput(
+                "a genetic search needs a population of 2, one iteration and groups of one layer, at least"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """Whatever the rounding method does not support."""
@@ -101,10 +111,13 @@ class BRECQMixed(Method):
         """Sensitivity table, cost table, search (algorithm 2)."""
         resume = Resume(job, self)
         done = resume.load("bits")
-        if done is None:  # measured latencies, and with them the choice, would be others the next time
+        # measured latencies, and with them the choice, would be others the next time
+        if done is None:
             done = {name: torch.tensor(b) for name, b in self.choice(job).items()}
             resume.save("bits", done)
-        overrides = tuple(Override(i.name, int(done[i.name])) for i in job.net.layers if i.name in done)
+        overrides = tuple(
+            Override(i.name, int(done[i.name])) for i in job.net.layers if i.name in done
+        )
         return replace(job, scheme=replace(job.scheme, overrides=overrides), quantized=None)
 
     def choice(self, job: Job) -> dict[str, int]:
@@ -114,7 +127,9 @@ class BRECQMixed(Method):
         groups = self.groups(job, fixed)
         names = [name for group in groups for name in group]
         if not names:
-            raise BadInput(f"{job.net.name}: every layer has its bits fixed, there is nothing to choose")
+            raise BadInput(
+                f"{job.net.name}: every layer has its bits fixed, there is nothing to choose"
+            )
         H = self.costs(job, bits)
         L = self.sensitivities(job, groups, bits)
         numbers = {name: i for i, name in enumerate(names)}
@@ -138,7 +153,9 @@ class BRECQMixed(Method):
         return tuple(tuple(layers[i : i + n]) for layers in free for i in range(0, len(layers), n))
 
     @torch.no_grad()
-    def sensitivities(self, job: Job, groups: Groups, bits: Sequence[int]) -> tuple[np.ndarray, ...]:
+    def sensitivities(
+        self, job: Job, groups: Groups, bits: Sequence[int]
+    ) -> tuple[np.ndarray, ...]:
         """L of every combination of bits in every group, the rest of the network at the most bits."""
         at = {b: self.calibrated(job, b) for b in bits}
         rest, fewest, away = at[bits[-1]], bits[0], distance(self.measure)
@@ -154,7 +171,9 @@ class BRECQMixed(Method):
         base, found = loss((), fewest), []
         for i, group in enumerate(groups):
             job.progress(i, len(groups), f"sensitivity of {', '.join(group)}")
-            alone = {(n, b): 0.0 if b == bits[-1] else loss((n,), b) - base for n in group for b in bits}
+            alone = {
+                (n, b): 0.0 if b == bits[-1] else loss((n,), b) - base for n in group for b in bits
+            }
             sets = chain.from_iterable(combinations(group, k) for k in range(2, len(group) + 1))
             beyond = {s: loss(s, fewest) - base - sum(alone[n, fewest] for n in s) for s in sets}
             job.log.numbers |= {f"sensitivity/{n}/{b}": value for (n, b), value in alone.items()}
@@ -175,7 +194,9 @@ class BRECQMixed(Method):
         acts = job.scheme.acts or TIMED_ACTS
         few = tuple(t[:64] for t in job.calib)  # ranges do not matter to the time
         timed = replace(job, scheme=replace(job.scheme, acts=acts), calib=few)
-        tables: dict[Bits, dict[str, float]] = {(b, acts.bits): latencies(timed, (b, acts.bits)) for b in sorted(every)}
+        tables: dict[Bits, dict[str, float]] = {
+            (b, acts.bits): measured(timed, (b, acts.bits)) for b in sorted(every)
+        }
         return {(name, b): ms for (b, _), table in tables.items() for name, ms in table.items()}
 
     def delta(self, problem: Problem, rest: float, bits: Sequence[int]) -> float:
@@ -203,7 +224,12 @@ class BRECQMixed(Method):
         """Both searches, and how far the genetic one stays behind."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=job.rng)))
         found, curve = genetic(
-            problem, delta, rng, population=self.population, iterations=self.iterations, mutation=self.mutation
+            problem,
+            delta,
+            rng,
+            population=self.population,
+            iterations=self.iterations,
+            mutation=self.mutation,
         )
         best, proof = exact(problem, delta)
         a, b = float(problem.loss(found)), float(problem.loss(best))
@@ -232,8 +258,12 @@ def combined(
     return table
 
 
-def mean_distance(q: Quantized, data: Sequence[tuple[Tensor, ...]], targets: Sequence[Tensor], away: object) -> float:
+def mean_distance(
+    q: Quantized, data: Sequence[tuple[Tensor, ...]], targets: Sequence[Tensor], away: object
+) -> float:
     """Mean distance over all examples between what a network gives and what it should give."""
     assert callable(away)
-    parts = [away(q.model(*batch), t) * batch[0].shape[0] for batch, t in zip(data, targets, strict=True)]
+    parts = [
+        away(q.model(*batch), t) * batch[0].shape[0] for batch, t in zip(data, targets, strict=True)
+    ]
     return float(torch.stack(parts).sum()) / sum(batch[0].shape[0] for batch in data)

@@ -7,17 +7,15 @@ advanced             x             x                  x                x
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from quantbench.methods.adaquant import PAPER, AdaQuant
-from quantbench.methods.allocation import Allocate
-from quantbench.methods.nearest import Nearest
-from quantbench.methods.tuning import BatchNormTuning, BiasTuning
-
-from quantbench.api import Job, Method, Paper, Pipeline
-from quantbench.network import Network
-from quantbench.scheme import Scheme
+from quantbench.network.network import Network
+from quantbench.quantization import papers
+from quantbench.quantization.method import Job, Method, Pipeline
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.registry import make
+from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)
@@ -25,18 +23,19 @@ class Light(Method):
     """Measure, allocate, tune batch norm: no back-propagation.
 
     Attributes:
-        size: limit on the cost, as a fraction of full precision's: for the size of the weights 0.125 is half of 8 bits,
-            for bit operations 0.03125.
+        size: limit on the cost, as a fraction of full precision's: for the size of the weights
+            0.125 is half of 8 bits, for bit operations 0.03125.
         weights: weight bits to choose from.
         acts: activation bits to choose from; empty for the weights' own.
         measure: loss of a choice: ``kl``, ``mse`` or ``accuracy``.
-        gain: what the limit is on: ``size`` of the weights, which activation bits cost nothing of, or ``bops`` (bit
-            operations) or ``latency``, which they do.
+        gain: what the limit is on: ``size`` of the weights, which activation bits cost nothing of,
+            or ``bops`` (bit operations) or ``latency``, which they do.
 
     """
 
     name: ClassVar[str] = "adaquant-light"
-    paper: ClassVar[Paper] = PAPER
+    uses: ClassVar[tuple[str, ...]] = ("allocate", "nearest", "bn-tuning")
+    paper: ClassVar[Paper] = papers.ADAQUANT
     size: float = 0.125
     weights: tuple[int, ...] = (4, 8)
     acts: tuple[int, ...] = ()
@@ -45,7 +44,16 @@ class Light(Method):
 
     def pipeline(self) -> Pipeline:
         """Its steps."""
-        return Pipeline((allocate(self, Nearest()), BatchNormTuning()))
+        return Pipeline((self.allocate(make("nearest")), make("bn-tuning")))
+
+    def allocate(self, rounding: Method) -> Method:
+        """The integer program, over layers that a method calibrates at every choice of bits."""
+        options = vars(self)
+        shared = ("weights", "acts", "size", "measure", "gain")
+        found: Method = replace(
+            make("allocate", {k: options[k] for k in shared}), rounding=rounding
+        )
+        return found
 
     def apply(self, job: Job) -> Job:
         """Run the steps."""
@@ -68,6 +76,7 @@ class Advanced(Light):
     """
 
     name: ClassVar[str] = "adaquant-advanced"
+    uses: ClassVar[tuple[str, ...]] = ("allocate", "adaquant", "bn-tuning", "bias-tuning")
     iterations: int = 1000
     lr_weights: float = 1e-5
     lr_bias: float = 1e-3
@@ -80,26 +89,9 @@ class Advanced(Light):
 
     def pipeline(self) -> Pipeline:
         """Its steps."""
-        adaquant = AdaQuant(
-            iterations=self.iterations,
-            lr_weights=self.lr_weights,
-            lr_bias=self.lr_bias,
-            lr_acts=self.lr_acts,
-            lr_ranges=self.lr_ranges,
-            sequential=self.sequential,
-            settle=self.settle,
-        )
-        distilled = BiasTuning(epochs=self.epochs, lr=self.lr_tuning, loss="mse" if self.measure == "mse" else "kl")
-        return Pipeline((allocate(self, adaquant), BatchNormTuning(), distilled))
-
-
-def allocate(pipeline: Light, rounding: Method) -> Allocate:
-    """The integer program of a pipeline."""
-    return Allocate(
-        rounding,
-        weights=pipeline.weights,
-        acts=pipeline.acts,
-        size=pipeline.size,
-        measure=pipeline.measure,
-        gain=pipeline.gain,
-    )
+        learnt = ("lr_weights", "lr_bias", "lr_acts", "lr_ranges", "sequential", "settle")
+        options = {k: vars(self)[k] for k in ("iterations", *learnt)}
+        adaquant = self.allocate(make("adaquant", options))
+        loss = "mse" if self.measure == "mse" else "kl"
+        tuning = make("bias-tuning", {"epochs": self.epochs, "lr": self.lr_tuning, "loss": loss})
+        return Pipeline((adaquant, make("bn-tuning"), tuning))

@@ -14,21 +14,24 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from quantbench.methods.adaround import ACTIVATIONS, AdaRound, Relaxed
-from quantbench.methods.brecq import mean_error
 from torch import Tensor
 
-from quantbench.api import Job, Method, Paper
+from quantbench.calibration.walk import Walk
+from quantbench.calibration.weight_ranges import round_to_nearest, weight_range
 from quantbench.errors import BadInput
-from quantbench.gram import round_to_nearest, weight_range
-from quantbench.layers import ActQuant
-from quantbench.learnt import kept_positive
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.reconstruct import Adam, Part, Walk, cosine, fit, squared_error
-from quantbench.resume import Resume
-from quantbench.scheme import Scheme
-from quantbench.units import Unit, check, units, walked
+from quantbench.network.network import Network
+from quantbench.optimization.descent import Adam, Part, cosine, fit
+from quantbench.optimization.learnt_ranges import kept_positive
+from quantbench.optimization.reconstruction import squared_error
+from quantbench.optimization.resume import Resume
+from quantbench.optimization.soft_rounding import ACTIVATIONS, Relaxation, Relaxed
+from quantbench.optimization.units import Unit, check, mean_error, units, walked
+from quantbench.quantization import papers
+from quantbench.quantization.layers import ActQuant
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class QDrop(Method):
     """Reconstruct block after block, weights and activations together, under random dropping.
 
     Attributes:
-        probability: share of the activation values that keep their full precision at each step; 0 is BRECQ's objective
-            with everything quantized, 1 leaves activations alone.
+        probability: share of the activation values that keep their full precision at each step; 0
+            is BRECQ's objective with everything quantized, 1 leaves activations alone.
         granularity: ``layer``, ``block``, ``stage`` or ``network``.
         iterations: optimisation steps of each unit.
         lr: Adam's learning rate for the rounding.
@@ -47,15 +50,13 @@ class QDrop(Method):
         beta_start: first exponent of the regularizer.
         beta_end: last exponent.
         warmup: share of the steps without the regularizer.
-        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory, and less time where
-            the processor has it.
+        bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory,
+            and less time where the processor has it.
 
     """
 
     name: ClassVar[str] = "qdrop"
-    paper: ClassVar[Paper] = Paper(
-        "QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization", "2203.05740", 2022
-    )
+    paper: ClassVar[Paper] = papers.QDROP
 
     probability: float = 0.5
     granularity: str = "block"
@@ -77,7 +78,11 @@ class QDrop(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Without quantized activations there is nothing to drop."""
-        return None if scheme.acts else f"qdrop drops the quantization of activations, and {scheme} has none"
+        return (
+            None
+            if scheme.acts
+            else f"qdrop drops the quantization of activations, and {scheme} has none"
+        )
 
     def apply(self, job: Job) -> Job:
         """Unit by unit, each behind the quantized ones."""
@@ -90,9 +95,13 @@ class QDrop(Method):
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(unit.stop)
             if done is None:
-                part = Part(unit.stop, f"qdrop {unit.stop}", i, len(parts), resume.unfinished(unit.stop))
+                part = Part(
+                    unit.stop, f"qdrop {unit.stop}", i, len(parts), resume.unfinished(unit.stop)
+                )
                 codes = self.learn(job, q, walk, unit, list(acts.values()), part)
-                done = dict(zip(unit.layers, codes, strict=True)) | {n: a.scale.detach() for n, a in acts.items()}
+                done = dict(zip(unit.layers, codes, strict=True)) | {
+                    n: a.scale.detach() for n, a in acts.items()
+                }
                 resume.save(unit.stop, done)
             for name in unit.layers:
                 layer = q.layer(name)
@@ -102,7 +111,9 @@ class QDrop(Method):
                 act.scale.requires_grad_(False).data = done[name]
         return job.done(q)
 
-    def learn(self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part) -> list[Tensor]:
+    def learn(
+        self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
+    ) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
         layers, fa = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -121,7 +132,9 @@ class QDrop(Method):
             for optimizer in optimizers[1:]:
                 optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
-            mixed = None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
+            mixed = (
+                None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
+            )
             z_hat = fa(output(batch, mixed))
             return squared_error(z_hat, target.take(batch)) + penalty
 
@@ -143,17 +156,24 @@ class QDrop(Method):
         job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
         return codes
 
-    def relaxation(self) -> AdaRound:
+    def relaxation(self) -> Relaxation:
         """AdaRound's relaxation with this method's settings."""
-        return AdaRound(
-            lam=self.lam, beta_start=self.beta_start, beta_end=self.beta_end, warmup=self.warmup, anneal="linear"
+        return Relaxation(
+            lam=self.lam,
+            beta_start=self.beta_start,
+            beta_end=self.beta_end,
+            warmup=self.warmup,
+            anneal="linear",
         )
 
 
 def drop(quantized: Tensor, full: Tensor, probability: float, rng: torch.Generator) -> Tensor:
     """Each value quantized or, with the given probability, in full precision."""
-    kept = torch.empty_like(full, dtype=torch.bool)  # in the memory layout of full, which the result then has
-    return torch.where(kept.copy_(torch.rand(full.shape, generator=rng) < probability), full, quantized)
+    # in the memory layout of full, which the result then has
+    kept = torch.empty_like(full, dtype=torch.bool)
+    return torch.where(
+        kept.copy_(torch.rand(full.shape, generator=rng) < probability), full, quantized
+    )
 
 
 @contextmanager

@@ -12,24 +12,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from quantbench.methods.rounding import share_up
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench import parallel
-from quantbench.api import Job, Method, Paper
+from quantbench.calibration.input_moments import zeros_around
+from quantbench.calibration.layer_moments import gram
+from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Walk
+from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
-from quantbench.gram import gram, learnt_layers, weight_range
-from quantbench.grids import QParams
-from quantbench.layers import QuantLayer
-from quantbench.network import Network
-from quantbench.progressive import Progressive
-from quantbench.reconstruct import Walk
-from quantbench.resume import Resume
-from quantbench.scheme import Scheme
-from quantbench.secondmoments import zeros_around
+from quantbench.network.network import Network
+from quantbench.optimization.resume import Resume
+from quantbench.quantization import papers
+from quantbench.quantization.grids import QParams, share_up
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.scheme import Scheme
+from quantbench.system import parallel
 
 TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB
+
 SAMPLED_VALUES = 2**24  # binary values drawn at a time
 
 
@@ -37,7 +40,8 @@ SAMPLED_VALUES = 2**24  # binary values drawn at a time
 class Qubo(Method):
     """Choose up or down for every weight by the cross-entropy method.
 
-    The paper gives no settings of the solver; these make small problems, whose optimum is known, come out optimal.
+    The paper gives no settings of the solver; these make small problems, whose optimum is known,
+    come out optimal.
 
     Attributes:
         hessian: ``local`` (eq. 20) or ``task`` (eq. 13; only layers of up to 10,000 weights).
@@ -45,13 +49,13 @@ class Qubo(Method):
         elite: share of them that the next probabilities are fitted to.
         smoothing: weight of the old probabilities when new ones are fitted.
         steps: at most so many; fewer when all probabilities have settled.
-        draws: labels drawn from the network's prediction for each example of the task Hessian; all classes are summed
-            over when there are no more than this.
+        draws: labels drawn from the network's prediction for each example of the task Hessian; all
+            classes are summed over when there are no more than this.
 
     """
 
     name: ClassVar[str] = "qubo"
-    paper: ClassVar[Paper] = Paper("Up or Down? Adaptive Rounding for Post-Training Quantization", "2004.10568", 2020)
+    paper: ClassVar[Paper] = papers.ADAROUND
 
     hessian: str = "local"
     samples: int = 1000
@@ -64,12 +68,23 @@ class Qubo(Method):
         """Reject an unknown Hessian and empty samples."""
         if self.hessian not in ("local", "task"):
             raise BadInput(f"hessian {self.hessian!r}: choose local or task")
-        if not (self.samples * self.elite >= 1 and 0 <= self.smoothing < 1 and self.steps > 0 and self.draws > 0):
-            raise BadInput("qubo: samples * elite, steps and draws are at least 1, smoothing lies in [0, 1)")
+        if not (
+            self.samples * self.elite >= 1
+            and 0 <= self.smoothing < 1
+            and self.steps > 0
+            and self.draws > 0
+        ):
+            raise BadInput(
+                "qubo: samples * elite, steps and draws are at least 1, smoothing lies in [0, 1)"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """The Hessian of the task loss is quadratic in a layer's weights."""
-        big = [i for i in (net.layers[:1] if scheme.which == "first" else net.layers) if i.params > TASK_WEIGHTS]
+        big = [
+            i
+            for i in (net.layers[:1] if scheme.which == "first" else net.layers)
+            if i.params > TASK_WEIGHTS
+        ]
         if self.hessian == "local" or not big:
             return None
         return f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries: quantize the first layer alone"
@@ -98,7 +113,10 @@ class Qubo(Method):
         low, high = qp.bracket(w)
         down, up = qp.dequantize(low) - w, qp.dequantize(high) - w
         if self.hessian == "task":
-            h, shape = task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0), (1, 1, w.numel())
+            h, shape = (
+                task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0),
+                (1, 1, w.numel()),
+            )
         else:
             h = gram(layer, passes.inputs_of(name)[0])
             shape = (h.shape[0], w.shape[0] // h.shape[0], h.shape[1])
@@ -128,7 +146,9 @@ class Qubo(Method):
         parts = zip(*(torch.split(t, size) for t in (down, up, p)), strict=True)
         return torch.cat([self._solve(d, u, share, h, rng) for d, u, share in parts])
 
-    def _solve(self, down: Tensor, up: Tensor, p: Tensor, h: Tensor, rng: torch.Generator) -> Tensor:
+    def _solve(
+        self, down: Tensor, up: Tensor, p: Tensor, h: Tensor, rng: torch.Generator
+    ) -> Tensor:
         """Some rows of the problem."""
         keep = int(self.samples * self.elite)
         best = up.abs() < down.abs()  # rounding to nearest, so that nothing worse can come out
@@ -139,7 +159,10 @@ class Qubo(Method):
             values, index = cost.topk(keep, dim=0, largest=False)
             elite = sample.gather(0, index.unsqueeze(2).expand(-1, -1, p.shape[1]))
             better = values[0] < lowest
-            lowest, best = torch.where(better, values[0], lowest), torch.where(better.unsqueeze(1), elite[0], best)
+            lowest, best = (
+                torch.where(better, values[0], lowest),
+                torch.where(better.unsqueeze(1), elite[0], best),
+            )
             p = self.smoothing * p + (1 - self.smoothing) * elite.float().mean(0)
             if bool(((p < 0.01) | (p > 0.99)).all()):
                 break
@@ -151,11 +174,14 @@ def _cost(error: Tensor, h: Tensor) -> Tensor:
     return ((error @ h) * error).sum(-1)
 
 
-def task_hessian(passes: Progressive, layer: QuantLayer, draws: int, rng: torch.Generator) -> Tensor:
+def task_hessian(
+    passes: Progressive, layer: QuantLayer, draws: int, rng: torch.Generator
+) -> Tensor:
     """Second derivative of the cross-entropy by one layer's weights, mean over examples (eq. 13).
 
-    Logits are piecewise linear in one layer's weights when activation functions are, so this is exact almost everywhere
-    for ReLU networks: H = E sum_c p_c g_c g_c^T with g_c the gradient of log p_c. It needs no labels.
+    Logits are piecewise linear in one layer's weights when activation functions are, so this is
+    exact almost everywhere for ReLU networks: H = E sum_c p_c g_c g_c^T with g_c the gradient of
+    log p_c. It needs no labels.
 
     Returns:
         (weights, weights).
@@ -170,7 +196,8 @@ def task_hessian(passes: Progressive, layer: QuantLayer, draws: int, rng: torch.
         a = _columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
-            rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT  # (n, out, positions)
+            # (n, out, positions)
+            rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT
             rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
             grads = torch.einsum("ngop,ngkp->ngok", rows, a)
             flat = grads.flatten(1) * weight.sqrt()
@@ -185,7 +212,9 @@ def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
     if layer.info.kind == "linear":
         return x.reshape(len(x), 1, -1, x.shape[-1]).mT
     g = layer.geometry
-    found = F.unfold(F.pad(x, zeros_around(layer)), g["kernel_size"], g["dilation"], stride=g["stride"])
+    found = F.unfold(
+        F.pad(x, zeros_around(layer)), g["kernel_size"], g["dilation"], stride=g["stride"]
+    )
     return found.view(len(x), layer.groups, -1, found.shape[2])
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench.api import Job, Method
+from quantbench.calibration.weight_ranges import weight_range
 from quantbench.errors import BadInput
-from quantbench.gram import weight_range
-from quantbench.grids import QParams
+from quantbench.quantization.grids import QParams, share_up
+from quantbench.quantization.method import Job, Method
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Rounding(Method):
     """Round every weight by a fixed rule, without looking at data.
 
     Attributes:
-        rule: ``nearest``, ``floor``, ``ceil`` or ``stochastic``: up with a probability of the distance from the code
-            below, so that the rounding error is zero on average (Gupta et al. 2015).
+        rule: ``nearest``, ``floor``, ``ceil`` or ``stochastic``: up with a probability of the
+            distance from the code below, so that the rounding error is zero on average (Gupta et
+            al. 2015).
 
     """
 
@@ -31,7 +32,9 @@ class Rounding(Method):
     def __post_init__(self) -> None:
         """Reject an unknown rule."""
         if self.rule not in ("nearest", "floor", "ceil", "stochastic"):
-            raise BadInput(f"rounding rule {self.rule!r}: choose nearest, floor, ceil or stochastic")
+            raise BadInput(
+                f"rounding rule {self.rule!r}: choose nearest, floor, ceil or stochastic"
+            )
 
     def apply(self, job: Job) -> Job:
         """Round every layer."""
@@ -49,11 +52,6 @@ class Rounding(Method):
         low, high = qp.bracket(w)
         if self.rule != "stochastic":
             return low if self.rule == "floor" else high
-        return torch.where(torch.rand(w.shape, generator=rng).to(w.device) < share_up(w, qp), high, low)
-
-
-def share_up(w: Tensor, qp: QParams) -> Tensor:
-    """Where a weight lies between the codes below (0) and above (1); 0 outside the grid."""
-    low, high = qp.bracket(w)
-    share = (w / qp.scale + qp.zero - low) / (high - low).clamp(min=1)
-    return torch.where(high > low, share.clamp(0, 1), 0)
+        return torch.where(
+            torch.rand(w.shape, generator=rng).to(w.device) < share_up(w, qp), high, low
+        )

@@ -12,17 +12,18 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from quantbench.methods.adaquant import PAPER
 from torch import Tensor, nn
 
-from quantbench.api import Job, Method, Paper
-from quantbench.capture import batches, forward, hooked
-from quantbench.distance import distance
 from quantbench.errors import BadInput
-from quantbench.grids import QParams
-from quantbench.network import Network
-from quantbench.quantized import Quantized
-from quantbench.scheme import Scheme
+from quantbench.network.hooks import batches, forward, hooked
+from quantbench.network.network import Network
+from quantbench.optimization.distance import distance
+from quantbench.quantization import papers
+from quantbench.quantization.grids import QParams
+from quantbench.quantization.method import Job, Method
+from quantbench.quantization.papers import Paper
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.scheme import Scheme
 
 EPS = 1e-5  # torch's for batch norm
 
@@ -31,33 +32,43 @@ EPS = 1e-5  # torch's for batch norm
 class BatchNormTuning(Method):
     """Collect the statistics of re-inserted batch norms over the calibration set; no back-propagation.
 
-    A network without batch norm gets the equivalent: beta and gamma are mean and standard deviation of each layer's
-    output in the full-precision network over the same calibration set, for all its layers.
+    A network without batch norm gets the equivalent: beta and gamma are mean and standard deviation
+    of each layer's output in the full-precision network over the same calibration set, for all its
+    layers.
 
     Attributes:
-        batch_size: examples per pass; each is normalized with its own statistics, as batch norm in training does.
-        momentum: share of each batch in the running statistics, which start at full precision (released code: 0.1);
-            ``None`` for plain averages over the calibration set.
+        batch_size: examples per pass; each is normalized with its own statistics, as batch norm in
+            training does.
+        momentum: share of each batch in the running statistics, which start at full precision
+            (released code: 0.1); ``None`` for plain averages over the calibration set.
 
     """
 
     name: ClassVar[str] = "bn-tuning"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = papers.ADAQUANT
     batch_size: int = 200
     momentum: float | None = None
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the method's interface
         """A scale per channel is what the tuned statistics fold into."""
         per_channel = scheme.weights.per_channel
-        return None if per_channel else "batch-norm tuning rescales every channel: it needs per-channel weight grids"
+        return (
+            None
+            if per_channel
+            else "batch-norm tuning rescales every channel: it needs per-channel weight grids"
+        )
 
     @torch.no_grad()
     def apply(self, job: Job) -> Job:
         """Re-insert, collect, fold."""
         q = job.need()
         targets = self.targets(job, q).items()
-        norms = {n: Norm(*t, self.momentum, image=q.layer(n).info.kind == "conv") for n, t in targets}
-        with hooked(*(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())):
+        norms = {
+            n: Norm(*t, self.momentum, image=q.layer(n).info.kind == "conv") for n, t in targets
+        }
+        with hooked(
+            *(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())
+        ):
             forward(q.model, job.calib, batch_size=self.batch_size)
         for name, norm in norms.items():
             fold(q, name, norm)
@@ -70,7 +81,10 @@ class BatchNormTuning(Method):
             return {n: (s.mean, s.std) for n, s in job.net.batch_norm.items() if n in names}
         zero, one = (torch.tensor(value, device=job.net.device) for value in (0.0, 1.0))
         seen = {n: Norm(zero, one, None, image=kind == "conv") for n, kind in names.items()}
-        hooks = (job.net.model.get_submodule(n).register_forward_hook(partial(_watch, s)) for n, s in seen.items())
+        hooks = (
+            job.net.model.get_submodule(n).register_forward_hook(partial(_watch, s))
+            for n, s in seen.items()
+        )
         with hooked(*hooks):
             forward(job.net.model, job.calib, batch_size=self.batch_size)
         return {n: (s.mean, s.var.sqrt()) for n, s in seen.items()}
@@ -91,7 +105,9 @@ class Norm:
         rows = y.movedim(axis, 0).flatten(1)
         mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
         if self.momentum is not None:
-            self.mean, self.var = (a.lerp(b, self.momentum) for a, b in ((self.mean, mean), (self.var, var)))
+            self.mean, self.var = (
+                a.lerp(b, self.momentum) for a, b in ((self.mean, mean), (self.var, var))
+            )
         else:
             before, self.count = self.mean if self.count else torch.zeros_like(mean), self.count + n
             self.mean = before + (mean - before) * (n / self.count)
@@ -116,7 +132,9 @@ def fold(q: Quantized, name: str, norm: Norm) -> None:
     assert layer.codes is not None
     assert layer.qparams is not None
     qp, gain = layer.qparams, norm.gamma / (norm.var + EPS).sqrt()
-    layer.set_codes(layer.codes.float(), QParams(qp.scale * gain.reshape(qp.scale.shape), qp.zero, qp.levels))
+    layer.set_codes(
+        layer.codes.float(), QParams(qp.scale * gain.reshape(qp.scale.shape), qp.zero, qp.levels)
+    )
     layer.bias.data = norm.beta + (layer.bias - norm.mean) * gain
 
 
@@ -130,12 +148,13 @@ class BiasTuning(Method):
         epochs: passes, each of ``repeats`` rounds.
         repeats: rounds over the batches in an epoch.
         lr: SGD's learning rate; a tenth of it from epoch 10 on, a hundredth from epoch 15.
-        loss: ``kl`` for logits (the paper's distillation), ``mse`` for networks whose output is no logits.
+        loss: ``kl`` for logits (the paper's distillation), ``mse`` for networks whose output is no
+            logits.
 
     """
 
     name: ClassVar[str] = "bias-tuning"
-    paper: ClassVar[Paper] = PAPER
+    paper: ClassVar[Paper] = papers.ADAQUANT
     batches: int = 4
     batch_size: int = 50
     epochs: int = 10
@@ -151,14 +170,18 @@ class BiasTuning(Method):
     def apply(self, job: Job) -> Job:
         """Distil."""
         q, done = job.need(), 0
-        data = list(batches(tuple(t[: self.batches * self.batch_size] for t in job.calib), self.batch_size))
+        data = list(
+            batches(tuple(t[: self.batches * self.batch_size] for t in job.calib), self.batch_size)
+        )
         with torch.no_grad():
             targets = [job.net.model(*batch) for batch in data]
         biases = [layer.bias.requires_grad_() for layer in q.layers()]
         sgd = torch.optim.SGD(biases, lr=self.lr)
         curve, total = [], self.epochs * self.repeats * len(data)
         for epoch in range(self.epochs):
-            sgd.param_groups[0]["lr"] = self.lr * (1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01)
+            sgd.param_groups[0]["lr"] = self.lr * (
+                1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
+            )
             for _ in range(self.repeats):
                 for batch, target in zip(data, targets, strict=True):
                     sgd.zero_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from quantbench import files
+from quantbench.data import roots
 
 settings.register_profile("suite", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("suite")
@@ -20,7 +20,7 @@ def root(tmp_path, monkeypatch):
     """An empty data root with a cache of its own, away from any clone, and the working directory above it."""
     monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "clone_root", lambda: tmp_path)
+    monkeypatch.setattr(roots, "clone_root", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"

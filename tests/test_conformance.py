@@ -3,16 +3,18 @@ from typing import ClassVar
 
 import pytest
 import torch
-from quantbench.methods.adaround import AdaRound
-from quantbench.methods.nearest import Nearest
 
-from quantbench.api import Method, Pipeline
 from quantbench.conformance import check, failures
 from quantbench.errors import BadInput
-from quantbench.registry import make, method_class, methods
+from quantbench.methods.adaround import AdaRound
+from quantbench.methods.nearest import Nearest
+from quantbench.quantization.method import Method, Pipeline
+from quantbench.quantization.registry import make, method_class, methods
 
 
-@pytest.mark.parametrize("method", [Nearest(), AdaRound(iterations=3), Pipeline((Nearest(),))], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [Nearest(), AdaRound(iterations=3), Pipeline((Nearest(),))], ids=lambda m: m.name
+)
 def test_methods_conform(method):
     check(method)
 
@@ -28,7 +30,9 @@ class Noisy(Method):
         q = Nearest().apply(job).need()
         for layer in q.layers():
             flips = torch.rand(layer.codes.shape) < 0.1
-            layer.set_codes((layer.codes - flips.int()).clamp(layer.qparams.levels[0]).float(), layer.qparams)
+            layer.set_codes(
+                (layer.codes - flips.int()).clamp(layer.qparams.levels[0]).float(), layer.qparams
+            )
         return job.done(q)
 
 

@@ -13,7 +13,9 @@ def clock(monkeypatch):
     monkeypatch.setattr(pytest_plugin.time, "perf_counter", lambda: clock.now)
     reporter = SimpleNamespace(isatty=False, write_line=clock.lines.append, flush=lambda: None)
     plugins = {"terminalreporter": reporter}
-    clock.status = pytest_plugin.Status(SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=plugins.get)))
+    clock.status = pytest_plugin.Status(
+        SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=plugins.get))
+    )
     clock.status.claim("claim")
     return clock
 

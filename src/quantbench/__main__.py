@@ -1,5 +1,7 @@
 """``python -m quantbench``."""
 
-from quantbench.cli import main
+from __future__ import annotations
+
+from quantbench.cli.main import main
 
 raise SystemExit(main())

@@ -8,10 +8,10 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass
 import torch
 from torch import nn
 
-from quantbench.api import Method, quantize
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network import Network
-from quantbench.scheme import Grid, Scheme
+from quantbench.network.network import Network
+from quantbench.quantization.method import Method, quantize
+from quantbench.quantization.scheme import Grid, Scheme
 
 SCHEMES = (
     Scheme(Grid(4)),
@@ -22,7 +22,7 @@ SCHEMES = (
 
 def small_network(seed: int = 0) -> tuple[Network, torch.Tensor]:
     """A residual network with batch norm and 16 calibration examples, random but fixed."""
-    from quantbench.zoo.cifar_resnet import CifarResNet
+    from quantbench.models.cifar_resnet import CifarResNet
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

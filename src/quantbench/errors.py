@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class QuantbenchError(Exception):
     """Base of every error that the command line prints without a traceback, exiting with status 2."""
@@ -37,3 +40,17 @@ class DataCorrupt(QuantbenchError):
 
 class Unsupported(QuantbenchError):
     """A method, network and scheme do not go together; the text is the reason and becomes SKIP."""
+
+
+MOST_SHOWN = 60
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?``, or what there is when nothing is close: all of it, unless nobody would read it."""
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+        return f"; did you mean {' or '.join(close)}?"
+    if len(known) > MOST_SHOWN:
+        some = " and ".join(known[:: len(known) // 2][:2])
+        return f"; there are {len(known)}, such as {some}: quantbench list shows all"
+    return f"; there are {', '.join(known)}"

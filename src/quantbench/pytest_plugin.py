@@ -15,44 +15,66 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from quantbench.errors import CannotWrite, DataMissing, QuantbenchError, Unsupported
+from quantbench.report.rows import Row
 
 if TYPE_CHECKING:
-    from quantbench.cells import Cell
-    from quantbench.claim import Claim
-    from quantbench.lab import Lab
-    from quantbench.results import Result
-    from quantbench.verdict import Verdict
+    from quantbench.claims.claim import Claim
+    from quantbench.evidence.result import Result
+    from quantbench.runs.cell import Cell
+    from quantbench.runs.lab import Lab
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the bench; ``quantbench run`` passes them on."""
     group = parser.getgroup("quantbench", "reproduction of quantization papers")
-    group.addoption("--qb-paper", action="append", help="only this paper's claims; may be given several times")
     group.addoption(
-        "--qb-select", default="", metavar="EXPR", help="only claims that match, such as 'w2a4 not resnet18'"
+        "--qb-paper", action="append", help="only this paper's claims; may be given several times"
     )
-    group.addoption("--qb-tier", choices=("embedded", "long", "real", "online"), help="only claims of this tier")
-    group.addoption("--qb-finished", action="store_true", help="judge finished runs only; start none")
-    group.addoption("--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
-    group.addoption("--qb-seconds", type=float, default=6.0, help="time for each latency table (default: 6)")
-    group.addoption("--qb-threads", type=int, default=1, help="latency also, and exactness, on this many; 0: all cores")
-    group.addoption("--qb-images", type=int, default=0, help="exactness on this many images; 0: all (default)")
-    group.addoption("--qb-from", type=int, default=0, help="exactness from this image on (default: 0)")
-    group.addoption("--qb-oracle", type=int, default=0, help="of which the oracle sees this many; 0: all (default)")
-    group.addoption("--qb-backends", default="", metavar="NAMES", help="exactness of these too, such as intmm,onednn")
-    group.addoption("--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)")
-
-
-@dataclass
-class Row:
-    """One line of the final table; ``against`` are the rival's runs."""
-
-    claim: Claim
-    verdict: Verdict
-    cells: dict[int, Cell]
-    runs: dict[int, Result]
-    seconds: float
-    against: dict[int, Result] = field(default_factory=dict)
+    group.addoption(
+        "--qb-select",
+        default="",
+        metavar="EXPR",
+        help="only claims that match, such as 'w2a4 not resnet18'",
+    )
+    group.addoption(
+        "--qb-tier", choices=("embedded", "long", "real", "online"), help="only claims of this tier"
+    )
+    group.addoption(
+        "--qb-finished", action="store_true", help="judge finished runs only; start none"
+    )
+    group.addoption(
+        "--qb-runs", default="runs", metavar="FOLDER", help="where results are kept (default: runs)"
+    )
+    group.addoption(
+        "--qb-seconds", type=float, default=6.0, help="time for each latency table (default: 6)"
+    )
+    group.addoption(
+        "--qb-threads",
+        type=int,
+        default=1,
+        help="latency also, and exactness, on this many; 0: all cores",
+    )
+    group.addoption(
+        "--qb-images", type=int, default=0, help="exactness on this many images; 0: all (default)"
+    )
+    group.addoption(
+        "--qb-from", type=int, default=0, help="exactness from this image on (default: 0)"
+    )
+    group.addoption(
+        "--qb-oracle",
+        type=int,
+        default=0,
+        help="of which the oracle sees this many; 0: all (default)",
+    )
+    group.addoption(
+        "--qb-backends",
+        default="",
+        metavar="NAMES",
+        help="exactness of these too, such as intmm,onednn",
+    )
+    group.addoption(
+        "--qb-device", default="cpu", help="device to quantize and evaluate on (default: cpu)"
+    )
 
 
 @dataclass
@@ -67,8 +89,8 @@ class Bench:
 
     def check(self, claim: Claim) -> None:
         """Judge a claim and turn the verdict into the test's outcome."""
-        from quantbench.gate import judge
-        from quantbench.verdict import Outcome, skipped
+        from quantbench.evidence.judge import judge
+        from quantbench.evidence.verdict import Outcome, skipped
 
         start = time.perf_counter()
         cells: dict[int, Cell] = {}
@@ -99,7 +121,11 @@ class Bench:
 
 def _why(error: DataMissing | Unsupported) -> tuple[str, str]:
     """Reason and mending command of a skip."""
-    return (f"{error.name} is not here", error.command) if isinstance(error, DataMissing) else (str(error), "")
+    return (
+        (f"{error.name} is not here", error.command)
+        if isinstance(error, DataMissing)
+        else (str(error), "")
+    )
 
 
 class Status:
@@ -121,17 +147,16 @@ class Status:
         """A claim has its verdict; skipped ones wait for the summary."""
         if self.reporter is None or row.verdict.outcome == "SKIP":
             return
-        from quantbench.table import ours
+        from quantbench.report.table import ours
 
-        text = (
-            f"{row.verdict.outcome:<10}  {row.claim.id}  {row.claim.published} | ours {ours(row)}  {row.seconds:.1f} s"
-        )
+        text = f"{row.verdict.outcome:<10}  {row.claim.id}  {row.claim.published} | ours {ours(row)}  {row.seconds:.1f} s"
         self._write(text)
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Progress within a cell; a terminal shows it live, a log every half minute.
 
-        The time left follows from the pace since these steps began, without those that an earlier run had done.
+        The time left follows from the pace since these steps began, without those that an earlier
+        run had done.
         """
         now = time.perf_counter()
         if self.begun is None or total != self.begun[2] or done < self.last:
@@ -150,7 +175,9 @@ class Status:
         """Past pytest's capture, at once; on a terminal a passing line is overwritten by the next."""
         with self.capture.global_and_fixture_disabled() if self.capture else nullcontext():
             if self.live:
-                self.reporter.rewrite(text[: self.reporter._tw.fullwidth - 1] if passing else "", erase=True)  # noqa: SLF001 - no public way
+                self.reporter.rewrite(
+                    text[: self.reporter._tw.fullwidth - 1] if passing else "", erase=True
+                )  # noqa: SLF001 - no public way
             if not (self.live and passing):
                 self.reporter.write_line(text)
             self.reporter.flush()
@@ -159,12 +186,16 @@ class Status:
 @pytest.fixture(scope="session")
 def quantbench(request: pytest.FixtureRequest) -> Generator[Bench]:
     """The session's bench; the ledger is locked while it lives, and MLflow brought up to date when it ends."""
-    from quantbench.lab import Lab
+    from quantbench.runs.lab import Lab
 
     config = request.config
     runs, status = Path(config.getoption("qb_runs")), Status(config)
     try:
-        bench = Bench(Lab(runs, config.getoption("qb_device"), status), status, config.getoption("qb_finished"))
+        bench = Bench(
+            Lab(runs, config.getoption("qb_device"), status),
+            status,
+            config.getoption("qb_finished"),
+        )
         with bench.lab.ledger.lock():
             config.stash[_BENCH] = bench
             yield bench
@@ -176,7 +207,9 @@ _BENCH: pytest.StashKey[Bench] = pytest.StashKey()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Errors written for people are shown without a traceback."""
     report = yield
     if call.excinfo is not None and call.excinfo.errisinstance(QuantbenchError):
@@ -186,9 +219,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+def pytest_report_teststatus(
+    report: pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
     """No dots between the lines of the bench."""
-    if config.stash.get(_BENCH, None) is None or report.when != "call" or "test_claim[" not in report.nodeid:
+    if (
+        config.stash.get(_BENCH, None) is None
+        or report.when != "call"
+        or "test_claim[" not in report.nodeid
+    ):
         return None
     return ("xfailed" if hasattr(report, "wasxfail") else report.outcome), "", ""
 
@@ -198,10 +237,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     bench = config.stash.get(_BENCH, None)
     if bench is None or not bench.rows:
         return
-    from quantbench.report import write
+    from quantbench.report.write import write
 
     try:
-        for line in write(bench):
+        for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
             terminalreporter.write_line(line)
     except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
         terminalreporter.write_line(f"quantbench: no report: {e}")

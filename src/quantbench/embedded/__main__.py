@@ -1,8 +1,8 @@
 """Make the embedded tier anew: ``python -m quantbench.embedded [PART ...]``, the parts being those of ``PARTS``.
 
-Images and texts are the same bits on every machine; trained weights are, on one machine with one version of torch.
-Afterwards the digests stand in embedded.toml, the files in the clone's DVC remote, and data.dvc names them: commit
-the three together.
+Images and texts are the same bits on every machine; trained weights are, on one machine with one
+version of torch. Afterwards the digests stand in embedded.toml, the files in the clone's DVC
+remote, and data.dvc names them: commit the three together.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from quantbench import mosaic
-from quantbench.embedded import publish, qa, scenes, shapes, train, train_qa, train_scenes
+from quantbench.data import mosaic
+from quantbench.data.manifest import SHAPES_GRID
+from quantbench.data.procedural import qa, scenes, shapes
+from quantbench.data.roots import clone_root
+from quantbench.embedded import publish, train_detectors, train_images, train_qa
 from quantbench.errors import BadInput
-from quantbench.files import SHAPES_GRID, clone_root
 
 
 def images(out: Path) -> None:
@@ -30,7 +32,9 @@ def images(out: Path) -> None:
         x, y = shapes.render(split)
         for i, part in enumerate(np.split(x, len(x) // each)):
             mosaic.write(part, fresh(out / "shapes" / split / f"{i:03d}.webp"), SHAPES_GRID)
-        np.save(fresh(out / "shapes" / split / "labels.npy"), y.astype(np.uint8), allow_pickle=False)
+        np.save(
+            fresh(out / "shapes" / split / "labels.npy"), y.astype(np.uint8), allow_pickle=False
+        )
 
 
 def texts(out: Path) -> None:
@@ -39,16 +43,18 @@ def texts(out: Path) -> None:
         content = json.dumps(qa.squad(split)).encode()
         fresh(out / "qa" / f"{split}.json.gz").write_bytes(gzip.compress(content, 9, mtime=0))
     fresh(out / "qa" / "vocab.txt").write_text("\n".join(qa.vocabulary()) + "\n", encoding="utf-8")
-    fresh(out / "qa" / "config.json").write_text(json.dumps(train_qa.CONFIG, indent=1) + "\n", encoding="utf-8")
+    fresh(out / "qa" / "config.json").write_text(
+        json.dumps(train_qa.CONFIG, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def network(name: str, out: Path) -> None:
     """Train one image network."""
-    recipe = train.RECIPES[name]
-    tensors = train.train(recipe)
+    recipe = train_images.RECIPES[name]
+    tensors = train_images.train(recipe)
     model = recipe.build()
     model.load_state_dict(tensors, strict=False)
-    print(f"{name}: {train.accuracy(model):.2f} % on the test split")
+    print(f"{name}: {train_images.accuracy(model):.2f} % on the test split")
     save_file(tensors, fresh(out / "checkpoints" / f"shapes_{name}.safetensors"))
 
 
@@ -69,7 +75,9 @@ def pictures(out: Path) -> None:
 
 def detector(name: str, out: Path) -> None:
     """Train one detector."""
-    save_file(train_scenes.train(name), fresh(out / "checkpoints" / f"scenes_{name}.safetensors"))
+    save_file(
+        train_detectors.train(name), fresh(out / "checkpoints" / f"scenes_{name}.safetensors")
+    )
 
 
 def fresh(path: Path) -> Path:
@@ -94,7 +102,9 @@ PARTS: dict[str, Callable[[Path], None]] = {
 def main(names: Sequence[str]) -> None:
     """Make the parts named, or all, and publish them in the clone."""
     if unknown := set(names) - set(PARTS):
-        raise BadInput(f"no part {min(unknown)!r} of the embedded tier; choose from {', '.join(PARTS)}")
+        raise BadInput(
+            f"no part {min(unknown)!r} of the embedded tier; choose from {', '.join(PARTS)}"
+        )
     torch.set_num_threads(1)
     for name in names or PARTS:
         PARTS[name](clone_root() / "data" / "embedded")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
+from quantbench.data import manifest
+from quantbench.data.manifest import digest_file
 from quantbench.errors import BadInput
-from quantbench.files import digest_file
 
 LIMIT = 8_000_000  # bytes that a clone may carry
 
@@ -27,14 +28,18 @@ def publish(clone: Path) -> None:
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     total = sum((folder / n).stat().st_size for n in names)
     if total > LIMIT:
-        raise BadInput(f"the embedded tier has {total} bytes, more than the {LIMIT} that a clone should carry")
+        raise BadInput(
+            f"the embedded tier has {total} bytes, more than the {LIMIT} that a clone should carry"
+        )
     rows = ["# Every file of the embedded tier; written by `python -m quantbench.embedded`.\n"]
     for name in names:
         path = folder / name
         rows.append(f'["embedded/{name}"]\nset = "{belongs(name)}"')
         rows.append(f'sha256 = "{digest_file(path)}"\nbytes = {path.stat().st_size}\n')
     listing = _push(clone)
-    (Path(__file__).parents[1] / "embedded.toml").write_text("\n".join(rows), encoding="utf-8")
+    (Path(manifest.__file__).with_name("embedded.toml")).write_text(
+        "\n".join(rows), encoding="utf-8"
+    )
     _prune(clone / ".dvc" / "embedded" / "files" / "md5", listing)
     print(f"{len(names)} files, {total} bytes")
 
@@ -42,18 +47,26 @@ def publish(clone: Path) -> None:
 def _push(clone: Path) -> str:
     """Commit and push the folder with DVC; returns the MD5 of its listing.
 
-    DVC commits a .dvc file only when all its outputs are there, and the real tier need not be: meanwhile data.dvc
-    names the folder alone.
+    DVC commits a .dvc file only when all its outputs are there, and the real tier need not be:
+    meanwhile data.dvc names the folder alone.
     """
     table = clone / "data.dvc"
     before = table.read_text(encoding="utf-8")
     old = _embedded(before)
-    env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(clone / ".dvc" / "tmp" / "site")}
+    env = os.environ | {
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(clone / ".dvc" / "tmp" / "site"),
+    }
     after = before
     try:
         table.write_text(yaml.safe_dump({"outs": [old]}), encoding="utf-8")
         for verb in (["commit", "--force"], ["push"]):
-            subprocess.run([sys.executable, "-m", "dvc", *verb, "data/embedded"], cwd=clone, env=env, check=True)
+            subprocess.run(
+                [sys.executable, "-m", "dvc", *verb, "data/embedded"],
+                cwd=clone,
+                env=env,
+                check=True,
+            )
         new = _embedded(table.read_text(encoding="utf-8"))
         for key in ("md5", "size", "nfiles"):
             after = after.replace(f"{key}: {old[key]}\n", f"{key}: {new[key]}\n", 1)
@@ -69,7 +82,10 @@ def _embedded(table: str) -> dict[str, str]:
 
 def _prune(store: Path, listing: str) -> None:
     """Drop what the folder no longer holds: the clone carries one version of its data."""
-    keep = {listing, *(row["md5"] for row in json.loads((store / listing[:2] / listing[2:]).read_bytes()))}
+    keep = {
+        listing,
+        *(row["md5"] for row in json.loads((store / listing[:2] / listing[2:]).read_bytes())),
+    }
     for path in store.glob("*/*"):
         if path.parent.name + path.name not in keep:
             path.unlink()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from quantbench import spans
-from quantbench.embedded import qa
+from quantbench.data.procedural import qa
+from quantbench.tasks import spans
 
 CONFIG: dict[str, Any] = {
     "vocab_size": len(qa.vocabulary()),
@@ -22,10 +22,14 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 96,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
-    "initializer_range": 0.06,  # BERT's 0.02 is for a width of 768; at 128 attention would begin nearly uniform
+    # BERT's 0.02 is for a width of 768; at 128 attention would begin nearly uniform
+    "initializer_range": 0.06,
 }
+
 _BATCH, _STEPS, _RATE, _WARM = 32, 1600, 1.5e-3, 300
+
 _INDEX = {token: i for i, token in enumerate(qa.vocabulary())}
+
 _PIECE = re.compile(r"(\d\d)(\d\d)|\S+")
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -35,23 +39,31 @@ def train(say: Callable[[str], object] = print) -> dict[str, Tensor]:
     """Train on passages that are never repeated.
 
     Returns:
-        its state dict, rounded to half precision: the file is half as long, and the network is defined by it.
+        its state dict, rounded to half precision: the file is half as long, and the network is
+            defined by it.
 
     """
     model = build()
     hint = torch.zeros(CONFIG["hidden_size"], requires_grad=True)
-    optimizer = torch.optim.AdamW([*model.parameters(), hint], lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), hint], lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, _RATE, total_steps=_STEPS, pct_start=_WARM / _STEPS, cycle_momentum=False
     )
     for step in range(_STEPS):
         ids, kinds, start, end = batch(list(qa.passages(1_000_000 + step, _BATCH // qa.QUESTIONS)))
-        out = model(input_ids=ids, token_type_ids=kinds, attention_mask=ids != 0, output_hidden_states=True)
+        out = model(
+            input_ids=ids, token_type_ids=kinds, attention_mask=ids != 0, output_hidden_states=True
+        )
         loss = cross_entropy(out.start_logits, start) + cross_entropy(out.end_logits, end)
-        # Two tokens of a row say little; after the second layer every one is to know whether its sentence is asked for
+        # Two tokens of a row say little; after the second layer every one is to know whether its
+        # sentence is asked for
         context = kinds == 1
         asked = told(ids, start)[context].float()
-        loss = loss + binary_cross_entropy_with_logits((out.hidden_states[2] @ hint)[context], asked)
+        loss = loss + binary_cross_entropy_with_logits(
+            (out.hidden_states[2] @ hint)[context], asked
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -69,12 +81,16 @@ def build() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BertForQuestionAnswering(BertConfig(**CONFIG)).train()
-    # Sines let attention learn "so many words before" at all places at once; random rows take longer
+    # Sines let attention learn "so many words before" at all places at once; random rows take
+    # longer
     rows, width = model.bert.embeddings.position_embeddings.weight.shape
     angle = torch.arange(rows)[:, None] * 100.0 ** -torch.linspace(0, 1, width // 2)
     scale = model.config.initializer_range * 2**0.5
-    model.bert.embeddings.position_embeddings.weight.data = scale * torch.cat([angle.sin(), angle.cos()], 1)
-    # Keys that equal queries: attention begins at the same word and its neighbours, as finding a name requires
+    model.bert.embeddings.position_embeddings.weight.data = scale * torch.cat(
+        [angle.sin(), angle.cos()], 1
+    )
+    # Keys that equal queries: attention begins at the same word and its neighbours, as finding a
+    # name requires
     for layer in model.bert.encoder.layer:
         layer.attention.self.key.weight.data.copy_(layer.attention.self.query.weight.data)
     return model
@@ -89,7 +105,9 @@ def pieces(text: str) -> list[str]:
 def batch(paragraphs: Sequence[dict[str, Any]]) -> Batch:
     """Token ids and types (B, T), first and last token of the answers (B,)."""
     rows = [_row(p["context"], q) for p in paragraphs for q in p["qas"]]
-    ids, kinds = torch.zeros(2, len(rows), max(len(tokens) for tokens, *_ in rows), dtype=torch.long)
+    ids, kinds = torch.zeros(
+        2, len(rows), max(len(tokens) for tokens, *_ in rows), dtype=torch.long
+    )
     for i, (tokens, first, _, _) in enumerate(rows):
         ids[i, : len(tokens)] = torch.tensor([_INDEX[t] for t in tokens])
         kinds[i, first : len(tokens)] = 1
@@ -124,10 +142,16 @@ def scores(model: Any, split: str = "test") -> tuple[float, float]:
         out = model(input_ids=ids, token_type_ids=kinds, attention_mask=ids != 0)
         ends = ((kinds == 1) & (ids != 0)).float().log()  # -inf outside of the context
         best = (out.start_logits + ends)[:, :, None] + (out.end_logits + ends)[:, None, :]
-        best = best.masked_fill(torch.ones_like(best).tril(-1).bool(), -torch.inf).flatten(1).argmax(1)
+        best = (
+            best.masked_fill(torch.ones_like(best).tril(-1).bool(), -torch.inf).flatten(1).argmax(1)
+        )
         asked = [q["answers"][0]["text"] for p in paragraphs[i : i + _BATCH] for q in p["qas"]]
         for row, span, answer in zip(ids.tolist(), best.tolist(), asked, strict=True):
             start, end = divmod(span, ids.shape[1])
-            pairs.append((" ".join(words[t] for t in row[start : end + 1]).replace(" ##", ""), answer))
+            pairs.append(
+                (" ".join(words[t] for t in row[start : end + 1]).replace(" ##", ""), answer)
+            )
     exact = sum(spans.exact_match(given, [answer]) for given, answer in pairs)
-    return 100 * exact / len(pairs), 100 * sum(spans.f1(given, [answer]) for given, answer in pairs) / len(pairs)
+    return 100 * exact / len(pairs), 100 * sum(
+        spans.f1(given, [answer]) for given, answer in pairs
+    ) / len(pairs)

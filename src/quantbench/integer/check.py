@@ -9,9 +9,14 @@ import numpy as np
 
 from quantbench.errors import BadInput
 from quantbench.integer.ir import Format, Program, Shape, output_shape
-from quantbench.integer.rules import HUGE, LARGEST, TINY, accumulator_bound, check_operator, is_whole, require
-
-__all__ = ["accumulator_bound", "check", "check_images"]
+from quantbench.integer.rules import (
+    HUGE,
+    LARGEST,
+    TINY,
+    check_operator,
+    is_whole,
+    require,
+)
 
 LARGEST_TENSOR = 1 << 31  # elements of one image's tensor
 
@@ -20,8 +25,8 @@ def check(program: Program) -> None:
     """Prove that a program is well formed.
 
     Raises:
-        BadInput: naming the operator, if a shape, dtype, range, offset or name is wrong, a tensor is used before it is
-            made, or an accumulator could leave int32.
+        BadInput: naming the operator, if a shape, dtype, range, offset or name is wrong, a tensor
+            is used before it is made, or an accumulator could leave int32.
 
     """
     _format(program.input, "the network input")
@@ -30,7 +35,9 @@ def check(program: Program) -> None:
     known: dict[str, tuple[Format | None, Shape]] = {"input": (program.input, program.shape)}
     for op in program.ops:
         where = f"{type(op).__name__} {op.name!r}"
-        right = isinstance(op.inputs, tuple) and all(isinstance(n, str) for n in (op.name, op.output, *op.inputs))
+        right = isinstance(op.inputs, tuple) and all(
+            isinstance(n, str) for n in (op.name, op.output, *op.inputs)
+        )
         require(right, f"{where}: names are not strings")
         formats = []
         for name in op.inputs:
@@ -56,9 +63,15 @@ def check_images(images: np.ndarray[Any, Any], program: Program) -> None:
         BadInput: another shape or dtype, NaN, or uint8 codes outside the input's range.
 
     """
-    if images.ndim != 4 or images.shape[1:] != program.shape or images.dtype not in (np.float32, np.uint8):
+    if (
+        images.ndim != 4
+        or images.shape[1:] != program.shape
+        or images.dtype not in (np.float32, np.uint8)
+    ):
         wanted = f"(N, {', '.join(map(str, program.shape))})"
-        raise BadInput(f"the network takes float32 or uint8 {wanted}, not {images.dtype} {images.shape}")
+        raise BadInput(
+            f"the network takes float32 or uint8 {wanted}, not {images.dtype} {images.shape}"
+        )
     if not images.size:
         return
     low, high, f = images.min(), images.max(), program.input
@@ -77,6 +90,12 @@ def _format(f: Format, where: str) -> None:
 
 
 def _shape(shape: Shape, where: str) -> None:
-    right = isinstance(shape, tuple) and len(shape) == 3 and all(is_whole(v) and 1 <= v <= LARGEST for v in shape)
+    right = (
+        isinstance(shape, tuple)
+        and len(shape) == 3
+        and all(is_whole(v) and 1 <= v <= LARGEST for v in shape)
+    )
     require(right, f"{where}: shape {shape} is not three positive sizes of at most {LARGEST}")
-    require(math.prod(shape) < LARGEST_TENSOR, f"{where}: shape {shape} has {math.prod(shape)} elements")
+    require(
+        math.prod(shape) < LARGEST_TENSOR, f"{where}: shape {shape} has {math.prod(shape)} elements"
+    )

@@ -1,9 +1,10 @@
 """Integer convolutions by float ones, exactly.
 
-Whole numbers below 2^24 are exact in float32, in whatever order they are summed. A convolution whose accumulators stay
-below that runs as one float32 convolution; otherwise its weights are split into two parts of 4 bits, v = 16 h + l,
-whose accumulators do; and if even those do not, it runs in float64. That holds for direct summation in IEEE arithmetic:
-cuDNN, which may choose Fourier transforms or fewer bits, is left out.
+Whole numbers below 2^24 are exact in float32, in whatever order they are summed. A convolution
+whose accumulators stay below that runs as one float32 convolution; otherwise its weights are split
+into two parts of 4 bits, v = 16 h + l, whose accumulators do; and if even those do not, it runs in
+float64. That holds for direct summation in IEEE arithmetic: cuDNN, which may choose Fourier
+transforms or fewer bits, is left out.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ class Requant:
     @classmethod
     def of(cls, op: Conv, formats: list[Format], device: torch.device) -> Requant:
         """Constants of every output channel."""
-        m = conv_multiplier(formats[0].scale, op.weight_scale, None if op.out is None else op.out.scale)
-        per_channel = [torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))]
+        m = conv_multiplier(
+            formats[0].scale, op.weight_scale, None if op.out is None else op.out.scale
+        )
+        per_channel = [
+            torch.from_numpy(a) for a in (m, op.lo.astype(np.float32), op.hi.astype(np.float32))
+        ]
         return cls(op, formats, *(a.to(device)[:, None, None] for a in per_channel))
 
     def run(self, acc: Tensor, inputs: list[Tensor]) -> Tensor:
@@ -69,13 +74,19 @@ class ExactConv:
         parts: tuple[tuple[int, Tensor], ...] = ((1, torch.from_numpy(v).double()),)
         for candidate in (((1, v),), ((16, (v - low) // 16), (1, low))):
             if all(np.abs(part).sum((1, 2, 3)).max() * largest < EXACT for _, part in candidate):
-                parts = tuple((factor, torch.from_numpy(part).float()) for factor, part in candidate)
+                parts = tuple(
+                    (factor, torch.from_numpy(part).float()) for factor, part in candidate
+                )
                 break
-        parts = tuple((f, w.to(device).contiguous(memory_format=torch.channels_last)) for f, w in parts)
+        parts = tuple(
+            (f, w.to(device).contiguous(memory_format=torch.channels_last)) for f, w in parts
+        )
         bias = torch.from_numpy(op.bias).double()
         if len(parts) == 1 and int(accumulator_bound(op, largest).max()) < EXACT:
             bias = bias.float()
-        return cls(op, inputs, parts, bias.to(device)[:, None, None], Requant.of(op, inputs, device))
+        return cls(
+            op, inputs, parts, bias.to(device)[:, None, None], Requant.of(op, inputs, device)
+        )
 
     def run(self, inputs: list[Tensor]) -> Tensor:
         """Codes, or float32 logits."""
@@ -85,7 +96,8 @@ class ExactConv:
         padding = (top, left)
         if op.pads[:2] != op.pads[2:]:
             x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-        if x.shape[1] == 1:  # one channel that calls itself channels-last is convolved wrongly by torch 2.15, if narrow
+        # one channel that calls itself channels-last is convolved wrongly by torch 2.15, if narrow
+        if x.shape[1] == 1:
             x = x.contiguous().flatten().view(x.shape)
         with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
             sums = [factor * F.conv2d(x, w, None, op.stride, padding, op.dilation, op.groups).to(self.bias.dtype)

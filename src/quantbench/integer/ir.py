@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.uint8]
+
 Shape = tuple[int, int, int]
 
 
@@ -42,7 +43,8 @@ class Conv(Op):
     """Convolution, depthwise and linear layer, with its activation function and, with two inputs, a residual add.
 
     Attributes:
-        weight: int8 (O, C / groups, kh, kw); ``weight_bits`` (2..8) says how many bits hold its distinct values.
+        weight: int8 (O, C / groups, kh, kw); ``weight_bits`` (2..8) says how many bits hold its
+            distinct values.
         weight_zero: int16 (O,).
         weight_scale: float32 (O,).
         bias: int32 (O,), in units of ``s_x * weight_scale``.
@@ -173,7 +175,9 @@ class Program:
         return known
 
 
-def conv_multiplier(s_x: float, weight_scale: NDArray[np.float32], s_y: float | None) -> NDArray[np.float32]:
+def conv_multiplier(
+    s_x: float, weight_scale: NDArray[np.float32], s_y: float | None
+) -> NDArray[np.float32]:
     """M (O,) of a Conv; ``s_y`` None for logits."""
     m = np.float64(s_x) * weight_scale.astype(np.float64)
     return (m if s_y is None else m / np.float64(s_y)).astype(np.float32)
@@ -189,7 +193,9 @@ def output_shape(op: Op, shapes: list[Shape]) -> Shape:  # noqa: PLR0911 - a cas
     c, h, w = shapes[0]
     match op:
         case Conv():
-            kh, kw = ((k - 1) * d + 1 for k, d in zip(op.weight.shape[2:], op.dilation, strict=True))
+            kh, kw = (
+                (k - 1) * d + 1 for k, d in zip(op.weight.shape[2:], op.dilation, strict=True)
+            )
             return op.weight.shape[0], *_window((h, w), (kh, kw), op.stride, op.pads)
         case MaxPool():
             return c, *_window((h, w), op.kernel, op.stride, op.pads)
@@ -207,7 +213,12 @@ def output_shape(op: Op, shapes: list[Shape]) -> Shape:  # noqa: PLR0911 - a cas
 
 
 def _window(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
 ) -> tuple[int, int]:
     top, left, bottom, right = pads
-    return (size[0] + top + bottom - kernel[0]) // stride[0] + 1, (size[1] + left + right - kernel[1]) // stride[1] + 1
+    return (size[0] + top + bottom - kernel[0]) // stride[0] + 1, (
+        size[1] + left + right - kernel[1]
+    ) // stride[1] + 1

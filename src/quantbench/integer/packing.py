@@ -45,7 +45,9 @@ def decode(coded: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.frombuffer(found, np.uint8)
 
 
-def unpack(packed: NDArray[np.uint8], values: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.int8]:
+def unpack(
+    packed: NDArray[np.uint8], values: NDArray[np.int8], shape: tuple[int, ...]
+) -> NDArray[np.int8]:
     """The inverse of ``pack``.
 
     Raises:

@@ -31,9 +31,18 @@ from quantbench.integer.ir import (
 )
 
 LARGEST = 1 << 16  # rows, columns and channels: products of three still fit in int64
+
 TINY, HUGE = 2.0**-96, 2.0**64  # multipliers: f32(acc) * m is then normal and finite, whatever acc
+
 _ARITY = {Conv: (1, 2), Add: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
-_VECTORS = {"weight_zero": np.int16, "weight_scale": np.float32, "bias": np.int32, "lo": np.uint8, "hi": np.uint8}
+
+_VECTORS = {
+    "weight_zero": np.int16,
+    "weight_scale": np.float32,
+    "bias": np.int32,
+    "lo": np.uint8,
+    "hi": np.uint8,
+}
 
 
 def check_operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) -> None:
@@ -45,7 +54,10 @@ def check_operator(op: Op, formats: list[Format], shapes: list[Shape], where: st
     """
     least, most = _ARITY.get(type(op), (1, 1))
     require(least <= len(op.inputs) <= most, f"{where}: {len(op.inputs)} inputs")
-    require(op.out is not None or isinstance(op, Conv | Dequantize | Island), f"{where}: has no output format")
+    require(
+        op.out is not None or isinstance(op, Conv | Dequantize | Island),
+        f"{where}: has no output format",
+    )
     require(type(op) in _RULES, f"{where}: unknown operator")
     _RULES[type(op)](op, formats, shapes, where)
 
@@ -72,18 +84,26 @@ def _conv(op: Conv, formats: list[Format], shapes: list[Shape], where: str) -> N
     array = isinstance(op.weight, np.ndarray) and op.weight.dtype == np.int8 and op.weight.ndim == 4
     require(array, f"{where}: weight is not int8 (O, I, kh, kw)")
     outs, per_group, kh, kw = op.weight.shape
-    require(is_whole(op.groups) and op.groups >= 1 and outs >= 1, f"{where}: {op.groups} groups, {outs} outputs")
+    require(
+        is_whole(op.groups) and op.groups >= 1 and outs >= 1,
+        f"{where}: {op.groups} groups, {outs} outputs",
+    )
     fits = outs % op.groups == 0 and per_group * op.groups == shapes[0][0]
     grouped = f"weight {op.weight.shape} with {op.groups} groups"
     require(fits, f"{where}: {grouped} does not fit {shapes[0][0]} channels")
     for name, dtype in _VECTORS.items():
         _array(getattr(op, name), dtype, (outs,), f"{where}: {name}")
     _window((kh, kw), op.stride, op.pads, op.dilation, where)
-    require(is_whole(op.weight_bits) and 2 <= op.weight_bits <= 8, f"{where}: {op.weight_bits} weight bits")
+    require(
+        is_whole(op.weight_bits) and 2 <= op.weight_bits <= 8,
+        f"{where}: {op.weight_bits} weight bits",
+    )
     zeros = np.abs(op.weight_zero.astype(np.int32))
     require(bool((zeros <= 255).all()), f"{where}: a weight zero point outside -255..255")
     x = formats[0]
-    _multipliers(conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale), where)
+    _multipliers(
+        conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale), where
+    )
     bound = accumulator_bound(op, max(x.zero - x.lo, x.hi - x.zero))
     advice = "use fewer bits or a coarser weight scale"
     require(bool((bound < 1 << 31).all()), f"{where}: an accumulator could leave int32; {advice}")
@@ -115,7 +135,9 @@ def _max_pool(op: MaxPool, formats: list[Format], _: list[Shape], where: str) ->
     _window(op.kernel, op.stride, op.pads, (1, 1), where)
     for pad, kernel in zip(op.pads, (*op.kernel, *op.kernel), strict=True):
         require(pad < kernel, f"{where}: a window could lie in the padding alone")
-    require(isinstance(op, AvgPool) or op.out == formats[0], f"{where}: must keep its input's format")
+    require(
+        isinstance(op, AvgPool) or op.out == formats[0], f"{where}: must keep its input's format"
+    )
 
 
 def _avg_pool(op: AvgPool, formats: list[Format], shapes: list[Shape], where: str) -> None:
@@ -135,7 +157,10 @@ def _lrn(op: LRN, _: list[Format], __: list[Shape], where: str) -> None:
 def _lut(op: Lut, _: list[Format], __: list[Shape], where: str) -> None:
     _array(op.table, np.uint8, (256,), f"{where}: table")
     f = _out(op)
-    require(bool(((op.table >= f.lo) & (op.table <= f.hi)).all()), f"{where}: the table leaves the format")
+    require(
+        bool(((op.table >= f.lo) & (op.table <= f.hi)).all()),
+        f"{where}: the table leaves the format",
+    )
 
 
 def _pad(op: Pad, formats: list[Format], _: list[Shape], where: str) -> None:
@@ -180,7 +205,9 @@ def _window(kernel: Any, stride: Any, pads: Any, dilation: Any, where: str) -> N
 
 def _whole(values: Any, count: int, least: int, where: str) -> None:
     right = isinstance(values, tuple) and len(values) == count
-    require(right and all(is_whole(v) and least <= v <= LARGEST for v in values), f"{where} {values!r}")
+    require(
+        right and all(is_whole(v) and least <= v <= LARGEST for v in values), f"{where} {values!r}"
+    )
 
 
 def _multipliers(values: Any, where: str) -> None:

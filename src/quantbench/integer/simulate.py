@@ -101,13 +101,17 @@ def apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:  # noq
             return quantize(a + b, known(op.out), op.lo, op.hi)
         case Concat():
             y = known(op.out)
-            parts = [x if f == y else quantize(scaled(x, f, y), y) for x, f in zip(inputs, formats, strict=True)]
+            parts = [
+                x if f == y else quantize(scaled(x, f, y), y)
+                for x, f in zip(inputs, formats, strict=True)
+            ]
             return torch.cat(parts, 1)
         case AvgPool():
             return _avg_pool(op, x, f)
         case MaxPool():
             top, left, bottom, right = op.pads
-            padded = F.pad(x.float(), (left, right, top, bottom))  # codes are never below the padding's 0
+            # codes are never below the padding's 0
+            padded = F.pad(x.float(), (left, right, top, bottom))
             return F.max_pool2d(padded, op.kernel, op.stride).to(torch.uint8)
         case LRN():
             return _lrn(op, x, f)
@@ -134,10 +138,14 @@ def _avg_pool(op: AvgPool, x: Tensor, f: Format) -> Tensor:
     dtype = torch.float32 if area * 255 < EXACT else torch.float64
     padded = F.pad(x.to(dtype) - f.zero, (left, right, top, bottom))
     total = F.avg_pool2d(padded, op.kernel, op.stride, divisor_override=1)
-    inside = F.pad(torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=float(op.count_padding))
+    inside = F.pad(
+        torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=float(op.count_padding)
+    )
     counts = F.avg_pool2d(inside, op.kernel, op.stride, divisor_override=1).long()
     y = known(op.out)
-    m = torch.tensor([float(ratio(f.scale, y.scale, c)) for c in counts.flatten().tolist()]).reshape(counts.shape)
+    m = torch.tensor(
+        [float(ratio(f.scale, y.scale, c)) for c in counts.flatten().tolist()]
+    ).reshape(counts.shape)
     return quantize(total.float() * m.to(x.device), y)
 
 

@@ -1,8 +1,10 @@
 """Integer programs on disk: one safetensors file, weights packed to their bits, operators as JSON in its header.
 
-Packed weights are Huffman-coded (deflate without matching) where that saves bytes: rounded weights crowd around zero.
+Packed weights are Huffman-coded (deflate without matching) where that saves bytes: rounded weights
+crowd around zero.
 
-A file is only data. Whatever it says is checked as a program made here would be, before any executor sees it.
+A file is only data. Whatever it says is checked as a program made here would be, before any
+executor sees it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.atomic import write_atomically
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.check import check
 from quantbench.integer.ir import (
@@ -37,12 +38,16 @@ from quantbench.integer.ir import (
     Program,
 )
 from quantbench.integer.packing import LARGEST_WEIGHT, code, decode, pack, unpack, width
+from quantbench.system.atomic import write_atomically
 
 VERSION = 2
+
 READS = (1, 2)  # 1 had no coded weights
+
 _OPS: dict[str, type[Op]] = {
     c.__name__: c for c in (Conv, Add, Concat, MaxPool, AvgPool, LRN, Lut, Pad, Flatten, Dequantize)
 }
+
 _ARRAYS = {"weight", "weight_zero", "weight_scale", "bias", "lo", "hi", "table"}
 
 
@@ -74,7 +79,15 @@ def load(path: Path) -> Program:
         with safe_open(path, framework="numpy") as f:
             text = (f.metadata() or {}).get("quantbench", "")
             program = _parse(json.loads(text), {name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+    ) as e:
         raise BadInput(f"{path}: not a saved integer network ({type(e).__name__}: {e})") from e
     check(program)
     return program
@@ -91,25 +104,38 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     ops = []
     for i, op in enumerate(program.ops):
         if isinstance(op, Island):
-            raise Unsupported(f"{op.name} runs in floats ({op.reason}); such a network cannot be saved")
+            raise Unsupported(
+                f"{op.name} runs in floats ({op.reason}); such a network cannot be saved"
+            )
         entry: dict[str, Any] = {"op": type(op).__name__}
         for field in fields(op):
             value = getattr(op, field.name)
             if field.name == "weight":
                 packed, tensors[f"{i}.values"] = pack(value)
-                tensors |= {f"{i}.weight": packed} if (short := code(packed)) is None else {f"{i}.coded": short}
+                tensors |= (
+                    {f"{i}.weight": packed}
+                    if (short := code(packed)) is None
+                    else {f"{i}.coded": short}
+                )
                 entry["shape"] = value.shape
             elif isinstance(value, np.ndarray):
                 tensors[f"{i}.{field.name}"] = value
             else:
                 entry[field.name] = asdict(value) if isinstance(value, Format) else value
         ops.append(entry)
-    return tensors, {"version": VERSION, "input": asdict(program.input), "shape": program.shape, "ops": ops}
+    return tensors, {
+        "version": VERSION,
+        "input": asdict(program.input),
+        "shape": program.shape,
+        "ops": ops,
+    }
 
 
 def _parse(meta: Any, tensors: Mapping[str, NDArray[Any]]) -> Program:
     if meta["version"] not in READS:
-        raise ValueError(f"version {meta['version']}; this quantbench reads {' and '.join(map(str, READS))}")
+        raise ValueError(
+            f"version {meta['version']}; this quantbench reads {' and '.join(map(str, READS))}"
+        )
     ops = tuple(_op(dict(entry), i, tensors) for i, entry in enumerate(meta["ops"]))
     return Program(_format(meta["input"]), _plain(meta["shape"]), ops)
 
@@ -131,7 +157,9 @@ def _op(entry: dict[str, Any], i: int, tensors: Mapping[str, NDArray[Any]]) -> O
     return kind(**plain, **arrays, out=None if out is None else _format(out))
 
 
-def _packed(i: int, tensors: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _packed(
+    i: int, tensors: Mapping[str, NDArray[Any]], shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
     coded = tensors.get(f"{i}.coded")
     if coded is None:
         return tensors[f"{i}.weight"]

@@ -1,0 +1,111 @@
+"""Second moments of a layer's input: E[x x^T] over the columns that its weights meet, and with the layer's error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from quantbench.calibration.input_moments import second_moments, zeros_around
+from quantbench.calibration.memory import Activations
+from quantbench.quantization import conv3x3
+from quantbench.quantization.layers import QuantLayer
+from quantbench.system import parallel
+
+BATCH = 64  # examples whose inputs are held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """All that ||(W + D) x - target||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor; float64.
+
+    Attributes:
+        h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of
+            ``weight.flatten(1)``.
+        r: E[(W x - target) x^T], (groups, out/groups, k); zero when the input is the one that made
+            the target.
+        floor: E ||W x - target||^2.
+        mean: E[x], (groups, k).
+        shift: E[W x - target], (groups, out/groups).
+
+    """
+
+    h: Tensor
+    r: Tensor
+    floor: float
+    mean: Tensor
+    shift: Tensor
+
+    def error(self, d: Tensor) -> float:
+        """The objective for a change of the weights, (groups, out/groups, k)."""
+        d = d.double()
+        return self.floor + float(((d @ self.h + 2 * self.r) * d).sum())
+
+    def centred(self) -> Moments:
+        """The same with the best bias for every D, which takes E[(W + D) x - target] away; see :meth:`bias`."""
+        h = self.h - self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
+        r = self.r - self.shift.unsqueeze(2) * self.mean.unsqueeze(1)
+        floor = self.floor - float(self.shift.square().sum())
+        return Moments(h, r, floor, torch.zeros_like(self.mean), torch.zeros_like(self.shift))
+
+    def bias(self, d: Tensor) -> Tensor:
+        """(out,) what to add to the bias so that E[(W + D) x - target] becomes zero."""
+        return -(self.shift + (d.double() @ self.mean.unsqueeze(2)).squeeze(2)).flatten().to(d)
+
+
+def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor) -> Tensor:
+    """Gradient of a layer's weight, given its input and the gradient of its output: sum of gradient x^T."""
+    if layer.info.kind == "linear":
+        return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
+    if layer.info.kind == "embedding":
+        return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
+    if layer.joins and (own := conv3x3.weight_gradient(x, output_gradient)) is not None:
+        return own
+    g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
+    if isinstance(padding, str):
+        x, padding = F.pad(x, zeros_around(layer)), [0, 0]
+    gradient: Tensor = torch.ops.aten.convolution_backward(
+        output_gradient,
+        x,
+        w,
+        None,
+        g["stride"],
+        padding,
+        g["dilation"],
+        False,
+        [0, 0],
+        layer.groups,
+        only_weight,
+    )[1]
+    return gradient
+
+
+@torch.no_grad()
+def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
+    """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
+    return second_moments(layer, x)[0].float()
+
+
+@torch.no_grad()
+def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = BATCH) -> Moments:
+    """Moments of a layer with full-precision weights, its input and its target over all examples."""
+    out = layer.original.shape[0]
+    r = torch.zeros_like(layer.original, dtype=torch.float64)
+    shift, floor, positions = r.new_zeros(out), r.new_zeros(1), 0
+    for start in range(0, len(x), batch):
+        part = slice(start, min(start + batch, len(x)))
+        inputs = x.take(part)
+        error = layer.run(inputs, layer.original) - target.take(part)
+        r += weight_gradient(layer, inputs, layer.original, error)
+        shift += error.sum((0, 2, 3)) if layer.info.kind == "conv" else error.flatten(0, -2).sum(0)
+        floor += torch.linalg.vector_norm(error).square()
+        positions += error.numel() // out
+    sums = torch.cat([r.flatten(), shift, floor]) / positions
+    parallel.average([sums])
+    r, shift, floor = torch.split(sums, [r.numel(), out, 1])
+    h, mean = second_moments(layer, x)
+    groups = layer.groups
+    r, shift = r.view(groups, out // groups, -1), shift.view(groups, -1)
+    return Moments(h, r, float(floor), mean, shift)

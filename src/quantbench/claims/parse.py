@@ -1,0 +1,211 @@
+"""Reading one file of claims: TOML that looks like the paper's tables, with errors that name file and line.
+
+A ``[[claim]]`` is a row of a published table; its ``cells`` hold one number for each scheme and
+model::
+
+    [[claim]]
+    name = "t7-adaround"
+    source = "t7"
+    row = "AdaRound"
+    method = "adaround"
+    cells.w4 = { resnet18 = [68.71, 0.06], resnet50 = [75.23, 0.04] }
+
+A number is ``68.71``, ``[68.71, 0.06]`` with its standard deviation, or ``{ value, to, sd, fp, note
+}``. A ``beats`` or ``order`` claim has no number: its cells are lists of models. A cell is named
+``fp``, or ``w<bits>[a<bits>]`` and, after a hyphen, the name of one of ``[schemes]`` (without one,
+``default``), whose ``overrides`` give layers bits of their own. ``[models]`` gives each model its
+registry name and full-precision accuracy, ``[defaults]`` what all claims of the file share.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from quantbench.claims import schema
+from quantbench.claims.claim import CalibrationSet, Claim, Rival
+from quantbench.claims.schema import Row, as_fields, as_number, sound
+from quantbench.claims.source import Source
+from quantbench.claims.toml_lines import Text, fault
+from quantbench.errors import BadInput, did_you_mean
+from quantbench.quantization.scheme import Grid, Override, Scheme
+
+
+def parse(text: str, name: str) -> tuple[Claim, ...]:
+    """Read the claims of one file.
+
+    Args:
+        text: the file's content.
+        name: the file's name, for the errors.
+
+    Raises:
+        BadInput: no TOML, or not what a claim file holds; names file and line.
+
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        at = re.search(r"at line (\d+)", str(e))
+        raise BadInput(f"{name}:{at[1] if at else len(text.splitlines())}: {e}") from e
+    file = _File(Text(name, text), content)
+    file.check()
+    return tuple(
+        claim for nth, row in enumerate(content.get("claim", ())) for claim in file.claims(row, nth)
+    )
+
+
+@dataclass(frozen=True)
+class _File:
+    """A parsed file and its text."""
+
+    text: Text
+    content: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Check everything but the claims themselves."""
+        self.text.check(self.content, schema.FILE, "", need=("paper", "title", "models", "sources"))
+        self.text.check(self.content.get("defaults", {}), schema.DEFAULTS, "defaults")
+        for table, spec, need in (
+            ("models", schema.MODEL, ("name",)),
+            ("sources", schema.SOURCE, ("reported", "status")),
+            ("schemes", schema.SCHEME, ("weights",)),
+        ):
+            for name, values in self.content.get(table, {}).items():
+                if not isinstance(values, dict):
+                    raise self.text.error(f"{table}.{name} must be a table", table, name)
+                self.text.check(values, spec, f"{table}.{name}", need=need)
+        for name, values in self.content.get("schemes", {}).items():
+            for part in ("weights", "acts"):
+                self.text.check(values.get(part, {}), schema.GRID, f"schemes.{name}")
+
+    def claims(self, given: Row, nth: int) -> Iterator[Claim]:
+        """All claims of one row."""
+        self.text.check(given, schema.CLAIM, "claim", nth, need=("name", "cells"))
+        # what a model has of its own comes between the two
+        row = {**self.content.get("defaults", {}), **given}
+        for key, (spec, need) in schema.NESTED.items():
+            if key in row and (
+                found := fault(row[key], spec or dict.fromkeys(row[key], "number"), key, need)
+            ):
+                raise self.text.error(found[1], "claim", key, nth)
+        where = f"{self.text.name}:{self.text.line('claim', nth=nth)}"
+        for cell, numbers in given["cells"].items():
+            try:
+                for alias, number in _by_model(numbers):
+                    yield self.claim(given, cell, alias, number, where)
+            except BadInput as e:
+                raise self.text.error(f"cells.{cell}: {e}", "claim", f"cells.{cell}", nth) from e
+
+    def claim(self, given: Row, cell: str, alias: str, number: object, where: str) -> Claim:
+        """One claim of a row."""
+        model = self.named("models", alias)
+        own = {key: model[key] for key in ("data", "skip") if key in model}
+        row = {**self.content.get("defaults", {}), **own, **given}
+        value, source = as_number(number), self.source(row, alias)
+        scheme = None if cell == "fp" else self.scheme(cell)
+        paper, data, skip = (
+            row.get("paper", self.content["paper"]),
+            row.get("data", ""),
+            row.get("skip", ""),
+        )
+        claim = Claim(
+            id="/".join((paper, data.partition("/")[0], alias, cell, row["name"])),
+            paper=paper,
+            kind=row.get("kind", "value" if scheme else "fp"),
+            model=model["name"],
+            data=data,
+            published_on=row.get("published_on", data),
+            method=row.get("method", "") if scheme else "",
+            fields=as_fields(row.get("fields", {})) if scheme else (),
+            scheme=scheme,
+            rival=self.rival(row["rival"], scheme) if "rival" in row and scheme else None,
+            metric=row.get("metric", "top1"),
+            value=value.get("value"),
+            value_to=value.get("to"),
+            sd=value.get("sd"),
+            runs=row.get("runs") if "sd" in value else None,
+            fp=value.get("fp", row.get("fp", {}).get(alias, model.get("fp"))) if scheme else None,
+            fp_tol=row.get("fp_tol", 0.0),
+            tol=row.get("tol", 0.0),
+            tol_why=row.get("tol_why", ""),
+            gates=row.get("gates", source.may_gate and not skip and row.get("kind") != "order"),
+            seeds=tuple(range(row.get("seeds", 1))) if scheme else (0,),
+            calib=CalibrationSet(**row["calib"]) if scheme and "calib" in row else None,
+            follows=row.get("follows", "paper"),
+            note=" ".join(x for x in (row.get("note"), model.get("note"), value.get("note")) if x),
+            xfail=row.get("xfail", ""),
+            skip=skip,
+            source=source,
+            where=where,
+            long=row.get("long", False),
+        )
+        if "kind" not in row and scheme and claim.drop is None:
+            claim = replace(claim, kind="accuracy")
+        sound(claim)
+        return claim
+
+    def named(self, table: str, name: str) -> dict[str, Any]:
+        """An entry of ``[models]``, ``[sources]`` or ``[schemes]``."""
+        known: dict[str, dict[str, Any]] = self.content.get(table, {})
+        if not isinstance(name, str) or name not in known:
+            raise BadInput(f"{name!r} is not in [{table}]{did_you_mean(str(name), known)}")
+        return known[name]
+
+    def source(self, row: Row, alias: str) -> Source:
+        """Where the row's numbers come from."""
+        if "source" not in row:
+            raise BadInput(
+                f"no source: name one of [sources] ({', '.join(self.content['sources'])})"
+            )
+        s = self.named("sources", row["source"])
+        own = self.content["title"] + (
+            f", arXiv {self.content['arxiv']}" if "arxiv" in self.content else ""
+        )
+        paper, table, column = s.get("paper", own), s.get("table", ""), row.get("column", alias)
+        return Source(
+            paper, table, row.get("row", ""), column, s["reported"], s["status"], s.get("seen", "")
+        )
+
+    def scheme(self, cell: str) -> Scheme:
+        """``w4a8-channel`` as a scheme: bits from the name, all else from ``[schemes.channel]``."""
+        if not (m := schema.CELL.fullmatch(cell)):
+            raise BadInput(
+                f"cell {cell!r}: name it fp, w4, w4a8, or w4a8-NAME with NAME from [schemes]"
+            )
+        s = self.named("schemes", m[3] or "default")
+        if m[2] and "acts" not in s:
+            raise BadInput(
+                f"cell {cell!r} quantizes activations, and [schemes.{m[3] or 'default'}] has no acts"
+            )
+        grids = {
+            part: Grid(int(m[n]), **s[part]) for n, part in ((1, "weights"), (2, "acts")) if m[n]
+        }
+        overrides = tuple(_override(layer, bits) for layer, bits in s.get("overrides", {}).items())
+        return Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
+
+    def rival(self, given: Row, scheme: Scheme) -> Rival:
+        """Whom to compare with: on the claim's own scheme unless it names another cell."""
+        other = self.scheme(given["scheme"]) if "scheme" in given else scheme
+        return Rival(given["method"], as_fields(given.get("fields", {})), other)
+
+
+def _override(layer: str, bits: object) -> Override:
+    """Bits of one layer: of its weights, or a list of those and of its input's."""
+    match bits:
+        case int() | [int()] | [int(), int()]:
+            return Override(layer, *(bits if isinstance(bits, list) else [bits]))
+    raise BadInput(
+        f"overrides of {layer!r}: {bits!r}; write its weight bits, such as 4, or [4, 8] with its input's"
+    )
+
+
+def _by_model(numbers: object) -> list[tuple[Any, Any]]:
+    """Pairs of model and number; a list of models has none."""
+    if isinstance(numbers, dict) and numbers:
+        return list(numbers.items())
+    if isinstance(numbers, list) and numbers:
+        return [(alias, {}) for alias in numbers]
+    raise BadInput(f"{numbers!r} is neither a table of numbers by model nor a list of models")

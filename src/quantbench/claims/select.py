@@ -1,0 +1,96 @@
+"""Selection of claims by expressions like pytest's ``-k``: ``w2a4 and resnet18 not apot``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+from quantbench.claims.claim import Claim
+from quantbench.errors import BadInput
+
+Test = Callable[[Claim], bool]
+
+_TOKEN = re.compile(r"[()]|[^\s()]+")
+
+_GLOB = frozenset("*?[")
+
+
+def select(claims: Iterable[Claim], expression: str) -> tuple[Claim, ...]:
+    """The claims that an expression matches, in their order.
+
+    A word matches where it is part of the claim's id, paper, method, model, data, kind, tier,
+    reporter or status; a word with ``*``, ``?`` or ``[`` must match one of these from end to end.
+    Words are joined by ``and``, ``or``, ``not`` and parentheses; words beside each other are joined
+    by ``and``. Case does not matter.
+
+    Args:
+        claims: what to select from.
+        expression: empty selects everything.
+
+    Raises:
+        BadInput: the expression has no meaning.
+
+    """
+    if not expression.strip():
+        return tuple(claims)
+    test = _Parser(expression).parse()
+    return tuple(c for c in claims if test(c))
+
+
+class _Parser:
+    """Recursive descent over ``or``, ``and``, ``not`` and words."""
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        self.tokens = _TOKEN.findall(expression.casefold())
+
+    def parse(self) -> Test:
+        test = self.any_of()
+        if self.tokens:
+            raise self.error(f"{self.tokens[0]!r} is not expected there")
+        return test
+
+    def any_of(self) -> Test:
+        tests = [self.all_of()]
+        while self.tokens[:1] == ["or"]:
+            self.tokens.pop(0)
+            tests.append(self.all_of())
+        return lambda claim: any(test(claim) for test in tests)
+
+    def all_of(self) -> Test:
+        tests = [self.one()]
+        while self.tokens and self.tokens[0] not in ("or", ")"):
+            if self.tokens[0] == "and":
+                self.tokens.pop(0)
+            tests.append(self.one())
+        return lambda claim: all(test(claim) for test in tests)
+
+    def one(self) -> Test:
+        word = self.tokens.pop(0) if self.tokens else ""
+        if word in ("", ")", "and", "or"):
+            raise self.error(
+                f"a word is missing before {word!r}" if word else "a word is missing at the end"
+            )
+        if word == "not":
+            test = self.one()
+            return lambda claim: not test(claim)
+        if word == "(":
+            test = self.any_of()
+            if not self.tokens:
+                raise self.error("a parenthesis is not closed")
+            self.tokens.pop(0)
+            return test
+        return lambda claim: _matches(word, claim)
+
+    def error(self, what: str) -> BadInput:
+        return BadInput(
+            f"selection {self.expression!r}: {what}; write it like 'w2a4 and (resnet18 or resnet50) not apot'"
+        )
+
+
+def _matches(word: str, claim: Claim) -> bool:
+    texts = (text.casefold() for text in claim.words)
+    if _GLOB.isdisjoint(word):
+        return any(word in text for text in texts)
+    return any(fnmatchcase(text, word) for text in texts)

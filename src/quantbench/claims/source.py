@@ -1,0 +1,49 @@
+"""Where a published number comes from, and what may rest on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reported = Literal["authors", "third-party", "data", "project"]
+
+Status = Literal["read", "recalled"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a number stands and how far it can be trusted.
+
+    Attributes:
+        paper: publication or repository, as one would cite it.
+        table: table, figure or section in it.
+        row: row of that table.
+        column: column of that table.
+        reported: ``authors`` of the method, a ``third-party`` that re-ran it, the publisher of the
+            ``data`` at hand, or this ``project``, which sets itself a target.
+        status: ``read`` in the source, or ``recalled`` and still to be confirmed.
+        seen: where exactly it was read, which may be somebody quoting the paper.
+
+    """
+
+    paper: str
+    table: str
+    row: str
+    column: str
+    reported: Reported
+    status: Status
+    seen: str
+
+    @property
+    def may_gate(self) -> bool:
+        """Whether a verdict may rest on it: never on a re-run by others, nor on memory."""
+        return self.status == "read" and self.reported != "third-party"
+
+    def __str__(self) -> str:
+        """One sentence for the report."""
+        place = ", ".join(
+            x for x in (self.paper, self.table, self.row and f"row {self.row}", self.column) if x
+        )
+        return f"{place}; reported by {self.reported}; {self.status}" + (
+            f" in {self.seen}" if self.seen else ""
+        )

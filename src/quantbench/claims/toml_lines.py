@@ -1,0 +1,123 @@
+"""Checking tables of a TOML file, with errors that name the line: ``tomllib`` does not say where a value stood."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeGuard
+
+from quantbench.errors import BadInput, did_you_mean
+
+Spec = Mapping[str, str | tuple[str, ...]]  # key: the kind of value, or the choices
+
+_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number; TOML's true, nan and inf are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_FITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "text": ("a text that is not empty", lambda v: isinstance(v, str) and bool(v.strip())),
+    "number": ("a finite number", is_number),
+    "positive": ("a finite number, zero or more", lambda v: is_number(v) and v >= 0),
+    "count": (
+        "a whole number from 1",
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
+    ),
+    "truth": ("true or false", lambda v: isinstance(v, bool)),
+    "table": ("a table", _table),
+    "tables": (
+        "tables with a header in double brackets",
+        lambda v: isinstance(v, list) and all(isinstance(x, dict) for x in v),
+    ),
+}
+
+
+def fault(
+    values: Mapping[str, Any], spec: Spec, shown: str, need: Iterable[str] = ()
+) -> tuple[str, str] | None:
+    """The first key that is wrong and what is wrong with it; ``None`` when all is well."""
+    for key, value in values.items():
+        if key not in spec:
+            return key, f"unknown key {key!r} in {shown}{did_you_mean(key, spec)}"
+        kind = spec[key]
+        if isinstance(kind, tuple):
+            if value not in kind:
+                return key, f"{key} = {value!r}{did_you_mean(str(value), kind)}"
+        elif not _FITS[kind][1](value):
+            return key, f"{key} = {value!r}: must be {_FITS[kind][0]}"
+    missing = [key for key in need if key not in values]
+    return ("", f"{shown} has no {' and no '.join(missing)}") if missing else None
+
+
+@dataclass(frozen=True)
+class Text:
+    """A file's name and content, and where in it a table or key stands.
+
+    A table is named as in its header, ``[[claim]]`` tables by ``claim`` and their number from 0.
+    """
+
+    name: str
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The file line by line."""
+        return self.text.splitlines()
+
+    @cached_property
+    def headers(self) -> list[tuple[int, str]]:
+        """Index of the line and name, without quotes, of every table's header."""
+        return [
+            (i, m[1].replace('"', ""))
+            for i, line in enumerate(self.lines)
+            if (m := _HEADER.match(line))
+        ]
+
+    def line(self, table: str, key: str = "", nth: int = 0) -> int:
+        """Line, from 1, of a key in a table; of the table's header where the key has no line of its own."""
+        starts = [i for i, name in self.headers if name == table] if table else [-1]
+        if len(starts) <= nth:
+            parent, _, last = table.rpartition(".")
+            return self.line(parent, last) if last else 1
+        end = next((i for i, _ in self.headers if i > starts[nth]), len(self.lines))
+        for part in (key, key.partition(".")[0]):
+            pattern = re.compile(rf'\s*"?{re.escape(part)}"?\s*[.=]')
+            found = (
+                next((i for i in range(starts[nth] + 1, end) if pattern.match(self.lines[i])), None)
+                if part
+                else None
+            )
+            if found is not None:
+                return found + 1
+        return max(starts[nth] + 1, 1)
+
+    def error(self, what: str, table: str, key: str = "", nth: int = 0) -> BadInput:
+        """An error that says where."""
+        return BadInput(f"{self.name}:{self.line(table, key, nth)}: {what}")
+
+    def check(
+        self,
+        values: Mapping[str, Any],
+        spec: Spec,
+        table: str,
+        nth: int = 0,
+        need: Iterable[str] = (),
+    ) -> None:
+        """Check a table of the file.
+
+        Raises:
+            BadInput: an unknown key, a value of another kind, a needed key that is missing.
+
+        """
+        if found := fault(values, spec, f"[{table}]" if table else "the file", need):
+            raise self.error(found[1], table, found[0], nth)

@@ -1,0 +1,119 @@
+"""Image sets in COCO's format, and their mean average precision with what each image adds to it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quantbench.data.images import file
+from quantbench.data.roots import data_root
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+
+_REAL = {"coco/val2017": "val2017", "coco/train2017": "train2017"}
+
+_EMBEDDED = ("scenes/calib", "scenes/test")
+
+_FOLDER = "ln -s <your COCO folder, which holds annotations/ and the images' folders> $QUANTBENCH_DATA/coco"
+
+
+@dataclass(frozen=True, eq=False)
+class CocoSet:
+    """A set of images with boxes.
+
+    Attributes:
+        name: such as ``coco/val2017``.
+        content: the annotations file.
+        folder: where the images are, in a folder or an archive.
+        digest: of the annotations, and of the images' names and sizes.
+
+    """
+
+    name: str
+    content: Mapping[str, Any]
+    folder: Any
+    digest: str
+
+    @property
+    def ids(self) -> list[int]:
+        """Image numbers in order."""
+        return sorted(row["id"] for row in self.content["images"])
+
+    def image(self, number: int) -> np.ndarray:
+        """uint8 (H, W, 3), RGB."""
+        from PIL import Image
+
+        path = self.folder / self._names[number]
+        try:
+            with path.open("rb") as opened, Image.open(opened) as picture:
+                return np.array(picture.convert("RGB"))
+        except (OSError, KeyError) as e:
+            raise DataCorrupt(
+                f"{self.name}: image {path} of the annotations cannot be read: {e}"
+            ) from e
+
+    @functools.cached_property
+    def _names(self) -> dict[int, str]:
+        return {row["id"]: row["file_name"] for row in self.content["images"]}
+
+
+@functools.lru_cache(maxsize=4)
+def read(name: str) -> CocoSet:
+    """A named set: ``coco/val2017``, ``coco/train2017``, or the embedded ``scenes/calib`` and ``scenes/test``.
+
+    Raises:
+        BadInput: no such name.
+        DataMissing: it is not here.
+        DataCorrupt: it is not what was published, or not in COCO's format.
+
+    """
+    if name in _EMBEDDED:
+        path = file(f"{name}.zip")
+        archive = zipfile.Path(path)
+        return _checked(
+            name, (archive / "annotations.json").read_bytes(), archive / "images", _sha256(path)
+        )
+    if name not in _REAL:
+        raise BadInput(
+            f"no set of images with boxes {name!r}; choose {', '.join((*_REAL, *_EMBEDDED))}"
+        )
+    root = data_root() / "coco"
+    annotations, folder = root / "annotations" / f"instances_{_REAL[name]}.json", root / _REAL[name]
+    if not annotations.is_file() or not folder.is_dir():
+        raise DataMissing(name, _FOLDER)
+    listing = "".join(f"{p.name} {p.stat().st_size}\n" for p in sorted(folder.iterdir()))
+    digest = hashlib.sha256(_sha256(annotations).encode() + listing.encode()).hexdigest()
+    return _checked(name, annotations.read_bytes(), folder, digest)
+
+
+def _checked(name: str, text: bytes, folder: Any, digest: str) -> CocoSet:
+    try:
+        content = json.loads(text)
+        missing = {"images", "annotations", "categories"} - content.keys()
+    except (ValueError, AttributeError) as e:  # not JSON, or a list
+        raise DataCorrupt(f"{name}: the annotations are no JSON object: {e}") from e
+    if missing:
+        raise DataCorrupt(
+            f"{name}: the annotations lack {', '.join(sorted(missing))}, which COCO's format has"
+        )
+    if not content["images"]:
+        raise DataCorrupt(f"{name}: the annotations name no image")
+    return CocoSet(name, content, folder, digest)
+
+
+def _sha256(path: Any) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def available() -> None:
+    """Raise DataMissing unless pycocotools, which scores detections, is installed."""
+    if importlib.util.find_spec("pycocotools") is None:
+        raise DataMissing("detection", "pip install 'quantbench[detection]'")

@@ -1,0 +1,171 @@
+"""DVC: two remotes, one in the clone (embedded) and one that the user names (real), behind one call, :func:`ensure`.
+
+DVC costs about a second a call and is asked only when a file is not here yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantbench.data.manifest import Entry, members, present
+from quantbench.data.roots import clone_root
+from quantbench.errors import DataMissing
+
+BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
+
+
+def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissing]:
+    """Bring data here: what the clone holds always, what a remote holds when it can be reached.
+
+    Args:
+        wanted: tiers (``embedded``, ``real``), sets, checkpoints or files; everything when empty.
+        say: is given one line for each thing that is still missing, with the command that would
+            bring it.
+
+    Returns:
+        What is still missing, one entry a set.
+
+    Raises:
+        BadInput: a name that nothing has.
+
+    """
+    entries = {e.name: e for name in (wanted or ("embedded", "real")) for e in members(name)}
+    absent = [e for e in entries.values() if not present(e)]
+    if absent:
+        _pull(absent)
+    still = {e.set: e for e in absent if not present(e)}
+    missing = [DataMissing(name, entry.command) for name, entry in still.items()]
+    for one in missing:
+        say(str(one))
+    return missing
+
+
+def make_remote(folder: Path, *, clone: Path | None = None) -> Path:
+    """Make a DVC remote of a plain folder, by links: nothing is copied.
+
+    The outputs of ``data.dvc`` whose remote is ``real`` are looked up in ``folder`` and linked by
+    their MD5 into ``.dvc/real``, which is the default address of that remote, and into DVC's cache.
+
+    Args:
+        folder: holds ``cifar10/``, ``imagenet/``, ``checkpoints/`` and ``text/`` as ``data.dvc``
+            names them.
+        clone: the clone; that of the working directory by default.
+
+    Raises:
+        DataMissing: the folder has none of the files.
+
+    """
+    root = clone or clone_root()
+    stores = [root / ".dvc" / name / "files" / "md5" for name in ("real", "cache")]
+    linked = 0
+    for out in _outs(root):
+        source = folder.resolve() / out.path.relative_to("data")
+        if out.remote == "real" and source.exists():
+            linked += _link(source, out.md5, stores)
+    if not linked:
+        raise DataMissing(
+            f"any file of the real tier in {folder}", "quantbench data remote <folder>"
+        )
+    return stores[0].parents[1]
+
+
+@dataclass(frozen=True)
+class _Out:
+    """One output of data.dvc."""
+
+    md5: str
+    path: Path
+    remote: str
+
+
+def _outs(root: Path) -> list[_Out]:
+    import yaml  # type: ignore[import-untyped]
+
+    outs = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"]
+    return [_Out(o["md5"], Path(o["path"]), o["remote"]) for o in outs]
+
+
+def _link(source: Path, md5: str, stores: Sequence[Path]) -> bool:
+    """Link one file, or the files of one folder and DVC's listing of them; false when the content is another."""
+    if source.is_file():
+        found = _md5(source.read_bytes())
+        if found == md5:
+            _place(source, md5, stores)
+        return found == md5
+    files = {p.relative_to(source).as_posix(): p for p in sorted(source.rglob("*")) if p.is_file()}
+    sums = {name: _md5(path.read_bytes()) for name, path in files.items()}
+    listing = json.dumps(
+        [{"md5": sums[n], "relpath": n} for n in sorted(files)], sort_keys=True
+    ).encode()
+    if _md5(listing) + ".dir" != md5:
+        return False
+    for name, path in files.items():
+        _place(path, sums[name], stores)
+    _place(listing, md5, stores)
+    return True
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _place(content: Path | bytes, md5: str, stores: Iterable[Path]) -> None:
+    for store in stores:
+        target = store / md5[:2] / md5[2:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            continue
+        target.unlink(missing_ok=True)  # a link whose file has gone
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+            target.chmod(0o444)
+        else:
+            target.symlink_to(content)
+
+
+def _pull(absent: Sequence[Entry]) -> None:
+    """Ask DVC for files; silence and absence mean the same to the caller, which looks again."""
+    from filelock import FileLock
+
+    root = clone_root()
+    if not (root / "data.dvc").is_file():
+        return
+    outs = _outs(root)
+    targets = sorted({_target(e, outs) for e in absent if _reachable(e, root)} - {""})
+    if not targets:
+        return
+    scratch = root / ".dvc" / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(scratch / "site")}
+    command = [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", *targets]
+    with FileLock(scratch / "quantbench.lock"):
+        done = subprocess.run(
+            command, cwd=root, env=env, capture_output=True, text=True, check=False
+        )
+    if done.returncode and not any(present(e) for e in absent):
+        print(done.stderr.strip(), file=sys.stderr)
+
+
+def _reachable(entry: Entry, root: Path) -> bool:
+    """Embedded files always; real ones when a remote was named or a folder of them lies beside the clone."""
+    if entry.name.startswith("embedded/"):
+        return True
+    real, local = root / ".dvc" / "real", root / ".dvc" / "config.local"
+    if not real.exists() and (root / BESIDE).is_dir():
+        with contextlib.suppress(DataMissing):  # a folder of that name with other things in it
+            make_remote(root / BESIDE, clone=root)
+    return real.exists() or (local.is_file() and '"real"' in local.read_text(encoding="utf-8"))
+
+
+def _target(entry: Entry, outs: Sequence[_Out]) -> str:
+    """The output of data.dvc that holds an entry: the file itself or the folder above it."""
+    path = Path("data") / entry.name
+    return next((o.path.as_posix() for o in outs if o.path in (path, *path.parents)), "")

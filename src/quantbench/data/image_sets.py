@@ -1,0 +1,144 @@
+"""The named image sets: which files each is made of, and how they are read."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from quantbench.data import decoded, readers
+from quantbench.data.manifest import CIFAR_GRID, MOSAICS, SHAPES_GRID, locate, table, verified
+from quantbench.data.roots import data_root
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+
+_HERE = Path(__file__).parent
+
+
+def _cifar_train() -> readers.Arrays:
+    labels = verified("cifar10/train/labels.npy")
+    x, y = readers.mosaics(labels.parent, CIFAR_GRID, MOSAICS, "cifar10/train")
+    if (found := hashlib.sha256(x.tobytes()).hexdigest()) != table()[
+        "cifar10/train/*.webp"
+    ].decoded:
+        raise DataCorrupt(
+            f"the mosaics in {labels.parent} decode to sha256 {found}: one of them was changed"
+        )
+    return x, y
+
+
+def _tar(stem: str) -> readers.Arrays:
+    return readers.tar(verified(f"imagenet/{stem}.tar"), verified(f"imagenet/{stem}.csv"))
+
+
+def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
+    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first files of each class only."""
+    folder = locate(f"imagenet/{part}")
+    if not folder.is_dir():
+        raise DataMissing(
+            f"imagenet/{part}",
+            f"ln -s <your ILSVRC2012 {part} folder, one folder a class> {folder}",
+        )
+    paths, y = readers.image_folder(folder)
+    if per_class:
+        chosen = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in np.unique(y)])
+        paths, y = [paths[i] for i in chosen], y[chosen]
+    x = decoded.scratch(f"imagenet_{part}_{short}_{size}", (len(paths), size, size, 3))
+    readers.resized(paths, x, size, short)
+    return x, y
+
+
+def _split(name: str, *, rest: bool) -> readers.Arrays:
+    """The images that splits.toml lists under a name, or those of the larger set that it leaves."""
+    split = tomllib.loads((_HERE / "splits.toml").read_text(encoding="utf-8"))[name]
+    x, y, _ = read(split["from"])
+    rows = np.setdiff1d(np.arange(len(y)), split["rows"]) if rest else np.array(split["rows"])
+    return x[rows], y[rows]
+
+
+def _shapes(split: str) -> readers.Arrays:
+    """Mosaics that the clone holds; the train split is rendered again."""
+    if split == "train":
+        from quantbench.data.procedural import shapes
+
+        return shapes.render("train")
+    mosaics = [
+        e.name
+        for e in table().values()
+        if e.name.startswith(f"embedded/shapes/{split}/") and e.name[-1] == "p"
+    ]
+    folder = verified(f"embedded/shapes/{split}/labels.npy").parent
+    for name in mosaics:
+        verified(name)
+    return readers.mosaics(folder, SHAPES_GRID, len(mosaics), f"shapes/{split}")
+
+
+def _npz(name: str) -> Callable[[], readers.Arrays]:
+    return lambda: readers.npz(verified(name))
+
+
+@dataclass(frozen=True)
+class _Set:
+    """How a named set is read; ``slow`` ones are decoded once and kept as .npy."""
+
+    read: Callable[[], readers.Arrays]
+    slow: tuple[str, ...] = ()
+
+
+SETS: Mapping[str, _Set] = {
+    "cifar10/test_1000": _Set(_npz("cifar10/test_1000.npz")),
+    "cifar10/calib_4096": _Set(_npz("cifar10/calib_4096.npz")),
+    "cifar10/test_jpeg_10000": _Set(
+        lambda: readers.jpeg_npz(verified("cifar10/test_jpeg_10000.npz")),
+        slow=("cifar10/test_jpeg_10000.npz",),
+    ),
+    "cifar10/train": _Set(_cifar_train, slow=("cifar10/train/labels.npy",)),
+    "cifar10/test_10000": _Set(lambda: readers.cifar_batches(data_root(), train=False)),
+    "imagenet/val_1300": _Set(
+        lambda: _tar("val_1300_227px"), slow=("imagenet/val_1300_227px.tar",)
+    ),
+    "imagenet/val_300_calib": _Set(partial(_split, "imagenet/val_300_calib", rest=False)),
+    "imagenet/val_1000_eval": _Set(partial(_split, "imagenet/val_300_calib", rest=True)),
+    "imagenet/train_1000": _Set(
+        lambda: _tar("train_1000_crop224"), slow=("imagenet/train_1000_crop224.tar",)
+    ),
+    "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
+    # 4 of a class serve n <= 4,000
+    "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),
+    "shapes/train": _Set(partial(_shapes, "train"), slow=(str(_HERE / "embedded" / "shapes.py"),)),
+    "shapes/calib": _Set(partial(_shapes, "calib")),
+    "shapes/test": _Set(partial(_shapes, "test")),
+}
+
+
+def read(name: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Pixels, labels and digest of a named set.
+
+    Raises:
+        BadInput: no such name.
+        DataMissing: its files are not here.
+        DataCorrupt: they are here and are not what was published.
+
+    """
+    chosen = SETS.get(name)
+    # networks that are not on 256/224
+    if found := re.fullmatch(r"imagenet/val_(\d{3})_(\d{3})", name):
+        chosen = _Set(
+            partial(_imagenet, "val", 0, int(found[1]), int(found[2])), slow=("imagenet/val",)
+        )
+    if chosen is None:
+        near = difflib.get_close_matches(name, SETS, 1)
+        raise BadInput(
+            f"no image set {name!r}"
+            + (f"; did you mean {near[0]}?" if near else f"; known: {list(SETS)}")
+        )
+    if chosen.slow:
+        return decoded.cached(name, chosen.slow, chosen.read)
+    x, y = chosen.read()
+    return x, y, decoded.content_digest(x, y)

@@ -1,0 +1,176 @@
+"""Where data lives on this machine, and the check that it is what it should be."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantbench.data import content_digest
+from quantbench.data.roots import cache_root, clone_root, data_root
+from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError, did_you_mean
+from quantbench.system.atomic import write_atomically
+
+_CHUNK = 1 << 20
+
+# files of the CIFAR-10 train set; rows and columns of images in each
+MOSAICS, CIFAR_GRID = 100, (20, 25)
+
+SHAPES_GRID = (16, 32)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the data tiers.
+
+    Attributes:
+        name: path below the data root, such as ``cifar10/test_1000.npz``.
+        set: the name by which code asks for it, such as ``cifar10/test_1000`` or a checkpoint's.
+        sha256: of the file; empty when only the decoded content has a digest.
+        bytes: length of the file.
+        content: of what the file says (see contents.py), for a file built again from its source.
+        decoded: sha256 of the decoded uint8 array, where that is what is known.
+        repository: ``owner/name`` of the public repository that it came from; empty for what the
+            project made.
+        commit: full hash in that repository.
+        source: path there.
+        licence: as stated there.
+
+    """
+
+    name: str
+    set: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    content: str = ""
+    decoded: str = ""
+    repository: str = ""
+    commit: str = ""
+    source: str = ""
+    licence: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that would bring it here."""
+        if self.name.startswith("embedded/"):
+            return "quantbench data pull embedded"
+        if self.repository:
+            return f"quantbench data fetch {self.set}"
+        return "quantbench data remote <a folder that holds it>, then quantbench data pull"
+
+
+@functools.cache
+def table() -> Mapping[str, Entry]:
+    """Every known file: the real tier (sources.toml) and the embedded one (embedded.toml)."""
+    entries: dict[str, Entry] = {}
+    for name in ("sources.toml", "embedded.toml"):
+        path = Path(__file__).with_name(name)
+        if path.exists():
+            rows = tomllib.loads(path.read_text(encoding="utf-8"))
+            entries |= {key: Entry(name=key, **row) for key, row in rows.items()}
+    return entries
+
+
+def members(name: str) -> tuple[Entry, ...]:
+    """Entries that a name stands for: a tier (``embedded``, ``real``), a set, a checkpoint or one file.
+
+    Raises:
+        BadInput: nothing is known by that name.
+
+    """
+    known = table()
+    tier = {"embedded": True, "real": False}.get(name)
+    found = [
+        e
+        for e in known.values()
+        if name in (e.name, e.set) or tier is e.name.startswith("embedded/")
+    ]
+    if not found:
+        raise BadInput(
+            f"no data is called {name!r}{did_you_mean(name, {e.set for e in known.values()})}"
+        )
+    return tuple(found)
+
+
+def present(entry: Entry) -> bool:
+    """Whether a file is here; one of the embedded tier also has to be the one that this version names."""
+    path = locate(entry.name)
+    if "*" in path.name:
+        return len(list(path.parent.glob(path.name))) == MOSAICS
+    if not path.is_file():
+        return False
+    if entry.name.startswith("embedded/"):
+        with contextlib.suppress(DataCorrupt):
+            check(path, entry.sha256)
+            return True
+        return False
+    return True
+
+
+def locate(name: str) -> Path:
+    """Path of a file below the data root, or below the clone's ``data``; not checked, need not exist."""
+    first = data_root() / name
+    second = clone_root() / "data" / name
+    return second if second.exists() and not first.exists() else first
+
+
+def verified(name: str) -> Path:
+    """Path of one known file, after its sha256 was checked.
+
+    The check is remembered by path, size and modification time in :func:`cache_root`.
+
+    Raises:
+        DataMissing: it is not here.
+        DataCorrupt: it is here and its digest differs from the published one.
+
+    """
+    entry = table().get(name) or Entry(name)
+    path = locate(name)
+    if not path.is_file():
+        raise DataMissing(name, entry.command)
+    if entry.sha256:
+        check(path, entry.sha256, entry.content)
+    return path
+
+
+def check(path: Path, sha256: str, content: str = "") -> None:
+    """Raise DataCorrupt unless the file hashes to ``sha256``, or says what the published one says (``content``).
+
+    A file that was checked before and is unchanged is not read again.
+    """
+    stat = path.stat()
+    stamp = (
+        cache_root() / "verified" / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
+    )
+    line = f"{stat.st_size} {stat.st_mtime_ns} {sha256}"
+    with contextlib.suppress(OSError):
+        if stamp.read_text(encoding="ascii") == line:
+            return
+    found = digest_file(path)
+    if found != sha256 and not (content and _says(path, content)):
+        raise DataCorrupt(
+            f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
+            "it was truncated or changed: delete it and fetch it again"
+        )
+    # a read-only or full disk only costs the next check its time
+    with contextlib.suppress(QuantbenchError):
+        write_atomically(stamp, line)
+
+
+def _says(path: Path, content: str) -> bool:
+    with contextlib.suppress(DataCorrupt):
+        return content_digest.digest(path) == content
+    return False
+
+
+def digest_file(path: Path) -> str:
+    """Sha256 of a file, in hexadecimal."""
+    h = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            h.update(block)
+    return h.hexdigest()

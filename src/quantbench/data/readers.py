@@ -1,0 +1,171 @@
+"""Decoders: from files as they are published to uint8 RGB arrays (N, H, W, 3) and int64 labels (N,)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from quantbench.data import mosaic
+from quantbench.errors import DataCorrupt, DataMissing
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def npz(path: Path) -> Arrays:
+    """Arrays ``x`` and ``y`` of an .npz file, never unpickled."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return file["x"], file["y"].astype(np.int64)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise DataCorrupt(f"{path} is not an .npz file with arrays x and y: {e}") from e
+
+
+def jpeg_npz(path: Path) -> Arrays:
+    """JPEG files kept end to end in one array, cut at ``offset``."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            jpeg, offset, y = file["jpeg"].tobytes(), file["offset"], file["y"].astype(np.int64)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise DataCorrupt(f"{path} is not an .npz file with arrays jpeg, offset and y: {e}") from e
+    images = [
+        picture(jpeg[a:b], f"{path}[{i}]") for i, (a, b) in enumerate(itertools.pairwise(offset))
+    ]
+    return np.stack(images), y
+
+
+def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Arrays:
+    """Mosaics ``000.webp`` ... and ``labels.npy``, in order.
+
+    Args:
+        folder: where they are.
+        grid: rows and columns of tiles in a mosaic.
+        count: how many mosaics.
+        name: of the set, for the error when one is missing.
+
+    """
+    parts = []
+    for i in range(count):
+        path = folder / f"{i:03d}.webp"
+        if not path.is_file():
+            raise DataMissing(f"{name} ({path.name})", f"quantbench data fetch {name}")
+        parts.append(mosaic.split(picture(path.read_bytes(), str(path)), grid, str(path)))
+    return np.concatenate(parts), np.load(folder / "labels.npy", allow_pickle=False).astype(
+        np.int64
+    )
+
+
+def tar(path: Path, labels: Path, size: int = 224) -> Arrays:
+    """Images of a .tar in the order of ``labels`` (a CSV with columns file and label), centre-cropped to ``size``."""
+    with labels.open(newline="", encoding="utf-8") as file:
+        rows = [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
+    out = np.empty((len(rows), size, size, 3), np.uint8)
+    try:
+        with tarfile.open(path) as archive:
+            for i, (name, _) in enumerate(rows):
+                member = archive.extractfile(name)
+                out[i] = centre(picture(member.read() if member else b"", f"{path}:{name}"), size)
+    except (tarfile.TarError, KeyError) as e:
+        raise DataCorrupt(f"{path} does not hold the images that {labels.name} lists: {e}") from e
+    return out, np.array([label for _, label in rows], np.int64)
+
+
+def picture(content: bytes, where: str) -> np.ndarray:
+    """One encoded image as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataCorrupt: truncated, or no image at all.
+
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as e:  # Pillow's errors for broken files
+        raise DataCorrupt(f"{where} is not a whole image: {e}") from e
+
+
+def centre(x: np.ndarray, size: int) -> np.ndarray:
+    """Centre crop of (H, W, 3), offsets rounded as torchvision's CenterCrop rounds them (half to even)."""
+    h, w = x.shape[:2]
+    if h < size or w < size:
+        raise DataCorrupt(f"an image of {h}x{w} has no centre of {size}x{size}")
+    top, left = round((h - size) / 2), round((w - size) / 2)
+    return x[top : top + size, left : left + size]
+
+
+def image_folder(
+    folder: Path, synsets: Sequence[str] = (), classes: int = 1000
+) -> tuple[list[Path], np.ndarray]:
+    """Files and labels of an ImageNet folder ``<synset>/<file>``; labels count the sorted synsets.
+
+    Args:
+        folder: such as ``imagenet/val``.
+        synsets: all class names, sorted, when the folder may hold only some of them.
+        classes: how many class folders there must be when ``synsets`` is empty.
+
+    """
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    names = list(synsets) or found
+    if not synsets and len(found) != classes:
+        raise DataCorrupt(
+            f"{folder} has {len(found)} class folders, not {classes}: labels cannot be told"
+        )
+    if unknown := set(found) - set(names):
+        raise DataCorrupt(
+            f"{folder} has folders that are no ImageNet class, such as {min(unknown)}"
+        )
+    files = [(p, names.index(name)) for name in found for p in _images(folder / name)]
+    return [p for p, _ in files], np.array([label for _, label in files], np.int64)
+
+
+def _images(folder: Path) -> Iterable[Path]:
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in {".jpeg", ".jpg", ".png", ".webp"}
+    )
+
+
+def resized(paths: Sequence[Path], out: np.ndarray, size: int = 224, short: int = 256) -> None:
+    """Fill ``out`` (N, size, size, 3) by torchvision's evaluation transform: short side to ``short``, centre crop."""
+    for i, path in enumerate(paths):
+        out[i] = centre(shrink(path, short), size)
+
+
+def shrink(path: Path, short: int) -> np.ndarray:
+    """Decode a file and scale its short side to ``short`` as torchvision's Resize does (bilinear, antialiased)."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as e:
+        raise DataCorrupt(f"{path} is not a whole image: {e}") from e
+    w, h = rgb.size
+    scale = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
+    return np.asarray(rgb.resize(scale, Image.Resampling.BILINEAR))
+
+
+def cifar_batches(root: Path, *, train: bool) -> Arrays:
+    """Read CIFAR-10 from torchvision's folder ``cifar-10-batches-py`` below ``root``.
+
+    torchvision compares the MD5 of every batch with the published one before it unpickles.
+
+    Raises:
+        DataMissing: no such folder.
+        DataCorrupt: a batch is missing or differs.
+
+    """
+    folder = root / "cifar-10-batches-py"
+    if not folder.is_dir():  # said before torchvision is imported, which takes seconds
+        raise DataMissing("cifar10/test_10000", "quantbench data fetch cifar10/test_10000")
+    from torchvision.datasets import CIFAR10
+
+    try:
+        batch = CIFAR10(str(root), train=train, download=False)
+    except (RuntimeError, OSError) as e:
+        raise DataCorrupt(f"{folder} is not CIFAR-10 as published: {e}") from e
+    return batch.data, np.array(batch.targets, np.int64)

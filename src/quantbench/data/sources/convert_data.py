@@ -1,0 +1,205 @@
+"""From image and text collections as public repositories hold them to the files of the real tier."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from quantbench.data import mosaic
+from quantbench.data.manifest import CIFAR_GRID, MOSAICS
+from quantbench.data.readers import centre, npz, picture, shrink
+from quantbench.data.sources.convert_weights import Get
+from quantbench.errors import DataCorrupt
+
+CIFAR_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+_SIDE = 32
+
+
+def _batches(
+    get: Get, source: str, numbers: Sequence[int], each: int = 1000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images of convnetjs: one PNG row an image of 1,024 pixels, and all labels in one JavaScript array."""
+    (script,) = get(f"{source}/cifar10_labels.js")
+    labels = np.array(
+        re.findall(r"\d+", script.read_text(encoding="utf-8").partition("[")[2]), np.uint8
+    )
+    images = []
+    for path in get(*(f"{source}/cifar10_batch_{n}.png" for n in numbers)):
+        rows = picture(path.read_bytes(), path.name)
+        if rows.shape != (each, _SIDE * _SIDE, 3):
+            raise DataCorrupt(f"{path.name} is {rows.shape}, not a batch of {each} images")
+        images.append(rows.reshape(each, _SIDE, _SIDE, 3))
+    return np.concatenate(images), np.concatenate(
+        [labels[n * each : (n + 1) * each] for n in numbers]
+    )
+
+
+def cifar_test(get: Get, out: Path, source: str) -> None:
+    """``test_1000.npz``: batch 50 is the first 1,000 test images."""
+    x, y = _batches(get, source, [50])
+    np.savez_compressed(out, x=x, y=y)
+
+
+def cifar_calibration(get: Get, out: Path, source: str) -> None:
+    """``calib_4096.npz``: 410 or 409 images a class, drawn by the legacy generator of seed 0, then shuffled by it."""
+    x, y = _batches(get, source, range(50))
+    rng = np.random.RandomState(0)
+    counts = [410] * 6 + [409] * 4
+    drawn = [rng.permutation(np.flatnonzero(y == c))[:n] for c, n in enumerate(counts)]
+    index = np.concatenate(drawn)
+    rng.shuffle(index)
+    np.savez_compressed(out, x=x[index], y=y[index], train_index=index.astype(np.int32))
+
+
+def cifar_labels(get: Get, out: Path, source: str) -> None:
+    """``train/labels.npy``."""
+    np.save(out, _batches(get, source, range(50))[1], allow_pickle=False)
+
+
+def cifar_mosaics(get: Get, out: Path, source: str) -> None:
+    """``train/000.webp`` to ``099.webp``; ``out`` is ``train/*.webp``."""
+    x, _ = _batches(get, source, range(50))
+    for i, part in enumerate(np.split(x, MOSAICS)):
+        mosaic.write(part, out.with_name(f"{i:03d}.webp"), CIFAR_GRID)
+
+
+def cifar_jpeg(get: Get, out: Path, source: str) -> None:
+    """``test_jpeg_10000.npz``: image i of class c in row 10 i + c, and where the first 1,000 test images are."""
+    rows = [(i, c) for i in range(1000) for c in range(10)]
+    files = [
+        p.read_bytes() for p in get(*(f"{source}/{CIFAR_CLASSES[c]}/{i:04d}.jpg" for i, c in rows))
+    ]
+    np.savez_compressed(
+        out,
+        jpeg=np.frombuffer(b"".join(files), np.uint8),
+        offset=np.cumsum([0, *(len(f) for f in files)]),
+        y=np.array([c for _, c in rows], np.uint8),
+        row_of_test_1000=_rows_of(files, get),
+    )
+
+
+def _rows_of(files: Sequence[bytes], get: Get) -> np.ndarray:
+    """Row of each lossless test image: the picture nearest to it in squared error."""
+    x, _ = npz(get.other("cifar10/test_1000.npz"))
+    jpeg = (
+        np.stack([picture(f, str(i)) for i, f in enumerate(files)])
+        .reshape(len(files), -1)
+        .astype(np.float32)
+    )
+    lossless = x.reshape(len(x), -1).astype(np.float32)
+    distance = (jpeg**2).sum(1) - 2 * lossless @ jpeg.T
+    return np.asarray(distance.argmin(1), np.int32)
+
+
+def _listing(get: Get, source: str) -> list[tuple[str, int]]:
+    (listing,) = get(f"{source}/dataset.txt")
+    lines = (
+        line.partition(",") for line in listing.read_text(encoding="utf-8").splitlines() if line
+    )
+    return [(name.strip().rpartition("/")[2], int(label)) for name, _, label in lines]
+
+
+def imagenet_val(get: Get, out: Path, source: str) -> None:
+    """``val_1300_227px.tar``: the files of acuity-dataset as they are."""
+    names = [name for name, _ in _listing(get, source)]
+    _tar(
+        out,
+        zip(
+            names,
+            (p.read_bytes() for p in get(*(f"{source}/data/{n}" for n in names))),
+            strict=True,
+        ),
+    )
+
+
+def imagenet_val_csv(get: Get, out: Path, source: str) -> None:
+    """``val_1300_227px.csv``."""
+    (words,) = get(f"{source}/synset_words.txt")
+    synsets = [line.split()[0] for line in words.read_text(encoding="utf-8").splitlines() if line]
+    _csv(out, [(name, label, synsets[label]) for name, label in _listing(get, source)])
+
+
+def _gallery(get: Get) -> list[str]:
+    (page,) = get("gallery.md")
+    return sorted(set(re.findall(r"\((n\d{8}_[^)]+\.JPEG)\)", page.read_text(encoding="utf-8"))))
+
+
+def imagenet_train(get: Get, out: Path, _source: str) -> None:
+    """``train_1000_crop224.tar``: short side 256, centre 224, JPEG quality 95 without chroma subsampling."""
+    names = _gallery(get)
+    _tar(out, ((n, _crop(p)) for n, p in zip(names, get(*names), strict=True)))
+
+
+def imagenet_train_csv(get: Get, out: Path, _source: str) -> None:
+    """``train_1000_crop224.csv``: one image a class, in the order of the synsets."""
+    _csv(out, [(name, label, name.partition("_")[0]) for label, name in enumerate(_gallery(get))])
+
+
+def _crop(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(centre(shrink(path, 256), 224)).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def _tar(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def _csv(out: Path, rows: Iterable[tuple[str, int, str]]) -> None:
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "label", "synset"))
+        writer.writerows(rows)
+
+
+def unzip_json(get: Get, out: Path, source: str) -> None:
+    """The one JSON file in a .zip, as .gz."""
+    (path,) = get(source)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [
+                n for n in archive.namelist() if n.endswith(".json") and not n.startswith("__")
+            ]
+            content = archive.read(name)
+        json.loads(content)
+    except (zipfile.BadZipFile, ValueError) as e:
+        raise DataCorrupt(f"{path.name} is not a whole .zip with one JSON file: {e}") from e
+    out.write_bytes(gzip.compress(content, 9, mtime=0))
+
+
+def zipped(get: Get, out: Path, source: str) -> None:
+    """A text, as .gz."""
+    (path,) = get(source)
+    out.write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+
+
+def copied(get: Get, out: Path, source: str) -> None:
+    """A file as it is."""
+    (path,) = get(source)
+    out.write_bytes(path.read_bytes())

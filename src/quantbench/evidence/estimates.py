@@ -1,0 +1,118 @@
+"""What the runs of one claim say together: drop, accuracy and advantage over a rival, each with its interval.
+
+Images are the units, seeds are averaged per image; rank correlations, being no means over examples,
+are bootstrapped, and mean average precision comes as jackknife values, of which it is the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.errors import BadInput
+from quantbench.evidence import intervals
+from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence.intervals import Interval, paired, paired_units, per_image
+from quantbench.evidence.result import Result
+from quantbench.system.seeds import seed_for
+
+Runs = Mapping[int, Result]  # by seed
+
+Term = tuple[float, NDArray[Any]]  # weight, scores (n,)
+
+
+def drop(runs: Runs) -> Interval:
+    """Full precision minus quantized, in points."""
+    first = _first(runs)
+    if first.gold:
+        return _correlations(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
+    return paired(first.fp_scores, _scores(runs), bounded=_bounded(first))
+
+
+def accuracy(runs: Runs) -> Interval:
+    """The quantized network's metric, in points."""
+    first = _first(runs)
+    if first.gold:
+        return _correlations(first, _weighted(1.0, runs))
+    return _mean(first, _scores(runs))
+
+
+def fp_accuracy(runs: Runs) -> Interval:
+    """The full-precision network's metric, in points."""
+    first = _first(runs)
+    if first.gold:
+        return _correlations(first, [(1.0, first.fp_scores)])
+    return _mean(first, first.fp_scores)
+
+
+def advantage(ours: Runs, rivals: Runs) -> Interval:
+    """The rival's drop minus ours on the same examples, in points: positive where ours is better.
+
+    Raises:
+        BadInput: the two were not measured on the same examples.
+
+    """
+    a, b = _first(ours), _first(rivals)
+    if (a.n, a.metric, a.gold) != (b.n, b.metric, b.gold):
+        raise BadInput(
+            f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): a rival runs on the same examples"
+        )
+    if a.gold:
+        references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
+        return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
+    parts = (
+        per_image(s, bounded=_bounded(a))
+        for s in (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
+    )
+    own, other, full, full_other = parts
+    # the last is zero, unless devices round differently
+    return paired_units(own - other - (full - full_other))
+
+
+def _bounded(result: Result) -> bool:
+    """Whether scores are correctness or fractions."""
+    return result.metric != "map"
+
+
+def _mean(first: Result, scores: NDArray[Any]) -> Interval:
+    """Mean over the examples, with its interval."""
+    return (
+        intervals.accuracy(scores)
+        if _bounded(first)
+        else paired_units(per_image(scores, bounded=False))
+    )
+
+
+def _first(runs: Runs) -> Result:
+    if not runs:
+        raise BadInput("no finished run to judge")
+    first = next(iter(runs.values()))
+    if any((r.n, r.metric) != (first.n, first.metric) for r in runs.values()):
+        raise BadInput(
+            "runs of one claim were measured on different examples: run them again with the same data"
+        )
+    return first
+
+
+def _scores(runs: Runs) -> NDArray[Any]:
+    return np.stack([r.scores for r in runs.values()])
+
+
+def _weighted(sign: float, runs: Runs) -> list[Term]:
+    return [(sign / len(runs), r.scores) for r in runs.values()]
+
+
+def _correlations(first: Result, terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of rank correlations with the gold similarities."""
+
+    def statistic(gold: NDArray[Any], *scores: NDArray[Any]) -> NDArray[np.float64]:
+        weighted = [
+            weight * spearman(s, gold) for (weight, _), s in zip(terms, scores, strict=True)
+        ]
+        return np.asarray(np.sum(weighted, axis=0))
+
+    rng = np.random.default_rng(seed_for("bootstrap", 0))
+    return bootstrap(statistic, first.gold_scores, *(s for _, s in terms), rng=rng, draws=1000)

@@ -1,0 +1,216 @@
+"""What a run found: per-example scores, times and curves; plain values that go to and come from JSON."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quantbench.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one integer backend.
+
+    Attributes:
+        backend: its name.
+        batch: examples per call.
+        machine: :func:`quantbench.system.machine.fingerprint` of where it was timed.
+        samples_ms: one call each, in milliseconds.
+        reference_ms: float32 calls of the same network, interleaved one for one with the samples;
+            may be empty.
+        score: the metric as this integer run itself gave it, in points.
+        layers_ms: median time by layer.
+
+    """
+
+    backend: str
+    batch: int
+    machine: str
+    samples_ms: tuple[float, ...]
+    reference_ms: tuple[float, ...] = ()
+    score: float | None = None
+    layers_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def percentile(self, q: float) -> float:
+        """Percentile of the samples, in milliseconds."""
+        return float(np.percentile(self.samples_ms, q))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell found. Per-example scores are kept, since paired statistics need them; make it with :meth:`of`.
+
+    Attributes:
+        digest: of the quantized network.
+        metric: ``spearman`` correlates similarities with ``gold``; any other is the mean of the
+            scores, in 0..1 but for the jackknife values of ``map``.
+        n: examples.
+        packing: ``bits`` of correctness or ``f4`` (float32), base64.
+        fp: packed scores of the full-precision network.
+        quantized: the same of the quantized network.
+        gold: packed reference similarities, for ``spearman`` only.
+        size_bytes: weights of the quantized network.
+        seconds: time by phase.
+        curves: objective by layer, one value per logged iteration.
+        latency: integer backends.
+        extra: any other number or text by name.
+
+    """
+
+    digest: str
+    metric: str
+    n: int
+    packing: Literal["bits", "f4"]
+    fp: str
+    quantized: str
+    gold: str = ""
+    size_bytes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    latency: tuple[Latency, ...] = ()
+    extra: Mapping[str, float | str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        fp: ArrayLike,
+        quantized: ArrayLike,
+        digest: str,
+        *,
+        metric: str = "top1",
+        gold: ArrayLike | None = None,
+        **rest: Any,
+    ) -> Result:
+        """Pack scores of shape (n,): bool for correctness, fractions for F1, similarities with their ``gold``.
+
+        Raises:
+            BadInput: no examples, different shapes, or a score that is not finite.
+
+        """
+        arrays = [np.asarray(a) for a in (fp, quantized, *([] if gold is None else [gold]))]
+        if (
+            arrays[0].ndim != 1
+            or not arrays[0].size
+            or any(a.shape != arrays[0].shape for a in arrays)
+        ):
+            raise BadInput(
+                f"scores of shapes {[a.shape for a in arrays]}: all must be (n,) with the same n > 0"
+            )
+        if not all(bool(np.isfinite(a).all()) for a in arrays):
+            raise BadInput("a score is NaN or infinite: the quantized network's output is broken")
+        packing: Literal["bits", "f4"] = (
+            "bits" if all(a.dtype == np.bool_ for a in arrays) else "f4"
+        )
+        packed_fp, packed_quantized, *packed_gold = (pack(a, packing) for a in arrays)
+        return cls(
+            digest,
+            metric,
+            arrays[0].size,
+            packing,
+            packed_fp,
+            packed_quantized,
+            "".join(packed_gold),
+            **rest,
+        )
+
+    @property
+    def fp_scores(self) -> NDArray[Any]:
+        """Scores of the full-precision network, (n,)."""
+        return self._unpack(self.fp)
+
+    @property
+    def scores(self) -> NDArray[Any]:
+        """Scores of the quantized network, (n,)."""
+        return self._unpack(self.quantized)
+
+    @property
+    def fp_top1(self) -> float:
+        """The metric of the full-precision network, in points."""
+        return self.value_of(self.fp_scores)
+
+    @property
+    def q_top1(self) -> float:
+        """The metric of the quantized network, in points."""
+        return self.value_of(self.scores)
+
+    @property
+    def drop(self) -> float:
+        """Full precision minus quantized, in points."""
+        return self.fp_top1 - self.q_top1
+
+    @property
+    def gold_scores(self) -> NDArray[Any]:
+        """Reference similarities, (n,)."""
+        return self._unpack(self.gold)
+
+    def value_of(self, scores: NDArray[Any]) -> float:
+        """The metric of given scores, in points."""
+        if self.metric == "spearman":
+            from quantbench.evidence.bootstrap import spearman
+
+            return float(spearman(scores, self.gold_scores))
+        return 100 * float(scores.mean(dtype=np.float64))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the summary numbers added for whoever reads the file."""
+        return {**asdict(self), "fp_top1": self.fp_top1, "q_top1": self.q_top1, "drop": self.drop}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Result:
+        """The result again.
+
+        Raises:
+            TypeError: a value is missing or unknown.
+            ValueError: the scores do not give the stored summary.
+
+        """
+        given = {k: v for k, v in values.items() if k not in ("fp_top1", "q_top1", "drop")}
+        rows = tuple(
+            Latency(**{k: _tuple(v) for k, v in row.items()}) for row in given.pop("latency")
+        )
+        curves = {k: tuple(v) for k, v in given.pop("curves").items()}
+        result = cls(**given, curves=curves, latency=rows)
+        if not math.isclose(result.drop, values["drop"], abs_tol=1e-9):
+            raise ValueError(
+                f"scores give a drop of {result.drop}, the summary says {values['drop']}"
+            )
+        return result
+
+    def _unpack(self, packed: str) -> NDArray[Any]:
+        return unpack(packed, self.packing, self.n)
+
+
+def pack(scores: NDArray[Any], packing: Literal["bits", "f4"]) -> str:
+    """Base64 of scores (n,), one bit or one little-endian float32 each."""
+    raw = (
+        np.packbits(scores.astype(bool)).tobytes()
+        if packing == "bits"
+        else scores.astype("<f4").tobytes()
+    )
+    return base64.b64encode(raw).decode()
+
+
+def unpack(packed: str, packing: Literal["bits", "f4"], n: int) -> NDArray[Any]:
+    """The scores again, (n,), bool or float32.
+
+    Raises:
+        ValueError: not base64, or another number of scores.
+
+    """
+    raw = base64.b64decode(packed, validate=True)
+    if len(raw) != (-(-n // 8) if packing == "bits" else 4 * n):
+        raise ValueError(f"{len(raw)} bytes do not hold {n} scores")
+    if packing == "bits":
+        return np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(bool)
+    return np.frombuffer(raw, "<f4")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,140 @@
+"""Our own kernels: AVX-512 VNNI, AVX2 or portable C++, chosen at run time, all equal to the definition bit for bit.
+
+The extension module is built when the package is installed. Where it could not be built this
+backend says so, and the others remain.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.integer.backends.base import Array, Backend, Compiled
+from quantbench.integer.backends.native_build import Options, build
+from quantbench.integer.check import check, check_images
+from quantbench.integer.ir import Program
+
+ISA = "QUANTBENCH_ISA"  # environment variable: portable, avx2 or avx512
+
+
+class Native(Backend):
+    """The kernels of this package.
+
+    Args:
+        isa: ``portable``, ``avx2`` or ``avx512``; by default what ``QUANTBENCH_ISA`` says, else the
+            best there is here.
+        winograd: use it wherever it is exact, or nowhere; by default where a model says that it is
+            faster.
+        worth: multiply-accumulates from which a layer is shared among threads; by default where
+            that saves time.
+
+    """
+
+    name = "native"
+
+    def __init__(
+        self, isa: str | None = None, *, winograd: bool | None = None, worth: float | None = None
+    ) -> None:
+        self.isa = os.environ.get(ISA, "") if isa is None else isa
+        self.winograd, self.worth = winograd, worth
+
+    def available(self) -> str | None:
+        """The extension must have been built, and the processor must have the instruction set that is asked for."""
+        try:
+            _module().isa(self.isa)
+        except (Unsupported, ValueError) as e:
+            return str(e)
+        return None
+
+    def compile(
+        self, program: Program, *, threads: int = 1, keep: bool = False, images: int = 0
+    ) -> NativeProgram:
+        """Pack weights and plan memory.
+
+        Args:
+            program: what to run.
+            threads: threads to use.
+            keep: keep every tensor, for ``codes``.
+            images: how many pass through the network's later part together; 0 for as many as are
+                useful.
+
+        Raises:
+            BadInput: a malformed program, an instruction set that this machine lacks.
+            Unsupported: the extension was not built.
+
+        """
+        return NativeProgram(
+            program, Options(self.isa, self.winograd, threads, images, self.worth), keep=keep
+        )
+
+
+class NativeProgram(Compiled):
+    """A program ready to run; a second thread that calls it waits for the first."""
+
+    def __init__(self, program: Program, options: Options, *, keep: bool) -> None:
+        check(program)
+        self.program, self._options, self._keeps = program, options, keep
+        self._net, self._numbers = build(_module(), program, options, keep=keep)
+
+    def __call__(self, images: Array) -> Array:
+        """float32 logits (N, outputs), or codes where the program ends in codes, of float32 images or uint8 codes."""
+        y = self._run(self._net, images)
+        return y.reshape(len(y), math.prod(y.shape[1:]))
+
+    def codes(self, images: Array) -> Mapping[str, Array]:
+        """uint8 codes (N, C, H, W) of every tensor by name, the network input included."""
+        net, numbers = self._net, self._numbers
+        if not self._keeps:
+            net, numbers = build(_module(), self.program, self._options, keep=True)
+        parts: dict[str, list[Array]] = {name: [] for name in numbers}
+        for start in range(0, len(images), net.image_limit):
+            batch = images[start : start + net.image_limit]
+            self._run(net, batch)
+            for name, number in numbers.items():
+                parts[name].append(net.read(number, len(batch)))
+        return {
+            name: np.concatenate(p) for name, p in parts.items() if p and p[0].dtype == np.uint8
+        }
+
+    def _run(self, net: Any, images: Array) -> Array:
+        """What the network gives; its sums are known to fit for codes of the input's range only."""
+        if images.dtype == np.uint8:
+            check_images(images, self.program)
+        try:
+            y: Array = net(np.ascontiguousarray(images))
+        except ValueError as e:
+            raise BadInput(f"native: {e}") from e
+        return y
+
+    def layers(self, images: Array, repeats: int = 10) -> list[tuple[str, str, float]]:
+        """Module name, kernel and mean seconds of the network input and of every operator."""
+        names = {0: "input"} | {self._numbers[op.output]: op.name for op in self.program.ops}
+        rows = self._net.profile(np.ascontiguousarray(images), repeats)
+        return [(names[number], kind, seconds) for kind, number, seconds in rows]
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return str(self._net.isa)
+
+
+def products(rounds: int) -> int:
+    """Run the best instruction set's multiplications in registers and count them; raises Unsupported if not built."""
+    return int(_module().multiply(os.environ.get(ISA, ""), rounds))
+
+
+def _module() -> ModuleType:
+    try:
+        import quantbench._native as found  # type: ignore[import-not-found]  # an import that keys of results see
+    except ImportError as e:
+        raise Unsupported(
+            f"the native kernels are not built ({e}); with a C++17 compiler at hand, install quantbench again"
+        ) from e
+    module: ModuleType = found
+    return module

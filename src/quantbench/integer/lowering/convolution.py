@@ -1,0 +1,120 @@
+"""One quantized layer as the integers of a ``Conv``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.errors import Unsupported
+from quantbench.integer.ir import Conv, Format
+from quantbench.integer.lowering.formats import Clamp
+from quantbench.quantization.layers import QuantLayer
+from quantbench.quantization.placement.arguments import pair
+
+BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum of products
+
+
+def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None, output: str,
+         clamp: Clamp, pads: tuple[int, int, int, int]) -> Conv:  # fmt: skip
+    """The integer form of a convolution or linear layer.
+
+    Args:
+        layer: with its codes.
+        inputs: names of the input and, if there is one, of the residual.
+        x: format of the input.
+        y: format of the output; None for logits.
+        output: name of the output.
+        clamp: lowest and highest output code, of all channels or of each.
+        pads: zeros in front of the layer (top, left, bottom, right), on top of its own padding.
+
+    Raises:
+        Unsupported: weights that are not 8-bit integers times one scale a channel, or a padding
+            given by a word.
+
+    """
+    weight, zero, bits = _weight(layer)
+    scale = _per_channel(layer, "scale").astype(np.float64)
+    geometry = layer.geometry
+    if isinstance(geometry.get("padding"), str):
+        raise Unsupported(
+            f"layer {layer.info.name!r}: padding {geometry['padding']!r}; give it as numbers"
+        )
+    top, left = pair(geometry.get("padding", 0))
+    weight, scale = _room_for_bias(layer, weight, zero, scale, x.scale)
+    bias = np.rint(layer.bias.detach().cpu().double().numpy() / (x.scale * scale))
+    outs = weight.shape[0]
+    return Conv(
+        name=layer.info.name,
+        inputs=inputs,
+        output=output,
+        out=y,
+        weight=weight.reshape(*weight.shape, *(1,) * (4 - weight.ndim)),
+        weight_zero=zero.astype(np.int16),
+        weight_scale=scale.astype(np.float32),
+        bias=bias.astype(np.int32),
+        lo=np.array(np.broadcast_to(clamp[0], (outs,))),
+        hi=np.array(np.broadcast_to(clamp[1], (outs,))),
+        weight_bits=bits,
+        stride=pair(geometry.get("stride", 1)),
+        pads=(top + pads[0], left + pads[1], top + pads[2], left + pads[3]),
+        dilation=pair(geometry.get("dilation", 1)),
+        groups=layer.groups,
+    )
+
+
+def _weight(layer: QuantLayer) -> tuple[NDArray[np.int8], NDArray[np.int64], int]:
+    """int8 weights, zero points (O,), and the bits that hold the distinct weights."""
+    assert layer.codes is not None
+    assert layer.qparams is not None
+    levels, zero = layer.qparams.levels, _per_channel(layer, "zero")
+    if not np.array_equal(zero, np.rint(zero)):
+        raise Unsupported(
+            f"layer {layer.info.name!r}: a weight zero point that is not a whole number"
+        )
+    codes, zeros = layer.codes.cpu().numpy().astype(np.int64), zero.astype(np.int64)
+    bits = max(2, math.ceil(math.log2(len(levels))))
+    # centred, so that the codes fit and stay narrow
+    if zeros.any() or levels[-1] > np.iinfo(np.int8).max:
+        middle = 1 << (bits - 1)
+        codes, zeros = codes - middle, zeros - middle
+    if codes.min() < np.iinfo(np.int8).min or codes.max() > np.iinfo(np.int8).max:
+        raise Unsupported(
+            f"layer {layer.info.name!r}: weights of {levels[0]}..{levels[-1]} steps do not fit int8; kernels take "
+            "additive powers of two up to 6 bits and powers of two up to 4"
+        )
+    return codes.astype(np.int8), zeros, bits
+
+
+def _per_channel(layer: QuantLayer, name: str) -> NDArray[Any]:
+    assert layer.qparams is not None
+    value = getattr(layer.qparams, name).detach().cpu().numpy().reshape(-1)
+    return np.ascontiguousarray(np.broadcast_to(value, (layer.info.shape[0],)))
+
+
+def _room_for_bias(
+    layer: QuantLayer,
+    weight: NDArray[np.int8],
+    zero: NDArray[np.int64],
+    scale: NDArray[np.float64],
+    s_x: float,
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Coarser weights for channels whose bias would not fit int32.
+
+    Such channels are dead: their weights, hence their scale, are next to nothing beside the bias.
+    The scale doubles until the bias fits, and the weights are rounded to it; what that loses is
+    below 2^-30 of the bias for each product.
+    """
+    bias = np.abs(layer.bias.detach().cpu().double().numpy())
+    doublings = np.maximum(
+        0, np.ceil(np.log2(np.maximum(bias / (s_x * scale * BIAS_ROOM), 2.0**-60)))
+    ).astype(int)
+    if not doublings.any():
+        return weight, scale
+    shape = (-1,) + (1,) * (weight.ndim - 1)
+    values = (weight - zero.reshape(shape)) * 2.0 ** -doublings.reshape(shape)
+    coarse = np.rint(values) + zero.reshape(shape)
+    dead = (doublings > 0).reshape(shape)
+    return np.where(dead, coarse, weight).astype(np.int8), scale * 2.0**doublings

@@ -1,0 +1,57 @@
+"""Parts of a network that stay in floats, as functions of quantized tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from quantbench.integer.ir import Shape
+from quantbench.quantization.placement.arguments import Kind
+from quantbench.quantization.placement.graph import Node
+
+VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)
+
+
+def island(
+    node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]
+) -> tuple[list[Node], Callable[..., Tensor]]:
+    """Everything behind a float result, back to tensors that have codes.
+
+    Args:
+        node: the result.
+        nodes: all calls, in execution order.
+        kinds: what they mean.
+
+    Returns:
+        The calls whose values it starts from, and the function of these, (N, C, H, W) each, that
+        computes the result.
+
+    """
+    found, todo = {node}, [node]
+    while todo:
+        for before in todo.pop().inputs:
+            if before not in found and kinds[before].word == "other":
+                todo.append(before)
+            found.add(before)
+    sources = [n for n in nodes if n in found and kinds[n].word != "other"]
+    inner = [n for n in nodes if n in found and kinds[n].word == "other"]
+
+    def function(*tensors: Tensor) -> Tensor:
+        values = {
+            n: t.flatten(1) if n.example.dim() == VECTOR else t
+            for n, t in zip(sources, tensors, strict=True)
+        }
+        for n in inner:
+            values[n] = n.run(values)
+        result = values[node]
+        return result.reshape(len(result), *shape(node))
+
+    return sources, function
+
+
+def shape(node: Node) -> Shape:
+    """(C, H, W) of a call's result."""
+    c, *size = node.example.shape[1:]
+    h, w = size or (1, 1)
+    return int(c), int(h), int(w)

@@ -1,0 +1,168 @@
+"""From a model's description to a checked module, and the blocks and stages in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.data import images
+from quantbench.errors import BadInput
+from quantbench.models.catalog import ModelSpec, spec
+from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet
+from quantbench.models.googlenet import GoogLeNet
+from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def load(name: str, *, weights: bool = True, generator: torch.Generator | None = None) -> nn.Module:
+    """Build a network in evaluation mode, in float32, on the CPU.
+
+    Args:
+        name: see :func:`spec`.
+        weights: load the published ones; otherwise random ones, enough to measure latency.
+        generator: where random weights come from; needed when ``weights`` is false.
+
+    Raises:
+        BadInput: unknown name; weights that do not fit or are not finite; random weights without a
+            generator.
+        DataMissing: the weights are not on this machine.
+        DataCorrupt: they are not what was published.
+
+    """
+    from quantbench.models import loading
+
+    found = spec(name)
+    if weights:
+        return loading.from_tensors(found, loading.read(found))
+    if generator is None:
+        raise BadInput(f"{name} with random weights needs a torch.Generator to draw them from")
+    return loading.build(found, generator).eval()
+
+
+_FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
+    family.__name__: family
+    for family in (CifarResNet, ApotResNet20, GoogLeNet, MobileNetV1, ShapesMobileNet)
+}
+
+_SHOWN = 5  # keys named in an error: enough to recognize the network
+
+
+def read(spec: ModelSpec) -> dict[str, Tensor]:
+    """Read the published weights of a network.
+
+    Raises:
+        DataMissing: they are not on this machine.
+        DataCorrupt: they are not what was published.
+
+    """
+    if spec.family != "torchvision":
+        return images.checkpoint(spec.checkpoint)
+    from quantbench.data import torchvision_weights
+
+    return torchvision_weights.read(spec.name.removeprefix("torchvision/"))
+
+
+def build(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
+    """Construct a network with random weights, in training mode, as torch makes it.
+
+    Torch draws initial weights from its global generator; that one is seeded from ``generator`` and
+    then put back.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _family(spec)(**dict(spec.arguments))
+
+
+def _family(spec: ModelSpec) -> Callable[..., nn.Module]:
+    if spec.family != "torchvision":
+        return _FAMILIES[spec.family]
+    from quantbench.models.torchvision import classifier
+
+    return classifier
+
+
+@torch.no_grad()
+def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build a network around a state dict, in evaluation mode.
+
+    Only ``num_batches_tracked``, which old checkpoints lack and evaluation does not use, may be
+    missing.
+
+    Raises:
+        BadInput: keys that are missing, unexpected or of the wrong shape, or values that are NaN or
+            infinite.
+
+    """
+    model = build(spec, torch.Generator().manual_seed(0))
+    if prepare := getattr(model, "prepare", None):
+        tensors = prepare(tensors)
+    own = {
+        k: t
+        for k, t in model.state_dict().items()
+        if k in tensors or not k.endswith(".num_batches_tracked")
+    }
+    where = f"{spec.checkpoint}, for {spec.name}"
+    for problem, keys in (
+        ("lacks", own.keys() - tensors.keys()),
+        ("has the unknown", tensors.keys() - own.keys()),
+    ):
+        if keys:
+            some = ", ".join(sorted(keys)[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+            raise BadInput(
+                f"{where}: it {problem} {len(keys)} tensors {some}; is it a checkpoint of another network?"
+            )
+    for key, tensor in tensors.items():
+        if tensor.shape != own[key].shape:
+            raise BadInput(
+                f"{where}: {key} has shape {tuple(tensor.shape)}, not {tuple(own[key].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise BadInput(f"{where}: {key} holds NaN or infinite values; get the checkpoint again")
+        own[key].copy_(tensor)
+    return model.eval()
+
+
+def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
+    """Find the units of block reconstruction: the outermost modules whose class is one of ``spec.blocks``.
+
+    Returns:
+        module names in the order of registration, which is the order of execution in every family
+        here.
+
+    """
+    names: list[str] = []
+    for name, module in model.named_modules():
+        if type(module).__name__ in spec.blocks and not _inside(name, names[-1:]):
+            names.append(name)
+    return tuple(names)
+
+
+def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Group consecutive blocks of one resolution: a stage begins where a convolution or a pool has a stride."""
+    groups: list[list[str]] = []
+    reduced = True
+    for name, module in model.named_modules():
+        if name in blocks:
+            if reduced or any(_strided(m) for m in module.modules()):
+                groups.append([])
+            groups[-1].append(name)
+            reduced = False
+        elif not _inside(name, blocks):
+            reduced |= _strided(module)
+    return tuple(tuple(group) for group in groups)
+
+
+def _inside(name: str, blocks: Sequence[str]) -> bool:
+    return any(name.startswith(f"{block}.") for block in blocks)
+
+
+def _strided(module: nn.Module) -> bool:
+    stride: int | tuple[int, ...] = getattr(module, "stride", 1)
+    return (max(stride) if isinstance(stride, tuple) else stride) > 1

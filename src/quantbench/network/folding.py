@@ -1,0 +1,79 @@
+"""Folding of batch norm into the layer before it, and what the batch norm knew of that layer's output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.errors import BadInput
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+@dataclass(frozen=True)
+class BatchNormStats:
+    """What batch norm said of a layer's output before it was folded away; one value per channel each.
+
+    Attributes:
+        mean: mean of the output.
+        std: its standard deviation.
+        kept: var / (var + eps) of the running variance: 1 for a healthy channel, 0 for a dead one,
+            whose output is constant and whose folded weights are large for no reason but eps.
+        gain: what folding multiplied the layer's weights by, gamma / sqrt(var + eps).
+
+    """
+
+    mean: Tensor
+    std: Tensor
+    kept: Tensor
+    gain: Tensor
+
+
+def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats]:
+    """Fold each batch norm into the layer before it: W' = W gamma/sigma, b' = beta + (b - mu) gamma/sigma.
+
+    Args:
+        model: changed in place; batch norms become identities.
+        norms: name of the layer before each batch norm, by the batch norm's name.
+
+    Raises:
+        BadInput: a batch norm without running statistics.
+
+    """
+    stats = {}
+    for norm_name, layer_name in norms.items():
+        norm, layer = model.get_submodule(norm_name), model.get_submodule(layer_name)
+        assert isinstance(norm, BatchNorm)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        mu, var, gamma, beta = _parameters(norm, norm_name)
+        gain = (var.double() + norm.eps).rsqrt() * gamma.double()
+        bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.double()
+        shape = (-1,) + (1,) * (layer.weight.dim() - 1)
+        layer.weight = nn.Parameter(
+            (layer.weight.double() * gain.reshape(shape)).float(), requires_grad=False
+        )
+        folded = beta.double() + (bias - mu.double()) * gain
+        layer.bias = nn.Parameter(folded.float(), requires_grad=False)
+        kept = var / (var + norm.eps)
+        stats[layer_name] = BatchNormStats(
+            beta.detach().clone(), gamma.abs() * kept.sqrt(), kept, gain.float()
+        )
+        model.set_submodule(norm_name, nn.Identity().eval())
+    return stats
+
+
+def _parameters(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d, name: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, variance, gamma and beta; without ``affine`` these two are 1 and 0."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise BadInput(
+            f"batch norm {name!r} keeps no running statistics, so what it does to one example depends on the others: "
+            "build it with track_running_stats=True and run the training data through it"
+        )
+    ones = torch.ones_like(norm.running_var)
+    gamma, beta = (ones, 0 * ones) if norm.weight is None else (norm.weight, norm.bias)
+    return norm.running_mean, norm.running_var, gamma, beta

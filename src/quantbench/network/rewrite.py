@@ -1,0 +1,124 @@
+"""A changed copy of a full-precision network: weights, biases, clamps and batch-norm statistics change together."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.channel_flow import Link
+from quantbench.network.channel_trace import Clamp, Reader
+from quantbench.network.network import Network
+
+
+class Rewrite:
+    """Collects changes; ``network()`` is the result. The network it starts from stays as it is."""
+
+    def __init__(self, net: Network) -> None:
+        self.net = net
+        self.model = copy.deepcopy(net.model)
+        self.batch_norm = dict(net.batch_norm)
+
+    def network(self) -> Network:
+        """The changed network, looked at afresh."""
+        kinds = tuple({type(self.model.get_submodule(i.name)) for i in self.net.layers})
+        net, old = self.model, self.net
+        new = Network.of(
+            net, old.sample, name=old.name, blocks=old.blocks, stages=old.stages, kinds=kinds
+        )
+        return replace(new, batch_norm=self.batch_norm, unfolded=None)
+
+    def weight(self, layer: str) -> Tensor:
+        """Weight, (out, in/groups, ...), to be changed in place."""
+        weight = self.model.get_submodule(layer).weight
+        assert isinstance(weight, Tensor)
+        return weight.data
+
+    def bias(self, layer: str) -> Tensor:
+        """Bias, (out,), to be changed in place; zeros are put where there was none."""
+        module = self.model.get_submodule(layer)
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        if module.bias is None:
+            module.bias = nn.Parameter(
+                module.weight.new_zeros(module.weight.shape[0]), requires_grad=False
+            )
+        return module.bias.data
+
+    def output_range(self, layer: str) -> Tensor:
+        """Largest |w| of every output channel, (out,)."""
+        return self.weight(layer).flatten(1).abs().amax(1)
+
+    def input_range(self, link: Link) -> Tensor:
+        """Largest |w| that meets each output channel of a link's layer, over all readers, (out,)."""
+        n = self.weight(link.layer).shape[0]
+        each = [
+            self._columns(r.layer).abs().amax((1, 3)).flatten()[r.offset : r.offset + n]
+            for r in link.readers
+        ]
+        return torch.stack(each).amax(0)
+
+    def divide(self, link: Link, s: Tensor) -> None:
+        """Divide every output channel by ``s`` (out,), and its clamps, and multiply where it is read."""
+        weight = self.weight(link.layer)
+        weight.div_(s.reshape((-1,) + (1,) * (weight.dim() - 1)))
+        self.bias(link.layer).div_(s)
+        for at in link.clamps:
+            for bound in self.bounds(at):
+                bound[at.offset : at.offset + len(s)] /= s
+        self._multiply(link, s)
+        if stats := self.batch_norm.get(link.layer):
+            self.batch_norm[link.layer] = replace(stats, mean=stats.mean / s, std=stats.std / s)
+
+    def shift(self, link: Link, c: Tensor) -> None:
+        """Subtract ``c`` (out,) from every output channel and its ceilings, and add W c where it is read."""
+        self.bias(link.layer).sub_(c)
+        for at in link.clamps:
+            self.bounds(at)[1][at.offset : at.offset + len(c)] -= c
+        for reader in link.readers:
+            columns = self._columns(reader.layer)
+            gained = torch.einsum("goik,gi->go", columns, _placed(c, reader, columns, 0.0))
+            self.bias(reader.layer).add_(gained.flatten())
+        if stats := self.batch_norm.get(link.layer):
+            self.batch_norm[link.layer] = replace(stats, mean=stats.mean - c)
+
+    def mute(self, link: Link, channels: Tensor) -> None:
+        """Set the weights to 0 that meet some of the output channels, given as a mask (out,)."""
+        self._multiply(link, (~channels).float())
+
+    def _multiply(self, link: Link, factor: Tensor) -> None:
+        """Multiply the weights that meet each output channel by ``factor`` (out,)."""
+        for reader in link.readers:
+            columns = self._columns(reader.layer)
+            columns.mul_(_placed(factor, reader, columns, 1.0)[:, None, :, None])
+
+    def bounds(self, at: Clamp) -> tuple[Tensor, Tensor]:
+        """Bounds of a clamp, (channels,) each, to be changed in place; a ReLU6 becomes a ``ChannelClamp``."""
+        module = self.model.get_submodule(at.module)
+        if not isinstance(module, ChannelClamp) or len(module.high) != at.channels:
+            low, high = (
+                (module.low, module.high) if isinstance(module, ChannelClamp) else (0.0, 6.0)
+            )
+            like = torch.ones(at.channels, device=self.net.device)
+            module = ChannelClamp(low * like, high * like)
+            self.put(at.module, module)
+        return module.low, module.high
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Replace a module."""
+        self.model.set_submodule(name, module)
+
+    def _columns(self, layer: str) -> Tensor:
+        """View of a layer's weight as (groups, out/groups, in/groups, kernel)."""
+        weight = self.weight(layer)
+        groups = int(getattr(self.model.get_submodule(layer), "groups", 1))
+        return weight.view(groups, weight.shape[0] // groups, weight.shape[1], -1)
+
+
+def _placed(values: Tensor, reader: Reader, columns: Tensor, rest: float) -> Tensor:
+    """``values`` (out,) at their places among a reader's input channels, (groups, in/groups); ``rest`` elsewhere."""
+    placed = columns.new_full((columns.shape[0] * columns.shape[2],), rest)
+    placed[reader.offset : reader.offset + len(values)] = values
+    return placed.reshape(columns.shape[0], -1)

@@ -1,0 +1,118 @@
+"""The projection onto levels: one look into a table for every value, however many levels there are."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import cache, lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from quantbench.errors import BadInput
+from quantbench.quantization.scheme import Kind
+
+# Exponents of each term set of APoT (0 itself is in every set): level = gamma * sum of one element
+# of each set.
+_APOT_TERMS: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((0,),),
+    2: ((1, 2, 3),),
+    3: ((1, 2, 4), (3,)),
+    4: ((1, 3, 5), (2, 4, 6)),
+    5: ((1, 3, 6), (2, 4, 7), (5,)),
+    6: ((1, 4, 7), (2, 5, 8), (3, 6, 9)),
+}
+
+
+@cache
+def unsigned_levels(kind: Kind, bits: int) -> tuple[Fraction, ...]:
+    """Levels in [0, 1] of an unsigned grid with ``2**bits`` of them, ascending, as exact rationals.
+
+    Raises:
+        BadInput: additive powers of two are defined for 1 to 6 unsigned bits.
+
+    """
+    if kind == "uniform":
+        return tuple(Fraction(i, 2**bits - 1) for i in range(2**bits))
+    if kind == "pot":
+        return (Fraction(0), *(Fraction(1, 2**e) for e in range(2**bits - 2, -1, -1)))
+    sets = [
+        (Fraction(0), *(Fraction(1, 2**e) for e in exponents)) for exponents in apot_terms(bits)
+    ]
+    sums = sorted({sum(terms, Fraction(0)) for terms in product(*sets)})
+    return tuple(s / sums[-1] for s in sums)
+
+
+def apot_terms(bits: int) -> tuple[tuple[int, ...], ...]:
+    """Exponents e of each term set {0, 2^-e, ...} of the unsigned APoT levels.
+
+    Raises:
+        BadInput: additive powers of two are defined for 1 to 6 unsigned bits.
+
+    """
+    if bits not in _APOT_TERMS:
+        raise BadInput(f"APoT levels are defined for 1 to 6 bits beside the sign, not {bits}")
+    return _APOT_TERMS[bits]
+
+
+@cache
+def code_levels(kind: Kind, bits: int, *, signed: bool, symmetric: bool = True) -> tuple[int, ...]:
+    """All codes of a grid, ascending: whole multiples of the smallest step.
+
+    Uniform signed grids are two's complement (-2^(b-1) .. 2^(b-1)-1), unsigned ones 0 .. 2^b-1.
+    Other kinds keep one bit for the sign; at 2 bits that leaves {-1, 0, 1} (APoT, section 3.3).
+    """
+    if kind == "uniform":
+        return (
+            tuple(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
+            if signed and symmetric
+            else tuple(range(2**bits))
+        )
+    fractions = unsigned_levels(kind, bits - 1 if signed else bits)
+    step = math.lcm(*(f.denominator for f in fractions))
+    positive = [int(f * step) for f in fractions]
+    common = math.gcd(*positive)
+    positive = [p // common for p in positive]
+    return tuple(sorted({-p for p in positive} | set(positive))) if signed else tuple(positive)
+
+
+# entries; powers of two at 5 unsigned bits would need 2^32, and are searched for instead
+LARGEST_TABLE = 2**16
+
+
+def nearest_levels(x: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """The level nearest to every value, the lower of two equally near ones; NaN stays NaN.
+
+    Levels are whole numbers, so their midpoints are halves, and which of the intervals ((k-1)/2,
+    k/2] a value is in says what is nearest. Memory is that of a few tensors like ``x``.
+
+    Args:
+        x: any shape; its memory layout is kept.
+        levels: ascending.
+
+    """
+    x = x.detach()
+    low, high = 2 * levels[0], 2 * levels[-1]
+    if high - low > LARGEST_TABLE:
+        ends = torch.tensor(levels, dtype=x.dtype, device=x.device)
+        return ends[torch.bucketize(x.contiguous(), (ends[1:] + ends[:-1]) / 2)].where(
+            ~x.isnan(), x
+        )
+    exact = x if x.dtype == torch.float64 else x.float()  # in bfloat16 not every k is a number
+    k = (2 * exact).ceil_().clamp_(low, high).sub_(low).nan_to_num_(nan=high - low + 1)
+    # in the order of memory: k has no gaps, being new
+    index = k.to(torch.int32).as_strided((k.numel(),), (1,))
+    found = _table(levels, x.dtype, x.device).index_select(0, index)
+    return found.as_strided(k.shape, k.stride())
+
+
+@lru_cache(maxsize=64)
+def _table(levels: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Nearest level of k/2 for every k between twice the lowest and twice the highest level, and NaN at the end."""
+    # what is made in that mode could not be used outside of it
+    with torch.inference_mode(mode=False):
+        ends = torch.tensor(levels, dtype=torch.float64)
+        halves = torch.arange(2 * levels[0], 2 * levels[-1] + 1, dtype=torch.float64) / 2
+        nearest = ends[torch.bucketize(halves, (ends[1:] + ends[:-1]) / 2)]
+        return torch.cat([nearest, torch.full((1,), torch.nan)]).to(device, dtype)

@@ -1,0 +1,180 @@
+"""Where activations are quantized so that the network can run on integers: after every tensor that has to exist.
+
+A quantizer goes behind the network input; each layer after its activation function; each residual
+add after its own; concatenations, average pools, normalizations and other functions. Max pools,
+flattening, padding and subsampling keep the format they get. Three tensors never exist on their
+own, so they have no quantizer: the logits, the output of a layer that goes straight into a residual
+add (the layer's integer form contains the add), and the output of a layer that only feeds a
+concatenation (quantizing the concatenation quantizes it, element by element).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from torch import Tensor, fx, nn
+
+from quantbench.errors import Unsupported
+from quantbench.network.modules import Operand
+from quantbench.network.network import Network
+from quantbench.quantization.layers import ActQuant, QuantLayer
+from quantbench.quantization.placement.graph import Node, flatten
+from quantbench.quantization.placement.operators import MAPS, kind
+from quantbench.quantization.scheme import Grid, Scheme
+
+KEEPS_FORMAT = ("same", "maxpool", "pad", "flatten", "clamp")
+
+
+def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
+    """Put activation quantizers into a model; containers that get one become ``torch.fx.GraphModule``.
+
+    Module names stay; a quantizer is called after what it quantizes: ``layer1.0.relu2_act``.
+
+    Args:
+        model: simulation of ``net``, its layers in place; changed.
+        net: gives the sample and the names.
+        scheme: what is quantized.
+
+    Returns:
+        the model, a new object if it is itself rewritten.
+
+    Raises:
+        Unsupported: a scheme without activation bits, or a module that cannot be traced.
+
+    """
+    if scheme.acts is None:
+        raise Unsupported(
+            f"scheme {scheme} has no activation bits: an integer network needs them, such as w4a8"
+        )
+    if len(net.sample) != 1 or net.sample[0].dim() not in MAPS:
+        shapes = ", ".join(str(tuple(t.shape)) for t in net.sample)
+        raise Unsupported(
+            f"{net.name}: an integer program takes one tensor of images or vectors, not inputs of shapes {shapes}; "
+            "quantbench.integer.lowering.linears runs the linear layers of such a network on integers"
+        )
+    nodes = Graph(flatten(model, net.sample[0][:1]))
+    by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
+    for node in nodes.quantized():
+        grid = nodes.grid(node, scheme, net.edges)
+        by_container[node.container].setdefault(node.local, grid)
+    for path in sorted(by_container, key=lambda p: -p.count(".") if p else 1):
+        model = _insert(model, path, by_container[path])
+    return model
+
+
+def place_operands(model: nn.Module, net: Network, scheme: Scheme) -> None:
+    """Activation quantizers where attention multiplies activations and takes a softmax.
+
+    Raises:
+        Unsupported: a scheme without activation bits, or a network without attention.
+
+    """
+    names = [n for n, m in model.named_modules() if isinstance(m, Operand)]
+    if not names or scheme.acts is None:
+        why = "no activation bits" if names else "no attention"
+        raise Unsupported(f"{net.name} under {scheme}: placement attention, and {why}")
+    for name in names:
+        model.set_submodule(name, ActQuant(scheme.acts))
+
+
+class Graph:
+    """Calls with what they mean; decisions that ``place`` and ``lower`` share."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        self.kinds = {n: kind(n) for n in nodes}
+
+    def users(self, node: Node) -> list[Node]:
+        """Who takes a value, looking through calls that do nothing."""
+        return [
+            u for d in node.users for u in (self.users(d) if self.kinds[d].word == "same" else [d])
+        ]
+
+    def source(self, node: Node) -> Node:
+        """Where a value comes from, looking back through calls that do nothing."""
+        while self.kinds[node].word == "same":
+            node = node.inputs[0]
+        return node
+
+    def fused(self, add: Node) -> Node | None:
+        """The layer that computes a residual add along with itself: the first operand that only feeds the add."""
+        for operand in map(self.source, add.inputs):
+            if self.kinds[operand].word == "layer" and self.users(operand) == [add]:
+                return operand
+        return None
+
+    def quantized(self) -> Iterator[Node]:
+        """The calls behind which a quantizer goes."""
+        for node in self.nodes:
+            if node.op != "output" and self._is_quantized(node):
+                yield node
+
+    def _is_quantized(self, node: Node) -> bool:  # noqa: PLR0911 - a rule a kind
+        users, word = self.users(node), self.kinds[node].word
+        words = [self.kinds[u].word for u in users]
+        if not users:
+            return False
+        if word == "clamp":
+            source = self.source(node.inputs[0])
+            behind = self.kinds[source].word in ("layer", "add") and len(self.users(source)) == 1
+            return behind and words != ["concat"]
+        if word == "layer":
+            if words in (["clamp"], ["concat"]) or set(words) == {"output"}:
+                return False
+            return not (words == ["add"] and self.fused(users[0]) is node)
+        if word == "add":
+            return words not in (["clamp"], ["concat"])
+        if word == "other":
+            tensor = (
+                isinstance(node.example, Tensor)
+                and node.example.dim() in MAPS
+                and node.example.is_floating_point()
+            )
+            return (
+                tensor
+                and node.op != "get_attr"
+                and any(w not in ("other", "output") for w in words)
+            )
+        return word in ("input", "concat", "avgpool", "lrn", "lut")
+
+    def grid(self, node: Node, scheme: Scheme, edges: frozenset[str]) -> Grid:
+        """The most bits that a layer reading this tensor asks for; 8 in front of a table, which costs nothing."""
+        assert scheme.acts is not None
+        asked: list[Grid] = []
+        todo = self.users(node)
+        only_tables = bool(todo) and all(self.kinds[u].word == "lut" for u in todo)
+        if only_tables:
+            return replace(scheme.acts, bits=8, kind="uniform")
+        while todo:
+            user = todo.pop()
+            if isinstance(user.target, QuantLayer):
+                name = user.target.info.name
+                grid = scheme.act_grid(name, edge=name in edges)
+                asked.append(grid or scheme.acts)
+            elif self.kinds[user].word in KEEPS_FORMAT:
+                todo += self.users(user)
+        return max(asked, key=lambda g: (g.bits, g.kind == "uniform"), default=scheme.acts)
+
+
+def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Module:
+    """Rewrite one container; returns the network, which is a new object if the container is the whole of it."""
+    module = model.get_submodule(path)
+    locals_ = list(grids)
+    graph = locals_[0].graph
+    rewritten = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    for local, grid in grids.items():
+        name = f"{local.name}_act"
+        rewritten.add_module(name, ActQuant(grid))
+        with graph.inserting_after(local):
+            quant = graph.call_module(name, (local,))
+        local.replace_all_uses_with(quant, delete_user_cb=partial(operator.is_not, quant))
+    rewritten.recompile()
+    rewritten.train(module.training)
+    if not path:
+        return rewritten
+    model.set_submodule(path, rewritten)
+    return model

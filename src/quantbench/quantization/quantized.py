@@ -1,0 +1,199 @@
+"""The result of a method: integer codes, scales, zero points, biases, and the simulation that they define."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.network.activation_functions import clamps
+from quantbench.network.hooks import forward
+from quantbench.network.network import Network
+from quantbench.quantization.layers import ActQuant, QuantLayer
+from quantbench.quantization.placement.place import place, place_operands
+from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.system.tensors import Inputs, tensor_digest
+
+
+class Quantized:
+    """A network on its way to, or at, low bits.
+
+    Attributes:
+        net: the full-precision network it came from.
+        scheme: what was asked for.
+        model: the simulation, a module with the same submodule names as ``net.model``.
+
+    """
+
+    def __init__(self, net: Network, scheme: Scheme) -> None:
+        """All layers in place, still in full precision; activation quantizers off.
+
+        Raises:
+            BadInput: an override of a layer that is not there.
+            Unsupported: a layer, or its weights, that modules share, which cannot have two ranges;
+                a placement that is not for it.
+
+        """
+        self.net, self.scheme = net, scheme
+        self.model = copy.deepcopy(net.model)
+        for override in scheme.overrides:
+            net.layer(override.layer)
+        self.infos = net.layers if scheme.which == "all" else net.layers[:1]
+        owners = _owners(net.model)
+        for info in self.infos:
+            if info.calls > 1:
+                raise Unsupported(
+                    f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
+                )
+            if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
+                others = ", ".join(map(repr, names[1:]))
+                raise Unsupported(
+                    f"layer {names[0]!r} shares its weights with {others}: shared layers are not quantized; give each "
+                    "module weights of its own"
+                )
+            # whose inputs are numbers of rows
+            here = scheme.placement != "integer" and info.kind != "embedding"
+            grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
+            layer = QuantLayer(
+                net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None
+            )
+            self.model.set_submodule(info.name, layer)
+        if scheme.placement == "attention":
+            place_operands(self.model, net, scheme)
+        if scheme.placement == "integer":
+            self.model = place(self.model, net, scheme)
+        self.model.eval()
+
+    def layer(self, name: str) -> QuantLayer:
+        """One quantized layer."""
+        layer = self.model.get_submodule(name)
+        assert isinstance(layer, QuantLayer)
+        return layer
+
+    def layers(self) -> Iterator[QuantLayer]:
+        """All layers that the scheme quantizes, in execution order."""
+        return (self.layer(info.name) for info in self.infos)
+
+    def act_quants(self) -> dict[str, ActQuant]:
+        """All activation quantizers by module name."""
+        return {n: m for n, m in self.model.named_modules() if isinstance(m, ActQuant)}
+
+    def weight_grid(self, name: str) -> Grid:
+        """Grid of one layer's weights."""
+        return self.scheme.weight_grid(name, edge=name in self.net.edges)
+
+    def calibrate_acts(
+        self, inputs: Inputs, *, batch_size: int = 64, only_new: bool = False
+    ) -> None:
+        """Find activation ranges on the current simulation while those quantizers are off.
+
+        Args:
+            inputs: calibration inputs.
+            batch_size: examples per pass.
+            only_new: keep the ranges that there are and find the missing ones.
+
+        """
+        quants = [q for q in self.act_quants().values() if not (only_new and q.enabled)]
+        if not quants:
+            return
+        for q in quants:
+            q.observe()
+        with torch.no_grad():
+            forward(self.model, inputs, batch_size=batch_size)
+        for q in quants:
+            q.finish()
+
+    @contextmanager
+    def full_precision_acts(self) -> Iterator[None]:
+        """Activation quantizers off inside the block."""
+        was = {q: q.enabled for q in self.act_quants().values()}
+        for q in was:
+            q.enabled = False
+        try:
+            yield
+        finally:
+            for q, enabled in was.items():
+                q.enabled = enabled
+
+    def fake(self) -> nn.Module:
+        """The simulation: ``model(*inputs)`` with quantized weights and activations in floating point."""
+        self.check_complete()
+        return self.model
+
+    def check_complete(self) -> None:
+        """Refuse a network with layers that have no codes yet.
+
+        Raises:
+            BadInput: names them.
+
+        """
+        missing = [layer.info.name for layer in self.layers() if layer.codes is None]
+        if missing:
+            raise BadInput(
+                f"{self.net.name}: layers without codes: {', '.join(missing)}; the method did not finish"
+            )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that defines it: codes, scales, zero points, biases, activation ranges, bounds of clamps."""
+        out: dict[str, Tensor] = {}
+        for layer in self.layers():
+            assert layer.codes is not None
+            assert layer.qparams is not None
+            name = layer.info.name
+            out |= {
+                f"{name}.codes": _narrow(layer.codes),
+                f"{name}.scale": layer.qparams.scale,
+                f"{name}.zero": layer.qparams.zero,
+                f"{name}.levels": torch.tensor(layer.qparams.levels, dtype=torch.int32),
+            }
+            out[f"{name}.bias"] = layer.bias.detach()
+        for name, q in self.act_quants().items():
+            levels = torch.tensor(q.levels if q.enabled else (), dtype=torch.int32)
+            out |= {
+                f"{name}.scale": q.scale.detach(),
+                f"{name}.zero": q.zero,
+                f"{name}.levels": levels,
+            }
+        for name, clamp in clamps(self.model).items():
+            out |= {f"{name}.low": clamp.low, f"{name}.high": clamp.high}
+        return out
+
+    @property
+    def digest(self) -> str:
+        """Hash of codes, levels, scales, zero points and biases: equal digests mean equal networks."""
+        return tensor_digest(self.tensors())
+
+    @property
+    def bytes(self) -> int:
+        """Size of the packed weights in bytes, biases as int32 and one float32 scale each."""
+        bits = 0
+        for layer in self.layers():
+            grid = self.weight_grid(layer.info.name)
+            assert layer.qparams is not None
+            bits += layer.info.params * grid.bits + 32 * (
+                layer.bias.numel() + layer.qparams.scale.numel()
+            )
+        return bits // 8
+
+
+def _narrow(codes: Tensor) -> Tensor:
+    """Codes in the smallest integer type that holds them."""
+    low, high = int(codes.min()), int(codes.max())
+    for dtype in (torch.int8, torch.uint8, torch.int16):
+        info = torch.iinfo(dtype)
+        if info.min <= low and high <= info.max:
+            return codes.to(dtype)
+    return codes
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Names of the modules that have a weight, by the weight's identity."""
+    found: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(weight := getattr(module, "weight", None), Tensor):
+            found.setdefault(id(weight), []).append(name)
+    return found

@@ -1,0 +1,103 @@
+"""Quantized networks on disk: safetensors and JSON, checked before anything is believed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from quantbench.errors import BadInput
+from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.network import Network
+from quantbench.network.rewrite import Rewrite
+from quantbench.quantization.grids import QParams
+from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.scheme import Scheme
+from quantbench.system.atomic import write_atomically
+
+
+def save(q: Quantized, folder: Path) -> None:
+    """Write ``quantized.safetensors`` and ``quantized.json``; the JSON comes last and marks the pair as whole.
+
+    Raises:
+        BadInput: layers without codes.
+
+    """
+    from safetensors.torch import save as as_bytes
+
+    q.check_complete()
+    tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
+    meta.unlink(missing_ok=True)
+    write_atomically(tensors, as_bytes({k: v.contiguous().cpu() for k, v in q.tensors().items()}))
+    levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
+    # none: full precision
+    acts = {name: list(a.levels) if a.enabled else [] for name, a in q.act_quants().items()}
+    about = {
+        "network": q.net.name,
+        "digest": q.digest,
+        "scheme": asdict(q.scheme),
+        "levels": levels,
+        "acts": acts,
+    }
+    write_atomically(meta, json.dumps(about, indent=1))
+
+
+def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
+    """Read what ``save`` wrote.
+
+    Raises:
+        BadInput: files that are damaged, or that belong to another network or scheme.
+
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "quantized.safetensors", device=str(net.device))
+        q = Quantized(_clamped(net, tensors), scheme)
+        _fill(q, tensors, meta)
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as e:
+        raise BadInput(
+            f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
+        ) from e
+    if q.digest != meta["digest"]:
+        raise BadInput(
+            f"{folder}: contents do not match their digest; the files were damaged or changed"
+        )
+    return q
+
+
+def _clamped(net: Network, tensors: dict[str, Tensor]) -> Network:
+    """The network with the clamps that equalization put in place of ReLU6."""
+    rewrite = Rewrite(net)
+    found = [name.removesuffix(".high") for name in tensors if name.endswith(".high")]
+    for name in found:
+        rewrite.put(name, ChannelClamp(tensors[f"{name}.low"], tensors[f"{name}.high"]))
+    return rewrite.network() if found else net
+
+
+def _fill(q: Quantized, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Put stored codes and ranges into a fresh quantized network."""
+
+    def grid(name: str, levels: list[int]) -> QParams:
+        scale, zero = tensors[f"{name}.scale"], tensors[f"{name}.zero"]
+        if not levels or not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
+            raise ValueError(f"{name} has no levels, or a scale that is not positive")
+        return QParams(scale, zero, tuple(int(v) for v in levels))
+
+    for layer in q.layers():
+        name = layer.info.name
+        codes, qp = tensors[f"{name}.codes"].float(), grid(name, meta["levels"][name])
+        if codes.shape != layer.original.shape or tensors[f"{name}.bias"].shape != layer.bias.shape:
+            raise ValueError(f"{name} has another shape than in this network")
+        if codes.min() < qp.levels[0] or codes.max() > qp.levels[-1]:
+            raise ValueError(f"{name} has codes outside its levels")
+        layer.set_codes(codes, qp)
+        layer.bias.data = tensors[f"{name}.bias"]
+    for name, act in q.act_quants().items():
+        if meta["acts"][name]:
+            act.set(grid(name, meta["acts"][name]))

@@ -1,0 +1,132 @@
+"""The table of verdicts, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from quantbench.evidence.verdict import Outcome
+
+if TYPE_CHECKING:
+    from quantbench.report.rows import Row
+
+
+HEADER = (
+    "paper",
+    "model",
+    "scheme",
+    "method",
+    "published (drop)",
+    "ours (drop) [95 % interval]",
+    "integer latency",
+    "verdict",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row as text, column by column."""
+    from quantbench.claims.words import call
+
+    claim, verdict = row.claim, row.verdict
+    scheme = (
+        claim.id.split("/")[-2]
+        if claim.scheme and claim.id.count("/") > 1
+        else str(claim.scheme or "fp32")
+    )
+    method = call(claim.method, claim.fields) if claim.method else "full precision"
+    return (
+        claim.paper,
+        claim.model,
+        scheme,
+        method,
+        claim.published,
+        ours(row),
+        latency(row),
+        str(verdict),
+    )
+
+
+def ours(row: Row) -> str:
+    """Our accuracy, drop and the interval of what was compared."""
+    if not row.runs:
+        return ""
+    accuracy = statistics.fmean(r.q_top1 for r in row.runs.values())
+    drop = statistics.fmean(r.drop for r in row.runs.values())
+    found, what = row.verdict.ours, row.verdict.what
+    if not row.claim.method or what == "accuracy":  # there was no drop to compare
+        return f"{accuracy:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found else "")
+    compared = "" if what == "drop" else f" {what}"
+    return f"{accuracy:.2f} ({drop:+.2f})" + (
+        f"{compared} [{found.low:+.2f}, {found.high:+.2f}]" if found else ""
+    )
+
+
+def latency(row: Row) -> str:
+    """Fastest exact backend at batch 1, in milliseconds and against float32."""
+    timed = [t for r in row.runs.values() for t in r.latency if t.batch == 1]
+    if not timed:
+        return ""
+    best = min(timed, key=lambda t: t.percentile(50))
+    ratio = statistics.median(best.reference_ms) / best.percentile(50) if best.reference_ms else 0.0
+    return f"{best.percentile(50):.3g} ms {best.backend}" + (
+        f" ({ratio:.1f}x fp32)" if ratio else ""
+    )
+
+
+def terminal(rows: Sequence[Row]) -> list[str]:
+    """Aligned lines; skipped claims are counted by reason instead of being listed."""
+    ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
+    body = [HEADER, *(cells(row) for row in ran)]
+    widths = [max(len(line[i]) for line in body) for i in range(len(HEADER))]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in body
+    ]
+    return [*(lines if ran else []), *_skips(rows), summary(rows)]
+
+
+def _skips(rows: Iterable[Row]) -> list[str]:
+    """How many claims wait for what, and what would make them run."""
+    reasons: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.verdict.outcome == Outcome.SKIP:
+            key = (row.verdict.reason, row.verdict.command)
+            reasons[key] = reasons.get(key, 0) + 1
+    width = 100
+    return [
+        f"SKIP {count:>4}  {why if len(why) <= width else why[: width - 3] + '...'}"
+        + (f"  ->  {command}" if command else "")
+        for (why, command), count in sorted(reasons.items(), key=lambda kv: -kv[1])
+    ]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Counts by outcome."""
+    counts = {o: sum(row.verdict.outcome == o for row in rows) for o in Outcome}
+    return (
+        ", ".join(f"{n} {o}" for o, n in counts.items() if n)
+        + f"  ({sum(r.verdict.fails for r in rows)} gating misses)"
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A summary for CI: the same columns, skipped claims at the end."""
+
+    def line(values: Iterable[str]) -> str:
+        return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
+
+    ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
+    skips = [f"- {text}" for text in _skips(rows)]
+    return "\n".join(
+        [
+            line(HEADER),
+            line("---" for _ in HEADER),
+            *(line(cells(r)) for r in ran),
+            "",
+            *skips,
+            "",
+            summary(rows),
+            "",
+        ]
+    )

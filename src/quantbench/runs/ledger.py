@@ -1,0 +1,201 @@
+"""The ledger: one JSON file per finished cell, safe against kill -9, full disks and two runs at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantbench.errors import BadInput
+from quantbench.evidence.result import Result
+from quantbench.runs.cell import Cell
+from quantbench.system.atomic import locked, write_atomically
+from quantbench.system.machine import fingerprint, git_commit
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished cell as read back.
+
+    Attributes:
+        key: name of its file.
+        id: readable name.
+        fields: the key's fields.
+        result: what it found.
+        made: when (``at``), on which ``machine``, from which ``commit``.
+        digest: of the whole record.
+
+    """
+
+    key: str
+    id: str
+    fields: Mapping[str, Any]
+    result: Result
+    made: Mapping[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Finished cells under a folder such as ``runs/cells``. Reading needs no lock: a file is whole or absent.
+
+    Attributes:
+        folder: made when needed.
+        report: told about damaged files, which are moved aside and never used.
+
+    """
+
+    folder: Path
+    report: Callable[[str], None] = _to_stderr
+
+    def path(self, key: str) -> Path:
+        """File of one cell."""
+        return self.folder / f"{key}.json"
+
+    def find(self, cell: Cell) -> Stored | None:
+        """The cell's record, if the cell is finished."""
+        return self._read(self.path(cell.key()))
+
+    def get(self, cell: Cell) -> Result | None:
+        """The cell's result, if the cell is finished."""
+        found = self.find(cell)
+        return found.result if found else None
+
+    def stored(self) -> Iterator[Stored]:
+        """All finished cells, in order of their keys."""
+        for path in sorted(self.folder.glob("*.json")):
+            if found := self._read(path):
+                yield found
+
+    def put(self, cell: Cell, result: Result) -> Path:
+        """Store a finished cell: written aside, flushed to the disk, renamed into place.
+
+        Raises:
+            BadInput: the result holds NaN or infinity.
+            QuantbenchError: the disk is full or not writable; what was stored before stays as it
+                was.
+
+        """
+        fields, key = cell.key_fields(), cell.key()
+        made = {
+            "at": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "machine": fingerprint(),
+            "commit": git_commit(Path(__file__).parent),
+        }
+        record = {
+            "key": key,
+            "id": cell.id,
+            "cell": fields,
+            "result": result.to_json(),
+            "made": made,
+        }
+        try:
+            text = json.dumps({**record, "sha256": _digest(record)}, allow_nan=False)
+        except ValueError as e:
+            raise BadInput(
+                f"{cell.id}: its result holds NaN or infinity, so the run failed and is not stored"
+            ) from e
+        write_atomically(self.path(key), text)
+        return self.path(key)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other runs off this ledger, see :func:`quantbench.system.atomic.locked`."""
+        return locked(self.folder)
+
+    def why(self, cell: Cell) -> str:
+        """Whether the cell is finished and, if not, what distinguishes it from the most similar one that is."""
+        fields, key = flat(cell.key_fields()), cell.key()
+        if self._read(self.path(key)):
+            return f"{cell.id} is finished: {self.path(key)}"
+        nearest, least = None, len(fields) + 1
+        for other in self.stored():
+            if (
+                other.fields["method"]["name"] == cell.method.name
+                and other.fields["model"] == cell.model
+            ):
+                differing = len(_changes(flat(other.fields), fields))
+                nearest, least = (other, differing) if differing < least else (nearest, least)
+        if nearest is None:
+            return f"{cell.id} is not finished: no run of {cell.method.name} on {cell.model} is stored in {self.folder}"
+        lines = [
+            f"{cell.id} is not finished. The nearest stored run, {nearest.key[:12]}, differs in"
+        ]
+        return "\n  ".join([*lines, *_changes(flat(nearest.fields), fields)])
+
+    def _read(self, path: Path) -> Stored | None:
+        """One file, checked; a damaged one is moved aside."""
+        try:
+            return _parse(path.read_text(), path.stem)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise BadInput(
+                f"{path} cannot be read ({e.strerror}): is --runs a folder of runs?"
+            ) from e
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            # ValueError: JSON, base64 and UTF-8 too
+            self._set_aside(path, f"{type(e).__name__}: {e}")
+            return None
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        aside = self.folder / "damaged" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.replace(aside)
+        self.report(f"{path} is damaged ({reason}); moved to {aside}, and its cell will run again")
+
+
+def _parse(text: str, key: str) -> Stored:
+    record = json.loads(text)
+    digest = record.pop("sha256")
+    if digest != _digest(record) or record["key"] != key:
+        raise ValueError("its contents do not match its checksum")
+    return Stored(
+        key,
+        record["id"],
+        record["cell"],
+        Result.from_json(record["result"]),
+        record["made"],
+        digest,
+    )
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested fields by dotted path."""
+    items = (
+        value.items()
+        if isinstance(value, Mapping)
+        else enumerate(value)
+        if isinstance(value, list)
+        else None
+    )
+    if items is None:
+        return {path: value}
+    return {
+        k: v
+        for name, part in items
+        for k, v in flat(part, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line per field that differs."""
+    absent = "(absent)"
+    return [
+        f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
+        for name in sorted({*old, *new})
+        if old.get(name, absent) != new.get(name, absent)
+    ]

@@ -1,0 +1,123 @@
+"""Latency of a finished cell's integer network, and the accuracy of that very run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantbench.errors import BadInput, Unsupported
+from quantbench.evidence.result import Latency, Result
+from quantbench.system.machine import fingerprint
+
+if TYPE_CHECKING:
+    from quantbench.integer.backends.base import Array, Compiled
+    from quantbench.runs.cell import Cell
+    from quantbench.runs.lab import Lab
+
+
+BACKENDS = ("native", "onednn")
+
+BATCHES = (1, 32)
+
+PASSES = 15  # of which each layer's median is taken
+
+ROUNDS = 40  # enough for a steady median; p99 is then the slowest call
+
+
+def find(result: Result, backend: str, batch: int) -> Latency | None:
+    """The row that was timed on this machine, if there is one."""
+    here = fingerprint()
+    rows = (r for r in result.latency if (r.backend, r.batch, r.machine) == (backend, batch, here))
+    return next(rows, None)
+
+
+@dataclass
+class Race:
+    """Integer and full-precision calls, one after the other in every round, so that both meet the same machine.
+
+    Attributes:
+        compiled: integer network.
+        reference: full-precision network, channels last, one thread.
+        images: one batch.
+        reference_ms: filled by :meth:`setup`, one call a round.
+
+    """
+
+    compiled: Compiled
+    reference: Callable[[Array], object]
+    images: Array
+    reference_ms: list[float] = field(default_factory=list)
+
+    def setup(self) -> tuple[tuple[Array], dict[str, Any]]:
+        """Time the reference; gives the arguments of the integer call that follows."""
+        start = time.perf_counter()
+        self.reference(self.images)
+        self.reference_ms.append((time.perf_counter() - start) * 1e3)
+        return (self.images,), {}
+
+
+def race(lab: Lab, cell: Cell, backend: str, batch: int) -> Race:
+    """Everything that one latency measurement needs.
+
+    Raises:
+        Unsupported: the backend is not available here, or lacks an operator.
+        BadInput: the cell left no integer program.
+
+    """
+    from quantbench.integer.backends.base import backend as look_up
+    from quantbench.integer.store import load
+    from quantbench.latency.interleaved import torch_reference
+
+    path = lab.program(cell)
+    if not path.exists():
+        raise BadInput(
+            f"{cell.id} left no integer program at {path}: delete its cell and run it again"
+        )
+    found = look_up(backend)
+    if why := found.available():
+        raise Unsupported(f"backend {backend}: {why}")
+    net = lab.network(cell)
+    images = net.sample[0].numpy()
+    repeated = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
+    return Race(found.compile(load(path), threads=1), torch_reference(net.model)(1), repeated)
+
+
+def scores(cell: Cell, compiled: Compiled) -> np.ndarray:
+    """Per-example scores of the integer run itself."""
+    import torch
+
+    from quantbench.tasks.registry import task
+
+    where = task(cell.model, cell.eval_data)
+    return where.scores(
+        lambda x: torch.from_numpy(np.ascontiguousarray(compiled(np.ascontiguousarray(x.numpy()))))
+    )
+
+
+def layers_ms(runners: Race) -> dict[str, float]:
+    """Median time of every module, in milliseconds; nothing from backends that do not tell."""
+    from quantbench.integer.backends.native import NativeProgram
+
+    if not isinstance(runners.compiled, NativeProgram):
+        return {}
+    passes = [runners.compiled.layers(runners.images, 1) for _ in range(PASSES)]
+    medians = np.median([[seconds for _, _, seconds in rows] for rows in passes], axis=0)
+    found: dict[str, float] = {}
+    for (name, _, _), seconds in zip(passes[0], medians, strict=True):
+        found[name] = found.get(name, 0.0) + 1e3 * float(seconds)  # a module may run more than once
+    return found
+
+
+def record(lab: Lab, cell: Cell, row: Latency) -> None:
+    """Add a row to the cell's stored result, in place of an older one of the same backend and batch."""
+    result = lab.result(cell)
+    kept = tuple(
+        r
+        for r in result.latency
+        if (r.backend, r.batch, r.machine) != (row.backend, row.batch, row.machine)
+    )
+    lab.ledger.put(cell, replace(result, latency=(*kept, row)))

@@ -1,0 +1,186 @@
+"""Integer least squares in a box: for each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
+
+This is rounding with a known second moment, and the closest vector problem of lattice theory. The
+rows of a group share H, and all rows of all groups are worked on at once. Two searches complement
+each other: a beam along the Cholesky factor, whose width of 1 is Babai's nearest plane (the
+recursion of OBQ and GPTQ), and a descent over single codes that goes on through uphill moves (tabu
+search, Glover 1989).
+
+Shapes: u and codes (groups, rows, n), H (groups, n, n).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from quantbench.errors import BadInput
+
+# columns between two reorderings of the whole beam: bookkeeping then costs less than the search
+# itself
+BLOCK = 32
+
+LEAST = 1e-3  # of the mean second moment: what an input counts in damping at least
+
+# moves for which a changed code rests, drawn anew each time so that the search cannot cycle
+TENURE = (5, 15)
+
+
+def cost(codes: Tensor, u: Tensor, h: Tensor) -> Tensor:
+    """(groups, rows) values of (c - u)^T H (c - u), in float64."""
+    e = (codes - u).double()
+    return ((e @ h.double()) * e).sum(-1)
+
+
+def damped(h: Tensor, share: float) -> Tensor:
+    """H plus a share of its own diagonal, or ten times as much until it is positive definite.
+
+    So each weight is held to its old value in proportion to its own input: a share of the mean
+    would be ruled by the few inputs of transformers that are a hundred times larger than the rest.
+    Columns without input count a little.
+
+    Raises:
+        BadInput: H is not finite.
+
+    """
+    if not torch.isfinite(h).all():
+        raise BadInput("second moments of a layer's input are NaN or infinite: its input overflows")
+    own = h.diagonal(dim1=1, dim2=2)
+    own = torch.diag_embed(torch.maximum(own, LEAST * own.mean(1, keepdim=True)).clamp(min=1e-30))
+    while True:
+        raised = h + max(share, 1e-12) * own
+        if not torch.linalg.cholesky_ex(raised)[1].any():
+            return raised
+        share = 10 * max(share, 1e-12)  # sums in single precision left it slightly indefinite
+
+
+def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
+    """Round column after column, the most important ones first, and keep the best ``width`` partial roundings of a row.
+
+    Args:
+        u: unconstrained solution, in codes.
+        h: positive definite, best in float64: its Cholesky factor is what is used.
+        low: smallest code.
+        high: largest code.
+        width: roundings kept; 1 is nearest plane.
+
+    Returns:
+        Codes.
+
+    """
+    groups, rows, n = u.shape
+    order = h.diagonal(dim1=1, dim2=2).argsort(1)
+    rank = order.unsqueeze(1)
+    sorted_h = h.gather(1, order.unsqueeze(2).expand_as(h)).gather(2, rank.expand_as(h))
+    r = torch.linalg.cholesky(sorted_h.double(), upper=True).to(u)
+    target = u.gather(2, rank.expand_as(u))
+    error, total = u.new_zeros(groups, rows, 1, n), u.new_zeros(groups, rows, 1)
+    for end in range(n, 0, -BLOCK):
+        part = slice(max(0, end - BLOCK), end)
+        pull = (error[..., end:].flatten(1, 2) @ r[:, part, end:].mT).view(
+            groups, rows, error.shape[2], -1
+        )
+        inner, total, origin = _beam_block(
+            target[..., part], r[:, part, part], pull, total, (low, high, width)
+        )
+        error = _pick(error, origin)
+        error[..., part] = inner
+    codes = (error[:, :, 0] + target).round()
+    return torch.empty_like(u).scatter_(2, rank.expand_as(u), codes)
+
+
+def _beam_block(
+    target: Tensor, r: Tensor, pull: Tensor, total: Tensor, limits: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block of columns, from the last to the first.
+
+    Args:
+        target: (groups, rows, b) unconstrained values.
+        r: (groups, b, b) upper Cholesky factor.
+        pull: (groups, rows, kept, b) what the columns already rounded add to R e.
+        total: (groups, rows, kept) cost so far.
+        limits: lowest and highest code, and the beam's width.
+
+    Returns:
+        (groups, rows, kept, b) errors, (groups, rows, kept) costs, and which beam entry each one
+        grew from.
+
+    """
+    low, high, width = limits
+    error = torch.zeros_like(pull)
+    origin = torch.arange(pull.shape[2], device=pull.device).expand_as(total)
+    for j in range(pull.shape[3] - 1, -1, -1):
+        own = r[:, j, j].view(-1, 1, 1)
+        ahead = (error[..., j + 1 :] * r[:, None, None, j, j + 1 :]).sum(-1)
+        wanted = target[..., j, None] - (pull[..., j] + ahead) / own
+        first = wanted.round().clamp_(low, high)
+        second = torch.where(wanted > first, first + 1, first - 1)
+        price = own.square()
+        near = total + price * (first - wanted).square()
+        far = (total + price * (second - wanted).square()).masked_fill_(
+            (second < low) | (second > high), torch.inf
+        )
+        total, index = torch.cat([near, far], 2).topk(min(width, 2 * near.shape[2]), largest=False)
+        parent = index % near.shape[2]
+        error, pull, origin = _pick(error, parent), _pick(pull, parent), origin.gather(2, parent)
+        error[..., j] = torch.cat([first, second], 2).gather(2, index) - target[..., j, None]
+    return error, total, origin
+
+
+def _pick(kept: Tensor, parent: Tensor) -> Tensor:
+    """Entries of a beam (groups, rows, kept, b) by their numbers (groups, rows, new)."""
+    return kept.gather(2, parent.unsqueeze(3).expand(-1, -1, -1, kept.shape[3]))
+
+
+def descend(codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, sweeps: int = 50) -> Tensor:
+    """Coordinate descent: set one code after the other to its best value until no code changes."""
+    codes, slope = codes.clone(), (codes - u) @ h
+    for _ in range(sweeps):
+        changed = False
+        for j in range(h.shape[1]):
+            best = (codes[..., j] - slope[..., j] / h[:, j, j, None]).round().clamp(low, high)
+            move = best - codes[..., j]
+            if move.any():
+                slope.addcmul_(move.unsqueeze(2), h[:, j].unsqueeze(1))
+                codes[..., j], changed = best, True
+        if not changed:
+            break
+    return codes
+
+
+def tabu(
+    codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, moves: int, rng: torch.Generator
+) -> Tensor:
+    """Steepest single-code moves, uphill where none goes down; a changed code rests, unless it leads to a new best.
+
+    Returns:
+        The best codes met, row by row.
+
+    """
+    shape, n = codes.shape, h.shape[1]
+    slope = ((codes - u) @ h).flatten(0, 1)
+    now = ((codes - u).flatten(0, 1) * slope).sum(1)
+    codes, rows = (
+        codes.flatten(0, 1).clone(),
+        torch.arange(shape[0] * shape[1], device=codes.device),
+    )
+    # row of ``flat`` where a row's group begins
+    first, flat = rows // shape[1] * n, h.flatten(0, 1)
+    curve = h.diagonal(dim1=1, dim2=2).repeat_interleave(shape[1], 0)
+    best, best_codes = now.clone(), codes.clone()
+    rests = torch.zeros_like(codes)
+    for move in range(moves):
+        step = torch.where(slope > 0, -1.0, 1.0)
+        step = torch.where((codes + step < low) | (codes + step > high), -step, step)
+        change = torch.addcmul(curve, step, slope, value=2)
+        resting = (rests > move) & (now.unsqueeze(1) + change >= best.unsqueeze(1))
+        gain, j = change.masked_fill_(resting, torch.inf).min(1)
+        taken = step[rows, j]
+        codes[rows, j] += taken
+        slope.addcmul_(taken.unsqueeze(1), flat[first + j])
+        now = now + gain
+        rests[rows, j] = move + torch.randint(*TENURE, (len(rows),), generator=rng).to(rests)
+        better = now < best
+        best = torch.where(better, now, best)
+        best_codes = torch.where(better.unsqueeze(1), codes, best_codes)
+    return best_codes.view(shape)

@@ -1,0 +1,153 @@
+"""Extractive question answering as a task: embedded, and SQuAD 1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantbench.data.images import file
+from quantbench.data.roots import data_root
+from quantbench.data.text import (
+    SQUAD_COMMAND,
+    SQUAD_MODEL,
+    device_of,
+    questions_file,
+    sha256,
+    tokenizer_of,
+)
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.tasks import spans
+
+if TYPE_CHECKING:
+    from quantbench.models.bert import Encoder
+    from quantbench.network.network import Network
+    from quantbench.system.tensors import Inputs
+
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Extractive question answering, F1 by the official definition."""
+
+    model: str
+    eval_data: str
+    metric: str = "f1"
+    length: int = 384
+    stride: int = 128
+
+    def digests(self, calib: str) -> tuple[str, str, str]:
+        """See :class:`quantbench.tasks.task.Task`."""
+        weights = sha256(self.weights())
+        return weights, questions_file(calib)[1] if calib else "", questions_file(self.eval_data)[1]
+
+    def weights(self) -> Path:
+        """File of the checkpoint."""
+        if self.model.startswith("qa/"):
+            return file("embedded/checkpoints/qa_bert.safetensors")
+        path = data_root() / SQUAD_MODEL / "model.safetensors"
+        if not path.is_file():
+            raise DataMissing(self.model, SQUAD_COMMAND)
+        return path
+
+    def network(self) -> Network:
+        """See :class:`quantbench.tasks.task.Task`."""
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertForQuestionAnswering
+
+        from quantbench.models.bert import Encoder, encoder_network
+
+        weights = self.weights()
+        config = (
+            file("embedded/qa/config.json")
+            if self.model.startswith("qa/")
+            else weights.parent / "config.json"
+        )
+        bert = BertForQuestionAnswering(BertConfig.from_json_file(config))
+        tensors = {k: v.float() for k, v in load_file(weights).items()}
+        missing = [
+            k
+            for k in bert.load_state_dict(tensors, strict=False).missing_keys
+            if "position_ids" not in k
+        ]
+        if missing:
+            raise DataCorrupt(f"{self.model}: the checkpoint lacks {', '.join(missing[:3])}")
+        wrapped: Encoder = Encoder(bert.bert.eval(), bert.qa_outputs)
+        return encoder_network(
+            wrapped,
+            self._tensors(self.windows(self.asked(self.eval_data)[:1]), slice(0, 1)),
+            self.model,
+        )
+
+    def asked(self, name: str) -> list[spans.Question]:
+        """Questions of a set."""
+        return spans.questions(questions_file(name)[0])
+
+    def windows(self, asked: Sequence[spans.Question]) -> spans.Windows:
+        """Tokenized windows."""
+        stride = min(self.stride, self.length // 4)
+        return spans.windows(self.tokenizer(), asked, length=self.length, stride=stride)
+
+    def tokenizer(self) -> Any:
+        """The network's own."""
+        if not self.model.startswith("qa/"):
+            return tokenizer_of(self.weights().parent)
+        from transformers import BertTokenizerFast
+
+        return BertTokenizerFast(vocab=str(file("embedded/qa/vocab.txt")))
+
+    def calibration(self, name: str, n: int, seed: int) -> Inputs:
+        """One window each of ``n`` questions, drawn without replacement."""
+        found = self.asked(name)
+        if not 0 < n <= len(found):
+            raise BadInput(f"{n} calibration questions of {name}: it has {len(found)}")
+        chosen = np.random.default_rng(seed).permutation(len(found))[:n]
+        cut = self.windows([found[i] for i in chosen])
+        _, first = np.unique(cut.question, return_index=True)
+        return self._tensors(cut, first)
+
+    @staticmethod
+    def _tensors(cut: spans.Windows, index: Any) -> Inputs:
+        import torch
+
+        ids, segments, mask = (torch.from_numpy(a[index]) for a in cut.arrays)
+        return ids, segments, mask
+
+    def answers(self, model: Callable[..., Any]) -> list[str]:
+        """The model's answer to every question."""
+        import torch
+
+        asked = self.asked(self.eval_data)
+        cut = self.windows(asked)
+        out = []
+        with torch.no_grad():
+            for start in range(0, len(cut.question), BATCH):
+                batch = self._tensors(cut, slice(start, start + BATCH))
+                out.append(model(*(t.to(device_of(model)) for t in batch)).cpu().numpy())
+        return spans.answers(asked, cut, np.concatenate(out))
+
+    def scores(self, model: Callable[..., Any]) -> np.ndarray:
+        """F1 of every question, 0 to 1."""
+        asked = self.asked(self.eval_data)
+        given = self.answers(model)
+        return np.array(
+            [spans.f1(g, q.answers) for g, q in zip(given, asked, strict=True)], dtype=np.float32
+        )
+
+    def exact(self, model: Callable[..., Any]) -> np.ndarray:
+        """Whether each answer is exactly an accepted one."""
+        asked = self.asked(self.eval_data)
+        return np.array(
+            [
+                spans.exact_match(g, q.answers)
+                for g, q in zip(self.answers(model), asked, strict=True)
+            ]
+        )
+
+    def gold(self) -> None:
+        """Question answering has no reference similarities."""

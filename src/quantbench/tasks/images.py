@@ -1,0 +1,128 @@
+"""Image classification, top-1."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quantbench.data.images import Preprocess
+    from quantbench.network.network import Network
+    from quantbench.system.tensors import Inputs
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """Image classification, top-1."""
+
+    model: str
+    eval_data: str
+    metric: str = "top1"
+
+    def digests(self, calib: str) -> tuple[str, str, str]:
+        """See :class:`Task`; weights count by the digest that they were checked against."""
+        # first: missing images are found without importing anything heavy
+        evaluated = _images(self.eval_data).digest
+        calibrated = _images(calib).digest if calib else ""
+        from quantbench.data import images
+        from quantbench.data.manifest import table
+        from quantbench.models import catalog, loading
+
+        spec = catalog.spec(self.model)
+        name = f"checkpoints/{spec.checkpoint}.safetensors"
+        for entry in (table().get(name), table().get(f"embedded/{name}")):
+            if entry is not None:
+                images.file(name)  # raises DataMissing when it is not here
+                return entry.sha256, calibrated, evaluated
+        loading.read(spec)
+        return spec.checkpoint, calibrated, evaluated
+
+    def network(self) -> Network:
+        """See :class:`Task`."""
+        from quantbench.models import catalog, loading
+        from quantbench.models.loading import block_names, stages
+        from quantbench.network.network import Network
+
+        spec, model = catalog.spec(self.model), loading.load(self.model)
+        sample = spec.preprocess(_images(self.eval_data).x[:2])
+        blocks = block_names(model, spec)
+        return Network.of(
+            model, sample, name=self.model, blocks=blocks, stages=stages(model, blocks)
+        )
+
+    def calibration(self, name: str, n: int, seed: int) -> Inputs:
+        """Class-balanced draw; the same images whatever the method."""
+        from quantbench.data.images import balanced_subset
+        from quantbench.models import catalog
+
+        found = _images(name)
+        index = balanced_subset(found.y, n, seed)
+        return (catalog.spec(self.model).preprocess(found.x[index]),)
+
+    def scores(self, model: Callable[..., Any]) -> np.ndarray:
+        """Whether each image's label comes first."""
+        from quantbench.models import catalog
+        from quantbench.tasks.evaluate import correct_bits, logits
+
+        found = _images(self.eval_data)
+        out = logits(model, found.x, catalog.spec(self.model).preprocess, name=self.model)
+        return correct_bits(out, found.y)
+
+    def gold(self) -> None:
+        """Classification has no reference similarities."""
+
+
+@functools.lru_cache(maxsize=4)
+def _images(name: str) -> Any:
+    """Decoded image sets stay in memory while neighbouring cells use them."""
+    from quantbench.data import images
+
+    return images.images(name)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with labels, and what turns their pixels into a network's input.
+
+    Attributes:
+        x: uint8 (N, H, W, 3).
+        y: labels (N,).
+        preprocess: pixels to network input.
+
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    preprocess: Preprocess
+
+    def top1(self, model: nn.Module) -> float:
+        """Share of the images whose label comes first, in percent."""
+        from quantbench.tasks.evaluate import accuracy, logits
+
+        return accuracy(logits(model, self.x, self.preprocess), self.y)
+
+
+def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> LabelledImages:
+    """An image set with the preprocessing of a model.
+
+    Args:
+        model: its name in the registry.
+        name: of the set.
+        examples: size of a class-balanced draw; 0 for everything.
+        seed: of the draw.
+
+    """
+    from quantbench.data.images import balanced_subset
+    from quantbench.models import catalog
+
+    found, preprocess = _images(name), catalog.spec(model).preprocess
+    if not examples:
+        return LabelledImages(found.x, found.y, preprocess)
+    index = np.sort(balanced_subset(found.y, examples, seed))
+    return LabelledImages(found.x[index], found.y[index], preprocess)

@@ -1,0 +1,108 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from quantbench.claims.catalog import load
+from quantbench.cli.main import main
+from quantbench.evidence.result import Result
+from quantbench.runs.lab import Lab
+
+
+def test_list_and_select(capsys):
+    assert main(["list"]) == 0
+    assert "adaround" in capsys.readouterr().out
+    assert main(["list", "adaround", "-k", "resnet20 and w4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all("resnet20" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["show", "adarund"], "did you mean adaround"),
+        (["list", "adarund"], "did you mean adaround"),
+        (["list", "-k", "and and"], ""),
+        (["run", "-k", "no-such-claim-anywhere"], "no claim matches"),
+        (
+            ["run", "--tier", "real", "-k", "gramround and shapes"],
+            "shapes' in the real tier",
+        ),
+        (["why", "nonsense"], "quantbench list shows all"),
+        (["run", "--device", "toaster"], "device 'toaster' cannot be used here"),
+        (["report", "--runs", "no-such-folder"], "no folder 'no-such-folder'"),
+        (["data", "fetch", "nothing"], "there are"),
+        (["data", "fetch"], "what can be fetched"),
+        (["data", "remote"], "name the one folder"),
+        (["new", "not-a-name"], "cannot name a method"),
+        (["new", "nearest"], "already"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_status_2(argv, message, capsys):
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_plugin(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def full(self, *_, **__):
+        if self.suffix == ".toml" and self.parent.name == "quantbench_halfway":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, "")
+
+    write = Path.write_text
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["new", "halfway"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_command_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as e:
+        main(["lst"])
+    assert e.value.code == 2
+    assert "did you mean list" in capsys.readouterr().err
+
+
+def test_show_adds_what_finished_runs_measured(tmp_path, capsys):
+    claim = next(c for c in load("adaround") if c.tier == "embedded")
+    lab = Lab(tmp_path)
+    cell = next(iter(lab.cells(claim)[0].values()))
+    lab.ledger.put(
+        cell,
+        Result.of(
+            [True] * 4, [True, False, True, True], "0", extra={"shift_and_add/shifts": 1234.0}
+        ),
+    )
+    assert main(["show", claim.id, "--runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "quantized = 75" in out
+    assert "shift_and_add/shifts = 1,234" in out
+
+
+def test_show_prints_claims_methods_and_papers(capsys):
+    assert main(["show", "adaround/imagenet/resnet18/w4/t7-adaround"]) == 0
+    assert "68.71" in capsys.readouterr().out
+    assert main(["show", "nearest"]) == 0
+    assert "Defaults" in capsys.readouterr().out
+
+
+def test_new_writes_a_plugin_that_passes_conformance(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "halfway"]) == 0
+    assert "pip install" in capsys.readouterr().out
+    monkeypatch.syspath_prepend(tmp_path / "quantbench-halfway")
+    from quantbench_halfway import Halfway
+
+    from quantbench.claims.parse import parse
+    from quantbench.conformance import check
+
+    check(Halfway())
+    parse(
+        (tmp_path / "quantbench-halfway/quantbench_halfway/halfway.toml").read_text(),
+        "halfway.toml",
+    )
+    assert main(["new", "halfway"]) == 2

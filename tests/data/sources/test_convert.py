@@ -1,0 +1,138 @@
+"""Conversions of small files of the same layout as the sources."""
+
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from quantbench.data.readers import tar
+from quantbench.data.sources.convert_data import (
+    _batches,
+    imagenet_train,
+    imagenet_train_csv,
+    imagenet_val,
+    imagenet_val_csv,
+    unzip_json,
+    zipped,
+)
+from quantbench.data.sources.convert_weights import tfjs
+from quantbench.errors import DataCorrupt
+
+
+class Folder:
+    """Sources in a folder, in place of a download."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, *paths):
+        return [self.path / p for p in paths]
+
+    def other(self, name):
+        return self.path / name
+
+
+def floats(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.ascontiguousarray(array, "<f4").tobytes())
+
+
+def test_keras_shards_become_torch_weights_that_compute_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv1/kernel": rng.normal(size=(3, 3, 3, 8)),
+        "conv_dw_2/depthwise_kernel": rng.normal(size=(3, 3, 8, 1)),
+        "conv_pw_1/kernel": rng.normal(size=(1, 1, 8, 16)),
+        "conv_pw_1_bn/gamma": rng.normal(size=16),
+        "conv_pw_1_bn/moving_variance": rng.random(16),
+        "conv_preds/kernel": rng.normal(size=(1, 1, 16, 5)),
+        "conv_preds/bias": rng.normal(size=5),
+    }
+    manifest = []
+    for i, (name, w) in enumerate(weights.items()):
+        floats(tmp_path / f"g{i}", w)
+        manifest.append(
+            {"paths": [f"g{i}"], "weights": [{"name": name, "shape": w.shape, "dtype": "float32"}]}
+        )
+    (tmp_path / "mobilenet_model.json").write_text(json.dumps({"weightsManifest": manifest}))
+    tfjs(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+    got = load_file(tmp_path / "out.safetensors")
+    # one output position: a sum over the whole kernel
+    image = rng.normal(size=(3, 3, 3)).astype(np.float32)
+    want = np.einsum("hwi,hwio->o", image, weights["conv1/kernel"])
+    here = torch.nn.functional.conv2d(
+        torch.from_numpy(image.transpose(2, 0, 1))[None], got["stem.1.weight"]
+    )
+    # float32 sums of 27 products of size 1
+    assert np.allclose(here.flatten().numpy(), want, atol=1e-4)
+    assert np.allclose(
+        got["blocks.1.0.1.weight"][3, 0], weights["conv_dw_2/depthwise_kernel"][:, :, 3, 0]
+    )
+    assert np.allclose(got["blocks.0.1.0.weight"][..., 0, 0], weights["conv_pw_1/kernel"][0, 0].T)
+    assert {k for k in got if k.startswith("blocks.0.1.1")} == {
+        f"blocks.0.1.1.{k}" for k in ("weight", "running_var", "num_batches_tracked")
+    }
+    assert np.allclose(got["fc.weight"], weights["conv_preds/kernel"][0, 0].T)
+    (tmp_path / "g0").write_bytes(b"1234")
+    with pytest.raises(DataCorrupt, match="1 values, its manifest says 216"):
+        tfjs(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+
+
+def convnetjs(folder, batches):
+    labels = np.random.default_rng(1).permutation(np.arange(1000 * batches) % 10)
+    (folder / "cifar10_labels.js").write_text(f"var labels={labels.tolist()};")
+    x = np.random.default_rng(0).integers(0, 256, (batches, 1000, 1024, 3), dtype=np.uint8)
+    x //= 64  # compresses
+    for i, rows in enumerate(x):
+        Image.fromarray(rows).save(folder / f"cifar10_batch_{i}.png", compress_level=1)
+    return x.reshape(-1, 32, 32, 3), labels
+
+
+def test_cifar_rows_of_pixels_become_images(tmp_path):
+    x, y = convnetjs(tmp_path, 2)
+    got, labels = _batches(Folder(tmp_path), ".", [1])
+    assert np.array_equal(got, x[1000:])
+    assert np.array_equal(labels, y[1000:])
+    with pytest.raises(DataCorrupt, match="not a batch of 500"):
+        _batches(Folder(tmp_path), ".", [1], each=500)
+
+
+def test_an_archive_of_one_text_becomes_gz(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("dev.json", '{"data": []}')
+        archive.writestr("__MACOSX/._dev.json", "x")
+    unzip_json(Folder(tmp_path), tmp_path / "a.json.gz", "a.zip")
+    assert gzip.decompress((tmp_path / "a.json.gz").read_bytes()) == b'{"data": []}'
+    zipped(Folder(tmp_path), tmp_path / "b.gz", "a.zip")
+    assert gzip.decompress((tmp_path / "b.gz").read_bytes()) == (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-9])
+    with pytest.raises(DataCorrupt, match=r"not a whole \.zip"):
+        unzip_json(Folder(tmp_path), tmp_path / "a.json.gz", "a.zip")
+
+
+def test_images_listed_by_the_source_become_a_tar_and_a_csv(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("data/v1.JPEG", "data/v2.JPEG", "n00000001_b.JPEG", "n00000002_a.JPEG"):
+        noise = np.random.default_rng(len(name)).integers(0, 256, (230, 300, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / name)
+    (tmp_path / "dataset.txt").write_text("./data/v2.JPEG, 1\n./data/v1.JPEG, 0\n")
+    (tmp_path / "synset_words.txt").write_text("n01 a, b\nn02 c\n")
+    (tmp_path / "gallery.md").write_text("![x](n00000002_a.JPEG) ![y](n00000001_b.JPEG)")
+    get = Folder(tmp_path)
+    imagenet_val(get, tmp_path / "v.tar", ".")
+    imagenet_val_csv(get, tmp_path / "v.csv", ".")
+    imagenet_train(get, tmp_path / "t.tar", "")
+    imagenet_train_csv(get, tmp_path / "t.csv", "")
+    assert (
+        tmp_path / "v.csv"
+    ).read_bytes() == b"file,label,synset\r\nv2.JPEG,1,n02\r\nv1.JPEG,0,n01\r\n"
+    x, y = tar(tmp_path / "v.tar", tmp_path / "v.csv")
+    assert y.tolist() == [1, 0]
+    x, y = tar(tmp_path / "t.tar", tmp_path / "t.csv")
+    assert x.shape == (2, 224, 224, 3)
+    assert y.tolist() == [0, 1]

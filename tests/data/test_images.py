@@ -1,0 +1,304 @@
+"""Sets, checkpoints, preprocessing and the check of every byte; real formats, made small in tmp_path."""
+
+import errno
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.torch import save_file
+
+from quantbench.data import content_digest, decoded, image_sets, images, manifest, mosaic
+from quantbench.data.manifest import Entry
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+
+
+def known(monkeypatch, *entries):
+    """Make these the only known files."""
+    named = {e.name: e for e in entries}
+    for module in (manifest, images, image_sets):
+        monkeypatch.setattr(module, "table", lambda: named)
+
+
+def add(root, monkeypatch, name, write, **fields):
+    """Write a file and declare it with the digest that it has."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path)
+    entry = Entry(name, sha256=manifest.digest_file(path), bytes=path.stat().st_size, **fields)
+    known(monkeypatch, entry)
+    return path
+
+
+def pictures(n, size=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+# ---- digests
+
+
+def test_a_set_is_read_and_its_digest_covers_pixels_and_labels(root, monkeypatch):
+    x, y = pictures(6), np.arange(6, dtype=np.uint8)
+    add(root, monkeypatch, "cifar10/test_1000.npz", lambda p: np.savez_compressed(p, x=x, y=y))
+    got = images.images("cifar10/test_1000")
+    assert np.array_equal(got.x, x)
+    assert got.y.dtype == np.int64
+    assert got.digest == hashlib.sha256(x.tobytes() + y.astype(np.int64).tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-7], lambda b: b[:40] + b"\0" + b[41:], lambda _: b""]
+)
+def test_a_truncated_or_changed_file_is_not_read(root, monkeypatch, damage):
+    path = add(
+        root,
+        monkeypatch,
+        "cifar10/test_1000.npz",
+        lambda p: np.savez(p, x=pictures(2), y=np.zeros(2)),
+    )
+    # seen whole once: the remembered check must not hide the damage
+    images.images("cifar10/test_1000")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataCorrupt, match="fetch it again"):
+        images.images("cifar10/test_1000")
+
+
+def test_a_checked_file_is_not_read_twice(root, monkeypatch):
+    path = add(root, monkeypatch, "text/a.txt", lambda p: p.write_text("a"))
+    reads = []
+    real = manifest.digest_file
+    monkeypatch.setattr(manifest, "digest_file", lambda p: reads.append(p) or real(p))
+    assert images.file("text/a.txt") == images.file("text/a.txt") == path
+    assert reads == [path]
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(root, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    add(
+        root,
+        monkeypatch,
+        "cifar10/test_1000.npz",
+        lambda p: np.savez(p, x=pictures(2), y=np.zeros(2)),
+    )
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert len(images.images("cifar10/test_1000").x) == 2
+
+
+def test_a_full_disk_leaves_no_partial_cache(root, tmp_path, monkeypatch):
+    source = root / "source"
+    source.write_text("one")
+    x, y = pictures(3), np.arange(3)
+
+    def full(file, array, **_):
+        file.write(array.tobytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    got, _, digest = decoded.cached("a/b", ("source",), lambda: (x, y))
+    assert got is x
+    assert digest == decoded.content_digest(x, y)
+    assert not list((tmp_path / "cache" / "decoded").iterdir())
+
+
+@pytest.mark.usefixtures("root")
+def test_what_is_missing_is_named_with_the_command_that_brings_it():
+    with pytest.raises(DataMissing) as e:
+        images.images("cifar10/test_1000")
+    assert e.value.command == "quantbench data fetch cifar10/test_1000"
+
+
+@pytest.mark.usefixtures("root")
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(BadInput, match="cifar10/test_1000"):
+        images.images("cifar10/test_100")
+    with pytest.raises(BadInput, match="cifar10_resnet20_akamaster"):
+        manifest.members("cifar10_resnet20_akamastr")
+
+
+def test_every_image_set_but_the_users_own_folders_is_in_the_table():
+    derived = {"imagenet/val_300_calib", "imagenet/val_1000_eval"}  # rows of imagenet/val_1300
+    own = {"imagenet/val", "imagenet/train", "cifar10/test_10000", "shapes/train"} | derived
+    assert set(image_sets.SETS) - own == {
+        e.set for e in manifest.table().values() if e.set in image_sets.SETS
+    }
+
+
+# ---- the decode cache
+
+
+def test_decoded_once_until_the_source_changes(root):
+    source = root / "source"
+    source.write_text("one")
+    calls = []
+
+    def read():
+        calls.append(1)
+        return pictures(3, seed=len(calls)), np.arange(3)
+
+    first = decoded.cached("a/b", ("source",), read)
+    again = decoded.cached("a/b", ("source",), read)
+    assert len(calls) == 1
+    assert np.array_equal(first[0], again[0])
+    assert first[2] == again[2] == decoded.content_digest(first[0], first[1])
+    source.write_text("another")
+    assert decoded.cached("a/b", ("source",), read)[2] != first[2]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("suffix", [".x.npy", ".y.npy", ".json"])
+def test_a_damaged_cache_is_made_again(root, tmp_path, suffix):
+    (root / "source").write_text("one")
+    read = lambda: (pictures(3), np.arange(3))  # noqa: E731
+    digest = decoded.cached("a/b", ("source",), read)[2]
+    (path,) = (tmp_path / "cache" / "decoded").glob("*" + suffix)
+    path.write_bytes(path.read_bytes()[:-5])
+    x, y, again = decoded.cached("a/b", ("source",), read)
+    assert again == digest == decoded.content_digest(np.asarray(x), y)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_scratch_array_leaves_no_file(tmp_path):
+    x = decoded.scratch("big", (4, 2, 2, 3))
+    x[:] = 7
+    assert int(x.sum()) == 7 * 48
+    assert not list((tmp_path / "cache" / "decoded").iterdir())
+
+
+def test_a_changed_mosaic_is_found_by_the_digest_of_the_pixels(root, monkeypatch):
+    folder = root / "cifar10" / "train"
+    folder.mkdir(parents=True)
+    x = pictures(4)
+    monkeypatch.setattr(image_sets, "CIFAR_GRID", (1, 2))
+    monkeypatch.setattr(image_sets, "MOSAICS", 2)
+    for i in range(2):
+        mosaic.write(x[2 * i : 2 * i + 2], folder / f"{i:03d}.webp", (1, 2))
+    np.save(folder / "labels.npy", np.arange(4, dtype=np.uint8))
+    labels = Entry("cifar10/train/labels.npy", sha256=manifest.digest_file(folder / "labels.npy"))
+    right = Entry("cifar10/train/*.webp", decoded=hashlib.sha256(x.tobytes()).hexdigest())
+    known(monkeypatch, labels, right)
+    assert np.array_equal(images.images("cifar10/train").x, x)
+    known(monkeypatch, labels, Entry("cifar10/train/*.webp", decoded="0" * 64))
+    os.utime(folder / "labels.npy", (1, 1))  # so that the decode cache does not answer
+    with pytest.raises(DataCorrupt, match="one of them was changed"):
+        images.images("cifar10/train")
+
+
+# ---- checkpoints
+
+
+class _Code:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def test_a_checkpoint_is_read_and_half_precision_becomes_float(root, monkeypatch):
+    tensors = {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.tensor(3),
+        "c": torch.tensor([0.5]).half(),
+    }
+    add(
+        root, monkeypatch, "checkpoints/net.safetensors", lambda p: save_file(tensors, p), set="net"
+    )
+    got = images.checkpoint("net")
+    assert torch.equal(got["a"], tensors["a"])
+    assert got["b"].dtype == torch.int64
+    assert got["c"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04not tensors", pickle.dumps(_Code())])
+def test_a_file_that_is_no_safetensors_is_refused_even_with_the_right_digest(
+    root, monkeypatch, tmp_path, content
+):
+    monkeypatch.chdir(tmp_path)
+    add(
+        root,
+        monkeypatch,
+        "checkpoints/net.safetensors",
+        lambda p: p.write_bytes(content),
+        set="net",
+    )
+    with pytest.raises(DataCorrupt, match="not a safetensors file"):
+        images.checkpoint("net")
+    assert not Path("executed").exists()
+
+
+# ---- contents
+
+
+def test_content_digest_ignores_packing_and_sees_every_value(tmp_path):
+    a, b, c = (tmp_path / f"{n}.npz" for n in "abc")
+    np.savez(a, x=np.arange(5), y=np.zeros(2))
+    np.savez_compressed(b, y=np.zeros(2), x=np.arange(5))
+    np.savez(c, x=np.arange(5), y=np.zeros(2, np.float32))
+    assert content_digest.digest(a) == content_digest.digest(b) != content_digest.digest(c)
+    b.write_bytes(b.read_bytes()[:50])
+    with pytest.raises(DataCorrupt, match=r"not a whole \.npz"):
+        content_digest.digest(b)
+
+
+# ---- preprocessing and calibration lists
+
+
+@given(
+    hnp.arrays(np.uint8, (2, 3, 4, 3)),
+    st.tuples(*[st.floats(-1, 200)] * 3),
+    st.tuples(*[st.floats(0.1, 60)] * 3),
+    st.sampled_from([1.0, 255.0]),
+    st.booleans(),
+)
+def test_preprocess_is_the_formula(x, mean, std, scale, bgr):
+    got = images.Preprocess(mean, std, scale, bgr)(x)
+    channels = x[..., ::-1] if bgr else x
+    want = ((channels / scale - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    assert got.dtype == torch.float32
+    assert got.is_contiguous()
+    # float32 rounds each of three operations; the subtraction may cancel, so the bound is on its
+    # operands
+    bound = 3e-7 * (255 + np.abs(mean).max()) / min(std)
+    assert np.abs(got.numpy() - want).max() <= bound
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3, 3, 3)), np.zeros((2, 3, 3, 1), np.uint8)]
+)
+def test_preprocess_refuses_what_is_no_batch_of_images(x):
+    with pytest.raises(BadInput, match="uint8"):
+        images.Preprocess((0, 0, 0), (1, 1, 1))(x)
+
+
+@given(
+    hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 6)),
+    st.integers(0, 5),
+    st.data(),
+)
+def test_balanced_subsets_are_balanced_and_nested(y, seed, draw):
+    n = draw.draw(st.integers(1, len(y)))
+    index = images.balanced_subset(y, n, seed)
+    assert len(set(index.tolist())) == n
+    assert np.array_equal(index, images.balanced_subset(y, len(y), seed)[:n])
+    counts, there = np.bincount(y[index], minlength=7), np.bincount(y, minlength=7)
+    short = counts < there  # a class that is not used up is at most one behind the largest
+    assert not short.any() or counts.max() - counts[short].min() <= 1
+
+
+def test_the_calibration_list_is_a_published_constant():
+    y = np.arange(4096) % 10
+    index = images.balanced_subset(y, 1024, seed=0)
+    assert not np.array_equal(index, images.balanced_subset(y, 1024, seed=1))
+    # recorded once from numpy's default_rng, whose streams numpy promises to keep
+    assert hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()[:16] == "3ab2676514d24567"
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_an_impossible_calibration_size_is_refused(n):
+    with pytest.raises(BadInput, match="from 4"):
+        images.balanced_subset(np.zeros(4, np.int64), n, 0)

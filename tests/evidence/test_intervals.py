@@ -1,0 +1,279 @@
+"""Statistics against closed forms, scipy, brute-force enumeration and each other."""
+
+from itertools import combinations, product
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats as scipy_stats
+
+from quantbench.errors import BadInput
+from quantbench.evidence import intervals, significance
+from quantbench.evidence.bootstrap import bootstrap, spearman
+
+counts = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200)).filter(
+    lambda t: sum(t) > 0
+)
+
+
+def images(b, c, agree):
+    """Correctness of two networks of which ``b`` images favour the first and ``c`` the second."""
+    first = np.array([1] * b + [0] * c + [1] * agree, bool)
+    second = np.array([0] * b + [1] * c + [1] * agree, bool)
+    return first, second
+
+
+@given(counts)
+def test_the_paired_drop_is_the_closed_form(t):
+    b, c, _ = t
+    n = sum(t)
+    drop = intervals.paired(*images(*t))
+    assert (drop.b, drop.c, drop.n) == (b, c, n)
+    assert drop.value == pytest.approx(100 * (b - c) / n)
+    # sqrt of rounding
+    assert drop.se == pytest.approx(100 * sqrt(max(b + c - (b - c) ** 2 / n, 0)) / n, abs=1e-6)
+    assert -100 <= drop.low <= drop.value + 1e-9
+    assert drop.value - 1e-9 <= drop.high <= 100
+
+
+@given(counts)
+def test_the_standard_error_is_that_of_the_mean_of_differences(t):
+    first, second = images(*t)
+    d = first.astype(float) - second.astype(float)
+    assert intervals.paired(first, second).se == pytest.approx(
+        100 * d.std() / sqrt(d.size), abs=1e-6
+    )
+
+
+@given(counts)
+def test_swapping_the_networks_mirrors_the_interval(t):
+    a, b = images(*t)
+    forth, back = intervals.paired(a, b), intervals.paired(b, a)
+    assert (forth.low, forth.high) == pytest.approx(
+        (-back.high, -back.low), abs=1e-7
+    )  # brentq's own tolerance is 2e-12
+
+
+@given(counts)
+def test_tangos_ends_solve_its_score_equation(t):
+    """At either end, the constrained likelihood maximised over a grid gives the score statistic 1.96."""
+    b, c, agree = t
+    n = sum(t)
+    for end, z in zip(intervals.tango(b, c, n), (1.959964, -1.959964), strict=True):
+        if not -0.999 < end < 0.999:
+            continue
+        p21 = np.linspace(max(0, -end), (1 - end) / 2, 200_001)[1:-1]
+        loglik = b * np.log(p21 + end) + c * np.log(p21) + agree * np.log1p(-2 * p21 - end)
+        best = p21[np.argmax(loglik)]
+        score = (b - c - n * end) / sqrt(n * (2 * best + end - end**2))
+        assert score == pytest.approx(z, abs=0.02)  # the grid's step
+
+
+def coverage(interval, n, p12, p21):
+    """Probability, by enumeration of all (b, c), that the interval holds p12 - p21."""
+    table = scipy_stats.multinomial(n, [p12, p21, 1 - p12 - p21])
+    held = 0.0
+    for b, c in product(range(25), repeat=2):
+        low, high = interval(b, c)
+        held += (low <= p12 - p21 <= high) * table.pmf([b, c, n - b - c])
+    return held
+
+
+@pytest.mark.parametrize(("expected", "share"), [(1, 0), (2, 0.2), (2, 0), (5, 0.2), (5, 0.5)])
+def test_tango_covers_where_wald_does_not(expected, share):
+    """The claim of ``paired_units``'s docstring, and the reason why the printed interval is not value +- 1.96 SE."""
+    n = 1000
+    p12, p21 = expected / n * (1 - share), expected / n * share
+
+    def wald(b, c):
+        half = 1.96 * sqrt(b + c - (b - c) ** 2 / n) / n
+        return (b - c) / n - half, (b - c) / n + half
+
+    tango = coverage(lambda b, c: intervals.tango(b, c, n, 0.95), n, p12, p21)
+    assert tango > 0.93  # discrete data: 0.938 is the lowest of the grid that was tried
+    assert tango >= coverage(wald, n, p12, p21) - 1e-9
+    if (expected, share) == (2, 0.2):
+        assert tango == pytest.approx(0.99, abs=0.01)
+        assert coverage(wald, n, p12, p21) == pytest.approx(0.79, abs=0.01)
+
+
+def test_with_many_discordant_images_the_interval_is_walds():
+    drop = intervals.paired(*images(400, 250, 9350))
+    assert drop.low == pytest.approx(drop.value - 1.96 * drop.se, abs=0.01)
+    assert drop.high == pytest.approx(drop.value + 1.96 * drop.se, abs=0.01)
+
+
+def test_an_unchanged_network_still_has_an_interval():
+    drop = intervals.paired(*images(0, 0, 1000))
+    assert drop.value == 0
+    # z^2 / (n + z^2), in points
+    assert (drop.low, drop.high) == pytest.approx((-0.3827, 0.3827), abs=1e-3)
+
+
+@given(hnp.arrays(bool, (2, 30)), st.integers(1, 4))
+def test_repeating_a_seed_adds_no_evidence(pair, k):
+    """Deterministic methods give the same bits for every seed: images are the units, not images times seeds."""
+    once = intervals.paired(pair[0], pair[1])
+    assert intervals.paired(pair[0], np.tile(pair[1], (k, 1))) == once
+
+
+def test_several_seeds_are_averaged_per_image():
+    fp = np.ones(400, bool)
+    rng = np.random.default_rng(3)
+    quantized = rng.random((3, 400)) < 0.9
+    drop = intervals.paired(fp, quantized)
+    d = 1 - quantized.mean(axis=0)
+    assert drop.value == pytest.approx(100 * d.mean())
+    assert drop.se == pytest.approx(100 * d.std() / 20)
+    # the adjustment moves it by 2 in 400
+    assert drop.low == pytest.approx(drop.value - 1.96 * drop.se, abs=0.3)
+    assert drop.se < intervals.paired(fp, quantized[0]).se
+
+
+@pytest.mark.parametrize("scores", [[], [[]], [0.5, np.nan], [1.5], [-0.1]])
+def test_scores_that_are_none_are_refused(scores):
+    with pytest.raises(BadInput):
+        intervals.paired(scores, scores)
+
+
+def test_different_images_are_refused():
+    with pytest.raises(BadInput, match="3 images against 2"):
+        intervals.paired([1, 0, 1], [1, 0])
+
+
+@given(st.integers(0, 300), st.integers(0, 300).filter(bool))
+def test_the_interval_of_an_accuracy_is_scipys(correct, wrong):
+    n = correct + wrong
+    ours = intervals.accuracy(np.arange(n) < correct)
+    theirs = scipy_stats.binomtest(correct, n).proportion_ci(method="wilson")
+    assert ours.value == pytest.approx(100 * correct / n)
+    assert (ours.low, ours.high) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
+
+
+@given(st.integers(2, 8), st.floats(0.01, 5))
+def test_the_prediction_interval_is_its_closed_form(k, spread):
+    values = spread * np.arange(k)
+    expected = scipy_stats.t(k - 1).ppf(0.975) * sqrt(1 + 1 / k) * values.std(ddof=1)
+    assert intervals.prediction_half(list(values)) == pytest.approx(expected)
+
+
+def test_the_prediction_interval_holds_the_next_run_95_times_of_100():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 4))
+    inside = [abs(d[3] - d[:3].mean()) <= intervals.prediction_half(d[:3]) for d in draws]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of 4,000 draws
+
+
+@given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.floats(0.01, 2), st.integers(2, 6))
+def test_welch_is_scipys(values, sd, runs):
+    """A difference of means as large as the half-width has a p-value of exactly 5 %."""
+    half, s = intervals.welch_half(values, sd, runs), float(np.std(values, ddof=1))
+    test = scipy_stats.ttest_ind_from_stats(half, s, len(values), 0.0, sd, runs, equal_var=False)
+    assert test.pvalue == pytest.approx(0.05)
+
+
+def test_one_run_of_ours_is_predicted_from_the_published_spread():
+    assert intervals.welch_half([3.0], 0.1, 5) == pytest.approx(
+        scipy_stats.t(4).ppf(0.975) * sqrt(1.2) * 0.1
+    )
+    assert intervals.welch_half([1.0, 1.0], 0.0, 5) == 0
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_mcnemar_by_enumeration_of_all_coin_tosses(b, c):
+    """The probability of all outcomes no likelier than the one seen."""
+    n = b + c
+    p = sum(comb(n, i) for i in range(n + 1) if comb(n, i) <= comb(n, b)) / 2**n
+    assert significance.mcnemar(b, c) == pytest.approx(p)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_holm_is_the_closed_test_of_bonferroni(p):
+    """Adjusted p of a hypothesis: the largest Bonferroni p of all the sets of hypotheses that hold it."""
+    m = range(len(p))
+    sets = [s for r in m for s in combinations(m, r + 1)]
+    for i, adjusted in enumerate(significance.holm(p)):
+        assert adjusted == pytest.approx(
+            max(min(1.0, len(s) * min(p[j] for j in s)) for s in sets if i in s)
+        )
+
+
+def test_holm_of_nothing():
+    assert significance.holm([]) == []
+
+
+def test_mann_whitney_by_enumeration_of_all_orders():
+    a, b = [1.0, 2.5, 3.0, 9.0], [4.0, 5.0, 6.5, 7.0]
+    pooled = a + b
+
+    def u(members):
+        return sum(pooled[i] > pooled[j] for i in members for j in range(8) if j not in members)
+
+    seen = abs(u(range(4)) - 8)
+    p = np.mean([abs(u(s) - 8) >= seen for s in combinations(range(8), 4)])
+    assert significance.mann_whitney(a, b) == pytest.approx(p)
+
+
+@given(st.floats(-5, 5), st.floats(0.1, 3))
+def test_the_normal_p_value_is_scipys(value, se):
+    assert significance.normal(value, se) == pytest.approx(2 * scipy_stats.norm.sf(abs(value) / se))
+
+
+def test_without_spread_any_difference_is_a_difference():
+    assert (significance.normal(0.0, 0.0), significance.normal(0.1, 0.0)) == (1.0, 0.0)
+
+
+@given(
+    hnp.arrays(np.int8, (2, 12), elements=st.integers(0, 5)).filter(
+        lambda a: a[0].std() * a[1].std() > 0
+    )
+)
+def test_spearman_is_scipys(a):
+    assert spearman(a[0], a[1]) == pytest.approx(
+        100 * scipy_stats.spearmanr(a[0], a[1]).statistic, abs=1e-9
+    )
+
+
+def test_equal_scores_predict_nothing():
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0
+
+
+def test_the_bootstrap_of_a_mean_is_its_standard_error():
+    x = np.random.default_rng(1).normal(size=200)
+    found = bootstrap(lambda v: v.mean(axis=-1), x, rng=np.random.default_rng(0))
+    # 2,000 draws: 1.6 % standard error
+    assert found.se == pytest.approx(x.std() / sqrt(200), rel=0.06)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * found.se, rel=0.1)
+    reference = scipy_stats.bootstrap(
+        (x,), np.mean, method="percentile", n_resamples=2000, vectorized=True
+    )
+    assert found.low == pytest.approx(reference.confidence_interval.low, abs=0.03)
+
+
+def test_the_bootstrap_stays_paired_and_repeats():
+    """A difference of two correlations of nearly equal scores is far better known than either correlation."""
+    rng = np.random.default_rng(2)
+    gold = rng.normal(size=150)
+    fp = gold + rng.normal(size=150)
+    quantized = fp + 0.05 * rng.normal(size=150)
+
+    def drop(f, q, g):
+        return spearman(f, g) - spearman(q, g)
+
+    first, again = (
+        bootstrap(drop, fp, quantized, gold, rng=np.random.default_rng(0), draws=300)
+        for _ in range(2)
+    )
+    assert first == again
+    alone = bootstrap(spearman, fp, gold, rng=np.random.default_rng(0), draws=300)
+    assert first.half < alone.half / 5
+
+
+@settings(max_examples=5)
+@given(st.sampled_from([((), ()), ((1, 2), (1,)), (((1, 2), (3, 4)), (1, 2))]))
+def test_the_bootstrap_refuses_what_is_not_paired(arrays):
+    with pytest.raises(BadInput, match="same n"):
+        bootstrap(spearman, *arrays, rng=np.random.default_rng(0))
