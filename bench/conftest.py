@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from quantbench.claims.catalog import load
+from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim
 from quantbench.claims.select import select
 from quantbench.runs.timing import BACKENDS, BATCHES
@@ -36,7 +36,7 @@ def _chosen(config: pytest.Config) -> list[Claim]:
     papers = config.getoption("qb_paper")
     claims = list(
         select(
-            [c for p in papers for c in load(p)] if papers else load(),
+            [c for p in papers for c in read_claims(p)] if papers else read_claims(),
             config.getoption("qb_select"),
         )
     )

@@ -34,7 +34,7 @@ from quantbench.methods.gramround import GramRound
 from quantbench.network.hooks import capture_output
 from quantbench.network.network import Network
 from quantbench.optimization.reconstruction import squared_error
-from quantbench.optimization.soft_rounding import ACTIVATIONS
+from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS
 from quantbench.quantization.method import Log, Method, quantize
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.system.machine import fingerprint
@@ -235,7 +235,7 @@ def error_of_layers(net: Network, rounded: torch.nn.Module, x: torch.Tensor) -> 
     """|| f_a(W x) - f_a(W^ x^) ||^2 summed over layers, mean over examples and positions."""
     total = 0.0
     for info in net.layers:
-        fa = ACTIVATIONS[info.activation]
+        fa = ACTIVATION_FUNCTIONS[info.activation]
         z, z_hat = (fa(capture_output(model, info.name, (x,))) for model in (net.model, rounded))
         total += float(squared_error(z_hat, z))
     return total

@@ -20,7 +20,7 @@ from torch.optim import Adam
 from quantbench.calibration.memory import CHUNK, Activations, Memory
 from quantbench.calibration.passes import Progressive
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
-from quantbench.network.activation_functions import activations
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import forward
 from quantbench.optimization.descent import Objective, Part, fit
 from quantbench.optimization.learnt_ranges import Range, Settle
@@ -75,7 +75,7 @@ class AdaQuant(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer; only the sequential form looks at what was done before."""
         q = job.start()
-        resume, memory, fa = Resume(job, self), Memory(), activations(q.net)
+        resume, memory, fa = Resume(job, self), Memory(), following_functions(q.net)
         calib = parallel.share(job.calib)
         if self.sequential:
             calibrate_elsewhere(q, job)

@@ -22,7 +22,12 @@ from quantbench.optimization.descent import Adam, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
 from quantbench.optimization.reconstruction import layer_error
 from quantbench.optimization.resume import Resume
-from quantbench.optimization.soft_rounding import ACTIVATIONS, Relaxation, Relaxed, Straight
+from quantbench.optimization.soft_rounding import (
+    ACTIVATION_FUNCTIONS,
+    Relaxation,
+    Relaxed,
+    Straight,
+)
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
@@ -128,7 +133,7 @@ class AdaRound(Method):
         name, activation = layer.info.name, self.activation(layer)
         x_hat, target = (
             walk.before.inputs_of(name)[0],
-            walk.full.output_of(name, ACTIVATIONS[activation]),
+            walk.full.output_of(name, ACTIVATION_FUNCTIONS[activation]),
         )
         quadratic = self.moments and activation is None
         quadratic = quadratic and worthwhile(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from quantbench.calibration import shift
 from quantbench.calibration.shift import channel_mean, per_channel
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import activations
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import batches
 from quantbench.optimization.bias_correction import Correction, at_layers, draw
 from quantbench.optimization.descent import cosine, minimise
@@ -68,7 +68,7 @@ class IBC(Correction):
     def correct(self, job: Job, q: Quantized) -> None:
         """One pass of each network suffices: when a layer runs, those before it have run and are corrected."""
         images = draw(job.calib, self.images, job.rng)
-        fa = activations(q.net) if self.after_activation else {}
+        fa = following_functions(q.net) if self.after_activation else {}
         target: dict[str, Tensor] = {}  # E[x_fp]
         delta: dict[str, Tensor] = {}  # E[x_fp] - E[x_q]
 

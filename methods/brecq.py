@@ -24,8 +24,8 @@ from quantbench.optimization.descent import Adam, Part, cosine, fit
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error
 from quantbench.optimization.resume import Resume
-from quantbench.optimization.soft_rounding import ACTIVATIONS, Relaxation, Relaxed
-from quantbench.optimization.units import Unit, check, mean_error, units, walked
+from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxation, Relaxed
+from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.method import Job, Method
@@ -88,7 +88,7 @@ class BRECQ(Method):
 
     def __post_init__(self) -> None:
         """Reject unknown variants."""
-        check(self.granularity)
+        require_granularity(self.granularity)
         if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
             raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
         if self.draws < 1:
@@ -145,7 +145,7 @@ class BRECQ(Method):
         ):
             # as the released code
             return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]
-        fa = ACTIVATIONS[unit.activation]
+        fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         for layer, qp in zip(layers, qps, strict=True):
             layer.weight = qp.fake(layer.original)
@@ -192,7 +192,7 @@ class BRECQ(Method):
     def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
         """|g| of every example, (N, ...) as z is; behind the activation function that follows a layer on its own."""
         found: list[Activations] = []
-        fa = ACTIVATIONS[unit.activation] if unit.activation else None
+        fa = ACTIVATION_FUNCTIONS[unit.activation] if unit.activation else None
         for part in walk.before.batches():
             if self.loss == "fisher":
                 g = fisher(*walk.full.split(part, unit.stop, fa), self.draws, rng)
@@ -231,7 +231,7 @@ class BRECQ(Method):
         self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
     ) -> None:
         """Minimise E |z - z^|^p over step sizes."""
-        fa = ACTIVATIONS[unit.activation]
+        fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         steps = [act.scale.requires_grad_() for act in acts]
         optimizer = torch.optim.Adam(steps, lr=self.act_lr)

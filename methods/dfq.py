@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.network.activation_functions import Activation, ChannelClamp, activations
+from quantbench.network.activation_functions import Activation, ChannelClamp, following_functions
 from quantbench.network.channel_flow import Link, links
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
@@ -121,7 +121,7 @@ class DFQ(Method):
 
 def expected_inputs(net: Network) -> dict[str, Tensor]:
     """E[x] of every input channel, (in,), of the layers that read nothing but rectified batch norms."""
-    fa = activations(net)
+    fa = following_functions(net)
     inputs: dict[str, list[tuple[int, Tensor]]] = {}
     for link in links(net):
         for reader in link.readers if _is_normal(net, link) else ():
@@ -180,7 +180,7 @@ def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
 
 def _rectified(net: Network) -> frozenset[str]:
     """Layers whose output goes into ReLU or a clamp, so that a shift of the input is a shift of the output."""
-    after = activations(net)
+    after = following_functions(net)
     return frozenset(
         i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp)
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, activations
+from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.hooks import forward, hooked
 from quantbench.network.network import Network
@@ -46,7 +46,7 @@ class DeadChannels(Method):
 
     def apply(self, job: Job) -> Job:
         """Rewrite every layer that had a batch norm."""
-        rewrite, fa = Rewrite(job.net), activations(job.net)
+        rewrite, fa = Rewrite(job.net), following_functions(job.net)
         ways = {link.layer: link for link in links(job.net)}
         found, elsewhere = [], []  # largest |w| of channels
         for name, stats in job.net.batch_norm.items():
@@ -173,7 +173,7 @@ def _spread(rewrite: Rewrite) -> float:
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
     """Largest |activation| of every channel of every layer, after its activation function, (out,) each."""
     after, seen = (
-        activations(net),
+        following_functions(net),
         {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers},
     )
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}

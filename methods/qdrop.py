@@ -24,8 +24,8 @@ from quantbench.optimization.descent import Adam, Part, cosine, fit
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error
 from quantbench.optimization.resume import Resume
-from quantbench.optimization.soft_rounding import ACTIVATIONS, Relaxation, Relaxed
-from quantbench.optimization.units import Unit, check, mean_error, units, walked
+from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxation, Relaxed
+from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.method import Job, Method
@@ -72,7 +72,7 @@ class QDrop(Method):
 
     def __post_init__(self) -> None:
         """Reject what is no probability, and an unknown granularity."""
-        check(self.granularity)
+        require_granularity(self.granularity)
         if not 0 <= self.probability <= 1:
             raise BadInput(f"qdrop: a probability of {self.probability}; choose 0 to 1")
 
@@ -115,7 +115,7 @@ class QDrop(Method):
         self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
     ) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
-        layers, fa = [q.layer(name) for name in unit.layers], ACTIVATIONS[unit.activation]
+        layers, fa = [q.layer(name) for name in unit.layers], ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())

@@ -27,7 +27,7 @@ from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.tasks.images import ImageTask
 from quantbench.tasks.registry import task
 
-ALL = catalog.load()
+ALL = catalog.read_claims()
 
 # Published numbers by paper: how many were read, how many recalled, and the start of the sha256 of
 # their sorted rows. Made from an independent table of the same numbers: a typing error, a lost row
@@ -209,12 +209,12 @@ def test_loading_needs_neither_torch_nor_numpy() -> None:
 
 def test_unknown_names_get_a_suggestion() -> None:
     with pytest.raises(BadInput, match=r"adaruond.*did you mean adaround"):
-        catalog.load("adaruond")
+        catalog.read_claims("adaruond")
     with pytest.raises(BadInput, match=r"did you mean.*t7-adaround"):
         catalog.find(ALL, "adaround/imagenet/resnet18/w4/t7-adaruond")
     with pytest.raises(BadInput, match=r"the end of \d+ ids"):
         catalog.find(ALL, "here-beats-nearest")
-    assert {c.paper for c in catalog.load("qdrop")} == {"qdrop"}
+    assert {c.paper for c in catalog.read_claims("qdrop")} == {"qdrop"}
 
 
 STRANGERS = """\
@@ -251,8 +251,8 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_another_package_brings_claims(stranger: Path) -> None:
     (stranger / "p.toml").write_text(STRANGERS)
-    assert [c.id for c in catalog.load("p")] == ["p/cifar10/r20/w4/a"]
-    assert len(catalog.load()) == len(ALL) + 1
+    assert [c.id for c in catalog.read_claims("p")] == ["p/cifar10/r20/w4/a"]
+    assert len(catalog.read_claims()) == len(ALL) + 1
 
 
 def test_an_id_used_twice_names_both_places(stranger: Path) -> None:
@@ -261,18 +261,18 @@ def test_an_id_used_twice_names_both_places(stranger: Path) -> None:
     with pytest.raises(
         BadInput, match=r"q\.toml:9: p/cifar10/r20/w4/a is already the id of .*p\.toml:9"
     ):
-        catalog.load()
+        catalog.read_claims()
 
 
 def test_a_broken_package_is_named(stranger: Path) -> None:
     (stranger / "p.toml").write_bytes(b"paper = \xff")
     with pytest.raises(BadInput, match=r"p\.toml: cannot be read as UTF-8"):
-        catalog.load()
+        catalog.read_claims()
     (stranger.parent / "strangers_claims-1.0.dist-info" / "entry_points.txt").write_text(
         "[quantbench.reference]\nstranger = no_such_package_here\n"
     )
     with pytest.raises(BadInput, match=r"'stranger'.*no_such_package_here cannot be imported"):
-        catalog.load()
+        catalog.read_claims()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quantbench.claims import catalog, select
 from quantbench.errors import BadInput
 
-ALL = catalog.load()
+ALL = catalog.read_claims()
 
 
 @st.composite

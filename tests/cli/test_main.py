@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quantbench.claims.catalog import load
+from quantbench.claims.catalog import read_claims
 from quantbench.cli.main import main
 from quantbench.evidence.result import Result
 from quantbench.runs.lab import Lab
@@ -68,7 +68,7 @@ def test_unknown_command_is_answered_with_the_nearest(capsys):
 
 
 def test_show_adds_what_finished_runs_measured(tmp_path, capsys):
-    claim = next(c for c in load("adaround") if c.tier == "embedded")
+    claim = next(c for c in read_claims("adaround") if c.tier == "embedded")
     lab = Lab(tmp_path)
     cell = next(iter(lab.cells(claim)[0].values()))
     lab.ledger.put(

@@ -53,7 +53,7 @@ def test_splits_share_no_image_and_no_seed():
 
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet"])
 def test_networks_are_good_and_four_bits_per_tensor_hurt(name):
-    model = loading.load(f"shapes/{name}")
+    model = loading.pretrained(f"shapes/{name}")
     spec = catalog.spec(f"shapes/{name}")
     test = images.images("shapes/test")
     x, y = spec.preprocess(test.x[:1280]), test.y[:1280]
@@ -147,7 +147,7 @@ def test_training_of_the_reader_is_repeatable_and_learns(monkeypatch):
     first, again = (train_qa.train(say=lambda _: None) for _ in range(2))
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(first[k], again[k]) for k in first)
-    start = train_qa.build().state_dict()
+    start = train_qa.untrained().state_dict()
     assert not torch.equal(first["qa_outputs.weight"].float(), start["qa_outputs.weight"])
 
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantbench.integer import oracle
-from quantbench.integer.check import check
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -26,6 +25,7 @@ from quantbench.integer.ir import (
 )
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.testing import fuzz
+from quantbench.integer.validate import validate
 from tests.helpers.chains import Chain
 
 SETTINGS = settings(max_examples=100, deadline=None, derandomize=True)
@@ -141,7 +141,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
 
 def one(op: object, f: Format, shape: tuple[int, int, int], x: np.ndarray) -> np.ndarray:
     program = Program(f, shape, (op,))
-    check(program)
+    validate(program)
     return oracle.run(program, x)[op.output]
 
 
@@ -218,7 +218,7 @@ def test_add_rounds_each_product() -> None:
     other = Concat(name="c", inputs=("input",), output="b", out=b)
     add = Add(name="a", inputs=("input", "b"), output="y", out=y, lo=90, hi=255)
     program = Program(a, (2, 16, 16), (other, add))
-    check(program)
+    validate(program)
     got = oracle.run(program, x)
     for p, q, r in zip(x.flat, got["b"].flat, got["y"].flat, strict=True):
         left = np.float32(int(p) - 12) * np.float32(np.float64(a.scale) / y.scale)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer import oracle, packing, store
 from quantbench.integer.backends.native import Native
-from quantbench.integer.check import check
 from quantbench.integer.ir import Add, Conv, Format, Island, MaxPool, Program
 from quantbench.integer.testing import fuzz
+from quantbench.integer.validate import validate
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -40,7 +40,7 @@ def program(*ops: Any, **changes: Any) -> Program:
 
 
 def test_a_good_program_passes() -> None:
-    check(program())
+    validate(program())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_good_program_passes() -> None:
 )  # fmt: skip
 def test_malformed_programs_are_named(bad: Program, says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        check(bad)
+        validate(bad)
 
 
 @SETTINGS
@@ -215,7 +215,7 @@ def test_damaged_files_never_do_more_than_fail(
         loaded = store.load(path)
     except BadInput:
         return
-    check(loaded)  # the damage hit a number that may have any value
+    validate(loaded)  # the damage hit a number that may have any value
 
 
 @pytest.fixture(scope="module")

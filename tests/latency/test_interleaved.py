@@ -10,10 +10,10 @@ import pytest
 from quantbench.errors import BadInput
 from quantbench.integer import oracle
 from quantbench.integer.backends.base import backend
-from quantbench.integer.check import check
 from quantbench.integer.ir import Conv
 from quantbench.integer.testing import fuzz
-from quantbench.latency.interleaved import REFERENCE, interleaved, latencies, rows
+from quantbench.integer.validate import validate
+from quantbench.latency.interleaved import FLOAT32, interleaved, latencies, rows
 from quantbench.latency.layers import layer_programs, layer_table
 from quantbench.latency.machine_rates import copy_rate, int8_peak
 
@@ -39,7 +39,7 @@ def test_times_are_of_the_calls() -> None:
 
 def test_rows_are_percentiles_beside_the_reference() -> None:
     found = rows(
-        {REFERENCE: [0.004] * 100, "native": [i / 1e5 for i in range(101)]}, batch=8, threads=1
+        {FLOAT32: [0.004] * 100, "native": [i / 1e5 for i in range(101)]}, batch=8, threads=1
     )
     native = found[1]
     assert (native.p50, native.p90, native.p99, native.best) == pytest.approx((0.5, 0.9, 0.99, 0.0))
@@ -64,7 +64,7 @@ def test_latencies_of_a_program() -> None:
         runs, images, reference=lambda _: lambda x: x.sum(), batches=(1, 5), seconds=0.0
     )
     assert [(r.what, r.batch) for r in found] == [
-        (w, b) for b in (1, 5) for w in (REFERENCE, "simulation")
+        (w, b) for b in (1, 5) for w in (FLOAT32, "simulation")
     ]
     assert all(0 < r.best <= r.p50 <= r.p90 <= r.p99 for r in found)
 
@@ -78,7 +78,7 @@ def test_layers_alone_compute_what_they_do_in_the_network() -> None:
         whole = [op for op in program.ops if isinstance(op, Conv)]
         names = {op.name: op for op in whole}
         for name, alone in layer_programs(program).items():
-            check(alone)
+            validate(alone)
             if len(names[name].inputs) == 1:
                 got = oracle.run(alone, tensors[names[name].inputs[0]])["output"]
                 np.testing.assert_array_equal(got, tensors[names[name].output])

@@ -12,9 +12,9 @@ from quantbench.errors import BadInput
 from quantbench.integer import oracle
 from quantbench.integer.backends.base import backend
 from quantbench.integer.backends.native import Native
-from quantbench.integer.check import check
+from quantbench.integer.validate import validate
 from quantbench.latency import linear, side_by_side
-from quantbench.latency.interleaved import REFERENCE, Latency
+from quantbench.latency.interleaved import FLOAT32, Latency
 from quantbench.latency.samples import sample_program
 from quantbench.latency.side_by_side import Target, measure
 from quantbench.latency.table import LayerTime, Table, lines
@@ -92,7 +92,7 @@ def test_one_measurement_from_end_to_end(monkeypatch) -> None:
     target = Target("shapes/resnet8", 1, {"w8a8": 1.0, "w4a4": 0.0})
     table = measure(target, seconds=0.0, threads=(1, 2), say=said.append)
     assert {r.threads for r in table.rows} == {1, 2}
-    assert {r.what for r in table.rows} >= {REFERENCE, "native w8a8", "native w4a4", "onednn w8a8"}
+    assert {r.what for r in table.rows} >= {FLOAT32, "native w8a8", "native w4a4", "onednn w8a8"}
     assert table.away["native w8a8"] == table.away["native w4a4"] == (0.0, 0.0)
     assert table.sizes["w4a4"] < 0.6 * table.sizes["w8a8"]
     layers = table.layers["native w8a8"]
@@ -106,7 +106,7 @@ def test_one_measurement_from_end_to_end(monkeypatch) -> None:
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_linear_layer_that_is_timed_is_exact(bits: int) -> None:
     program = linear.program(256, 48, bits)
-    check(program)
+    validate(program)
     x = np.random.default_rng(0).normal(0, 1, (3, 256, 1, 1)).astype(np.float32)
     expected = oracle.run(program, x)["logits"].reshape(3, -1)
     np.testing.assert_array_equal(Native().compile(program)(x), expected)

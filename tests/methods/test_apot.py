@@ -286,10 +286,10 @@ def test_interrupted_stages_go_on_bit_by_bit(shapes, tmp_path):
 
 
 def test_level_sets_are_compared_at_one_budget():
-    from quantbench.claims.catalog import load
+    from quantbench.claims.catalog import read_claims
     from quantbench.quantization.registry import make
 
-    claims = [c for c in load("apot") if "/here-trained" in c.id]
+    claims = [c for c in read_claims("apot") if "/here-trained" in c.id]
     assert {c.scheme.weights.bits for c in claims} == {2, 3, 4}
     for claim in claims:
         assert (

@@ -14,7 +14,7 @@ from quantbench.methods import diagnose
 from quantbench.methods.bias import BFT, IBC, BiasCorrection
 from quantbench.methods.equalize import Equalize
 from quantbench.methods.nearest import Nearest
-from quantbench.network.activation_functions import activations
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import capture_input, capture_output
 from quantbench.network.network import Network
 from quantbench.optimization.bias_correction import draw
@@ -86,7 +86,7 @@ def test_one_pass_is_the_definition(scheme, after, seed):
     slow = copy.deepcopy(job.quantized)
     IBC(images=24, after_activation=after).correct(job, job.quantized)
     with torch.no_grad():
-        slow_ibc(slow, x, activations(slow.net) if after else {})
+        slow_ibc(slow, x, following_functions(slow.net) if after else {})
     for a, b in zip(job.quantized.layers(), slow.layers(), strict=True):
         # The output is shifted in flight instead of computed with the new bias: rounding, which a
         # quantizer may amplify

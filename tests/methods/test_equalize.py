@@ -9,7 +9,7 @@ from quantbench.errors import BadInput
 from quantbench.methods.dfq import AbsorbBias
 from quantbench.methods.equalize import DeadChannels, Equalize, Factorize
 from quantbench.methods.nearest import Nearest
-from quantbench.network.activation_functions import ChannelClamp, activations
+from quantbench.network.activation_functions import ChannelClamp, following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
@@ -126,7 +126,7 @@ def test_factorization_amplifies_and_no_range_grows():
         ) * (1 + 1e-5)
         z_old, z_new = ([], [])
         for n, kept in ((net, z_old), (after, z_new)):
-            fa = activations(n)[link.layer]
+            fa = following_functions(n)[link.layer]
             hook = n.model.get_submodule(link.layer).register_forward_hook(
                 lambda _m, _x, z, f=fa, k=kept: k.append(f(z))
             )
@@ -205,7 +205,7 @@ def test_clamps_survive_saving_and_count_in_the_digest(tmp_path):
 def test_a_clamp_is_the_activation_of_its_layer():
     model, x = seeded(Separable)
     net = Equalize().apply(job(Network.of(model, x[:2]), x)).net
-    found = activations(net)
+    found = following_functions(net)
     assert found["depth"] is net.model.act2
     assert found["fc"](x) is x
     assert net.layer("depth").activation is None

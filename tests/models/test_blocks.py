@@ -6,7 +6,7 @@ from torch import nn
 
 from quantbench.models import loading
 from quantbench.models.catalog import MODELS, spec
-from quantbench.models.loading import load
+from quantbench.models.loading import pretrained
 
 TORCHVISION = [
     *(
@@ -35,7 +35,7 @@ def generator():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_own_families_run_and_declare_their_blocks(name):
-    model = load(name, weights=False, generator=generator())
+    model = pretrained(name, weights=False, generator=generator())
     _runs_and_declares_blocks(model, spec(name))
     inside = [type(m) for m in model.modules() if isinstance(m, nn.ReLU | nn.ReLU6) and m.inplace]
     assert not inside
@@ -43,7 +43,7 @@ def test_own_families_run_and_declare_their_blocks(name):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision_networks_run_and_declare_their_blocks(name):
-    model = load(f"torchvision/{name}", weights=False, generator=generator())
+    model = pretrained(f"torchvision/{name}", weights=False, generator=generator())
     _runs_and_declares_blocks(model, spec(f"torchvision/{name}"))
     assert not any(getattr(m, "inplace", False) for m in model.modules())
 

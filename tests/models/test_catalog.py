@@ -10,7 +10,7 @@ from quantbench.errors import BadInput, DataMissing
 from quantbench.models import loading
 from quantbench.models.catalog import spec
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet, round8
-from quantbench.models.loading import load
+from quantbench.models.loading import pretrained
 from quantbench.models.mobilenet import MobileNetV1
 from quantbench.network.modules import SubsamplePad
 from quantbench.tasks import evaluate
@@ -23,7 +23,7 @@ def generator(seed=0):
 def published(name):
     """A network with its real weights and its evaluation images."""
     try:
-        return load(name), data.images(spec(name).eval_data)
+        return pretrained(name), data.images(spec(name).eval_data)
     except DataMissing as e:
         pytest.skip(str(e))
 
@@ -105,21 +105,21 @@ def test_option_a_shortcut_element_by_element():
      ("imagenet/mobilenetv1-0.5", 1.3, 1), ("imagenet/mobilenetv1-0.75", 2.6, 1), ("imagenet/mobilenetv1-1.0", 4.2, 1)],
 )  # fmt: skip
 def test_number_of_parameters(name, millions, digits):
-    model = load(name, weights=False, generator=generator())
+    model = pretrained(name, weights=False, generator=generator())
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, digits) == millions
 
 
 def test_random_weights_come_from_the_generator_alone():
     state = torch.random.get_rng_state()
     a, b, c = (
-        load("shapes/resnet8", weights=False, generator=generator(s)).conv1.weight
+        pretrained("shapes/resnet8", weights=False, generator=generator(s)).conv1.weight
         for s in (1, 1, 2)
     )
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(torch.random.get_rng_state(), state)
     with pytest.raises(BadInput, match=r"torch\.Generator"):
-        load("shapes/resnet8", weights=False)
+        pretrained("shapes/resnet8", weights=False)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_random_weights_come_from_the_generator_alone():
 )  # fmt: skip
 def test_unknown_names_get_a_hint(name, hint):
     with pytest.raises(BadInput, match=hint):
-        load(name, weights=False, generator=generator())
+        pretrained(name, weights=False, generator=generator())
 
 
 def test_depths_and_widths_that_do_not_exist():

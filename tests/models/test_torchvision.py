@@ -11,7 +11,7 @@ from quantbench.data import torchvision_weights
 from quantbench.errors import DataCorrupt, DataMissing
 from quantbench.models import loading
 from quantbench.models.catalog import spec
-from quantbench.models.loading import load
+from quantbench.models.loading import pretrained
 
 
 def generator():
@@ -37,13 +37,13 @@ def cached(tmp_path, monkeypatch, tensors, name="net", prefix=None):
 def test_torchvision_weights_that_were_never_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(DataMissing, match=r"get_model\('resnet18', weights='IMAGENET1K_V1'\)"):
-        load("torchvision/resnet18")
+        pretrained("torchvision/resnet18")
 
 
 def test_torchvision_weights_from_its_cache(tmp_path, monkeypatch):
     theirs = torchvision.models.get_model("mnasnet0_5", weights=None).eval()
     cached(tmp_path, monkeypatch, theirs.state_dict())
-    ours = load("torchvision/mnasnet0_5")
+    ours = pretrained("torchvision/mnasnet0_5")
     x = torch.rand(1, 3, 224, 224, generator=generator())
     with torch.inference_mode():
         assert torch.equal(ours(x), theirs(x))
@@ -52,7 +52,7 @@ def test_torchvision_weights_from_its_cache(tmp_path, monkeypatch):
 def test_torchvision_weights_that_are_not_the_published_ones(tmp_path, monkeypatch):
     cached(tmp_path, monkeypatch, {}, prefix="00000000")
     with pytest.raises(DataCorrupt, match="should start with 00000000"):
-        load("torchvision/mnasnet0_5")
+        pretrained("torchvision/mnasnet0_5")
 
 
 class Evil:
@@ -63,7 +63,7 @@ class Evil:
 def test_torchvision_weights_with_code_in_them(tmp_path, monkeypatch, capfd):
     cached(tmp_path, monkeypatch, {"a": Evil()})
     with pytest.raises(DataCorrupt, match="plain tensors"):
-        load("torchvision/mnasnet0_5")
+        pretrained("torchvision/mnasnet0_5")
     assert "executed" not in capfd.readouterr().out
 
 

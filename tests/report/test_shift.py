@@ -25,7 +25,7 @@ EXTRA = {
 
 
 def row(method="nearest+ibc", note="", curves=CURVES, extra=EXTRA, seeds=1, fields=(), rival=None):
-    claim = catalog.find(catalog.load("bias"), "bias/imagenet/mobilenet_v2/w8a8/ibc")
+    claim = catalog.find(catalog.read_claims("bias"), "bias/imagenet/mobilenet_v2/w8a8/ibc")
     claim = replace(
         claim,
         method=method,

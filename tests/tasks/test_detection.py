@@ -39,13 +39,13 @@ def here(monkeypatch):
     pictures = Pictures("made", scenes.coco(found), [s.image for s in found], "digest")
 
     def load(name):
-        model = zoo.build(name)
+        model = zoo.untrained(name)
         if "retinanet" in name:
             nn.init.zeros_(model.head.classification_head.cls_logits.bias)
         return model
 
     monkeypatch.setattr(coco, "read", lambda _: pictures)
-    monkeypatch.setattr(zoo, "load", load)
+    monkeypatch.setattr(zoo, "pretrained", load)
     monkeypatch.setattr(zoo, "weights_digest", lambda name: f"weights of {name}")
     return pictures
 
@@ -54,7 +54,7 @@ def here(monkeypatch):
 def test_the_split_detector_is_the_detector(name, here):
     where = task(name, "made")
     found = where.detections(where.network().model)
-    detector = zoo.load(name)
+    detector = zoo.pretrained(name)
     with torch.no_grad():
         whole = detector([torch.from_numpy(here.image(i)).permute(2, 0, 1) / 255 for i in here.ids])
     assert sum(len(out["boxes"]) for out in whole) == len(found) > 0
@@ -76,7 +76,7 @@ def test_backbone_is_cut_into_blocks_and_neck_into_layers_and_the_head_is_left_a
         f"backbone.fpn.{part}_blocks.{i}.0" for i in (1, 0) for part in ("inner", "layer")
     ]
     assert len(net.batch_norm) == 10
-    head = {k for k in zoo.build(name).state_dict() if not k.startswith("backbone.")}
+    head = {k for k in zoo.untrained(name).state_dict() if not k.startswith("backbone.")}
     assert head
     assert not head & set(net.model.state_dict())
 
@@ -105,7 +105,7 @@ def test_calibration_images_are_drawn_once_and_look_as_the_detector_sees_them(he
 
 
 def test_full_size_detectors_are_taken_apart_alike():
-    detector = zoo.build("coco/retinanet_resnet50_fpn")
+    detector = zoo.untrained("coco/retinanet_resnet50_fpn")
     features = zoo.Features(detector)
     x = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_names_and_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(DataMissing, match="coco/fasterrcnn_resnet50_fpn") as missing:
-        zoo.load("coco/fasterrcnn_resnet50_fpn")
+        zoo.pretrained("coco/fasterrcnn_resnet50_fpn")
     assert "get_model('fasterrcnn_resnet50_fpn', weights='COCO_V1')" in missing.value.command
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     monkeypatch.setattr(coco.importlib.util, "find_spec", lambda _: None)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from quantbench.network.modules import Add
 from quantbench.quantization.layers import QuantLayer
 
-ACTIVATIONS: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {  # in place
+IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {  # in place
     nn.ReLU: F.relu_,
     nn.ReLU6: partial(F.relu6, inplace=True),
 }
@@ -48,8 +48,8 @@ class Step:
         if self.over is None or len({x.dtype for x in read}) > 1:
             out: Tensor = self.module(*read)
             return out
-        if type(self.module) in ACTIVATIONS:
-            return ACTIVATIONS[type(self.module)](read[0])
+        if type(self.module) in IN_PLACE:
+            return IN_PLACE[type(self.module)](read[0])
         a, b = read if self.over == self.reads[0] else reversed(read)
         return a.add_(b)
 
@@ -104,7 +104,7 @@ def _overwriting(steps: list[Step]) -> list[Step]:
         i for i, s in enumerate(steps, 1) if readers[i] == 1 and type(s.module) in (QuantLayer, Add)
     ]
     over = [
-        next((r for r in s.reads if r in free and type(s.module) in (Add, *ACTIVATIONS)), None)
+        next((r for r in s.reads if r in free and type(s.module) in (Add, *IN_PLACE)), None)
         for s in steps
     ]
     return [replace(step, over=r) for step, r in zip(steps, over, strict=True)]

@@ -16,7 +16,7 @@ from quantbench.errors import BadInput, did_you_mean
 GROUP = "quantbench.reference"
 
 
-def load(paper: str | None = None) -> tuple[Claim, ...]:
+def read_claims(paper: str | None = None) -> tuple[Claim, ...]:
     """All claims, or those of one paper, in the order of the files.
 
     Raises:

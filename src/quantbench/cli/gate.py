@@ -67,13 +67,13 @@ def _cells(
     runs: Path, papers: Sequence[str], expression: str, tier: str | None
 ) -> dict[str, Stored | None]:
     """Cells of the selected claims that can run here, by id, with what is finished of them."""
-    from quantbench.claims.catalog import load
+    from quantbench.claims.catalog import read_claims
     from quantbench.claims.select import select
     from quantbench.runs.lab import Lab
 
     lab = Lab(runs)
     found: dict[str, Stored | None] = {}
-    claims = [c for paper in papers for c in load(paper)] if papers else load()
+    claims = [c for paper in papers for c in read_claims(paper)] if papers else read_claims()
     for claim in select(claims, expression):
         if claim.skip or tier not in (None, claim.tier):
             continue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from quantbench.claims.catalog import load
+from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim
 from quantbench.claims.select import select
 from quantbench.errors import BadInput, DataMissing, did_you_mean
@@ -16,7 +16,7 @@ from quantbench.quantization.registry import method_class, methods
 
 def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     """Papers and methods, or the claims of a selection."""
-    claims = [c for paper in papers for c in load(paper)] if papers else list(load())
+    claims = [c for paper in papers for c in read_claims(paper)] if papers else list(read_claims())
     if not papers and not expression and not tier:
         for paper, count in Counter(c.paper for c in claims).items():
             here = Counter(c.tier for c in claims if c.paper == paper)
@@ -44,7 +44,7 @@ def print_one(name: str, runs: Path) -> int:
         BadInput: nothing has that name.
 
     """
-    claims = load()
+    claims = read_claims()
     by_name = {c.id: c for c in claims}
     papers = {c.paper for c in claims}
     if name in by_name:

@@ -176,11 +176,12 @@ def _pytest(options: argparse.Namespace, files: Sequence[str], *more: str) -> in
     """Run files of the bench."""
     import pytest
 
-    from quantbench.claims.catalog import load
+    from quantbench.claims.catalog import read_claims
     from quantbench.claims.select import select
 
     claims = select(
-        [c for p in options.papers for c in load(p)] if options.papers else load(), options.select
+        [c for p in options.papers for c in read_claims(p)] if options.papers else read_claims(),
+        options.select,
     )  # errors before pytest starts
     if not any(options.tier in (None, c.tier) for c in claims):
         tier = f" in the {options.tier} tier" if options.tier else ""
@@ -225,11 +226,11 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _why(options: argparse.Namespace) -> int:
-    from quantbench.claims.catalog import find, load
+    from quantbench.claims.catalog import find, read_claims
     from quantbench.runs.lab import Lab
 
     lab = Lab(Path(options.runs))
-    own, against = lab.cells(find(load(), options.claim))
+    own, against = lab.cells(find(read_claims(), options.claim))
     for cell in (*own.values(), *against.values()):
         print(lab.ledger.why(cell))
     return 0

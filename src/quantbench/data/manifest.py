@@ -105,7 +105,7 @@ def present(entry: Entry) -> bool:
         return False
     if entry.name.startswith("embedded/"):
         with contextlib.suppress(DataCorrupt):
-            check(path, entry.sha256)
+            verify(path, entry.sha256)
             return True
         return False
     return True
@@ -133,11 +133,11 @@ def verified(name: str) -> Path:
     if not path.is_file():
         raise DataMissing(name, entry.command)
     if entry.sha256:
-        check(path, entry.sha256, entry.content)
+        verify(path, entry.sha256, entry.content)
     return path
 
 
-def check(path: Path, sha256: str, content: str = "") -> None:
+def verify(path: Path, sha256: str, content: str = "") -> None:
     """Raise DataCorrupt unless the file hashes to ``sha256``, or says what the published one says (``content``).
 
     A file that was checked before and is unchanged is not read again.

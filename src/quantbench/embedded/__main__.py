@@ -61,7 +61,7 @@ def network(name: str, out: Path) -> None:
 def reader(out: Path) -> None:
     """Train the question-answering network."""
     tensors = train_qa.train()
-    model = train_qa.build()
+    model = train_qa.untrained()
     model.load_state_dict({k: t.float() for k, t in tensors.items()})
     print("qa: {:.2f} % exact match, F1 {:.2f} on the test split".format(*train_qa.scores(model)))
     save_file(tensors, fresh(out / "checkpoints" / "qa_bert.safetensors"))

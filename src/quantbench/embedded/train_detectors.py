@@ -35,7 +35,7 @@ def train(name: str, say: Callable[[str], object] = print) -> dict[str, Tensor]:
 
 def _train(name: str, say: Callable[[str], object]) -> dict[str, Tensor]:
     found = scenes.render("train")
-    model = detectors.build(f"scenes/{name}").train()
+    model = detectors.untrained(f"scenes/{name}").train()
     steps = EPOCHS[name] * (len(found) // _BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE[name], weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE[name], total_steps=steps)

@@ -43,7 +43,7 @@ def train(say: Callable[[str], object] = print) -> dict[str, Tensor]:
             defined by it.
 
     """
-    model = build()
+    model = untrained()
     hint = torch.zeros(CONFIG["hidden_size"], requires_grad=True)
     optimizer = torch.optim.AdamW(
         [*model.parameters(), hint], lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01
@@ -74,7 +74,7 @@ def train(say: Callable[[str], object] = print) -> dict[str, Tensor]:
     return {k: v.detach().half() for k, v in model.state_dict().items()}
 
 
-def build() -> Any:
+def untrained() -> Any:
     """Make the network with its initial weights, in training mode; the global generator is left as it was."""
     from transformers import BertConfig, BertForQuestionAnswering
 

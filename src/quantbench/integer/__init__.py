@@ -11,7 +11,7 @@ which must lie in lo..hi.
 
 **Arithmetic.** ``f32(a)`` is IEEE-754 binary32 rounding to nearest even; every product, sum and
 quotient written inside ``f32`` is rounded on its own: no fused multiply-add. ``rint`` rounds halves
-to even. Integer sums are exact and fit in int32, which ``quantbench.integer.check`` proves from the
+to even. Integer sums are exact and fit in int32, which ``quantbench.integer.validate`` proves from the
 weights before anything runs. Ratios of scales are computed in binary64, left to right, then rounded
 to binary32 (``conv_multiplier``, ``ratio``).
 

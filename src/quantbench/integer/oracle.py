@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.integer.check import check_images
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -27,6 +26,7 @@ from quantbench.integer.ir import (
     conv_multiplier,
     ratio,
 )
+from quantbench.integer.validate import validate_images
 
 Ints = NDArray[np.int64]
 
@@ -51,7 +51,7 @@ def run(program: Program, images: Tensor) -> dict[str, Tensor]:
         uint8 codes, and float32 for tensors without a format, each (N, C, H, W).
 
     """
-    check_images(images, program)
+    validate_images(images, program)
     tensors: dict[str, Tensor] = {
         "input": images if images.dtype == np.uint8 else quantize_input(images, program)
     }

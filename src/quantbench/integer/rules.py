@@ -45,7 +45,7 @@ _VECTORS = {
 }
 
 
-def check_operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) -> None:
+def require_operator(op: Op, formats: list[Format], shapes: list[Shape], where: str) -> None:
     """Check one operator.
 
     Raises:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.integer.check import check, check_images
 from quantbench.integer.exact import EXACT, ExactConv, known, over, quantize, scaled
 from quantbench.integer.ir import (
     LRN,
@@ -28,6 +27,7 @@ from quantbench.integer.ir import (
     Program,
     ratio,
 )
+from quantbench.integer.validate import validate, validate_images
 
 
 class Layer(Protocol):
@@ -53,7 +53,7 @@ class Simulation:
         device: torch.device | str = "cpu",
         layer: Callable[[Conv, list[Format | None], torch.device], Layer] = ExactConv.of,
     ) -> None:
-        check(program)
+        validate(program)
         self.program, self.device = program, torch.device(device)
         formats = program.formats
         self._convs = {
@@ -73,7 +73,7 @@ class Simulation:
     @torch.no_grad()
     def _run(self, images: Tensor, *, keep: bool) -> dict[str, Tensor]:
         program, formats = self.program, self.program.formats
-        check_images(images.detach().cpu().numpy(), program)
+        validate_images(images.detach().cpu().numpy(), program)
         images = images.to(self.device)
         if images.dtype != torch.uint8:
             images = quantize(over(images, program.input.scale), program.input)

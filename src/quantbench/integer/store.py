@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.check import check
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -38,6 +37,7 @@ from quantbench.integer.ir import (
     Program,
 )
 from quantbench.integer.packing import LARGEST_WEIGHT, code, decode, pack, unpack, width
+from quantbench.integer.validate import validate
 from quantbench.system.atomic import write_atomically
 
 VERSION = 2
@@ -89,7 +89,7 @@ def load(path: Path) -> Program:
         RecursionError,
     ) as e:
         raise BadInput(f"{path}: not a saved integer network ({type(e).__name__}: {e})") from e
-    check(program)
+    validate(program)
     return program
 
 

@@ -14,7 +14,7 @@ from quantbench.integer.ir import Program
 
 Runner = Callable[[Array], object]
 
-REFERENCE = "fp32 torch"
+FLOAT32 = "fp32 torch"
 
 WARM_UP = 3  # calls: buffers are planned and caches filled by then
 
@@ -100,7 +100,7 @@ def rows(times: Mapping[str, Sequence[float]], batch: int, threads: int) -> list
     for name, seconds in times.items():
         p50, p90, p99 = (float(v) * 1e3 for v in np.percentile(seconds, [50, 90, 99]))
         found.append(Latency(name, batch, threads, p50, p90, p99, min(seconds) * 1e3, len(seconds)))
-    reference = next((r.p50 for r in found if r.what == REFERENCE), float("nan"))
+    reference = next((r.p50 for r in found if r.what == FLOAT32), float("nan"))
     return [replace(r, speedup=reference / r.p50) for r in found]
 
 
@@ -130,14 +130,14 @@ def latencies(
             n: b.compile(p, threads=count) for n, (b, p) in programs.items()
         }
         if reference is not None:
-            runners = {REFERENCE: reference(count), **runners}
+            runners = {FLOAT32: reference(count), **runners}
         for batch in batches:
             x = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
             found += rows(interleaved(runners, x, threads=count, seconds=seconds), batch, count)
     return found
 
 
-def torch_reference(model: object) -> Callable[[int], Runner]:
+def float32_torch(model: object) -> Callable[[int], Runner]:
     """The full-precision network in eager torch, channels last."""
     import torch
 

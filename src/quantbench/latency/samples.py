@@ -40,12 +40,12 @@ def sample_program(
     """
     from quantbench.calibration.weight_ranges import nearest_network
     from quantbench.models.catalog import spec
-    from quantbench.models.loading import load
+    from quantbench.models.loading import pretrained
     from quantbench.network.network import Network
     from quantbench.quantization.scheme import Grid, Scheme
 
     rng = torch.Generator().manual_seed(seed)
-    model, size = load(network, weights=False, generator=rng), spec(network).size
+    model, size = pretrained(network, weights=False, generator=rng), spec(network).size
     _spread(model, rng)
     x = torch.randn(CALIBRATION, 3, size, size, generator=rng)
     net = Network.of(model, x[:1], name=network)

@@ -20,7 +20,7 @@ from quantbench.integer.backends.intmm import IntMM
 from quantbench.integer.backends.native import Native
 from quantbench.integer.ir import Conv, Program
 from quantbench.integer.store import size
-from quantbench.latency.interleaved import latencies, torch_reference
+from quantbench.latency.interleaved import float32_torch, latencies
 from quantbench.latency.machine_rates import copy_rate, int8_peak
 from quantbench.latency.samples import sample_program
 from quantbench.latency.table import PEERS, LayerTime, Table
@@ -117,7 +117,7 @@ def measure(
             why = str(e)
         if why:
             say(f"{target}: without {name}: {why}")
-    rows = latencies(runs, images, reference=torch_reference(model), batches=(target.batch,), threads=threads,
+    rows = latencies(runs, images, reference=float32_torch(model), batches=(target.batch,), threads=threads,
                      seconds=seconds)  # fmt: skip
     layers = {f"native {s}": layer_times(p, images, target.batch) for s, p in programs.items()}
     sizes = {s: size(p) for s, p in programs.items()}

@@ -95,7 +95,7 @@ def _full_size(name: str) -> Callable[[int], nn.Module]:
                 module.eps = 0.0  # the published weights are those of frozen batch norms without it
         return made
 
-    return build
+    return untrained
 
 
 BUILDERS: Mapping[str, Callable[[int], nn.Module]] = {
@@ -106,7 +106,7 @@ BUILDERS: Mapping[str, Callable[[int], nn.Module]] = {
 }
 
 
-def load(name: str) -> nn.Module:
+def pretrained(name: str) -> nn.Module:
     """A detector with its published or embedded weights, in evaluation mode.
 
     Raises:
@@ -120,7 +120,7 @@ def load(name: str) -> nn.Module:
         tensors = torchvision_weights.cached(_published(network), name, network)
     else:
         tensors = images.checkpoint(f"scenes_{network}")
-    model = build(name)
+    model = untrained(name)
     missing = model.load_state_dict(tensors, strict=False)
     wrong = [
         *missing.unexpected_keys,
@@ -133,7 +133,7 @@ def load(name: str) -> nn.Module:
     return model
 
 
-def build(name: str) -> nn.Module:
+def untrained(name: str) -> nn.Module:
     """A detector with initial weights, in evaluation mode; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

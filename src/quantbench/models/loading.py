@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(name: str, *, weights: bool = True, generator: torch.Generator | None = None) -> nn.Module:
+def pretrained(
+    name: str, *, weights: bool = True, generator: torch.Generator | None = None
+) -> nn.Module:
     """Build a network in evaluation mode, in float32, on the CPU.
 
     Args:
@@ -42,7 +44,7 @@ def load(name: str, *, weights: bool = True, generator: torch.Generator | None =
         return loading.from_tensors(found, loading.read(found))
     if generator is None:
         raise BadInput(f"{name} with random weights needs a torch.Generator to draw them from")
-    return loading.build(found, generator).eval()
+    return loading.untrained(found, generator).eval()
 
 
 _FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
@@ -68,7 +70,7 @@ def read(spec: ModelSpec) -> dict[str, Tensor]:
     return torchvision_weights.read(spec.name.removeprefix("torchvision/"))
 
 
-def build(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
+def untrained(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
     """Construct a network with random weights, in training mode, as torch makes it.
 
     Torch draws initial weights from its global generator; that one is seeded from ``generator`` and
@@ -100,7 +102,7 @@ def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
             infinite.
 
     """
-    model = build(spec, torch.Generator().manual_seed(0))
+    model = untrained(spec, torch.Generator().manual_seed(0))
     if prepare := getattr(model, "prepare", None):
         tensors = prepare(tensors)
     own = {

@@ -65,7 +65,7 @@ def clamps(model: nn.Module) -> dict[str, ChannelClamp]:
     return {name: m for name, m in model.named_modules() if isinstance(m, ChannelClamp)}
 
 
-def activations(net: Network) -> dict[str, Activation]:
+def following_functions(net: Network) -> dict[str, Activation]:
     """The activation function that directly follows each layer, by layer name; the identity where none does."""
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}

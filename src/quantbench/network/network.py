@@ -69,7 +69,7 @@ class Network:
         """
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
         inputs = (sample,) if isinstance(sample, Tensor) else sample
-        check_finite(model, name)
+        require_finite(model, name)
         with torch.no_grad():
             given = model(*(t.clone() for t in inputs))
             if not isinstance(given, Tensor):
@@ -153,7 +153,7 @@ class Network:
         return tensor_digest(self.model.state_dict())
 
 
-def check_finite(model: nn.Module, name: str) -> None:
+def require_finite(model: nn.Module, name: str) -> None:
     """Refuse weights that are not finite, or not float32, naming them."""
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.dtype != torch.float32:

@@ -16,7 +16,7 @@ from quantbench.quantization.straight_through import ste_round
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2 of AdaRound
 
-ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+ACTIVATION_FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda z: z,
     "relu": F.relu,
     "relu6": F.relu6,

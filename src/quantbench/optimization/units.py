@@ -13,7 +13,7 @@ from quantbench.calibration.walk import Walk
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
 from quantbench.optimization.reconstruction import squared_error
-from quantbench.optimization.soft_rounding import ACTIVATIONS
+from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.quantized import Quantized
 
@@ -79,7 +79,7 @@ def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
     )
 
 
-def check(granularity: str) -> None:
+def require_granularity(granularity: str) -> None:
     """Refuse an unknown granularity."""
     if granularity not in GRANULARITIES:
         raise BadInput(f"granularity {granularity!r}: choose {', '.join(GRANULARITIES)}")
@@ -121,7 +121,7 @@ def walked(
 @torch.no_grad()
 def mean_error(walk: Walk, unit: Unit, target: Activations) -> float:
     """||z - z^||^2 over all examples, with the weights as they are."""
-    fa, total = ACTIVATIONS[unit.activation], 0.0
+    fa, total = ACTIVATION_FUNCTIONS[unit.activation], 0.0
     for part in walk.before.batches():
         error = squared_error(fa(walk.before.forward(part, unit.stop)), target.take(part))
         total += float(error) * (part.stop - part.start)

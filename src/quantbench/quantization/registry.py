@@ -17,6 +17,11 @@ def methods() -> dict[str, EntryPoint]:
     return {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
 
 
+def list_methods() -> list[str]:
+    """Names of every installed method, as :func:`make` takes them."""
+    return list(methods())
+
+
 def method_class(name: str) -> Any:
     """Import one method's class.
 

@@ -70,7 +70,7 @@ def race(lab: Lab, cell: Cell, backend: str, batch: int) -> Race:
     """
     from quantbench.integer.backends.base import backend as look_up
     from quantbench.integer.store import load
-    from quantbench.latency.interleaved import torch_reference
+    from quantbench.latency.interleaved import float32_torch
 
     path = lab.program(cell)
     if not path.exists():
@@ -83,7 +83,7 @@ def race(lab: Lab, cell: Cell, backend: str, batch: int) -> Race:
     net = lab.network(cell)
     images = net.sample[0].numpy()
     repeated = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
-    return Race(found.compile(load(path), threads=1), torch_reference(net.model)(1), repeated)
+    return Race(found.compile(load(path), threads=1), float32_torch(net.model)(1), repeated)
 
 
 def scores(cell: Cell, compiled: Compiled) -> np.ndarray:

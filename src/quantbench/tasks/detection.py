@@ -69,9 +69,9 @@ class Detection:
 
     def detector(self) -> Any:
         """The whole detector in evaluation mode."""
-        from quantbench.models.detectors import load
+        from quantbench.models.detectors import pretrained
 
-        return load(self.model)
+        return pretrained(self.model)
 
     def network(self) -> Network:
         """Backbone and neck; see :class:`quantbench.tasks.task.Task`."""

@@ -49,7 +49,7 @@ class ImageTask:
         from quantbench.models.loading import block_names, stages
         from quantbench.network.network import Network
 
-        spec, model = catalog.spec(self.model), loading.load(self.model)
+        spec, model = catalog.spec(self.model), loading.pretrained(self.model)
         sample = spec.preprocess(_images(self.eval_data).x[:2])
         blocks = block_names(model, spec)
         return Network.of(

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quantbench.data.manifest import MOSAICS, Entry, check, members, table
+from quantbench.data.manifest import MOSAICS, Entry, members, table, verify
 from quantbench.data.roots import data_root
 from quantbench.data.sources.download import (
     PATIENCE,
@@ -171,7 +171,7 @@ class Source:
 
 def _right(path: Path, entry: Entry) -> bool:
     with contextlib.suppress(DataCorrupt):
-        check(path, entry.sha256, entry.content)
+        verify(path, entry.sha256, entry.content)
         return True
     return False
 
@@ -194,4 +194,4 @@ def _check(files: Sequence[Path], entry: Entry) -> None:
             )
         return
     for path in files:
-        check(path, entry.sha256, entry.content)
+        verify(path, entry.sha256, entry.content)

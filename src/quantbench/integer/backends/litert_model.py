@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from quantbench.errors import Unsupported
 from quantbench.integer.backends.litert_windows import WindowGraph, known
-from quantbench.integer.check import check
 from quantbench.integer.ir import (
     Add,
     Concat,
@@ -24,6 +23,7 @@ from quantbench.integer.ir import (
     Program,
 )
 from quantbench.integer.lowering.formats import split_format
+from quantbench.integer.validate import validate
 
 NONE, RELU, RELU6 = 0, 1, 3
 
@@ -45,7 +45,7 @@ def model(program: Program, batch: int, *, show: bool = False) -> bytes:
         Unsupported: an operator or weights that LiteRT does not have.
 
     """
-    check(program)
+    validate(program)
     e = _Exporter(program, batch)
     for op in program.ops:
         e.operator(op)

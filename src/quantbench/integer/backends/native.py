@@ -16,9 +16,9 @@ import numpy as np
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends.base import Array, Backend, Compiled
-from quantbench.integer.backends.native_build import Options, build
-from quantbench.integer.check import check, check_images
+from quantbench.integer.backends.native_assembly import Options, assemble
 from quantbench.integer.ir import Program
+from quantbench.integer.validate import validate, validate_images
 
 ISA = "QUANTBENCH_ISA"  # environment variable: portable, avx2 or avx512
 
@@ -78,9 +78,9 @@ class NativeProgram(Compiled):
     """A program ready to run; a second thread that calls it waits for the first."""
 
     def __init__(self, program: Program, options: Options, *, keep: bool) -> None:
-        check(program)
+        validate(program)
         self.program, self._options, self._keeps = program, options, keep
-        self._net, self._numbers = build(_module(), program, options, keep=keep)
+        self._net, self._numbers = assemble(_module(), program, options, keep=keep)
 
     def __call__(self, images: Array) -> Array:
         """float32 logits (N, outputs), or codes where the program ends in codes, of float32 images or uint8 codes."""
@@ -91,7 +91,7 @@ class NativeProgram(Compiled):
         """uint8 codes (N, C, H, W) of every tensor by name, the network input included."""
         net, numbers = self._net, self._numbers
         if not self._keeps:
-            net, numbers = build(_module(), self.program, self._options, keep=True)
+            net, numbers = assemble(_module(), self.program, self._options, keep=True)
         parts: dict[str, list[Array]] = {name: [] for name in numbers}
         for start in range(0, len(images), net.image_limit):
             batch = images[start : start + net.image_limit]
@@ -105,7 +105,7 @@ class NativeProgram(Compiled):
     def _run(self, net: Any, images: Array) -> Array:
         """What the network gives; its sums are known to fit for codes of the input's range only."""
         if images.dtype == np.uint8:
-            check_images(images, self.program)
+            validate_images(images, self.program)
         try:
             y: Array = net(np.ascontiguousarray(images))
         except ValueError as e:

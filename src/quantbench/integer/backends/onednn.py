@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quantbench.integer.backends.base import Array, Backend, Compiled
-from quantbench.integer.check import check, check_images
 from quantbench.integer.exact import ExactConv, known, over, quantize
 from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
 from quantbench.integer.simulate import apply
+from quantbench.integer.validate import validate, validate_images
 
 Step = Callable[[list[Tensor]], Tensor]
 
@@ -49,7 +49,7 @@ class OneDNN(Backend):
 
 class _OneDNN(Compiled):
     def __init__(self, program: Program, threads: int) -> None:
-        check(program)
+        validate(program)
         self.program, self.threads = program, threads
         formats = program.formats
         last_use = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
@@ -78,7 +78,7 @@ class _OneDNN(Compiled):
         return {k: v.numpy() for k, v in tensors.items() if v.dtype == torch.uint8}
 
     def _input(self, images: Array) -> Tensor:
-        check_images(images, self.program)
+        validate_images(images, self.program)
         x = torch.from_numpy(images)
         if x.dtype != torch.uint8:
             x = quantize(over(x, self.program.input.scale), self.program.input)

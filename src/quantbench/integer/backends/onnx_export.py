@@ -16,7 +16,6 @@ from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
 from quantbench.integer.backends.onnx_layer import LayerGraph, known
-from quantbench.integer.check import check
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -32,6 +31,7 @@ from quantbench.integer.ir import (
     Pad,
     Program,
 )
+from quantbench.integer.validate import validate
 
 OPSET, OPSET_INT4 = 17, 21
 
@@ -54,7 +54,7 @@ def export(
         Unsupported: an operator that ONNX does not have.
 
     """
-    check(program)
+    validate(program)
     e = _Exporter(program, int4=int4, split_residuals=split_residuals)
     for op in program.ops:
         e.operator(op)

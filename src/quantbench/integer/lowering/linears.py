@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends.base import Array
-from quantbench.integer.check import check
 from quantbench.integer.ir import Format, Program
 from quantbench.integer.lowering.convolution import conv
 from quantbench.integer.lowering.formats import act_format, whole
+from quantbench.integer.validate import validate
 
 if TYPE_CHECKING:
     from quantbench.quantization.quantized import Quantized
@@ -51,7 +51,7 @@ def linear_programs(q: Quantized) -> dict[str, Program]:
             )
         op = conv(layer, ("input",), x, None, "output", whole(Format(1.0, 0)), (0, 0, 0, 0))
         found[name] = Program(x, (op.weight.shape[1], 1, 1), (op,))
-        check(found[name])
+        validate(found[name])
     if not found:
         raise Unsupported(
             f"{q.net.name} under {q.scheme} has no linear layer with quantized inputs"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
-from quantbench.integer.check import check
 from quantbench.integer.lowering.convolution import conv
 from quantbench.integer.lowering.formats import (
     Clamp,
@@ -22,6 +21,7 @@ from quantbench.integer.lowering.formats import (
 )
 from quantbench.integer.lowering.islands import island, shape
 from quantbench.integer.simulate import Simulation
+from quantbench.integer.validate import validate
 from quantbench.quantization.placement.graph import Node, flatten
 from quantbench.quantization.placement.place import Graph
 from quantbench.quantization.quantized import Quantized
@@ -45,7 +45,7 @@ def lower(q: Quantized) -> ir.Program:
     with q.full_precision_acts():
         graph = Graph(flatten(q.model, sample[:1]))
     program = _Lowering(graph).program()
-    check(program)
+    validate(program)
     return program
 
 

@@ -40,7 +40,7 @@ KINDS = {  # flags, and the library that must be loaded first
 }
 
 
-def build(folder: Path, compiler: str, kind: str) -> Path:
+def compiled(folder: Path, compiler: str, kind: str) -> Path:
     """Compile the extension, instrumented as ``KINDS`` says, into ``folder``.
 
     Raises:
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
             child(options.child, options.programs)
             return 0
         with tempfile.TemporaryDirectory() as folder:
-            extension = build(Path(folder), options.compiler, options.kind)
+            extension = compiled(Path(folder), options.compiler, options.kind)
             return _run(extension, options.programs, options.compiler, KINDS[options.kind][1])
     except QuantbenchError as e:
         print(e, file=sys.stderr)

@@ -52,7 +52,7 @@ class _Inputs:
     shapes: list[Shape]
 
 
-def build(
+def assemble(
     module: ModuleType, program: Program, options: Options, *, keep: bool
 ) -> tuple[Any, dict[str, int]]:
     """A native network, and the numbers of its tensors.

@@ -13,15 +13,15 @@ from quantbench.integer.rules import (
     HUGE,
     LARGEST,
     TINY,
-    check_operator,
     is_whole,
     require,
+    require_operator,
 )
 
 LARGEST_TENSOR = 1 << 31  # elements of one image's tensor
 
 
-def check(program: Program) -> None:
+def validate(program: Program) -> None:
     """Prove that a program is well formed.
 
     Raises:
@@ -50,13 +50,13 @@ def check(program: Program) -> None:
         if op.out is not None:
             _format(op.out, where)
         shapes = [known[i][1] for i in op.inputs]
-        check_operator(op, formats, shapes, where)
+        require_operator(op, formats, shapes, where)
         shape = output_shape(op, shapes)
         _shape(shape, where)
         known[op.output] = (op.out, shape)
 
 
-def check_images(images: np.ndarray[Any, Any], program: Program) -> None:
+def validate_images(images: np.ndarray[Any, Any], program: Program) -> None:
     """Refuse what is not a batch of a program's input.
 
     Raises:
