@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.ir import Program
 
 Array = NDArray[Any]
@@ -68,6 +68,20 @@ def backend(name: str) -> Backend:
     module, _, attribute = _WHERE[name].partition(":")
     found: Backend = getattr(import_module(module), attribute)()
     return found
+
+
+def compile(program: Program, name: str = "native", *, threads: int = 1) -> Compiled:  # noqa: A001 - the public word
+    """Prepare a program on a backend by name.
+
+    Raises:
+        BadInput: no such backend, or a malformed program.
+        Unsupported: the backend cannot be used on this machine, or lacks an operator, by name.
+
+    """
+    found = backend(name)
+    if why := found.available():
+        raise Unsupported(f"backend {name!r}: {why}")
+    return found.compile(program, threads=threads)
 
 
 @dataclass(frozen=True)
