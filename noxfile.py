@@ -19,7 +19,7 @@ CONSTRAINTS = ("-c", "constraints.txt")
 
 
 def _install(session: nox.Session, *more: str) -> None:
-    """The project, editable, under the pinned versions; once, until something that it is built from changes."""
+    """The project, editable, under pinned versions; again when what it is built from changes."""
     session.env["PYTHONHASHSEED"] = "0"
     native = Path("src/quantbench/csrc")
     sources = [Path(n) for n in ("pyproject.toml", "setup.py", "constraints.txt", "noxfile.py")]
@@ -37,7 +37,7 @@ def _install(session: nox.Session, *more: str) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Reproduce the published numbers that the data at hand allows: nox -s reproduce -- [PAPER] [-k EXPR]."""
+    """Reproduce published numbers with the data at hand: nox -s reproduce -- [PAPER] [-k EXPR]."""
     _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
     session.run("quantbench", "run", *session.posargs)
@@ -46,14 +46,14 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(session, "hypothesis", "pytest-xdist", "pycocotools")
+    _install(session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter")
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
 def gate(session: nox.Session) -> None:
-    """Run the selected claims and compare them with the accepted baseline; fails on a regression."""
+    """Run the selected claims and compare with the accepted baseline; fails on a regression."""
     _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
     # misses are judged by the gate
@@ -63,22 +63,24 @@ def gate(session: nox.Session) -> None:
 
 @nox.session
 def latency(session: nox.Session) -> None:
-    """Time integer networks on every runtime side by side: nox -s latency -- [-k EXPR] [--threads N]."""
+    """Time integer networks on every runtime: nox -s latency -- [-k EXPR] [--threads N]."""
     _install(session, "onnx", "onnxruntime", "openvino", "ai-edge-litert")
     session.run("quantbench", "latency", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff, for style and for mistakes."""
-    session.install(*CONSTRAINTS, "ruff")
+    """Ruff, for style and for mistakes; the layers, on the package as it is installed."""
+    session.install(*CONSTRAINTS, "ruff", "import-linter")
+    session.install("--force-reinstall", "--no-deps", ".")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict mypy over the installed package: mapped folders are invisible through an editable install."""
+    """Strict mypy over the installed package: an editable one hides the mapped folders."""
     session.install(*CONSTRAINTS, ".", "mypy")
     # the sources may have changed since the last time
     session.install("--force-reinstall", "--no-deps", ".")
@@ -87,7 +89,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def data(session: nox.Session) -> None:
-    """Bring every reachable piece of data here, and say what is missing: nox -s data [-- fetch NAME]."""
+    """Bring every reachable piece of data here, and name the rest: nox -s data [-- fetch NAME]."""
     _install(session)
     session.run("quantbench", "data", *(session.posargs or ["pull"]))
 
