@@ -113,8 +113,8 @@ class APoT(Method):
                 self.stage(model, job, stage, kept)
         q = integers(model.eval(), job)
         if job.scheme.placement == "integer":
-            kept = q.net.edges if q.scheme.first_last_bits else frozenset()
-            names = [info.name for info in q.infos if info.name not in kept]
+            edges = q.net.edges if q.scheme.first_last_bits else frozenset[str]()
+            names = [info.name for info in q.infos if info.name not in edges]
             grids = {name: q.weight_grid(name) for name in names}
             job.log.numbers |= shift_and_add(lower(q), grids)
         return job.done(q)

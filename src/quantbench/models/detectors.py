@@ -95,7 +95,7 @@ def _full_size(name: str) -> Callable[[int], nn.Module]:
                 module.eps = 0.0  # the published weights are those of frozen batch norms without it
         return made
 
-    return untrained
+    return build
 
 
 BUILDERS: Mapping[str, Callable[[int], nn.Module]] = {
