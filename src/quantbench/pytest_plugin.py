@@ -177,7 +177,7 @@ class Status:
             if self.live:
                 self.reporter.rewrite(
                     text[: self.reporter._tw.fullwidth - 1] if passing else "", erase=True
-                )  # noqa: SLF001 - no public way
+                )
             if not (self.live and passing):
                 self.reporter.write_line(text)
             self.reporter.flush()

@@ -72,7 +72,6 @@ RESULT = Result.of(np.array([1, 1, 0, 1], bool), np.array([1, 0, 0, 1], bool), "
         {"eval_digest": "e1"},
         {"seed": 1},
         {"device": "cuda"},
-        {"code": ("quantbench.runs.pace",)},
     ],
 )
 def test_everything_the_result_depends_on_changes_the_key(change):

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
+from quantbench.models.preprocess import Preprocess
 from quantbench.tasks.evaluate import accuracy, correct_bits, logits
 
 NORM = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

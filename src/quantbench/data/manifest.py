@@ -14,8 +14,7 @@ from quantbench.data import content_digest
 from quantbench.data.roots import cache_root, clone_root, data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError, did_you_mean
 from quantbench.system.atomic import write_atomically
-
-_CHUNK = 1 << 20
+from quantbench.system.digests import file_digest
 
 # files of the CIFAR-10 train set; rows and columns of images in each
 MOSAICS, CIFAR_GRID = 100, (20, 25)
@@ -150,7 +149,7 @@ def verify(path: Path, sha256: str, content: str = "") -> None:
     with contextlib.suppress(OSError):
         if stamp.read_text(encoding="ascii") == line:
             return
-    found = digest_file(path)
+    found = file_digest(path)
     if found != sha256 and not (content and _says(path, content)):
         raise DataCorrupt(
             f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
@@ -165,12 +164,3 @@ def _says(path: Path, content: str) -> bool:
     with contextlib.suppress(DataCorrupt):
         return content_digest.digest(path) == content
     return False
-
-
-def digest_file(path: Path) -> str:
-    """Sha256 of a file, in hexadecimal."""
-    h = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            h.update(block)
-    return h.hexdigest()

@@ -148,7 +148,7 @@ def _torch(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
         x = torch.from_numpy(images).reshape(1, -1).bfloat16()
         y: Array = (
             torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, pairs).float().numpy()
-        )  # noqa: SLF001
+        )
         return y
 
     return run

@@ -17,9 +17,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import MultiScaleRoIAlign
 
-from quantbench.data import images, torchvision_weights
-from quantbench.data.manifest import digest_file
+from quantbench.data import torchvision_weights
 from quantbench.errors import BadInput
+from quantbench.models.checkpoint import checkpoint
 
 CLASSES = {"scenes": 6, "coco": 91}  # with the background
 
@@ -119,7 +119,7 @@ def pretrained(name: str) -> nn.Module:
     if family == "coco":
         tensors = torchvision_weights.cached(_published(network), name, network)
     else:
-        tensors = images.checkpoint(f"scenes_{network}")
+        tensors = checkpoint(f"scenes_{network}")
     model = untrained(name)
     missing = model.load_state_dict(tensors, strict=False)
     wrong = [
@@ -140,19 +140,17 @@ def untrained(name: str) -> nn.Module:
         return BUILDERS[name](CLASSES[name.partition("/")[0]]).eval()
 
 
-def weights_digest(name: str) -> str:
-    """Digest of a detector's weights, without building it.
+def published_file(name: str) -> str:
+    """Name of the file of torchvision's weights of a detector, which holds their digest.
 
     Raises:
-        DataMissing: they are not here.
+        DataMissing: it is not here.
 
     """
-    family, _, network = name.partition("/")
-    if family == "coco":
-        weights = _published(network)
-        torchvision_weights.cached(weights, name, network)
-        return str(weights.url.rsplit("/", 1)[-1])
-    return digest_file(images.file(f"checkpoints/scenes_{network}.safetensors"))
+    network = name.partition("/")[2]
+    weights = _published(network)
+    torchvision_weights.cached(weights, name, network)
+    return str(weights.url.rsplit("/", 1)[-1])
 
 
 def _published(network: str) -> Any:

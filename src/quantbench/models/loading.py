@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from quantbench.data import images
 from quantbench.errors import BadInput
 from quantbench.models.catalog import ModelSpec, spec
+from quantbench.models.checkpoint import checkpoint
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet
 from quantbench.models.googlenet import GoogLeNet
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 def pretrained(
@@ -37,14 +32,12 @@ def pretrained(
         DataCorrupt: they are not what was published.
 
     """
-    from quantbench.models import loading
-
     found = spec(name)
     if weights:
-        return loading.from_tensors(found, loading.read(found))
+        return from_tensors(found, read(found))
     if generator is None:
         raise BadInput(f"{name} with random weights needs a torch.Generator to draw them from")
-    return loading.untrained(found, generator).eval()
+    return untrained(found, generator).eval()
 
 
 _FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
@@ -64,10 +57,10 @@ def read(spec: ModelSpec) -> dict[str, Tensor]:
 
     """
     if spec.family != "torchvision":
-        return images.checkpoint(spec.checkpoint)
-    from quantbench.data import torchvision_weights
+        return checkpoint(spec.checkpoint)
+    from quantbench.models import torchvision
 
-    return torchvision_weights.read(spec.name.removeprefix("torchvision/"))
+    return torchvision.weights(spec.name.removeprefix("torchvision/"))
 
 
 def untrained(spec: ModelSpec, generator: torch.Generator) -> nn.Module:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
+from quantbench.models.preprocess import Preprocess
 from quantbench.system.determinism import exact_cudnn
 
 Model = nn.Module | Callable[[Tensor], Tensor]

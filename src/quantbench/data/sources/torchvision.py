@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 
 from quantbench.data.sources.download import Patience, Progress, download
 from quantbench.errors import DataCorrupt
 from quantbench.system.atomic import write_atomically
+from quantbench.system.digests import file_digest
 
 
 def fetch(
@@ -32,8 +32,7 @@ def _cifar(root: Path, base_url: str | None, progress: Progress, patience: Patie
 
     url = f"{base_url}/{CIFAR10.filename}" if base_url else CIFAR10.url
     archive = download(url, root / CIFAR10.filename, progress=progress, patience=patience)
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    found = file_digest(archive, "md5")
     if found != CIFAR10.tgz_md5:
         archive.unlink()
         raise DataCorrupt(

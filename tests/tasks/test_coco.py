@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantbench.data import coco
 from quantbench.data.dvc import ensure
 from quantbench.data.procedural import scenes
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
 from quantbench.evidence import estimates
 from quantbench.evidence.result import Result
-from quantbench.tasks import average_precision
+from quantbench.tasks import average_precision, coco
 
 pytest.importorskip(
     "pycocotools", reason="mean average precision needs pip install 'quantbench[detection]'"
