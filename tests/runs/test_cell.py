@@ -16,7 +16,8 @@ from quantbench.errors import BadInput
 from quantbench.evidence.result import Latency, Result
 from quantbench.quantization.scheme import Grid, Override, Scheme
 from quantbench.runs.cell import Cell, canonical
-from quantbench.runs.source_hash import _read, source_hashes
+from quantbench.runs.source_hash import forget, source_hashes
+from quantbench.system.machine import torch_version
 from quantbench.system.seeds import generator, seed_for
 
 
@@ -83,7 +84,9 @@ def test_the_key_knows_torch_but_not_its_build(monkeypatch):
     keys = []
     for version in ("2.8.0+cpu", "2.8.1", "2.9.0"):
         monkeypatch.setattr("quantbench.system.machine.version", lambda _, v=version: v)
+        torch_version.cache_clear()
         keys.append(CELL.key())
+    torch_version.cache_clear()
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -173,7 +176,7 @@ def test_only_code_that_matters_changes_the_hashes(package, file, text, changes)
     (package / f"{file}.py").write_text(text)
     # the code that this process runs is still the old one
     assert source_hashes([f"{package.name}.method"]) == before
-    _read.cache_clear()  # as in the next process
+    forget()  # as in the next process
     assert (source_hashes([f"{package.name}.method"]) != before) == changes
 
 

@@ -11,9 +11,9 @@ import functools
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import sys
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 from quantbench.data.roots import cache_root
@@ -86,6 +86,8 @@ def _digest(recipe: Recipe) -> str:
 
 
 @functools.cache
-def _installed() -> Mapping[str, str]:
-    """Python and every distribution with its version."""
-    return {"python": platform.python_version(), **{d.name: d.version for d in distributions()}}
+def _installed() -> list[str]:
+    """Python and every distribution, as ``name-version.dist-info``."""
+    folders = (Path(entry) for entry in sys.path)
+    found = {path.name for folder in folders for path in folder.glob("*.dist-info")}
+    return [platform.python_version(), *sorted(found)]

@@ -6,7 +6,7 @@ import ast
 import functools
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -33,7 +33,18 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
             is no Python; or it uses a method that is not installed.
 
     """
-    asked = set(modules)
+    return dict(_hashes(frozenset(modules)))
+
+
+def forget() -> None:
+    """Read everything anew, as the next process does."""
+    for cached in (_hashes, _read, _modules, _spec, method_module):
+        cached.cache_clear()
+
+
+@functools.cache
+def _hashes(asked: frozenset[str]) -> Mapping[str, str]:
+    """See :func:`source_hashes`."""
     waiting, own = list(asked), {"quantbench", *(m.split(".")[0] for m in asked)}
     found: dict[str, str] = {}
     seen: set[str] = set()
