@@ -24,7 +24,9 @@ def weights_of(name: str) -> Any:
     network, _, version = name.partition("@")
     known = torchvision.models.list_models(module=torchvision.models)
     if network not in known:
-        raise BadInput(f"no torchvision classification network {network!r}{did_you_mean(network, known)}")
+        raise BadInput(
+            f"no torchvision classification network {network!r}{did_you_mean(network, known)}"
+        )
     versions = {w.name: w for w in torchvision.models.get_model_weights(network)}
     version = version or next(iter(versions))
     if version not in versions:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 WHOLE = "*"  # in place of a name: everything that a package holds
 
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+(:\w+)?")  # of a module, in a text, as entry points have it
+_DOTTED = re.compile(
+    r"[A-Za-z_]\w*(\.\w+)+(:\w+)?"
+)  # of a module, in a text, as entry points have it
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,14 @@ def _read(module: str) -> tuple[str, References] | None:
         return None
     if path.suffix != ".py":  # compiled
         return _short(path.read_bytes()), References(frozenset(), frozenset())
+    return _parsed(path.read_bytes(), path, module)
+
+
+@functools.cache
+def _parsed(code: bytes, path: Path, module: str) -> tuple[str, References]:
+    """Hash of Python code and what it refers to."""
     try:
-        tree = ast.parse(path.read_bytes(), path)
+        tree = ast.parse(code, path)
     except SyntaxError as e:
         raise BadInput(
             f"{path}:{e.lineno}: {e.msg}; results may depend on this file, so it must be valid"

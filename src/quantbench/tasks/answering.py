@@ -144,7 +144,9 @@ class Answering:
         """Whether each answer is exactly an accepted one."""
         asked = self.asked(self.eval_data)
         given = self.answers(model)
-        return np.array([spans.exact_match(g, q.answers) for g, q in zip(given, asked, strict=True)])
+        return np.array(
+            [spans.exact_match(g, q.answers) for g, q in zip(given, asked, strict=True)]
+        )
 
     def gold(self) -> None:
         """Question answering has no reference similarities."""
