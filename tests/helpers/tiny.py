@@ -1,4 +1,4 @@
-"""A task in memory, for tests of the engine; as a program it runs a few cells, for tests that kill it."""
+"""A task in memory, for tests of the engine; as a program it runs a few cells."""
 
 import sys
 from pathlib import Path

@@ -109,7 +109,10 @@ def test_the_id_survives_code_data_and_version_but_tells_settings_apart():
 def test_two_processes_have_the_same_key():
     """The toy's module cannot be imported elsewhere, so a grid stands in for the method."""
     cell = 'Cell(Grid(3), Scheme(Grid(4)), "m", "c", "d", 1, "e", "f", "g", 0)'
-    code = f"from quantbench.runs.cell import Cell; from quantbench.quantization.scheme import Grid, Scheme; print({cell}.key())"
+    code = (
+        "from quantbench.runs.cell import Cell; "
+        f"from quantbench.quantization.scheme import Grid, Scheme; print({cell}.key())"
+    )
     here = Cell(Grid(3), Scheme(Grid(4)), "m", "c", "d", 1, "e", "f", "g", 0).key()
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == here
 
@@ -137,13 +140,14 @@ def test_a_method_from_an_interpreter_is_refused():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A stranger's package: a method that imports a helper inside a function, a helper's helper, and an outsider."""
+    """A stranger's package: a method, a helper imported in a function, its helper, an outsider."""
     # one name per test, since Python remembers where modules are
     folder = tmp_path / f"stranger_{tmp_path.name}"
     folder.mkdir()
     files = {
         "__init__": "",
-        "method": "import json\nfrom quantbench.quantization.scheme import Grid\ndef f():\n    from . import helper\n"
+        "method": "import json\nfrom quantbench.quantization.scheme import Grid\n"
+        "def f():\n    from . import helper\n"
         "if TYPE_CHECKING:\n    from .outsider import z\n",
         "helper": f"from {folder.name}.deep import y\nx = y  # a comment\n",
         "deep": '"""Docstring."""\ny = 1\n',

@@ -104,7 +104,7 @@ WARM = """
 
 
 def finish(lab, claim):
-    """Results of a claim's cells, the rival's worse, with every latency row that this machine owes."""
+    """Results of a claim's cells, the rival's worse, with the latency rows of this machine."""
     right, wrong = np.ones(1000, bool), np.arange(1000) % 4 > 0
     rows = [
         Latency(backend, batch, fingerprint(), (1.0,), (3.0,))
@@ -119,7 +119,7 @@ def finish(lab, claim):
 
 
 def test_a_run_over_finished_cells_imports_no_torch(tmp_path, monkeypatch):
-    """Claims on images, with a rival and on integers, judged and reported in a process of its own."""
+    """Claims with a rival and on integers, judged and reported in a process of its own."""
     monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     runs = tmp_path / "runs"
     lab, claims = Lab(runs), [c for c in read_claims("adaround") if not c.skip]

@@ -83,7 +83,7 @@ def test_the_mean_of_the_values_is_the_official_metric():
 
 
 def test_the_spread_of_the_values_is_the_error_of_the_metric():
-    """Over fresh sets of scenes, the metric varies as much as the jackknife says of a single set."""
+    """Over fresh sets, the metric varies as much as the jackknife says of a single set."""
     metrics, errors = [], []
     for seed in range(14):
         found, rows = made(16, seed)

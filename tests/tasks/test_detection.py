@@ -34,7 +34,7 @@ class Pictures(coco.CocoSet):
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Six scenes, and detectors as they are before training, without the shift that keeps them silent."""
+    """Six scenes, and detectors before training, without the shift that keeps them silent."""
     found = [scenes._scene(np.random.default_rng([5, i])) for i in range(6)]
     pictures = Pictures("made", scenes.coco(found), [s.image for s in found], "digest")
 

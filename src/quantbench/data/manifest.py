@@ -75,7 +75,7 @@ def table() -> Mapping[str, Entry]:
 
 
 def members(name: str) -> tuple[Entry, ...]:
-    """Entries that a name stands for: a tier (``embedded``, ``real``), a set, a checkpoint or one file.
+    """Entries of a tier (``embedded``, ``real``), a set, a checkpoint or one file.
 
     Raises:
         BadInput: nothing is known by that name.
@@ -96,7 +96,7 @@ def members(name: str) -> tuple[Entry, ...]:
 
 
 def present(entry: Entry) -> bool:
-    """Whether a file is here; one of the embedded tier also has to be the one that this version names."""
+    """Whether a file is here; an embedded one also has to be what this version names."""
     path = locate(entry.name)
     if "*" in path.name:
         return len(list(path.parent.glob(path.name))) == MOSAICS
@@ -111,7 +111,7 @@ def present(entry: Entry) -> bool:
 
 
 def locate(name: str) -> Path:
-    """Path of a file below the data root, or below the clone's ``data``; not checked, need not exist."""
+    """Path below the data root, or below the clone's ``data``; not checked, need not exist."""
     first = data_root() / name
     second = clone_root() / "data" / name
     return second if second.exists() and not first.exists() else first
@@ -137,7 +137,7 @@ def verified(name: str) -> Path:
 
 
 def verify(path: Path, sha256: str, content: str = "") -> None:
-    """Raise DataCorrupt unless the file hashes to ``sha256``, or says what the published one says (``content``).
+    """Raise DataCorrupt unless a file hashes to ``sha256``, or says what ``content`` is of.
 
     A file that was checked before and is unchanged is not read again.
     """

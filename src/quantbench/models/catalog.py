@@ -1,4 +1,4 @@
-"""Every network by name: how it is built, where its weights are, what it is measured on, and its blocks."""
+"""Every network by name: how it is built, its weights, its data and its blocks."""
 
 from __future__ import annotations
 

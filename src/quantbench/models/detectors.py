@@ -1,4 +1,4 @@
-"""Detectors of torchvision, full-size and small, and the part of them that is quantized: backbone and neck."""
+"""Detectors of torchvision, full-size and small, and their backbone and neck."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NORM = {
 
 
 class SmallBody(nn.Module):
-    """A stem and three residual blocks, to strides 4, 8 and 16; detectors call its children one by one."""
+    """A stem and three residual blocks, to strides 4, 8 and 16; children are called one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def pretrained(name: str) -> nn.Module:
 
 
 def untrained(name: str) -> nn.Module:
-    """A detector with initial weights, in evaluation mode; the global generator is left as it was."""
+    """A detector with initial weights, in evaluation mode; no global generator moves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return BUILDERS[name](CLASSES[name.partition("/")[0]]).eval()
@@ -159,7 +159,7 @@ def _published(network: str) -> Any:
 
 
 class Features(nn.Module):
-    """Backbone and neck of a detector as one tensor: the maps of all levels, flattened and one after the other.
+    """Backbone and neck of a detector as one tensor: all maps, flattened, one after another.
 
     ``(N, 3, H, W)``, normalized and padded, to ``(N, positions, channels)``.
     """
@@ -174,7 +174,7 @@ class Features(nn.Module):
 
 
 class Split(nn.Module):
-    """What a detector's head gets in place of its backbone: maps again, from the output of ``features``."""
+    """A head's backbone: maps again, from the output of ``features``."""
 
     def __init__(self, features: Callable[[Tensor], Tensor], backbone: nn.Module) -> None:
         super().__init__()

@@ -111,7 +111,8 @@ def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
         if keys:
             some = ", ".join(sorted(keys)[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
             raise BadInput(
-                f"{where}: it {problem} {len(keys)} tensors {some}; is it a checkpoint of another network?"
+                f"{where}: it {problem} {len(keys)} tensors {some}; "
+                "is it a checkpoint of another network?"
             )
     for key, tensor in tensors.items():
         if tensor.shape != own[key].shape:
@@ -125,7 +126,7 @@ def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
-    """Find the units of block reconstruction: the outermost modules whose class is one of ``spec.blocks``.
+    """Find the units of block reconstruction: the outermost modules of ``spec.blocks``.
 
     Returns:
         module names in the order of registration, which is the order of execution in every family
@@ -140,7 +141,7 @@ def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
 
 
 def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Group consecutive blocks of one resolution: a stage begins where a convolution or a pool has a stride."""
+    """Group blocks of one resolution: a stage begins where something has a stride."""
     groups: list[list[str]] = []
     reduced = True
     for name, module in model.named_modules():

@@ -1,4 +1,6 @@
-"""Which packages hold code that can change a number: keys of results follow imports through these only.
+"""Which packages hold code that can change a number.
+
+Keys of results follow imports through these only.
 
 A package without effect is one whose part in a result is in the key in another way, or in no way:
 what data hold is there as digests; claims choose the fields of a cell; evidence, runs, report and

@@ -1,4 +1,4 @@
-"""The ledger: one JSON file per finished cell, safe against kill -9, full disks and two runs at once."""
+"""The ledger: a JSON file per finished cell, safe against kill -9, full disks, two runs."""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ _REAL = {"coco/val2017": "val2017", "coco/train2017": "train2017"}
 
 _EMBEDDED = ("scenes/calib", "scenes/test")
 
-_FOLDER = "ln -s <your COCO folder, which holds annotations/ and the images' folders> $QUANTBENCH_DATA/coco"
+_FOLDER = (
+    "ln -s <your COCO folder, which holds annotations/ and the images' folders> "
+    "$QUANTBENCH_DATA/coco"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ class CocoSet:
 
 @functools.lru_cache(maxsize=4)
 def read(name: str) -> CocoSet:
-    """A named set: ``coco/val2017``, ``coco/train2017``, or the embedded ``scenes/calib`` and ``scenes/test``.
+    """A named set: ``coco/val2017``, ``coco/train2017``, ``scenes/calib`` or ``scenes/test``.
 
     Raises:
         BadInput: no such name.

@@ -115,7 +115,7 @@ class Detection:
 
     @staticmethod
     def _canvas(detector: Any, ids: Sequence[int], images: coco.CocoSet) -> Tensor:
-        """(N, 3, S, S) with zeros below and to the right; S is the largest side that the detector resizes to.
+        """(N, 3, S, S), zeros below and to the right; S is the largest side after resizing.
 
         Large ones lie in a file: 256 images of COCO take 5 GiB.
         """

@@ -131,7 +131,7 @@ def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> Labe
 
 
 def balanced_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Indices (n,) of a class-balanced draw: every class once in random order, then every class again, and so on.
+    """Indices (n,) of a class-balanced draw: every class once in random order, then again.
 
     The first m indices of a draw of n are the draw of m: calibration sets of different sizes are
     nested.

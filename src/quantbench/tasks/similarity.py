@@ -38,7 +38,7 @@ def minilm(model: str, eval_data: str) -> Similarity:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Semantic textual similarity: cosine of mean-pooled sentence embeddings against people's judgement."""
+    """Semantic textual similarity: cosine of mean-pooled embeddings against people's."""
 
     model: str
     eval_data: str

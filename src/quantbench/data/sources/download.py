@@ -22,7 +22,7 @@ Progress = Callable[[int, int, str], object]
 
 
 class FetchFailed(QuantbenchError):
-    """A download did not finish; what arrived is kept beside the destination and the next try goes on from there."""
+    """A download did not finish; what arrived is kept, and the next try goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def download(
 
 
 def _transfer(url: str, part: Path, progress: Progress, patience: Patience) -> None:
-    """One attempt: append to the part file from where it ends, or begin anew when the server cannot resume."""
+    """One attempt: append to the part file, or begin anew when the server cannot resume."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     with urllib.request.urlopen(request, timeout=patience.timeout) as answer:  # noqa: S310 - the base URL is the user's

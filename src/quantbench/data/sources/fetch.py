@@ -1,4 +1,4 @@
-"""Everything whose public source is known, from there: download, convert, check, and only then put in place."""
+"""Everything with a public source, from there: download, convert, check, put in place."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def fetch(
     entries = [e for e in members(name) if e.name in FETCHABLE]
     if not entries:
         raise BadInput(
-            f"{name} has no public source; point `quantbench data remote <folder>` at a folder that has it"
+            f"{name} has no public source; "
+            "point `quantbench data remote <folder>` at a folder that has it"
         )
     staging = root / ".fetch"
     source = Source(root, staging, base_url or HOST, progress, patience)
@@ -124,7 +125,7 @@ class Source:
     entry: Entry | None = None
 
     def __call__(self, *paths: str) -> list[Path]:
-        """Download files of the entry's repository, several at a time; those already here are not asked for again."""
+        """Download files of the entry's repository, several at a time; those here are kept."""
         assert self.entry is not None
         below = Path(self.entry.repository) / self.entry.commit
 

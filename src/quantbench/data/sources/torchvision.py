@@ -1,4 +1,4 @@
-"""What torchvision publishes: CIFAR-10 and the weights of its networks, through the same resuming download."""
+"""What torchvision publishes: CIFAR-10 and weights, through the same resuming download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantbench.system.digests import file_digest
 def fetch(
     name: str, root: Path, *, base_url: str | None, progress: Progress, patience: Patience
 ) -> list[Path]:
-    """Bring ``cifar10/test_10000`` (and its train set) below ``root``, or ``torchvision/<network>`` to torch's cache.
+    """Bring ``cifar10/test_10000`` below ``root``, or ``torchvision/<network>`` to torch's cache.
 
     Raises:
         BadInput: torchvision has no such network.
