@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
+from quantbench.system.progress import Progress, silent
 
 _CHUNK = 1 << 16
 
 _OK, _BAD_RANGE, _SERVER_TROUBLE = 200, 416, 500
-
-# bytes so far, in all (0 when the server does not say), file
-Progress = Callable[[int, int, str], object]
 
 
 class FetchFailed(QuantbenchError):
@@ -44,14 +42,12 @@ class Patience:
 PATIENCE = Patience()
 
 
-def silent(_have: int, _whole: int, _file: str) -> None:
-    """Report no progress."""
-
-
 def download(
     url: str, path: Path, *, progress: Progress = silent, patience: Patience = PATIENCE
 ) -> Path:
     """Download to ``path``, through ``path.part``, which a later call resumes.
+
+    Progress is told in bytes: so far, in all (0 when the server does not say), and the file's name.
 
     Returns:
         ``path``; a file that is already there is not asked for again.

@@ -14,16 +14,10 @@ from pathlib import Path
 
 from quantbench.data.manifest import MOSAICS, Entry, members, table, verify
 from quantbench.data.roots import data_root
-from quantbench.data.sources.download import (
-    PATIENCE,
-    FetchFailed,
-    Patience,
-    Progress,
-    download,
-    silent,
-)
+from quantbench.data.sources.download import PATIENCE, FetchFailed, Patience, download
 from quantbench.errors import BadInput, DataCorrupt
 from quantbench.system.atomic import locked
+from quantbench.system.progress import Progress, silent
 
 HOST = "https://raw.githubusercontent.com"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from quantbench.data.sources.download import Patience, Progress, download
+from quantbench.data.sources.download import Patience, download
 from quantbench.errors import DataCorrupt
 from quantbench.system.atomic import write_atomically
 from quantbench.system.digests import file_digest
+from quantbench.system.progress import Progress
 
 
 def fetch(
