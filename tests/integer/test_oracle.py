@@ -21,7 +21,6 @@ from quantbench.integer.ir import (
     Format,
     MaxPool,
     Program,
-    output_shape,
 )
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.testing import fuzz
@@ -45,7 +44,7 @@ def brute_conv(op: Conv, inputs: list[np.ndarray], formats: list[Format]) -> np.
     """One number at a time, Python integers for the sums."""
     x, f = inputs[0], formats[0]
     (n, c, h, w), (outs, per_group, kh, kw) = x.shape, op.weight.shape
-    _, oh, ow = output_shape(op, [(c, h, w)])
+    _, oh, ow = op.output_shape([(c, h, w)])
     y = np.zeros((n, outs, oh, ow), np.float32 if op.out is None else np.uint8)
     for i, o, r, s in itertools.product(range(n), range(outs), range(oh), range(ow)):
         acc = int(op.bias[o])

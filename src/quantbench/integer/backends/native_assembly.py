@@ -27,11 +27,9 @@ from quantbench.integer.ir import (
     Pad,
     Program,
     Shape,
-    conv_multiplier,
-    output_shape,
-    ratio,
 )
 from quantbench.integer.oracle import apply
+from quantbench.integer.scales import conv_multiplier, ratio
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def _means(op: AvgPool, x: _Inputs) -> Array:
     """Multiplier (OH, OW) of each window: its count is its area, or what of it lies inside the image."""
     shape, counts = x.shapes[0], []
     sizes = zip(
-        shape[1:], output_shape(op, [shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
+        shape[1:], op.output_shape([shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
     )
     for size, outputs, kernel, stride, pad in sizes:
         start = np.arange(outputs) * stride - pad
