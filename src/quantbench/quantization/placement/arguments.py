@@ -135,6 +135,10 @@ def _unary(node: Node) -> Kind:
     return Kind("lut")
 
 
+def _same(_: Node) -> Kind:
+    return Kind("same")
+
+
 def _named(home: Any, names: str) -> tuple[Any, ...]:
     return tuple(getattr(home, name) for name in names.split())
 
@@ -149,26 +153,29 @@ _UNARY = (
     *_named(operator, "mul truediv sub neg"),  # by a number: of two tensors it is no table
 )
 
-# Who reads a call, and torch's spellings of it: modules, functions, and methods by name.
-_CALLS: tuple[tuple[Callable[[Node], Kind], tuple[Any, ...]], ...] = (
-    (_clamp(0.0, math.inf), (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_")),
-    (_clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
-    (_hardtanh, (nn.Hardtanh, F.hardtanh)),
-    (_add, (operator.add, operator.iadd, torch.add, "add", "add_")),
-    (_concat, (torch.cat, torch.concat)),
-    (_max_pool, (nn.MaxPool2d, F.max_pool2d, torch.max_pool2d)),
-    (_avg_pool, (nn.AvgPool2d, F.avg_pool2d)),
-    (_adaptive, (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)),
-    (_mean, (torch.mean, "mean")),
-    (_lrn, (nn.LocalResponseNorm, F.local_response_norm)),
-    (_pad, (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad)),
-    (_slice, (operator.getitem,)),
-    (_flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
-    (lambda _: Kind("same"), (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
-    (_unary, _UNARY),
+# The word that a call becomes, if nothing is in the way; who reads it; and torch's spellings of it:
+# modules, functions, and methods by name.
+_CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
+    ("clamp", _clamp(0.0, math.inf), (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_")),
+    ("clamp", _clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
+    ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh)),
+    ("add", _add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+    ("concat", _concat, (torch.cat, torch.concat)),
+    ("maxpool", _max_pool, (nn.MaxPool2d, F.max_pool2d, torch.max_pool2d)),
+    ("avgpool", _avg_pool, (nn.AvgPool2d, F.avg_pool2d)),
+    ("avgpool", _adaptive, (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)),
+    ("avgpool", _mean, (torch.mean, "mean")),
+    ("lrn", _lrn, (nn.LocalResponseNorm, F.local_response_norm)),
+    ("pad", _pad, (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad)),
+    ("pad", _slice, (operator.getitem,)),
+    ("flatten", _flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
+    ("same", _same, (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
+    ("lut", _unary, _UNARY),
 )
 
-READERS = {spelling: reader for reader, spellings in _CALLS for spelling in spellings}
+READERS = {spelling: reader for _, reader, spellings in _CALLS for spelling in spellings}
+
+WORDS = frozenset(word for word, _, _ in _CALLS)
 
 # words of calls whose results have their input's format
 KEEPS_FORMAT = ("same", "maxpool", "pad", "flatten", "clamp")
