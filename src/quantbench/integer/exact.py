@@ -76,8 +76,10 @@ class ExactConv:
         x = inputs[0]
         largest = max(x.zero - x.lo, x.hi - x.zero)
         v = op.weight.astype(np.int64) - op.weight_zero.astype(np.int64)[:, None, None, None]
-        parts = [(f, w.to(device).contiguous(memory_format=torch.channels_last))
-                 for f, w in _parts(v, largest)]  # fmt: skip
+        parts = [
+            (f, w.to(device).contiguous(memory_format=torch.channels_last))
+            for f, w in _parts(v, largest)
+        ]
         bias = torch.from_numpy(op.bias).double()
         if len(parts) == 1 and int(accumulator_bound(op, largest).max()) < EXACT:
             bias = bias.float()

@@ -172,8 +172,8 @@ def _lrn(op: LRN, inputs: list[Tensor], formats: list[Format]) -> Codes:
 
     In real numbers a = s_x d with d = x - z_x, and the paper divides a by u^beta with
     u = k + alpha / n * sum a^2. The scale leaves the sum as s_x^2, and the sum, of whole numbers
-    below 2^53, is exact. Square roots are correctly rounded everywhere, a power is not: hence a beta
-    of 3/4 alone.
+    below 2^53, is exact. Square roots are correctly rounded everywhere, a power is not: hence a
+    beta of 3/4 alone.
     """
     f, y = formats[0], known(op.out)
     d = inputs[0].astype(np.int64) - f.zero

@@ -1,4 +1,4 @@
-"""Shift-and-add: what a unit without multipliers computes with powers of two and sums of them, and what it costs.
+"""Shift-and-add: what a unit without multipliers computes, and what it costs.
 
 A code of an (additive) powers-of-two grid is a signed sum of few powers of two, one from each of
 the grid's term sets (Li et al. 2020, arXiv 1909.13144, on additive powers of two); a product with
@@ -49,9 +49,8 @@ def shifts(kind: Kind, bits: int, *, signed: bool) -> Mapping[int, tuple[int, ..
     """
     codes = code_levels(kind, bits, signed=signed)
     if codes[-1].bit_length() > WIDEST:
-        raise Unsupported(
-            f"{kind} at {bits} bits shifts by {codes[-1].bit_length() - 1} places, more than int64 has"
-        )
+        places = codes[-1].bit_length() - 1
+        raise Unsupported(f"{kind} at {bits} bits shifts by {places} places, more than int64 has")
     magnitudes = _sums(bits - 1 if signed else bits) if kind == "apot" else {}
     return MappingProxyType({c: magnitudes.get(abs(c)) or _digits(abs(c)) for c in codes})
 
@@ -93,7 +92,10 @@ def multiply(x: Ints, codes: Ints, table: Mapping[int, tuple[int, ...]]) -> Ints
 
 
 def _places(codes: Ints, table: Mapping[int, tuple[int, ...]]) -> tuple[Ints, NDArray[np.bool_]]:
-    """(terms, ...) exponents of every code, -1 where there are no more, and which codes are negative."""
+    """(terms, ...) exponents of every code, and which codes are negative.
+
+    A code with fewer terms than others has -1 in their place.
+    """
     strange = set(np.unique(codes).tolist()) - set(table)
     if strange:
         raise Unsupported(f"codes {sorted(strange)[:5]} are no sums of the grid's powers of two")
@@ -161,7 +163,7 @@ class Operations:
 
 
 def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ...]]]) -> Operations:
-    """Count the work of the layers named in ``tables``, which gives the exponents of each one's codes."""
+    """Count the work of the layers named in ``tables``, the exponents of each one's codes."""
     counts = np.zeros(3, np.int64)
     shapes = program.shapes
     for op in program.ops:
@@ -173,10 +175,11 @@ def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ..
 
 
 def shift_and_add(program: Program, grids: Mapping[str, Grid]) -> dict[str, float]:
-    """Operations a unit without multipliers needs for one image, beside an ordinary unit's; numbers for a log.
+    """Operations a unit without multipliers needs for one image, beside an ordinary unit's.
 
-    Layers without a grid, such as first and last ones, keep their multiplications. For a uniform grid these
-    are the binary digits of its codes: what such a unit would need without the paper's levels.
+    Numbers for a log. Layers without a grid, such as first and last ones, keep their
+    multiplications. For a uniform grid these are the binary digits of its codes: what such a unit
+    would need without the paper's levels.
 
     Args:
         program: the network.

@@ -1,8 +1,8 @@
 """Integer programs on disk: one safetensors file, operators as JSON in its header.
 
 Which fields an operator has, and which of them are arrays, is read off its class. Weights are
-packed to the bits that their distinct values need. Packed weights are Huffman-coded (deflate without matching) where that saves bytes: rounded weights
-crowd around zero.
+packed to the bits that their distinct values need, and Huffman-coded (deflate without matching)
+where that saves bytes: rounded weights crowd around zero.
 
 A file is only data. Whatever it says is checked as a program made here would be, before any
 executor sees it.

@@ -1,4 +1,7 @@
-"""Latency as data: all backends in one process, taking turns, so that whatever the machine does hits them alike."""
+"""Latency as data: all backends in one process, taking turns.
+
+So whatever the machine does hits them alike.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,9 @@ class Latency:
 def interleaved(
     runners: Mapping[str, Runner], images: Array, *, threads: int = 1, seconds: float = 2.0
 ) -> dict[str, list[float]]:
-    """Seconds of every call, in rounds in which each runner has one turn; the order turns by one each round.
+    """Seconds of every call, in rounds in which each runner has one turn.
+
+    The order turns by one each round.
 
     Args:
         runners: what to time, by name.

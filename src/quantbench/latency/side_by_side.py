@@ -1,4 +1,6 @@
-"""Integer networks on every runtime side by side: how fast each is, layer by layer, and how far from the definition.
+"""Integer networks on every runtime side by side.
+
+How fast each is, layer by layer, and how far from the definition.
 
 ``TARGETS`` are this project's goals on a processor with AVX-512 VNNI: how many times faster than
 the best of the other runtimes' 8 bits the native kernels should be. Weights are random, for the
@@ -38,7 +40,10 @@ PROFILES = 30  # passes of which each layer's median is taken
 
 @dataclass(frozen=True)
 class Target:
-    """Times faster than the best other runtime's W8A8 that the native kernels are to be, by scheme (0: no goal)."""
+    """How many times faster than the best other runtime's W8A8 the native kernels are to be.
+
+    By scheme; 0 means no goal.
+    """
 
     network: str
     batch: int
@@ -117,16 +122,35 @@ def measure(
             why = str(e)
         if why:
             say(f"{target}: without {name}: {why}")
-    rows = latencies(runs, images, reference=float32_torch(model), batches=(target.batch,), threads=threads,
-                     seconds=seconds)  # fmt: skip
+    rows = latencies(
+        runs,
+        images,
+        reference=float32_torch(model),
+        batches=(target.batch,),
+        threads=threads,
+        seconds=seconds,
+    )
     layers = {f"native {s}": layer_times(p, images, target.batch) for s, p in programs.items()}
     sizes = {s: size(p) for s, p in programs.items()}
-    return Table(target.network, target.batch, fingerprint(), tuple(rows), away, target.goals, sizes, layers,
-                 int8_peak(), copy_rate())  # fmt: skip
+    return Table(
+        target.network,
+        target.batch,
+        fingerprint(),
+        tuple(rows),
+        away,
+        target.goals,
+        sizes,
+        layers,
+        int8_peak(),
+        copy_rate(),
+    )
 
 
 def _no_accelerator(runs: IntMM) -> str | None:
-    """Why matrix products are not worth timing here: on a processor they show that they are exact, no more."""
+    """Why matrix products are not worth timing here.
+
+    On a processor they show that they are exact, no more.
+    """
     return runs.available() or (
         "torch finds no CUDA device here" if runs.device.type == "cpu" else None
     )
@@ -155,7 +179,7 @@ def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime,
 
 
 def _away(runs: Backend, program: Program, images: Array, threads: int = 1) -> tuple[float, float]:
-    """Largest difference of any tensor of codes on one image, and the share of all codes that differ."""
+    """Largest difference of any code on one image, and the share of all codes that differ."""
     found: Mapping[str, Difference] = differences(
         runs.compile(program, threads=threads), program, images[:1]
     )

@@ -149,11 +149,11 @@ class Trace(TorchFunctionMode):
     def commutes(
         self, name: str, x: Tensor, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bool:
-        """Whether scaling a channel of ``x`` scales the same channel of ``out`` and nothing else."""
+        """Whether scaling a channel of ``x`` scales that channel of ``out`` and nothing else."""
         value = args[3] if len(args) > 3 else kwargs.get("value")  # pad(x, widths, mode, value)
         zeros = name == "pad" and not value
         layers = {layer for layer, _ in self.blocks[id(x)] if layer}
-        # avg_pool2d(x, size, stride, padding)
+        # the arguments are x, size, stride and padding
         if zeros or (name == "avg_pool2d" and len(args) > 3):
             self.padded |= layers
         if "max_pool" in name:

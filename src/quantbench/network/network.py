@@ -1,4 +1,6 @@
-"""The full-precision network as methods see it: batch norm folded, layers in execution order, blocks.
+"""The full-precision network as methods see it.
+
+Batch norm folded, layers in execution order, blocks.
 
 Everything is learnt from one real forward pass with hooks, never from symbolic tracing, so any
 model that runs works.
@@ -75,7 +77,8 @@ class Network:
             if not isinstance(given, Tensor):
                 what = type(given).__name__
                 raise BadInput(
-                    f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
+                    f"{name} returns {what}, not a tensor: "
+                    "put it into a module that returns one tensor"
                 )
         for module in model.modules():
             if hasattr(module, "inplace"):
@@ -88,13 +91,15 @@ class Network:
                 before, given, rtol=1e-4, atol=1e-5 * float(given.abs().max()), equal_nan=True
             ):
                 raise BadInput(
-                    f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
+                    f"{name} reads a tensor again that an in-place activation changed: "
+                    "avoid inplace=True"
                 )
             stats = fold(model, trace(model, inputs, kinds).norms)
             after = model(*inputs)
             if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
                 raise BadInput(
-                    f"{name}: folding batch norm changed the output; is a convolution's output used twice?"
+                    f"{name}: folding batch norm changed the output; "
+                    "is a convolution's output used twice?"
                 )
             seen = trace(model, inputs, kinds)
         modules = dict(model.named_modules())
@@ -109,7 +114,8 @@ class Network:
             )
         if left := seen.outside(model):
             few = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
-            text = f"{name}: {len(left)} weights are multiplied outside all layers, and stay in full precision"
+            text = f"{name}: {len(left)} weights are multiplied outside all layers, and stay in "
+            text += "full precision"
             warnings.warn(f"{text}: {few}", stacklevel=2)
         return cls(name, model, layers, inputs, tuple(blocks), groups, stats, unfolded)
 
@@ -119,7 +125,8 @@ class Network:
             if info.name == name:
                 return info
         raise BadInput(
-            f"{self.name} has no layer {name!r}; its layers are {', '.join(i.name for i in self.layers)}"
+            f"{self.name} has no layer {name!r}; "
+            f"its layers are {', '.join(i.name for i in self.layers)}"
         )
 
     def to(self, device: str | torch.device) -> Network:
@@ -158,10 +165,12 @@ def require_finite(model: nn.Module, name: str) -> None:
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.dtype != torch.float32:
             raise BadInput(
-                f"{name}: {key!r} is {value.dtype}; quantization starts from float32: call model.float()"
+                f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
+                "call model.float()"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
             raise BadInput(
-                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; check the checkpoint"
+                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; "
+                "check the checkpoint"
             )

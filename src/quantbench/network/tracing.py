@@ -1,4 +1,7 @@
-"""What one forward pass tells of a network: its layers in execution order, and which batch norm follows which."""
+"""What one forward pass tells of a network.
+
+Its layers in execution order, and which batch norm follows which.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,9 @@ class Trace(TorchFunctionMode):
 
 
 class Applied(TorchFunctionMode):
-    """An activation function that a tensor has behind it is not applied to it again, so that gradients pass whole.
+    """An activation function that a tensor has behind it is not applied to it again.
+
+    So gradients pass whole.
 
     Attributes:
         tensor: the one.
@@ -153,7 +158,10 @@ class Applied(TorchFunctionMode):
 
 
 def _in_place(function: str) -> bool:
-    """Whether a function changes its first argument: ``add_`` and ``__iadd__`` do, ``__getitem__`` does not."""
+    """Whether a function changes its first argument.
+
+    ``add_`` and ``__iadd__`` do, ``__getitem__`` does not.
+    """
     return function.startswith("__i") if function.endswith("__") else function.endswith("_")
 
 

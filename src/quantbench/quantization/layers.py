@@ -20,7 +20,9 @@ OBSERVED_VALUES = 2**20  # activation values kept per quantizer while its range 
 
 
 class ActQuant(nn.Module):
-    """Fake quantization of one activation tensor; passes values through until it is calibrated and enabled.
+    """Fake quantization of one activation tensor.
+
+    It passes values through until it is calibrated and enabled.
 
     ``scale`` is a parameter so that a method may learn it (LSQ); gradients reach it only if it
     requires them.
@@ -72,14 +74,17 @@ class ActQuant(nn.Module):
         """Turn what was observed into a range and start quantizing."""
         if not self._sample:
             raise BadInput(
-                "an activation quantizer saw no data: the calibration set is empty or the layer never ran"
+                "an activation quantizer saw no data: the calibration set is empty, or the layer "
+                "never ran"
             )
         sample, self._sample = torch.cat(self._sample), None
         self.set(estimate(sample, self.grid))
 
 
 class QuantLayer(nn.Module):
-    """A convolution, linear or embedding layer whose weights live on a grid; an embedding's channels are its rows.
+    """A convolution, linear or embedding layer whose weights live on a grid.
+
+    An embedding's channels are its rows.
 
     Attributes:
         info: what the network knows of the layer.
@@ -134,7 +139,10 @@ class QuantLayer(nn.Module):
 
     @property
     def joins(self) -> bool:
-        """Whether a sum and a ReLU that follow may be computed with the layer, which saves passes over memory."""
+        """Whether a sum and a ReLU that follow may be computed with the layer.
+
+        It saves passes over memory.
+        """
         return self.op is conv3x3.conv3x3
 
     def set_codes(self, codes: Tensor, qp: QParams) -> None:

@@ -1,4 +1,7 @@
-"""The projection onto levels: one look into a table for every value, however many levels there are."""
+"""The projection onto levels: one look into a table for every value.
+
+However many levels there are.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def nearest_levels(x: Tensor, levels: tuple[int, ...]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _table(levels: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Nearest level of k/2 for every k between twice the lowest and twice the highest level, and NaN at the end."""
+    """Nearest level of k/2 for every k between twice the lowest and twice the highest level.
+
+    The last entry is NaN.
+    """
     # what is made in that mode could not be used outside of it
     with torch.inference_mode(mode=False):
         ends = torch.tensor(levels, dtype=torch.float64)

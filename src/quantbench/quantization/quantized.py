@@ -1,4 +1,4 @@
-"""The result of a method: integer codes, scales, zero points, biases, and the simulation that they define."""
+"""The result of a method: codes, scales, zero points, biases; the simulation they define."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ class Quantized:
         for info in self.infos:
             if info.calls > 1:
                 raise Unsupported(
-                    f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
+                    f"layer {info.name!r} runs {info.calls} times in one pass: "
+                    "shared layers are not quantized"
                 )
             if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
                 others = ", ".join(map(repr, names[1:]))
                 raise Unsupported(
-                    f"layer {names[0]!r} shares its weights with {others}: shared layers are not quantized; give each "
-                    "module weights of its own"
+                    f"layer {names[0]!r} shares its weights with {others}: shared layers are not "
+                    "quantized; give each module weights of its own"
                 )
             # whose inputs are numbers of rows
             here = scheme.placement != "integer" and info.kind != "embedding"
@@ -120,7 +121,7 @@ class Quantized:
                 q.enabled = enabled
 
     def fake(self) -> nn.Module:
-        """The simulation: ``model(*inputs)`` with quantized weights and activations in floating point."""
+        """The simulation ``model(*inputs)``: quantized weights and activations, in floats."""
         self.check_complete()
         return self.model
 
@@ -133,12 +134,16 @@ class Quantized:
         """
         missing = [layer.info.name for layer in self.layers() if layer.codes is None]
         if missing:
+            names = ", ".join(missing)
             raise BadInput(
-                f"{self.net.name}: layers without codes: {', '.join(missing)}; the method did not finish"
+                f"{self.net.name}: layers without codes: {names}; the method did not finish"
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that defines it: codes, scales, zero points, biases, activation ranges, bounds of clamps."""
+        """Everything that defines it, by name.
+
+        Codes, scales, zero points, biases, activation ranges, and bounds of clamps.
+        """
         out: dict[str, Tensor] = {}
         for layer in self.layers():
             assert layer.codes is not None
@@ -164,7 +169,7 @@ class Quantized:
 
     @property
     def digest(self) -> str:
-        """Hash of codes, levels, scales, zero points and biases: equal digests mean equal networks."""
+        """Hash of all that defines it: equal digests mean equal networks."""
         return tensor_digest(self.tensors())
 
     @property

@@ -1,4 +1,7 @@
-"""Methods by name, found through entry points: in-tree ones come through the same door as anyone's."""
+"""Methods by name, found through entry points.
+
+In-tree ones come through the same door as anyone's.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ def method_class(name: str) -> Any:
     frozen = is_dataclass(found) and getattr(found, "__dataclass_params__").frozen  # noqa: B009 - unknown to typing
     if not (frozen and isinstance(found, type) and issubclass(found, Method)):
         raise BadInput(
-            f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.quantization.method.Method"
+            f"method {name!r}: {known[name].value} must be a frozen dataclass derived from "
+            "quantbench.quantization.method.Method"
         )
     return found
 
@@ -70,7 +74,8 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Any:
         )
         if len(owners) != 1 or owners[0] not in by_step:
             raise BadInput(
-                f"option {key!r} of {name!r}: write it as STEP.{option}, STEP being one of {', '.join(steps)}"
+                f"option {key!r} of {name!r}: write it as STEP.{option}, "
+                f"STEP being one of {', '.join(steps)}"
             )
         by_step[owners[0]][option] = value
     return Pipeline(tuple(_configured(step, by_step[step]) for step in steps))
@@ -94,6 +99,7 @@ def _configured(name: str, options: Mapping[str, Any]) -> Any:
             and not (isinstance(default, float) and type(value) is int)
         ):
             raise BadInput(
-                f"method {name!r}: {key} = {value!r} should be a {type(default).__name__} like {default!r}"
+                f"method {name!r}: {key} = {value!r} should be a {type(default).__name__} "
+                f"like {default!r}"
             )
     return cls(**options)

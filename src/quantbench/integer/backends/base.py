@@ -1,4 +1,4 @@
-"""One interface to everything that runs integer programs, and how far each is from the definition."""
+"""One interface to all that runs integer programs, and how far each is from the definition."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Compiled(ABC):
         """float32 logits (N, outputs) of float32 images, or of uint8 codes, (N, C, H, W)."""
 
     def codes(self, images: Array) -> Mapping[str, Array]:  # noqa: ARG002 - the common answer
-        """uint8 codes (N, C, H, W) of the tensors that the backend lets one see, by the program's names."""
+        """uint8 codes (N, C, H, W) of the tensors that the backend shows, by name."""
         return {}
 
 
@@ -105,7 +105,10 @@ class Difference:
 
 
 def differences(compiled: Compiled, program: Program, images: Array) -> dict[str, Difference]:
-    """Every tensor that the backend shows, and the logits, against the exact simulation; all zero if it is exact."""
+    """Every tensor that the backend shows, and the logits, against the exact simulation.
+
+    All differences are zero if the backend is exact.
+    """
     import torch
 
     from quantbench.integer.simulate import Simulation

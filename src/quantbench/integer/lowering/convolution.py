@@ -17,8 +17,15 @@ from quantbench.quantization.placement.kinds import pair
 BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum of products
 
 
-def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None, output: str,
-         clamp: Clamp, pads: tuple[int, int, int, int]) -> Conv:  # fmt: skip
+def conv(
+    layer: QuantLayer,
+    inputs: tuple[str, ...],
+    x: Format,
+    y: Format | None,
+    output: str,
+    clamp: Clamp,
+    pads: tuple[int, int, int, int],
+) -> Conv:
     """The integer form of a convolution or linear layer.
 
     Args:

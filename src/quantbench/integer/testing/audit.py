@@ -1,4 +1,4 @@
-"""Is what was simulated what runs? Every code of every tensor, on as many images as one likes, backend by backend.
+"""Is what was simulated what runs? Every code of every tensor, backend by backend.
 
 The simulation is compared with the oracle and with each backend. Ours must not differ in a single
 code; how far the others are from the definition is measured.
@@ -67,9 +67,14 @@ class Tally:
 
 
 def audit(
-    program: Program, batches: Iterable[Array], names: Sequence[str], *, oracle: int = 0, threads: int = 1,
+    program: Program,
+    batches: Iterable[Array],
+    names: Sequence[str],
+    *,
+    oracle: int = 0,
+    threads: int = 1,
     say: Callable[[str], None] = print,
-) -> dict[str, Tally]:  # fmt: skip
+) -> dict[str, Tally]:
     """Compare runtimes with the simulation.
 
     Args:
@@ -106,7 +111,9 @@ def audit(
 def _compiled(
     program: Program, names: Sequence[str], threads: int, say: Callable[[str], None]
 ) -> dict[str, tuple[Compiled, Compiled]]:
-    """Of backends that are here and can run the program: what shows tensors, and what is timed and gives the logits.
+    """Backends that are here and can run the program, each twice.
+
+    What shows tensors, and what is timed and gives the logits.
 
     They differ for native, which runs as a network whose tensors share memory and as one that keeps
     them all.

@@ -29,7 +29,9 @@ def codes(draw: Draw, program: Program, n: int) -> Codes:
 
 
 def any_program(draw: Draw, *, length: int = 6, size: int = 12, branching: bool = False) -> Program:
-    """Up to ``length`` operators of all kinds on images of at most ``size`` pixels a side, ending in logits.
+    """Up to ``length`` operators of all kinds, ending in logits.
+
+    Images have at most ``size`` pixels a side.
 
     ``branching``: operators read any earlier tensor instead of the last one, a few layers have up
     to 250 outputs, and more images have three channels.

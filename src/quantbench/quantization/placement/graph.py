@@ -1,4 +1,6 @@
-"""A network's operators in execution order, each with its inputs, users and the container it lives in.
+"""A network's operators in execution order.
+
+Each with its inputs, its users and the container it lives in.
 
 Every container module is traced on its own by torch.fx with its children as leaves, and the graphs
 are joined while a sample runs through them. So module names, blocks and their call signatures
@@ -84,7 +86,9 @@ class _Tracer(fx.Tracer):
 
 @torch.no_grad()
 def flatten(model: nn.Module, sample: Tensor) -> list[Node]:
-    """All calls of one forward pass on ``sample`` (N, ...), the network's input first and its output last.
+    """All calls of one forward pass on ``sample`` (N, ...).
+
+    The network's input comes first, its output last.
 
     Raises:
         Unsupported: a module whose ``forward`` cannot be traced, by name.
@@ -158,7 +162,8 @@ class _Join:
         node = Node(name, path, local, local.op, target, tuple(args), dict(kwargs))
         if stale := [n.name for n in node.inputs if _version(n.example) != n.version]:
             raise Unsupported(
-                f"{name} reads {stale[0]} after it was changed in place: write that without changing it"
+                f"{name} reads {stale[0]} after it was changed in place: "
+                "write that without changing it"
             )
         return self.add(node, node.run({n: n.example for n in node.inputs}))
 

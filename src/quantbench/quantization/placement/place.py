@@ -31,7 +31,9 @@ from quantbench.quantization.scheme import Grid, Scheme
 
 
 def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
-    """Put activation quantizers into a model; containers that get one become ``torch.fx.GraphModule``.
+    """Put activation quantizers into a model.
+
+    Containers that get one become ``torch.fx.GraphModule``.
 
     Module names stay; a quantizer is called after what it quantizes: ``layer1.0.relu2_act``.
 
