@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -89,30 +90,16 @@ def measure(
         BadInput: a native network, or one of intmm, that differs from the definition.
 
     """
-    native = Native()
-    if why := native.available():
+    if why := Native().available():
         raise Unsupported(why)
     programs: dict[str, Program] = {}
     for scheme in target.goals:
         weights, acts, edges = SCHEMES[scheme]
         made = sample_program(target.network, weight_bits=weights, act_bits=acts, edge_bits=edges)
         model, programs[scheme], images = made
-    eight = programs["w8a8"]
-    runs: dict[str, tuple[Backend, Program]] = {
-        f"native {s}": (native, p) for s, p in programs.items()
-    }
-    products = IntMM()
-    if why := _no_accelerator(products):
-        say(f"{target}: without intmm: {why}")
-    else:
-        runs |= {f"intmm {s}": (products, p) for s, p in programs.items()}
-    away = {}
-    for count, (name, (ours, p)) in itertools.product(threads, runs.items()):
-        away[name] = _away(ours, p, images, count)
-        if away[name][0]:
-            raise BadInput(f"{target}: {name} differs from the definition on {count} threads")
+    runs, away = _ours(target, programs, images, threads, say)
     for name in PEERS:
-        peer = backend(name)
+        peer, eight = backend(name), programs["w8a8"]
         why = peer.available()
         try:
             if not why:
@@ -122,28 +109,41 @@ def measure(
             why = str(e)
         if why:
             say(f"{target}: without {name}: {why}")
-    rows = latencies(
-        runs,
-        images,
-        reference=float32_torch(model),
-        batches=(target.batch,),
-        threads=threads,
-        seconds=seconds,
-    )
+    how: dict[str, Any] = {"batches": (target.batch,), "threads": threads, "seconds": seconds}
+    rows = tuple(latencies(runs, images, reference=float32_torch(model), **how))
     layers = {f"native {s}": layer_times(p, images, target.batch) for s, p in programs.items()}
     sizes = {s: size(p) for s, p in programs.items()}
-    return Table(
-        target.network,
-        target.batch,
-        fingerprint(),
-        tuple(rows),
-        away,
-        target.goals,
-        sizes,
-        layers,
-        int8_peak(),
-        copy_rate(),
-    )
+    measured = (target.network, target.batch, fingerprint(), rows, away, target.goals)
+    return Table(*measured, sizes, layers, int8_peak(), copy_rate())
+
+
+def _ours(
+    target: Target,
+    programs: Mapping[str, Program],
+    images: Array,
+    threads: tuple[int, ...],
+    say: Callable[[str], None],
+) -> tuple[dict[str, tuple[Backend, Program]], dict[str, tuple[float, float]]]:
+    """Our backends with their programs, and how far each is from the definition: not at all.
+
+    Raises:
+        BadInput: one that differs.
+
+    """
+    native, products = Native(), IntMM()
+    runs: dict[str, tuple[Backend, Program]] = {
+        f"native {s}": (native, p) for s, p in programs.items()
+    }
+    if why := _no_accelerator(products):
+        say(f"{target}: without intmm: {why}")
+    else:
+        runs |= {f"intmm {s}": (products, p) for s, p in programs.items()}
+    away = {}
+    for count, (name, (ours, p)) in itertools.product(threads, runs.items()):
+        away[name] = _away(ours, p, images, count)
+        if away[name][0]:
+            raise BadInput(f"{target}: {name} differs from the definition on {count} threads")
+    return runs, away
 
 
 def _no_accelerator(runs: IntMM) -> str | None:

@@ -44,12 +44,10 @@ def conv(
     """
     weight, zero, bits = _weight(layer)
     scale = _per_channel(layer, "scale").astype(np.float64)
-    geometry = layer.geometry
-    if isinstance(geometry.get("padding"), str):
-        raise Unsupported(
-            f"layer {layer.info.name!r}: padding {geometry['padding']!r}; give it as numbers"
-        )
-    top, left = pair(geometry.get("padding", 0))
+    geometry, padding = layer.geometry, layer.geometry.get("padding", 0)
+    if isinstance(padding, str):
+        raise Unsupported(f"layer {layer.info.name!r}: padding {padding!r}; give it as numbers")
+    top, left = pair(padding)
     weight, scale = _room_for_bias(layer, weight, zero, scale, x.scale)
     bias = np.rint(layer.bias.detach().cpu().double().numpy() / (x.scale * scale))
     outs = weight.shape[0]
