@@ -150,7 +150,7 @@ def _keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> Tensor:
         for module in model.modules():
             if hasattr(module, "inplace"):
                 vars(module)["inplace"] = False
-        after = model(*inputs)
+        after: Tensor = model(*inputs)
     close = 1e-5 * float(before.abs().max())
     if not torch.allclose(after, before, rtol=1e-4, atol=close, equal_nan=True):
         raise BadInput(

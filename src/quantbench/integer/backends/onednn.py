@@ -155,7 +155,7 @@ def _packed(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step
     result = (*geometry, s_y, z_y, dtype)
     bounds = _Bounds.of(op)
     residual = formats[-1]
-    add = (residual.scale, residual.zero, "sum", 1.0, "none", [], "")
+    add: tuple[Any, ...] = (residual.scale, residual.zero, "sum", 1.0, "none", [], "")
     in_place = op.inputs[-1] in free and op.inputs[-1] not in ("input", op.inputs[0])
 
     def run(inputs: list[Tensor]) -> Tensor:

@@ -134,7 +134,7 @@ class Exporter(LayerGraph):
         """ONNX centres windows, and an even one it centres elsewhere."""
         if op.size % 2 == 0:
             raise Unsupported(f"{op.name}: ONNX centres an even LRN window of {op.size} elsewhere")
-        numbers = {"size": op.size, "alpha": op.alpha, "beta": 0.75, "bias": op.k}
+        numbers: dict[str, Any] = {"size": op.size, "alpha": op.alpha, "beta": 0.75, "bias": op.k}
         y = self.node("LRN", [self.real(op.inputs[0])], **numbers)
         self.quantize(y, known(op.out), op.output)
 
