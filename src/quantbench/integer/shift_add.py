@@ -56,7 +56,13 @@ def shifts(kind: Kind, bits: int, *, signed: bool) -> Mapping[int, tuple[int, ..
 
 
 def _sums(bits: int) -> dict[int, tuple[int, ...]]:
-    """Unsigned APoT codes as sums of one element, or none, of each term set."""
+    """Unsigned APoT codes as sums of one element, or none, of each term set.
+
+    An element 2^-e of a term set is the code 2^(largest - e), so that all are whole. The codes of
+    the first sets, each with its exponents, are taken together with every element of the next set
+    in turn: after the last set these are all sums there are. Different choices have different sums,
+    for the sets' exponents do not overlap.
+    """
     sets = apot_terms(bits)
     largest = max(e for exponents in sets for e in exponents)
     found: dict[int, tuple[int, ...]] = {0: ()}
@@ -85,8 +91,10 @@ def multiply(x: Ints, codes: Ints, table: Mapping[int, tuple[int, ...]]) -> Ints
 
     """
     places, sign = _places(codes, table)
+    # x * (2^a + 2^b + ...) = (x << a) + (x << b) + ...: one term after the other, whole numbers all
+    # the way, so that the sum is the product; -1 marks a code with fewer terms
     total = np.zeros(np.broadcast_shapes(x.shape, codes.shape), np.int64)
-    for place in places:  # one term of the sum after the other; -1 marks a code with fewer terms
+    for place in places:
         total += np.where(place >= 0, np.left_shift(x, np.maximum(place, 0)), 0)
     return np.where(sign, -total, total)
 
@@ -130,19 +138,14 @@ def accumulators(op: Conv, x: Ints, table: Mapping[int, tuple[int, ...]]) -> Int
     (sy, sx), (dy, dx) = op.stride, op.dilation
     oh, ow = (x.shape[2] - (kh - 1) * dy - 1) // sy + 1, (x.shape[3] - (kw - 1) * dx - 1) // sx + 1
     acc = np.zeros((len(x), outs, oh, ow), np.int64) + op.bias.astype(np.int64)[:, None, None]
-    # first input channel of every output
-    group = np.arange(outs) // (outs // op.groups) * per_group
-    for i in range(kh):
-        for j in range(kw):
-            tap = x[
-                :,
-                :,
-                i * dy : i * dy + (oh - 1) * sy + 1 : sy,
-                j * dx : j * dx + (ow - 1) * sx + 1 : sx,
-            ]
-            for c in range(per_group):
-                weight = op.weight[:, c, i, j].astype(np.int64)[:, None, None]
-                acc += multiply(tap[:, group + c], weight, table)
+    first = np.arange(outs) // (outs // op.groups) * per_group  # input channel of every output
+    for i, j in np.ndindex(kh, kw):
+        rows = slice(i * dy, i * dy + (oh - 1) * sy + 1, sy)
+        columns = slice(j * dx, j * dx + (ow - 1) * sx + 1, sx)
+        tap = x[:, :, rows, columns]
+        for c in range(per_group):
+            weight = op.weight[:, c, i, j].astype(np.int64)[:, None, None]
+            acc += multiply(tap[:, first + c], weight, table)
     return acc
 
 

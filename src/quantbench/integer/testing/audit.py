@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantbench.errors import Unsupported
-from quantbench.integer import oracle as reference
+from quantbench.integer import oracle as definition
 from quantbench.integer.backends.base import Array, Compiled, backend
 from quantbench.integer.backends.native import Native
 from quantbench.integer.ir import Program
 
-EXACT = ("reference", "native")
+EXACT = ("oracle", "native")
 
 OURS = (*EXACT, "intmm")  # none of their codes may differ
 
@@ -60,9 +60,8 @@ class Tally:
                     self.largest = max(
                         self.largest, float(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
                     )
-        a, b = (
-            t[program.output].reshape(len(t[program.output]), -1).argmax(1) for t in (got, expected)
-        )
+        logits = (t[program.output] for t in (got, expected))
+        a, b = (t.reshape(len(t), -1).argmax(1) for t in logits)
         self.images, self.classes = self.images + len(b), self.classes + int((a == b).sum())
 
 
@@ -80,7 +79,7 @@ def audit(
     Args:
         program: what to run.
         batches: float32 images (N, C, H, W).
-        names: backends; ``reference`` is the oracle itself.
+        names: backends; ``oracle`` is the definition, run in NumPy.
         oracle: images that the oracle sees, 0 for all: it is slow on large networks.
         threads: of the native kernels.
         say: told which backends are left out, and why.
@@ -91,45 +90,39 @@ def audit(
     from quantbench.integer.simulate import Simulation
 
     simulation, runs = Simulation(program), _compiled(program, names, threads, say)
-    found = {name: Tally() for name in names if name in runs or name == "reference"}
+    found = {name: Tally() for name in names if name in runs or name == "oracle"}
     for x in batches:
         expected = {k: v.numpy() for k, v in simulation.codes(torch.from_numpy(x)).items()}
         for name, tally in found.items():
-            if name != "reference":
+            if name != "oracle":
                 shows, timed = runs[name]
                 tally.add({**shows.codes(x), program.output: timed(x)}, expected, program)
             elif not oracle or tally.images < oracle:
                 part = x[: oracle - tally.images] if oracle else x
-                tally.add(
-                    reference.run(program, part),
-                    {k: v[: len(part)] for k, v in expected.items()},
-                    program,
-                )
+                seen = {k: v[: len(part)] for k, v in expected.items()}
+                tally.add(definition.run(program, part), seen, program)
     return found
 
 
 def _compiled(
     program: Program, names: Sequence[str], threads: int, say: Callable[[str], None]
 ) -> dict[str, tuple[Compiled, Compiled]]:
-    """Backends that are here and can run the program, each twice.
+    """Backends that are here and can run the program, each as two compiled programs.
 
-    What shows tensors, and what is timed and gives the logits.
-
-    They differ for native, which runs as a network whose tensors share memory and as one that keeps
-    them all.
+    The first shows its tensors; the second is what is timed, and gives the logits. They differ for
+    native, whose tensors share memory when it is timed, and are all kept when it shows them.
     """
     runs: dict[str, tuple[Compiled, Compiled]] = {}
-    for name in (n for n in names if n != "reference"):
+    for name in (n for n in names if n != "oracle"):
         found = backend(name)
         why = found.available()
         try:
             if not why:
-                timed = found.compile(program, threads=threads if name == "native" else 1)
-                shows = (
-                    Native().compile(program, threads=threads, keep=True)
-                    if name == "native"
-                    else timed
-                )
+                ours = name == "native"
+                timed = found.compile(program, threads=threads if ours else 1)
+                shows: Compiled = timed
+                if ours:
+                    shows = Native().compile(program, threads=threads, keep=True)
                 runs[name] = shows, timed
         except Unsupported as e:
             why = str(e)
