@@ -58,9 +58,8 @@ class Latency:
         percentiles = {
             f"latency_ms{place}/{p}": getattr(self, p) for p in ("p50", "p90", "p99", "best")
         }
-        return percentiles | (
-            {f"speedup{place}": self.speedup} if np.isfinite(self.speedup) else {}
-        )
+        faster = {f"speedup{place}": self.speedup} if np.isfinite(self.speedup) else {}
+        return percentiles | faster
 
 
 def interleaved(
@@ -154,9 +153,8 @@ def float32_torch(model: object) -> Callable[[int], Runner]:
     def build(threads: int) -> Runner:
         def run(images: Array) -> object:
             with torch.inference_mode(), torch_threads(threads):
-                return network(
-                    torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-                )
+                x = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+                return network(x)
 
         return run
 

@@ -151,9 +151,9 @@ def _no_accelerator(runs: IntMM) -> str | None:
 
     On a processor they show that they are exact, no more.
     """
-    return runs.available() or (
-        "torch finds no CUDA device here" if runs.device.type == "cpu" else None
-    )
+    if why := runs.available():
+        return why
+    return "torch finds no CUDA device here" if runs.device.type == "cpu" else None
 
 
 def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime, ...]:
@@ -180,12 +180,10 @@ def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime,
 
 def _away(runs: Backend, program: Program, images: Array, threads: int = 1) -> tuple[float, float]:
     """Largest difference of any code on one image, and the share of all codes that differ."""
-    found: Mapping[str, Difference] = differences(
-        runs.compile(program, threads=threads), program, images[:1]
-    )
+    compiled = runs.compile(program, threads=threads)
+    found: Mapping[str, Difference] = differences(compiled, program, images[:1])
     coded = {k: d for k, d in found.items() if program.formats[k] is not None or d.largest == 0}
     elements = {k: int(np.prod(program.shapes[k])) for k in coded}
     off = sum(d.share * elements[k] for k, d in coded.items())
-    return max((d.largest for d in coded.values()), default=0.0), off / max(
-        1, sum(elements.values())
-    )
+    largest = max((d.largest for d in coded.values()), default=0.0)
+    return largest, off / max(1, sum(elements.values()))

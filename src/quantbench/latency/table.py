@@ -69,9 +69,8 @@ class Table:
 
     def ratio(self, row: Latency) -> float:
         """Median of the best other runtime over this row's, on as many threads; NaN without one."""
-        peers = [
-            r.p50 for r in self.rows if r.what.split()[0] in OTHERS and r.threads == row.threads
-        ]
+        alike = [r for r in self.rows if r.threads == row.threads]
+        peers = [r.p50 for r in alike if r.what.split()[0] in OTHERS]
         return min(peers) / row.p50 if peers else float("nan")
 
     def save(self, folder: Path) -> Path:

@@ -121,11 +121,8 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        layer = (
-            self.weights.get(id(args[1]))
-            if name in ("conv2d", "linear") and len(args) > 1
-            else None
-        )
+        weighted = name in ("conv2d", "linear") and len(args) > 1
+        layer = self.weights.get(id(args[1])) if weighted else None
         if layer:
             self.read(layer, args[0])
             self.keep(out, ((layer, out.shape[1]),))
@@ -194,11 +191,7 @@ def _tensors(value: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         return [value]
-    parts = (
-        value.values()
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
+    parts = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list | tuple):
+        parts = ()
     return [t for part in parts for t in _tensors(part)]

@@ -56,9 +56,8 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
         gain = (var.double() + norm.eps).rsqrt() * gamma.double()
         bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.double()
         shape = (-1,) + (1,) * (layer.weight.dim() - 1)
-        layer.weight = nn.Parameter(
-            (layer.weight.double() * gain.reshape(shape)).float(), requires_grad=False
-        )
+        weight = (layer.weight.double() * gain.reshape(shape)).float()
+        layer.weight = nn.Parameter(weight, requires_grad=False)
         folded = beta.double() + (bias - mu.double()) * gain
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
         kept = var / (var + norm.eps)

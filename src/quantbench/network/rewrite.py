@@ -45,9 +45,8 @@ class Rewrite:
         module = self.model.get_submodule(layer)
         assert isinstance(module, nn.Conv2d | nn.Linear)
         if module.bias is None:
-            module.bias = nn.Parameter(
-                module.weight.new_zeros(module.weight.shape[0]), requires_grad=False
-            )
+            zeros = module.weight.new_zeros(module.weight.shape[0])
+            module.bias = nn.Parameter(zeros, requires_grad=False)
         return module.bias.data
 
     def output_range(self, layer: str) -> Tensor:

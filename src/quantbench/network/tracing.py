@@ -16,16 +16,8 @@ from torch.overrides import TorchFunctionMode
 from quantbench.network.folding import BatchNorm
 
 _PRODUCTS = (
-    "linear",
-    "conv",
-    "matmul",
-    "mm",
-    "einsum",
-    "attention",
-    "transformer",
-    "rnn",
-    "lstm",
-    "gru",
+    *("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer"),
+    *("rnn", "lstm", "gru"),
 )
 
 _ACTIVATIONS = {
@@ -173,9 +165,11 @@ def trace(
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, kinds):
-            handles.append(
-                module.register_forward_hook(lambda m, _, out, name=name: seen.record(name, m, out))
-            )
+
+            def made(module: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
+                seen.record(name, module, out)
+
+            handles.append(module.register_forward_hook(made))
         elif isinstance(module, BatchNorm):
 
             def feeds(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:

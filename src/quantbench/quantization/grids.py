@@ -75,9 +75,8 @@ class QParams:
         scaled = x / self.scale + self.zero
         if self.uniform:
             low = scaled.floor()
-            return low.clamp(self.levels[0], self.levels[-1]), (low + 1).clamp(
-                self.levels[0], self.levels[-1]
-            )
+            first, last = self.levels[0], self.levels[-1]
+            return low.clamp(first, last), (low + 1).clamp(first, last)
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
         above = torch.bucketize(scaled.contiguous(), levels, right=True)
         last = len(self.levels) - 1

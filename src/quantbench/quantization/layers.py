@@ -45,11 +45,8 @@ class ActQuant(nn.Module):
 
     def set(self, qp: QParams) -> None:
         """Fix the grid and start quantizing."""
-        self.scale.data, self.zero, self.levels = (
-            qp.scale.detach().clone(),
-            qp.zero.detach().clone(),
-            qp.levels,
-        )
+        self.scale.data, self.zero = qp.scale.detach().clone(), qp.zero.detach().clone()
+        self.levels = qp.levels
         self.enabled = True
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,9 +58,8 @@ class ActQuant(nn.Module):
             while math.gcd(stride, x.numel()) > 1:
                 stride += 1
             flat = x.detach().reshape(-1)
-            self._sample.append(
-                torch.cat([flat[::stride], flat.amin().reshape(1), flat.amax().reshape(1)])
-            )
+            ends = flat.amin().reshape(1), flat.amax().reshape(1)
+            self._sample.append(torch.cat([flat[::stride], *ends]))
         return self.qparams.fake(x) if self.enabled else x
 
     def observe(self) -> None:
@@ -133,9 +129,8 @@ class QuantLayer(nn.Module):
 
     def joined(self, x: Tensor, add: Tensor | None = None, *, relu: bool) -> Tensor:
         """Layer output plus ``add``, through a ReLU if asked, for a layer that ``joins``."""
-        return self.op(
-            x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu
-        )
+        x = x if self.act is None else self.act(x)
+        return self.op(x, self.weight, self.bias, add, relu=relu)
 
     @property
     def joins(self) -> bool:
@@ -151,10 +146,8 @@ class QuantLayer(nn.Module):
         codes = codes.detach().round().contiguous()
         if not torch.isfinite(codes).all():
             raise BadInput(f"layer {self.info.name!r}: quantization produced NaN codes")
-        self.codes, self.qparams = (
-            codes.to(torch.int32),
-            QParams(qp.scale.detach(), qp.zero.detach(), qp.levels),
-        )
+        self.codes = codes.to(torch.int32)
+        self.qparams = QParams(qp.scale.detach(), qp.zero.detach(), qp.levels)
         self.weight = qp.dequantize(codes).detach()
 
 

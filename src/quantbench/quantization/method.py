@@ -129,9 +129,8 @@ class Pipeline(Method):
         for step in self.steps:
             start = time.perf_counter()
             job = step.apply(job)
-            job.log.seconds[step.name] = (
-                job.log.seconds.get(step.name, 0.0) + time.perf_counter() - start
-            )
+            before, taken = job.log.seconds.get(step.name, 0.0), time.perf_counter() - start
+            job.log.seconds[step.name] = before + taken
         return job
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
@@ -170,9 +169,8 @@ def quantize(
         Unsupported: method, network and scheme do not go together.
 
     """
-    inputs = tuple(
-        t.to(net.device) for t in ((calib,) if isinstance(calib, torch.Tensor) else calib)
-    )
+    given = (calib,) if isinstance(calib, torch.Tensor) else calib
+    inputs = tuple(t.to(net.device) for t in given)
     _check_calibration(inputs, net)
     _check_fields(method)
     if why := method.unsupported(net, scheme):

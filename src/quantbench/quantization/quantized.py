@@ -167,9 +167,8 @@ class Quantized:
         for layer in self.layers():
             grid = self.weight_grid(layer.info.name)
             assert layer.qparams is not None
-            bits += layer.info.params * grid.bits + 32 * (
-                layer.bias.numel() + layer.qparams.scale.numel()
-            )
+            words = layer.bias.numel() + layer.qparams.scale.numel()
+            bits += layer.info.params * grid.bits + 32 * words
         return bits // 8
 
 

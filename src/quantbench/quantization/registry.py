@@ -67,11 +67,9 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Any:
     by_step: dict[str, dict[str, Any]] = {step: {} for step in steps}
     for key, value in (options or {}).items():
         step, _, option = key.rpartition(".")
-        owners = (
-            [step]
-            if step
-            else [s for s in steps if key in {f.name for f in fields(method_class(s))}]
-        )
+        owners = [step]
+        if not step:
+            owners = [s for s in steps if key in {f.name for f in fields(method_class(s))}]
         if len(owners) != 1 or owners[0] not in by_step:
             raise BadInput(
                 f"option {key!r} of {name!r}: write it as STEP.{option}, "
@@ -90,9 +88,8 @@ def _configured(name: str, options: Mapping[str, Any]) -> Any:
         if key not in known:
             raise BadInput(f"method {name!r} has no option {key!r}{did_you_mean(key, known)}")
         default = getattr(defaults, key)
-        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
-            default, bool
-        )
+        same = isinstance(value, bool) == isinstance(default, bool)  # a bool is an int, too
+        fits = same and isinstance(value, type(default))
         if (
             default is not None
             and not fits

@@ -23,9 +23,7 @@ def sample() -> tuple[Program, Array]:
 
 def test_oracle_and_native_have_every_code() -> None:
     program, x = sample()
-    names = [
-        n for n in ("oracle", "native") if n == "oracle" or backend(n).available() is None
-    ]
+    names = [n for n in ("oracle", "native") if n == "oracle" or backend(n).available() is None]
     found = audit(program, [x[:3], x[3:]], names)
     sizes = sum(int(np.prod(s)) for s in program.shapes.values())
     for tally in found.values():

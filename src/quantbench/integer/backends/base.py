@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,14 @@ class Backend(ABC):
         """
 
 
+def not_installed(*packages: str) -> str | None:
+    """Which of the packages a runtime lacks, and how to get them; ``None`` if it has all."""
+    missing = [p for p in packages if find_spec(p) is None]
+    if not missing:
+        return None
+    return f"{' and '.join(missing)} not installed: pip install 'quantbench[runtimes]'"
+
+
 def backend(name: str) -> Backend:
     """Look a backend up by name; raises BadInput when there is none."""
     if name not in _WHERE:
@@ -113,10 +122,9 @@ def differences(compiled: Compiled, program: Program, images: Array) -> dict[str
 
     from quantbench.integer.simulate import Simulation
 
-    expected = {
-        k: v.numpy() for k, v in Simulation(program).codes(torch.from_numpy(images)).items()
-    }
+    expected = Simulation(program).codes(torch.from_numpy(images))
     got = {**compiled.codes(images), program.output: compiled(images)}
     return {
-        name: Difference.between(got[name], expected[name].reshape(got[name].shape)) for name in got
+        name: Difference.between(codes, expected[name].numpy().reshape(codes.shape))
+        for name, codes in got.items()
     }

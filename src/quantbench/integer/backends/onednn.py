@@ -195,9 +195,8 @@ class _Bounds:
         if y is None or (uniform and (low, high) == (0, 255)):
             return cls()
         if not uniform:
-            return cls(
-                lo=torch.from_numpy(op.lo)[:, None, None], hi=torch.from_numpy(op.hi)[:, None, None]
-            )
+            lo, hi = (torch.from_numpy(a)[:, None, None] for a in (op.lo, op.hi))
+            return cls(lo=lo, hi=hi)
         if len(op.inputs) > 1:
             return cls(lo=low, hi=high)
         ends = [(low - y.zero) * y.scale, (high - y.zero) * y.scale]

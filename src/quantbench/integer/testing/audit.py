@@ -57,9 +57,8 @@ class Tally:
                 if not self.first or order.index(name) < order.index(self.first):
                     self.first = name
                 if program.formats[name] is not None:
-                    self.largest = max(
-                        self.largest, float(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
-                    )
+                    steps = np.abs(a.astype(np.int16) - b.astype(np.int16))
+                    self.largest = max(self.largest, float(steps.max()))
         logits = (t[program.output] for t in (got, expected))
         a, b = (t.reshape(len(t), -1).argmax(1) for t in logits)
         self.images, self.classes = self.images + len(b), self.classes + int((a == b).sum())
@@ -137,11 +136,7 @@ def lines(title: str, found: Mapping[str, Tally]) -> list[str]:
     text = [f"{title}: against the simulation, code by code", f"{head}{'same class':>12}"]
     for name, t in found.items():
         share = t.different / t.compared if t.compared else 0.0
-        line = (
-            f"{name:14}{t.images:8}{t.compared:16,}{t.different:14,}{share:12.2e}{t.largest:11.0f}"
-        )
-        text.append(
-            f"{line}{t.classes / max(1, t.images):12.2%}"
-            + (f"  from {t.first} on" if t.first else "")
-        )
+        line = f"{name:14}{t.images:8}{t.compared:16,}{t.different:14,}"
+        line += f"{share:12.2e}{t.largest:11.0f}{t.classes / max(1, t.images):12.2%}"
+        text.append(line + (f"  from {t.first} on" if t.first else ""))
     return text

@@ -62,10 +62,8 @@ class Node:
 
     def run(self, values: Mapping[Node, Any]) -> Any:
         """Its value, given those of its inputs."""
-        args, kwargs = (
-            _map(self.args, values.__getitem__),
-            _map(dict(self.kwargs), values.__getitem__),
-        )
+        args = _map(self.args, values.__getitem__)
+        kwargs = _map(dict(self.kwargs), values.__getitem__)
         match self.op:
             case "get_attr":
                 return self.target

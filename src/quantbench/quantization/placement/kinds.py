@@ -41,10 +41,9 @@ def window(
 ) -> dict[str, Any]:
     """Windows with explicit padding on all four sides, as far as the last window reaches."""
     size, out = node.inputs[0].example.shape[2:], node.example.shape[2:]
-    ends = [
-        (o - 1) * s + k - n - p
-        for o, s, k, n, p in zip(out, stride, kernel, size, pad, strict=True)
-    ]  # may be negative where the stride leaves a rest
+    # how far windows reach beyond the end: below 0 where the stride leaves a rest
+    each = zip(out, stride, kernel, size, pad, strict=True)
+    ends = [(o - 1) * s + k - n - p for o, s, k, n, p in each]
     return {"kernel": kernel, "stride": stride, "pads": (*pad, max(0, ends[0]), max(0, ends[1]))}
 
 
