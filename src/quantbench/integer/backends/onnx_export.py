@@ -123,7 +123,7 @@ class Exporter(LayerGraph):
         self.quantize(mean, known(op.out), op.output)
 
     def _pool(self, kind: str, op: Pool, **extra: Any) -> str:
-        window = {
+        window: dict[str, Any] = {
             "kernel_shape": list(op.kernel),
             "strides": list(op.stride),
             "pads": list(op.pads),
