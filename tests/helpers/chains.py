@@ -6,7 +6,7 @@ import numpy as np
 
 from quantbench.integer import oracle
 from quantbench.integer.backends.native import Native
-from quantbench.integer.ir import Conv, Format, Program, output_shape
+from quantbench.integer.ir import Conv, Format, Program
 
 SETS = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
 
@@ -41,7 +41,7 @@ class Chain:
 
     def push(self, op) -> str:
         self.ops.append(op)
-        self.shapes[op.output] = output_shape(op, [self.shapes[i] for i in op.inputs])
+        self.shapes[op.output] = op.output_shape([self.shapes[i] for i in op.inputs])
         self.formats[op.output] = op.out
         return op.output
 

@@ -27,11 +27,9 @@ from quantbench.integer.ir import (
     Pad,
     Program,
     Shape,
-    conv_multiplier,
-    output_shape,
-    ratio,
 )
 from quantbench.integer.oracle import apply
+from quantbench.integer.scales import conv_multiplier, ratio
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,11 @@ def assemble(
         )
         numbers, formats, shapes = {"input": 0}, program.formats, program.shapes
         for op in program.ops:
-            if type(op) not in _ADD:
+            if type(op) not in _KERNELS:
                 raise Unsupported(f"native: no kernel for {type(op).__name__} {op.name!r}")
             known = [f for f in (formats[i] for i in op.inputs) if f is not None]
             inputs = _Inputs([numbers[i] for i in op.inputs], known, [shapes[i] for i in op.inputs])
-            numbers[op.output] = _ADD[type(op)](builder, op, inputs)
+            numbers[op.output] = _KERNELS[type(op)](builder, op, inputs)
         return builder.finish(options.threads, options.images, keep, options.worth), numbers
     except (ValueError, TypeError) as e:
         raise BadInput(f"native: {e}") from e
@@ -120,7 +118,7 @@ def _means(op: AvgPool, x: _Inputs) -> Array:
     """Multiplier (OH, OW) of each window: its count is its area, or what of it lies inside the image."""
     shape, counts = x.shapes[0], []
     sizes = zip(
-        shape[1:], output_shape(op, [shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
+        shape[1:], op.output_shape([shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
     )
     for size, outputs, kernel, stride, pad in sizes:
         start = np.arange(outputs) * stride - pad
@@ -156,7 +154,7 @@ def _ratios(op: Op, x: _Inputs) -> list[float]:
     return [float(ratio(f.scale, _format(op).scale)) for f in x.formats]
 
 
-_ADD: dict[type[Op], Callable[[Any, Any, _Inputs], Any]] = {
+_KERNELS: dict[type[Op], Callable[[Any, Any, _Inputs], Any]] = {
     Conv: _conv,
     Add: lambda b, op, x: b.add(*x.numbers, *_ratios(op, x), _format(op).zero, op.lo, op.hi),
     Concat: lambda b, op, x: b.concat(x.numbers, _ratios(op, x), *_codes(op)),
