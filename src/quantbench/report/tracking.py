@@ -1,8 +1,8 @@
-"""MLflow: one run per cell under a parent run per paper, and one per latency table, in a SQLite file.
+"""MLflow: one run per cell under a parent run per paper, and one per latency table.
 
-Only the controlling process calls this, while it holds the ledger's lock: SQLite stores lose runs
-when several processes use them first. MLflow takes seconds to import, so it is not, if a list kept
-beside the database says that everything has been uploaded.
+They stand in a SQLite file. Only the controlling process calls this, while it holds the ledger's
+lock: SQLite stores lose runs when several processes use them first. MLflow takes seconds to import,
+so it is not, if a list kept beside the database says that everything has been uploaded.
 """
 
 from __future__ import annotations
@@ -75,20 +75,22 @@ def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
 
     def entry(key: str) -> Entry:
         paper, cell = first[key]
-        return Entry(
-            paper, key, cell.id, params(cell), metrics(cell), tags(cell), cell.result.curves
-        )
+        found = params(cell), metrics(cell), tags(cell)
+        return Entry(paper, key, cell.id, *found, cell.result.curves)
 
     return bring(runs, {key: cell.digest for key, (_, cell) in first.items()}, entry)
 
 
 def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry]) -> int:
-    """Upload what has another digest than when it was uploaded last; returns how many entries that were.
+    """Upload what has another digest than when it was uploaded last.
 
     Args:
         runs: folder of everything that runs leave behind.
         digests: of everything, by key.
         entry: makes what stands under a key; not asked for what is known.
+
+    Returns:
+        how many entries that were.
 
     Raises:
         CannotWrite: as for :func:`upload`.
@@ -136,7 +138,11 @@ def params(cell: Stored) -> dict[str, str]:
 
 
 def metrics(cell: Stored) -> dict[str, float]:
-    """Drop with its interval, accuracies, bytes, seconds by phase, latency by backend and batch, and other numbers."""
+    """All numbers of a cell.
+
+    These are the drop with its interval, accuracies, bytes, seconds by phase, latency by backend
+    and batch, and what else the run logged.
+    """
     r = cell.result
     interval = drop({0: r})
     found = {
@@ -174,7 +180,10 @@ def tags(cell: Stored) -> dict[str, str]:
 
 
 def _uploaded(marker: Path) -> dict[str, str]:
-    """Digest of every uploaded cell; none if the list is missing or damaged, since uploading twice does no harm."""
+    """Digest of every uploaded cell.
+
+    None if the list is missing or damaged, since uploading twice does no harm.
+    """
     try:
         known = json.loads(marker.read_text())
     except (OSError, ValueError):
@@ -197,14 +206,13 @@ def _client(database: Path) -> MlflowClient:
 def _runs(client: MlflowClient, experiment_id: str) -> dict[str, str]:
     """Run ids by cell key, and by paper for the parents."""
     found: dict[str, str] = {}
-    page = None
-    while page is None or page.token:
-        page = client.search_runs(
-            [experiment_id], max_results=1000, page_token=page.token if page else None
-        )
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
         for run in page:
             found[run.data.tags.get("cell") or run.data.tags.get("paper", "")] = run.info.run_id
-    return found
+        if not (token := page.token):
+            return found
 
 
 def _start(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
