@@ -55,7 +55,10 @@ BEATS = replace(CLAIM, kind="beats", value=None, fp=None, rival=Rival("nearest",
 
 
 def run(fp, quantized, n=1000, won=0, **rest):
-    """Result with the given accuracies; ``won`` of the images that full precision misses are right when quantized."""
+    """Result with the given accuracies.
+
+    ``won`` of the images that full precision misses are right when quantized.
+    """
     bits = np.arange(n) < round(n * fp / 100)
     after = (np.arange(n) < round(n * quantized / 100) - won) | (
         (np.arange(n) >= n - won) & (np.arange(n) < n)
