@@ -12,7 +12,7 @@ import pytest
 
 from quantbench.evidence.result import Latency, Result
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.report import tracking
+from quantbench.report import mlflow_store, tracking
 from quantbench.runs.cell import Cell
 from quantbench.runs.ledger import Ledger
 
@@ -58,7 +58,7 @@ def found(folder):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
     return {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
 
 
@@ -130,7 +130,7 @@ def test_the_list_does_not_outlive_its_database(runs, tmp_path, monkeypatch):
     def client(database):
         raise Asked(database)
 
-    monkeypatch.setattr(tracking, "_client", client)
+    monkeypatch.setattr(mlflow_store, "_client", client)
     assert tracking.upload(runs, cells(runs)) == 0
     (tmp_path / "mlflow.uploaded.json").write_text((runs / "mlflow.uploaded.json").read_text())
     with pytest.raises(Asked, match="mlflow"):

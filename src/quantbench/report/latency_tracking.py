@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.report.tracking import Entry, bring
+from quantbench.report.mlflow_store import Entry, bring
 
 if TYPE_CHECKING:
     from quantbench.latency.table import Table

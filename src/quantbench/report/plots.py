@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantbench.claims.claim import PERCENT
 from quantbench.report import shift_plots
@@ -65,7 +65,7 @@ def _published_against_ours(rows: Sequence[Row]) -> Iterator[Drawing]:
 def draw_against(lines: Sequence[Against]) -> str:
     """SVG with one line for each claim, the first on top."""
     figure, axes = canvas(height=1 + 0.28 * len(lines))
-    band = {"color": "#c7d3e8", "linewidth": 7, "solid_capstyle": "butt"}
+    band: dict[str, Any] = {"color": "#c7d3e8", "linewidth": 7, "solid_capstyle": "butt"}
     for y, line in enumerate(lines):
         axes.plot([line.published - line.allowed, line.to + line.allowed], [y, y], **band)
         axes.plot([line.published, line.to], [y, y], "|", color="#1f4e9c", markersize=10)

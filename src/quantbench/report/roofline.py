@@ -5,7 +5,7 @@ Williams, Waterman and Patterson 2009, figure 1a.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantbench.report.drawing import Drawing
 from quantbench.report.svg import canvas, svg
@@ -45,8 +45,9 @@ def draw(table: Table, row: str) -> str:
         label = None if kind in seen else kind
         seen.add(kind)
         share = layer.ms / sum(t.ms for t in table.layers[row])
-        look = {"color": _COLOURS.get(kind, _OTHERS), "markersize": 3 + 30 * share**0.5}
-        axes.plot([x], [2e-6 * layer.macs / layer.ms], "o", label=label, alpha=0.6, **look)
+        look: dict[str, Any] = {"color": _COLOURS.get(kind, _OTHERS), "alpha": 0.6}
+        size, reached = 3 + 30 * share**0.5, 2e-6 * layer.macs / layer.ms
+        axes.plot([x], [reached], "o", label=label, markersize=size, **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("operations a byte (weights, inputs and outputs once); area: share of the time")
