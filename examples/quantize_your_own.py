@@ -1,4 +1,4 @@
-"""Quantize a network of your own, run it on integers, and read it back: python quantize_your_own.py.
+"""Quantize a network of your own, run it on integers, and read it back.
 
 The network here has random weights and sees random images, so that the example needs no data. Put
 your module, your images and your labels in their place.
@@ -16,7 +16,7 @@ import quantbench as qb
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut: the sum is a tensor of its own, with a range of its own."""
+    """Two convolutions beside a shortcut: the sum is a tensor with a range of its own."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -72,7 +72,9 @@ def main() -> None:
     fake = quantized.fake()(images)
     same = (logits.argmax(1) == fake.argmax(1)).float().mean()
     largest = (logits - fake).abs().max() / fake.abs().max()
-    print(f"native: {same:.1%} of the answers are the simulation's; largest difference {largest:.2%}")
+    print(
+        f"native: {same:.1%} of the answers are the simulation's; largest difference {largest:.2%}"
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         qb.save(quantized, Path(folder))

@@ -3,8 +3,8 @@
     python gate.py            run, compare; the exit status is 1 when a result changed
     python gate.py --accept   run, and make the results the baseline
 
-`quantbench gate` compares with `reference/baseline.json` of the clone of quantbench. Your repository
-keeps a file of its own: the functions behind the command take its path.
+`quantbench gate` compares with `reference/baseline.json` of the clone of quantbench. Your
+repository keeps a file of its own: the functions behind the command take its path.
 """
 
 from __future__ import annotations

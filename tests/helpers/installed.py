@@ -8,7 +8,7 @@ import tomllib
 
 
 def install(source, into):
-    """Copy the packages of ``source/pyproject.toml`` and write what ``importlib.metadata`` reads."""
+    """Copy the packages of ``source/pyproject.toml``; write what ``importlib.metadata`` reads."""
     about = tomllib.loads((source / "pyproject.toml").read_text())
     name, version = about["project"]["name"], about["project"]["version"]
     for package in about["tool"]["setuptools"]["packages"]:
@@ -24,12 +24,13 @@ def install(source, into):
 
 def environment(*folders):
     """The environment of a program that finds these folders, on one thread, without a colour."""
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    before = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([*map(str, folders), *([before] if before else [])])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
 def module(path, monkeypatch):
-    """Run a file as a module that ``sys.modules`` knows while the test lasts: dataclasses look there."""
+    """Run a file as a module that ``sys.modules`` knows meanwhile: dataclasses look there."""
     name = f"run_{path.stem.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     made = importlib.util.module_from_spec(spec)
