@@ -61,20 +61,24 @@ def test_a_separate_distribution_passes_its_own_tests(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_gate_accepts_and_catches_a_change(tmp_path, site):
-    def gate(*options, status=0):
-        args = [sys.executable, EXAMPLES / "ci-gate" / "gate.py", *options]
-        env = environment(site)
-        done = subprocess.run(
-            args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
-
-    assert "2 REPRODUCED" in gate("--accept")
+@pytest.mark.usefixtures("installed")
+def test_the_gate_accepts_and_catches_a_change(tmp_path, site, monkeypatch, capsys):
+    program, env = EXAMPLES / "ci-gate" / "gate.py", environment(site)
+    args = [sys.executable, program, "--accept"]
+    ran = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 REPRODUCED" in ran.stdout
     assert (tmp_path / "runs" / "report" / "summary.md").is_file()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate.py", "--no-run"])
+    gate = module(program, monkeypatch).main
+    assert gate() == 0
+    assert "3 finished runs: 3 identical" in capsys.readouterr().out
+
     baseline = tmp_path / "quantization-baseline.json"
     accepted = json.loads(baseline.read_text())
     next(iter(accepted["cells"].values()))["eval"] = "of other images"
     baseline.write_text(json.dumps(accepted))
-    assert "3 finished runs: 2 identical, 1 other data" in gate(status=1)
+    assert gate() == 1
+    assert "3 finished runs: 2 identical, 1 other data" in capsys.readouterr().out
