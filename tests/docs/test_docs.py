@@ -11,7 +11,17 @@ from quantbench.cli import main as cli
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, links, name
 from tests.helpers.installed import module
 
-LANGUAGES = {"python", "bash", "console", "toml", "text", "cpp", "json", "{toctree}"}
+LANGUAGES = {
+    "python",
+    "bash",
+    "console",
+    "toml",
+    "text",
+    "cpp",
+    "json",
+    "{toctree}",
+    "{literalinclude}",
+}
 
 
 def pages_with(language):
