@@ -46,7 +46,9 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter")
+    _install(
+        session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter", "markdown-it-py"
+    )
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 
@@ -85,6 +87,13 @@ def types(session: nox.Session) -> None:
     # the sources may have changed since the last time
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("mypy", "-p", "quantbench")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, offline; a warning is an error."""
+    session.install(*CONSTRAINTS, "sphinx", "furo", "myst-parser", "sphinx-autoapi")
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "site", *session.posargs)
 
 
 @nox.session
