@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from quantbench.calibration.memory import CHUNK, Activations, Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import forward

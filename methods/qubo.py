@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.calibration.input_moments import zeros_around
+from quantbench.calibration.input_moments import columns
 from quantbench.calibration.layer_moments import gram
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
@@ -193,7 +193,7 @@ def task_hessian(
     for part in passes.batches():
         z, logits = passes.split(part, layer.info.name)
         log_p = F.log_softmax(logits, 1)
-        a = _columns(layer, x.take(part))
+        a = columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
             # (n, out, positions)
@@ -205,17 +205,6 @@ def task_hessian(
     h /= len(passes)
     parallel.average([h])
     return h.float().to(w.device)
-
-
-def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
-    """What the rows of the weight matrix are multiplied with: (n, groups, k, positions)."""
-    if layer.info.kind == "linear":
-        return x.reshape(len(x), 1, -1, x.shape[-1]).mT
-    g = layer.geometry
-    found = F.unfold(
-        F.pad(x, zeros_around(layer)), g["kernel_size"], g["dilation"], stride=g["stride"]
-    )
-    return found.view(len(x), layer.groups, -1, found.shape[2])
 
 
 def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:

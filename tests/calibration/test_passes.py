@@ -1,4 +1,4 @@
-"""Captures that start where the network is final: the same tensors as full passes, in memory or in files."""
+"""Captures that start where the network is final: the same tensors, in memory or in files."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from quantbench.calibration.memory import LIMIT, Activations, Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.errors import BadInput, CannotWrite
 from quantbench.network.hooks import capture_input, capture_output
 from quantbench.network.modules import Add

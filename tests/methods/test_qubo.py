@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from quantbench.calibration.memory import Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.methods.nearest import Nearest
