@@ -1,4 +1,4 @@
-"""Other people's reconstruction in this process, so that times are compared on one machine and one core.
+"""Other people's reconstruction in this process, so that times are compared on one core.
 
 Neither is a dependency. AIMET pins another torch: ``pip install aimet-torch`` and this package into
 an environment of its own, and run the bench there. The authors' code of BRECQ is a folder: a clone
@@ -93,7 +93,10 @@ class Aimet:
 
 
 class ReleasedBRECQ:
-    """The authors' code on a CIFAR ResNet: W2 per channel, first and last layer 8 bits, plain MSE, by blocks."""
+    """The authors' code on a CIFAR ResNet: W2 per channel, by blocks.
+
+    First and last layer have 8 bits, and the loss is plain MSE.
+    """
 
     def __init__(self, model: nn.Module, x: Tensor, folder: Path) -> None:
         self.x = x

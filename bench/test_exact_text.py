@@ -1,4 +1,6 @@
-"""Text networks on their evaluation texts: every linear layer in integers, by simulation, oracle and native kernels.
+"""Text networks on their evaluation texts, every linear layer in integers.
+
+Simulation, oracle and native kernels are compared.
 
 ``pytest -c bench/pytest.ini bench/test_exact_text.py -s [-k EXPR] [--qb-oracle N] [--qb-threads
 N]``, where N of ``--qb-oracle`` is in rows of a layer's input.

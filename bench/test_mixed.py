@@ -1,4 +1,6 @@
-"""Mixed precision by the genetic search of BRECQ on ResNet-20, beside the exact solution, under a size and a latency.
+"""Mixed precision by BRECQ's genetic search on ResNet-20, beside the exact solution.
+
+Under a size and under a latency.
 
 Latencies are those of this machine's integer kernels, layer by layer, so that the choice may differ
 from run to run.

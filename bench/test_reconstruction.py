@@ -1,4 +1,4 @@
-"""Reconstruction side by side: the faithful loop, integer least squares on moments, block reconstruction, memory.
+"""Reconstruction side by side: the faithful loop, integer least squares, blocks, memory.
 
 The paper's 10,000 iterations pass images through the layers for a quarter of an hour (ResNet-20) to
 seven hours (Inception-v1) on one core. Where they end is computed all the same, with gradients from
@@ -151,7 +151,10 @@ def test_the_solver_against_the_faithful_loop(
 
 
 def test_the_loop_on_moments_ends_where_the_faithful_one_does(tmp_path: Path) -> None:
-    """Gradients differ in their last bits, and so do a few codes in the end, as between two seeds or fewer."""
+    """Gradients differ in their last bits.
+
+    So do a few codes in the end, as between two seeds or fewer.
+    """
     images, moments = (
         measure("cifar10/resnet20", m(EQUAL), W3, tmp_path) for m in (on_images, on_moments)
     )
@@ -173,7 +176,9 @@ def side_by_side(
     peer: type[Aimet | ReleasedBRECQ],
     tmp_path: Path,
 ) -> tuple[float, float]:
-    """Milliseconds of an iteration of a layer or block, ours and a peer's, without what comes before and after.
+    """Milliseconds of an iteration of a layer or block, ours and a peer's.
+
+    Without what comes before and after.
 
     Ours and the peer take turns. Each has a short and a long run a turn; whatever else the machine
     does only adds to a time, so that the least of each counts, and the short one's is taken away.

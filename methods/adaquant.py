@@ -1,9 +1,9 @@
-"""AdaQuant: layer-wise calibration (Hubara, Nahshan, Hanami, Banner, Soudry 2020, arXiv 2006.10518, section 3.1).
+"""AdaQuant: layer-wise calibration (Hubara et al. 2020, arXiv 2006.10518, section 3.1).
 
-Each layer learns everything that its quantized form has: W' = W + V, its bias b, and range and zero point of weights
-and of input activations. The paper's symbols: W weight, X the layer's input, V the continuous change of the weights,
-Delta_w and Delta_x the steps. Roundings pass gradients straight through, so weights may move past their
-neighbouring levels.
+Each layer learns everything that its quantized form has: W' = W + V, its bias b, and range and zero
+point of weights and of input activations. The paper's symbols: W weight, X the layer's input, V the
+continuous change of the weights, Delta_w and Delta_x the steps. Roundings pass gradients straight
+through, so weights may move past their neighbouring levels.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class AdaQuant(Method):
         fa: Callable[[Tensor], Tensor],
         part: Part,
     ) -> dict[str, Tensor]:
-        """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4); returns tensors."""
+        """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4)."""
         V = torch.zeros_like(layer.original).requires_grad_()
         b = layer.bias.detach().clone().requires_grad_()
         delta_w = Range(qp_w, symmetric=job.scheme.weights.symmetric)
@@ -160,7 +160,10 @@ class AdaQuant(Method):
 
     @staticmethod
     def input_range(layer: QuantLayer, x: Activations) -> Range | None:
-        """Where Delta_x starts: the range that the scheme's estimator finds; ``None`` in full precision."""
+        """Where Delta_x starts: the range that the scheme's estimator finds.
+
+        ``None`` in full precision.
+        """
         if layer.act is None:
             return None
         layer.act.observe()
@@ -173,7 +176,10 @@ class AdaQuant(Method):
 
 @torch.no_grad()
 def calibrate_elsewhere(q: Quantized, job: Job) -> None:
-    """Quantizers elsewhere than at layer inputs are not learnt; layers behind them learn to live with them."""
+    """Quantizers elsewhere than at layer inputs are not learnt.
+
+    Layers behind them learn to live with them.
+    """
     own = {layer.act for layer in q.layers()}
     elsewhere = [act for act in q.act_quants().values() if act not in own and not act.enabled]
     for act in elsewhere:

@@ -1,8 +1,9 @@
-"""Bit allocation by integer programming (Hubara et al. 2020, arXiv 2006.10518, section 3.2, eq. 5a to 5d).
+"""Bit allocation by integer programming (Hubara et al. 2020, section 3.2, eq. 5a to 5d).
 
-Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network with layer l at that
-choice and all others at 8 bits, less the loss with all at 8; Delta P_l what the choice saves. The integer program picks
-one choice per layer, and the network is put together from the layers calibrated at theirs.
+Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network
+with layer l at that choice and all others at 8 bits, less the loss with all at 8; Delta P_l what
+the choice saves. The integer program picks one choice per layer, and the network is put together
+from the layers calibrated at theirs.
 """
 
 from __future__ import annotations

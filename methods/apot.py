@@ -1,4 +1,4 @@
-"""APoT: Additive Powers-of-Two Quantization (Li, Dong, Wang, ICLR 2020), trained with the quantizers in place.
+"""APoT: Additive Powers-of-Two Quantization (Li, Dong, Wang, ICLR 2020).
 
 The paper's parts, and where they are:
 
@@ -39,7 +39,7 @@ from quantbench.tasks.images import labelled
 
 @dataclass(frozen=True)
 class APoT(Method):
-    """Fine-tune with weights and activations on additive powers of two; kind and bits are the scheme's.
+    """Fine-tune on additive powers of two; kind and bits are the scheme's.
 
     The scheme's kind may be ``apot``, ``pot`` or ``uniform``, so that all three are trained alike.
     Under placement ``integer`` the learnt input thresholds only serve training: every tensor's
@@ -169,7 +169,7 @@ class APoT(Method):
                 )
 
     def stage(self, model: nn.Module, job: Job, stage: int, kept: Path | None) -> None:
-        """SGD, with learning rates of their own for the thresholds; one stage of progressive initialisation."""
+        """One stage of progressive initialisation: SGD, thresholds with rates of their own."""
         layers = list(clipped(model).values())
         alphas_w = [layer.alpha_w for layer in layers if layer.alpha_w is not None]
         alphas_a = [layer.alpha_a for layer in layers if layer.alpha_a is not None]

@@ -1,8 +1,8 @@
-"""IBC and BFT: Fighting Quantization Bias With Bias (Finkelstein, Almog, Grobman, 2019, arXiv 1906.03193).
+"""IBC and BFT: Fighting Quantization Bias With Bias (Finkelstein et al. 2019).
 
-Quantization shifts the mean of activations, layer by layer, and the shift builds up. Both methods put a constant into
-each channel's bias b_c: IBC measures it, BFT trains it. x_fp and x_q are the output of a layer in the full-precision
-and in the quantized network.
+Quantization shifts the mean of activations, layer by layer, and the shift builds up. Both methods
+put a constant into each channel's bias b_c: IBC measures it, BFT trains it. x_fp and x_q are the
+output of a layer in the full-precision and in the quantized network.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class IBC(Correction):
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
-        """One pass of each network suffices: when a layer runs, those before it have run and are corrected."""
+        """One pass of each network suffices.
+
+        When a layer runs, those before it have run and are corrected.
+        """
         images = draw(job.calib, self.images, job.rng)
         fa = following_functions(q.net) if self.after_activation else {}
         target: dict[str, Tensor] = {}  # E[x_fp]
@@ -103,7 +106,10 @@ class IBC(Correction):
 
 @dataclass(frozen=True)
 class BiasCorrection(IBC):
-    """One-shot bias correction: all layers from one look at the uncorrected network; what IBC is compared with."""
+    """One-shot bias correction: all layers from one look at the uncorrected network.
+
+    It is what IBC is compared with.
+    """
 
     name: ClassVar[str] = "bias_correction"
     paper: ClassVar[Paper | None] = None

@@ -1,9 +1,10 @@
-"""BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction (Li et al., ICLR 2021).
+"""BRECQ: reconstruction of blocks under Fisher weights (Li et al., ICLR 2021).
 
-The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of the task loss with
-respect to z, whose mean square is the diagonal of the Fisher information, which stands for the Hessian (section 3.3).
-Equation and table numbers are recalled: the paper's text was not at hand. Weights are rounded by AdaRound's relaxation;
-then the step sizes of the activations are learnt. Where paper and released code differ, a field says so.
+The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of
+the task loss with respect to z, whose mean square is the diagonal of the Fisher information, which
+stands for the Hessian (section 3.3). Equation and table numbers are recalled: the paper's text was
+not at hand. Weights are rounded by AdaRound's relaxation; then the step sizes of the activations
+are learnt. Where paper and released code differ, a field says so.
 """
 
 from __future__ import annotations
@@ -135,7 +136,10 @@ class BRECQ(Method):
     def round_unit(
         self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part
     ) -> list[Tensor]:
-        """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
+        """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg; returns codes.
+
+        Eq. 10, and AdaRound's eq. 24 for the regularizer.
+        """
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         if (
@@ -190,7 +194,10 @@ class BRECQ(Method):
         )
 
     def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
-        """|g| of every example, (N, ...) as z is; behind the activation function that follows a layer on its own."""
+        """|g| of every example, (N, ...) as z is.
+
+        For a layer on its own, z is behind the activation function that follows.
+        """
         found: list[Activations] = []
         fa = ACTIVATION_FUNCTIONS[unit.activation] if unit.activation else None
         for part in walk.before.batches():
@@ -210,7 +217,10 @@ class BRECQ(Method):
         return found[0]
 
     def learn_acts(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
-        """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3); zero points stay."""
+        """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3).
+
+        Zero points stay.
+        """
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             done = resume.load(f"acts-{unit.stop}")
@@ -257,7 +267,9 @@ class BRECQ(Method):
 
 
 def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tensor:
-    """Root of the diagonal of the Fisher information at z: g^2 = sum_y p_y (d log p_y / dz)^2, estimated without bias.
+    """Root of the diagonal of the Fisher information at z, estimated without bias.
+
+    g^2 = sum_y p_y (d log p_y / dz)^2.
 
     The information is J^T S S^T J, J = d logits / dz, S = diag(p^1/2) - p (p^1/2)^T, and the mean
     of (J^T S e)^2 over random signs e is its diagonal: one backward pass a draw, whatever the

@@ -1,9 +1,10 @@
-"""Calibration data distilled from batch-norm statistics: data-free quantization for BRECQ (Li et al., ICLR 2021).
+"""Calibration data distilled from batch-norm statistics, for data-free BRECQ.
 
-Images start as noise and are optimised until every batch norm of the full-precision network sees the mean mu and the
-standard deviation sigma that it recorded in training: min over x of the sum over layers of ||mu(x) - mu||^2 +
-||sigma(x) - sigma||^2 (ZeroQ, Cai et al., CVPR 2020, arXiv 2001.00281, eq. 3). BRECQ takes the idea from there and from
-Haroush et al. (CVPR 2020); its released code has no part of it, so the settings are ZeroQ's unless a field says so.
+Images start as noise and are optimised until every batch norm of the full-precision network sees
+the mean mu and the standard deviation sigma that it recorded in training: min over x of the sum
+over layers of ||mu(x) - mu||^2 + ||sigma(x) - sigma||^2 (ZeroQ, Cai et al., CVPR 2020, arXiv
+2001.00281, eq. 3). BRECQ takes the idea from there and from Haroush et al. (CVPR 2020); its
+released code has no part of it, so the settings are ZeroQ's unless a field says so.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ EVERY = 50  # points of a curve
 
 @dataclass(frozen=True)
 class Distill(Method):
-    """Replace the calibration set by distilled images, which what follows then uses, as in ``distill+brecq``.
+    """Replace the calibration set by distilled images.
+
+    What follows then uses them, as in ``distill+brecq``.
 
     Of the calibration set that is given, only the number of images counts.
 
@@ -119,7 +122,10 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def mismatch(model: nn.Module, x: Tensor) -> Tensor:
-    """Mean over batch norms of the squared distance of mean and standard deviation, per channel (ZeroQ, eq. 3)."""
+    """Mean over batch norms of the squared distance of mean and standard deviation.
+
+    Per channel (ZeroQ, eq. 3).
+    """
     losses = []
     with _watched(model) as seen:
         model(x)

@@ -1,13 +1,15 @@
-"""Rounding by integer least squares: AdaRound's objective without its activation function, solved instead of descended.
+"""Rounding by integer least squares: AdaRound's objective solved instead of descended.
 
-Without f_a the objective of AdaRound (Nagel et al. 2020, eq. 25) is a quadratic form in the weights,
+Without f_a the objective of AdaRound (Nagel et al. 2020, eq. 25) is a quadratic form in the
+weights,
 
     E || W x - W^ x^ ||^2 = sum over rows of  d H d^T + 2 d r^T + constant,    d = w^ - w,
 
-with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather H and R, and what
-is left is an integer least-squares problem in as many unknowns as a row has weights, with all codes of the grid to
-choose from and not only the two neighbours. It is solved by a beam along the Cholesky factor of H (width 1 is GPTQ),
-coordinate descent and tabu search. Activation functions are not handled: what a ReLU would hide counts in full.
+with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather
+H and R, and what is left is an integer least-squares problem in as many unknowns as a row has
+weights, with all codes of the grid to choose from and not only the two neighbours. It is solved by
+a beam along the Cholesky factor of H (width 1 is GPTQ), coordinate descent and tabu search.
+Activation functions are not handled: what a ReLU would hide counts in full.
 """
 
 from __future__ import annotations
@@ -123,7 +125,10 @@ class GramRound(Method):
 
 
 def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:
-    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w); the old one where none is positive."""
+    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w).
+
+    The old one where none is positive.
+    """
     through = e @ h.to(e)
     top, bottom = (through * ideal).sum(2, keepdim=True), (through * e).sum(2, keepdim=True)
     if not per_channel:

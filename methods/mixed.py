@@ -1,11 +1,12 @@
-"""Mixed precision of BRECQ (Li et al., ICLR 2021, section 3.4 and algorithm 2): bits per layer by a genetic search.
+"""Mixed precision of BRECQ (Li et al., ICLR 2021, section 3.4, algorithm 2).
 
-Symbols: c the bits of every layer, L(c) the loss that they cost, H(c) their size or latency, delta its limit:
-min L(c) subject to H(c) <= delta, c in {2, 4, 8}^n. The Hessian being block-diagonal, L is a sum over blocks. Within a
-block it is the sum of the losses of its layers alone (the diagonal) and of what layers at the fewest bits cost together
-beyond that (off the diagonal); more bits cost too little for the second term to matter, says the paper. The paper's
-released code has no mixed precision, and the paper's text was not at hand: section, algorithm and what it says are
-recalled, and what they leave open is said at each field.
+Symbols: c the bits of every layer, L(c) the loss that they cost, H(c) their size or latency, delta
+its limit: min L(c) subject to H(c) <= delta, c in {2, 4, 8}^n. The Hessian being block-diagonal, L
+is a sum over blocks. Within a block it is the sum of the losses of its layers alone (the diagonal)
+and of what layers at the fewest bits cost together beyond that (off the diagonal); more bits cost
+too little for the second term to matter, says the paper. The paper's released code has no mixed
+precision, and the paper's text was not at hand: section, algorithm and what it says are recalled,
+and what they leave open is said at each field.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ Groups = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class BRECQMixed(Method):
-    """Choose weight bits layer by layer; what follows in the pipeline rounds to them, as in ``brecq-mixed+brecq``.
+    """Choose weight bits layer by layer, by a genetic search.
+
+    What follows in the pipeline rounds to them, as in ``brecq-mixed+brecq``.
 
     Attributes:
         bits: to choose from.
@@ -146,7 +149,10 @@ class BRECQMixed(Method):
         return {name: bits[i] for name, i in zip(names, c, strict=True)}
 
     def groups(self, job: Job, fixed: frozenset[str]) -> Groups:
-        """Layers that share a block, at most ``together`` of them; layers with fixed bits left out."""
+        """Layers that share a block, at most ``together`` of them.
+
+        Layers with fixed bits are left out.
+        """
         parts = units(Quantized(job.net, job.scheme), "block")
         free = [[name for name in unit.layers if name not in fixed] for unit in parts]
         n = self.together
@@ -156,7 +162,10 @@ class BRECQMixed(Method):
     def sensitivities(
         self, job: Job, groups: Groups, bits: Sequence[int]
     ) -> tuple[np.ndarray, ...]:
-        """L of every combination of bits in every group, the rest of the network at the most bits."""
+        """L of every combination of bits in every group.
+
+        The rest of the network is at the most bits.
+        """
         at = {b: self.calibrated(job, b) for b in bits}
         rest, fewest, away = at[bits[-1]], bits[0], distance(self.measure)
         data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
@@ -200,7 +209,10 @@ class BRECQMixed(Method):
         return {(name, b): ms for (b, _), table in tables.items() for name, ms in table.items()}
 
     def delta(self, problem: Problem, rest: float, bits: Sequence[int]) -> float:
-        """The limit for the layers that are free, ``rest`` being what the others need; an error if nothing meets it."""
+        """The limit for the layers that are free; an error if nothing meets it.
+
+        What the others need is ``rest``.
+        """
         unit = 8.0 if self.gain == "size" else 1.0  # bits in a byte
         most = float(problem.costs[:, -1].sum()) + rest
         limit = (self.limit * unit if self.absolute else self.limit * most) - rest
@@ -249,7 +261,10 @@ def combined(
     alone: Mapping[tuple[str, int], float],
     beyond: Mapping[tuple[str, ...], float],
 ) -> np.ndarray:
-    """Losses of all combinations of a group, an axis of bits for each layer: diagonal and off-diagonal terms."""
+    """Losses of all combinations of a group: diagonal and off-diagonal terms.
+
+    The table has an axis of bits for each layer.
+    """
     table = np.zeros((len(bits),) * len(group))
     for index in np.ndindex(*table.shape):
         low = tuple(n for n, i in zip(group, index, strict=True) if i == 0)

@@ -1,4 +1,4 @@
-"""The two pipelines of Hubara et al. 2020 (arXiv 2006.10518, section 4), as compositions of their steps.
+"""The two pipelines of Hubara et al. 2020, section 4, as compositions of their steps.
 
                  AdaQuant   integer program   batch-norm tuning   bias tuning
 light                              x                  x

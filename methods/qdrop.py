@@ -1,8 +1,9 @@
-"""QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization (Wei et al., ICLR 2022).
+"""QDrop: randomly dropping quantization (Wei et al., ICLR 2022).
 
-Block reconstruction as in BRECQ, with two changes. Weights and activations are learnt together, and while they are,
-each activation, of the block's input or inside it, keeps its full precision with a probability. So the rounding of the
-weights is fitted to a whole neighbourhood of activations, and the loss around it is flatter.
+Block reconstruction as in BRECQ, with two changes. Weights and activations are learnt together, and
+while they are, each activation, of the block's input or inside it, keeps its full precision with a
+probability. So the rounding of the weights is fitted to a whole neighbourhood of activations, and
+the loss around it is flatter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Rounding as quadratic unconstrained binary optimisation (Nagel et al., ICML 2020, sections 3.1 and 3.2).
+"""Rounding as a QUBO (Nagel et al., ICML 2020, sections 3.1 and 3.2).
 
-Each weight goes down or up, so the second-order Taylor term of the loss is a QUBO in binary variables: with the Hessian
-of the task loss all weights of a layer are one problem (eq. 13), with the local Hessian E[x x^T] each row of the weight
-matrix is one (eq. 20). Both are solved by the cross-entropy method (Rubinstein 1999), which starts from the
-probabilities of stochastic rounding, as in the paper.
+QUBO stands for quadratic unconstrained binary optimisation.
+
+Each weight goes down or up, so the second-order Taylor term of the loss is a QUBO in binary
+variables: with the Hessian of the task loss all weights of a layer are one problem (eq. 13), with
+the local Hessian E[x x^T] each row of the weight matrix is one (eq. 20). Both are solved by the
+cross-entropy method (Rubinstein 1999), which starts from the probabilities of stochastic rounding,
+as in the paper.
 """
 
 from __future__ import annotations
@@ -17,8 +20,7 @@ from torch.nn import functional as F
 
 from quantbench.calibration.input_moments import columns
 from quantbench.calibration.layer_moments import gram
-from quantbench.calibration.walk import Progressive
-from quantbench.calibration.walk import Walk
+from quantbench.calibration.walk import Progressive, Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
@@ -208,7 +210,10 @@ def task_hessian(
 
 
 def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(n, 1) labels and their weights: every class by its probability, or ``draws`` classes drawn from it."""
+    """(n, 1) labels and their weights.
+
+    Every class by its probability, or ``draws`` classes drawn from it.
+    """
     if p.shape[1] <= draws:
         every = range(p.shape[1])
         return [(torch.full((p.shape[0], 1), c, device=p.device), p[:, c, None]) for c in every]

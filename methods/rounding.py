@@ -1,4 +1,4 @@
-"""The rounding schemes that AdaRound starts from (Nagel et al., ICML 2020, table 1): floor, ceil, stochastic."""
+"""The rounding schemes that AdaRound starts from (Nagel et al., ICML 2020, table 1)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases (Hubara et al. 2020, arXiv 2006.10518).
+"""Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases.
 
-Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch norm back behind each
-layer, collects its statistics anew in the quantized network, and folds it away again, weight scales included: mu and
-sigma^2 are the new statistics, beta and gamma what full precision says. Bias tuning distils the network's output.
+Hubara et al. 2020, arXiv 2006.10518.
+
+Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch
+norm back behind each layer, collects its statistics anew in the quantized network, and folds it
+away again, weight scales included: mu and sigma^2 are the new statistics, beta and gamma what full
+precision says. Bias tuning distils the network's output.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ EPS = 1e-5  # torch's for batch norm
 
 @dataclass(frozen=True)
 class BatchNormTuning(Method):
-    """Collect the statistics of re-inserted batch norms over the calibration set; no back-propagation.
+    """Collect the statistics of re-inserted batch norms; no back-propagation.
+
+    They are those of the calibration set in the quantized network.
 
     A network without batch norm gets the equivalent: beta and gamma are mean and standard deviation
     of each layer's output in the full-precision network over the same calibration set, for all its
@@ -127,7 +132,10 @@ def _watch(norm: Norm, _: nn.Module, __: Any, y: Tensor) -> None:
 
 
 def fold(q: Quantized, name: str, norm: Norm) -> None:
-    """Fold a tuned batch norm: codes stay, scale' = scale gamma/sigma, b' = beta + (b - mu) gamma/sigma (eq. 8)."""
+    """Fold a tuned batch norm (eq. 8).
+
+    Codes stay, scale' = scale gamma/sigma, b' = beta + (b - mu) gamma/sigma.
+    """
     layer = q.layer(name)
     assert layer.codes is not None
     assert layer.qparams is not None
@@ -140,7 +148,7 @@ def fold(q: Quantized, name: str, norm: Norm) -> None:
 
 @dataclass(frozen=True)
 class BiasTuning(Method):
-    """Train the biases alone, so that the quantized network's output follows the full-precision one's.
+    """Train the biases alone, so that the output follows the full-precision network's.
 
     Attributes:
         batches: how many batches of the calibration set are used.

@@ -1,4 +1,4 @@
-"""Networks that equalization has to follow: depthwise and grouped layers, branches, ceilings that matter."""
+"""Networks that equalization has to follow: depthwise, grouped, branched, clamped."""
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ class Branches(nn.Module):
 
 
 def seeded(cls, seed=0, spread=1.0):
-    """A network whose channels have ranges of different magnitude, ceilings that matter, and inputs."""
+    """A network with channels of unequal ranges, ceilings that matter, and inputs."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = cls()

@@ -1,4 +1,4 @@
-"""A residual network small enough for tests that reconstruct it many times, and layers of every geometry."""
+"""A residual network small enough for many reconstructions, and layers of every geometry."""
 
 import torch
 from torch import nn

@@ -21,7 +21,10 @@ def test_it_conforms():
 
 
 def chain(directions=3):
-    """Two linear layers, and inputs with a few main directions: what rounding leaves can be pushed out of them."""
+    """Two linear layers, and inputs with a few main directions.
+
+    What rounding leaves can be pushed out of them.
+    """
     rng = torch.Generator().manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
     with torch.no_grad():
@@ -58,7 +61,10 @@ def test_it_reconstructs_with_half_of_nearests_error(sequential):
 
 @pytest.mark.parametrize("lr", [1e-3, 1e-2])
 def test_settled_layers_are_never_worse_than_nearest(lr):
-    """White inputs, for which nearest is nearly the best rounding: unsettled, layer 0 ends 1.1 to 1.6 times off."""
+    """White inputs, for which nearest is nearly the best rounding.
+
+    Unsettled, layer 0 ends 1.1 to 1.6 times off.
+    """
     net, x = chain(directions=0)
     method = AdaQuant(
         60, 256, lr_weights=lr, lr_ranges=lr, lr_acts=lr, settle=True, sequential=False

@@ -33,7 +33,10 @@ def scheme(bits=4, kind="apot", **more):
 
 
 def released(seed=0):
-    """A network as a checkpoint of the method is: its own thresholds, channels of either sign, long tails below."""
+    """A network as a checkpoint of the method is.
+
+    It has its own thresholds, channels of either sign, and long tails below.
+    """
     net, x = small_network(seed)
     model, rng = copy.deepcopy(net.unfolded), torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""Rounding schemes and QUBO: both Hessians against other ways to get them, the solver against every choice there is."""
+"""Rounding schemes, and QUBO against other ways to both Hessians and against every choice."""
 
 import itertools
 

@@ -90,7 +90,7 @@ def test_per_tensor_weights_cannot_take_tuned_statistics():
 
 @pytest.mark.parametrize("loss", ["kl", "mse"])
 def test_bias_tuning_moves_biases_alone_and_beats_the_best_last_bias(loss):
-    """All biases together, by the paper's schedule, come closer than the optimum over the last layer's alone."""
+    """All biases together come closer than the optimum over the last layer's alone."""
     net, x = network()
     log = Log()
     before = quantize(Nearest(), net, x, W4A4)
@@ -182,7 +182,10 @@ def test_the_other_forms_and_gains(options):
 
 
 def test_latency_is_a_gain(monkeypatch):
-    """With a table of times in place of measured ones: the cost of a choice is the time of its layer at its bits."""
+    """With a table of times in place of measured ones.
+
+    The cost of a choice is the time of its layer at its bits.
+    """
     net, x = network()
     times = {
         bits: {info.name: 0.1 * bits * (i + 1) for i, info in enumerate(net.layers)}

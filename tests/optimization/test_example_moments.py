@@ -62,7 +62,10 @@ def always(monkeypatch):
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("asymmetric", [True, False])
 def test_rounding_learnt_from_moments_is_that_learnt_from_images(asymmetric, bfloat16):
-    """Gradients differ in their last bits only, so that a weight whose two codes are as good may fall either way."""
+    """Gradients differ in their last bits only.
+
+    A weight whose two codes are as good may fall either way.
+    """
     net, x = small()
     found = []
     for moments in (False, True):

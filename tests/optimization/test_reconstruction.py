@@ -1,4 +1,4 @@
-"""What all reconstructions share: written-out gradients, units, the memory limit, processes, bfloat16."""
+"""What all reconstructions share: gradients, units, the memory limit, processes, bfloat16."""
 
 import os
 import subprocess

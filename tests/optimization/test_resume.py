@@ -1,4 +1,4 @@
-"""Steps that are kept on disk: the same bits after an interruption, and only for the run that they belong to."""
+"""Steps that are kept on disk: the same bits after an interruption, and for no other run."""
 
 from dataclasses import replace
 

@@ -12,7 +12,8 @@ output row r, row i of the kernel meets row r stride + i dilation, so that block
     H_ij = sum over r of  A_(r stride + i dilation)^T A_(r stride + j dilation).
 
 Of the rows y only every stride-th one is met by row i: those y = stride t + phase_i with t = r +
-start_i, where i dilation = stride start_i + phase_i, 0 <= phase_i < stride. With B_p(t) = A_(stride t + p),
+start_i, where i dilation = stride start_i + phase_i, 0 <= phase_i < stride. With B_p(t) = A_(stride
+t + p),
 
     H_ij = sum over t from start_i to start_i + height - 1 of  B_phase_i(t)^T B_phase_j(t + lag),
            lag = start_j - start_i.

@@ -1,4 +1,4 @@
-"""Captured activations of a whole calibration set, in memory up to a limit and in a file past it."""
+"""Activations of a whole calibration set, in memory up to a limit and in a file past it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class Activations:
 
 
 def _reserve(file: Path, size: int) -> None:
-    """Make a file whose space is there: a full disk would otherwise end the process when the space is first used."""
+    """Make a file whose space is there.
+
+    A full disk would otherwise end the process when the space is first used.
+    """
     try:
         with file.open("wb") as made:
             os.posix_fallocate(made.fileno(), 0, max(1, size))
@@ -170,7 +173,10 @@ class Memory:
         return sum(a.bytes for a in self._alive)
 
     def room(self, n: int, like: Tensor, *, exact: bool = False) -> Activations:
-        """Room for ``n`` examples like those of a batch, in this memory's type or, ``exact``, in their own."""
+        """Room for ``n`` examples like those of a batch.
+
+        Floating-point numbers are kept in this memory's type or, ``exact``, in their own.
+        """
         store = None if exact else self.store
         size = n * like[0].numel() * _stored(like, store).itemsize
         file = self._file() if self.used + size > self.limit else None

@@ -1,4 +1,7 @@
-"""A pass through part of a network as a list of module calls, which overwrite what nobody else reads."""
+"""A pass through part of a network as a list of module calls.
+
+They overwrite what nobody else reads.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ def run(steps: Sequence[Step], x: Tensor) -> Tensor:
 
 
 def steps_of(model: nn.Module, x: Tensor, walk: Callable[[], Tensor]) -> list[Step]:
-    """The modules that lead from a tensor to what a pass returns; none when it does not come from modules alone."""
+    """The modules that lead from a tensor to what a pass returns.
+
+    None when it does not come from modules alone.
+    """
     numbers, steps, alive = {id(x): 0}, [Step(model, ())], [x]
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

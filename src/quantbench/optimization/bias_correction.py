@@ -47,7 +47,10 @@ def draw(calib: Inputs, n: int, rng: torch.Generator) -> Inputs:
 def at_layers(
     q: Quantized, model: nn.Module, hook: Callable[..., Tensor | None]
 ) -> AbstractContextManager[None]:
-    """Call ``hook(quantized layer, module, inputs, output)`` at every layer of ``model`` inside the block."""
+    """Call a hook at every layer of ``model`` inside the block.
+
+    Its arguments are (quantized layer, module, inputs, output).
+    """
     return hooked(
         *(
             model.get_submodule(x.info.name).register_forward_hook(partial(hook, x))

@@ -1,4 +1,4 @@
-"""The one optimisation loop behind AdaRound, BRECQ, QDrop and AdaQuant, and what it needs around it."""
+"""The optimisation loop behind AdaRound, BRECQ, QDrop and AdaQuant, and what it needs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ LOGGED_POINTS = 50
 
 
 class Adam:
-    """torch's Adam for one tensor, with the same bits: the kernel without what takes longer than it does around it.
+    """torch's Adam for one tensor, with the same bits.
+
+    It calls the kernel without what takes longer than it does around it.
 
     Attributes:
         param_groups: as of torch's optimizers.

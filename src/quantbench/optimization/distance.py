@@ -1,4 +1,4 @@
-"""How far a quantized network's output is from the full-precision one's; labels are never needed."""
+"""How far a quantized network's output is from full precision's; no labels are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error of a layer from the second moments of each calibration example: descent without convolutions.
+"""The error of a layer from each example's second moments: descent without convolutions.
 
 Without an activation function behind it, the error of a layer is a quadratic form in its weights
 for every single example n. With its input x^ and its target t, all positions as columns, and D a

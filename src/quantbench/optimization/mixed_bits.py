@@ -1,4 +1,4 @@
-"""Networks whose layers have different bits: what a choice costs, and layers taken from one network to another."""
+"""Networks whose layers have different bits: their costs, and layers that change networks."""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ class Relaxation:
 
 
 class Relaxed:
-    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22) and the regularizer (eq. 24).
+    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22).
+
+    With their regularizer (eq. 24).
 
     The weights of all layers lie in one vector, so that each step is a handful of operations.
     """
@@ -84,7 +86,10 @@ class Relaxed:
         return self.how.beta_end + (self.how.beta_start - self.how.beta_end) * left
 
     def weights(self, progress: float) -> tuple[list[Tensor], Tensor]:
-        """W~ of every layer, and lambda f_reg, f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24); zero during the warm-up."""
+        """W~ of every layer, and lambda f_reg, which is zero during the warm-up.
+
+        f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24).
+        """
         off = progress < self.how.warmup or self.how.kind == "temperature"
         lam, beta = 0.0 if off else self.how.lam, self.beta(progress)
         if self.how.kind == "rectified_sigmoid":
@@ -109,7 +114,10 @@ class Relaxed:
 
 
 class _Rectified(torch.autograd.Function):
-    """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out: half the operations of autograd."""
+    """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out.
+
+    That is half the operations of autograd.
+    """
 
     @staticmethod
     def forward(
@@ -161,7 +169,10 @@ class Straight:
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All values in one vector, those of convolutions in channels-last order, in which they are used."""
+    """All values in one vector.
+
+    Those of convolutions are in channels-last order, in which they are used.
+    """
     return torch.cat([(t.permute(0, 2, 3, 1) if t.dim() == 4 else t).reshape(-1) for t in tensors])
 
 

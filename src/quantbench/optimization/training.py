@@ -1,4 +1,4 @@
-"""Training with labels: SGD in steps, standard augmentation, an explicit generator, and a file to resume from."""
+"""Training with labels: SGD in steps, augmentation, and a file to go on from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class TrainSet:
-    """Labelled images: uint8 (N, H, W, 3), labels (N,), and what turns pixels into a network's input."""
+    """Labelled images."""
 
     x: np.ndarray
     y: np.ndarray
@@ -76,7 +76,10 @@ class History:
 
 
 def augment(x: np.ndarray, rng: torch.Generator) -> np.ndarray:
-    """Random crops after padding with 4 black pixels, and mirror images of half of them; uint8 (N, H, W, 3)."""
+    """Random crops after padding, and mirror images of half of them.
+
+    Images are uint8 (N, H, W, 3); the padding is 4 black pixels.
+    """
     n, h, w, _ = x.shape
     top, left = (torch.randint(2 * PAD + 1, (n,), generator=rng).numpy() for _ in range(2))
     mirrored = torch.randint(2, (n,), generator=rng).numpy().astype(bool)
@@ -98,7 +101,9 @@ def train(
     progress: Callable[[int, int, str], None] | None = None,
     saved: Path | None = None,
 ) -> History:
-    """Minimise cross-entropy; the model is afterwards as the last epoch left it, whatever the best one was.
+    """Minimise cross-entropy.
+
+    The model is afterwards as the last epoch left it, whatever the best one was.
 
     Args:
         model: changed in place; its parameters say where to compute.

@@ -38,7 +38,9 @@ class Unit:
 
 
 def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
-    """Units of a network in execution order; layers outside all blocks are units of their own, embeddings in none.
+    """Units of a network in execution order.
+
+    Layers outside all blocks are units of their own, embeddings in none.
 
     Args:
         q: network with the layers that its scheme quantizes.
@@ -105,7 +107,10 @@ def _inside(name: str, module: str) -> bool:
 def walked(
     q: Quantized, walk: Walk, parts: Sequence[Unit]
 ) -> Iterator[tuple[Unit, dict[str, ActQuant]]]:
-    """Each unit, with the walk at its first layer, and the activation quantizers that run in it but in none before."""
+    """Each unit, with the walk at its first layer, and the activation quantizers to learn in it.
+
+    These are the ones that run in it but in none before.
+    """
     learnt: set[str] = set()
     for unit in parts:
         walk.to(unit.layers[0])

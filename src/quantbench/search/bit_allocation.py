@@ -1,4 +1,6 @@
-"""Bit allocation as an integer program: one choice of bits per layer (Hubara et al. 2020, arXiv 2006.10518, eq. 5).
+"""Bit allocation as an integer program: one choice of bits per layer.
+
+Hubara et al. 2020, arXiv 2006.10518, eq. 5.
 
 The paper takes the largest gain whose loss stays below a limit (eq. 5a to 5d); the released code
 the smallest loss whose size stays below one. Both are multiple-choice knapsacks over the same
@@ -86,7 +88,9 @@ class Allocation:
 
 
 def max_gain(options: Options, loss_limit: float) -> Allocation:
-    """The paper's form: max sum of Delta P subject to sum of Delta L <= the limit, one choice per layer (eq. 5a to 5d).
+    """The paper's form: the largest gain within a loss (eq. 5a to 5d).
+
+    Max sum of Delta P subject to sum of Delta L <= the limit, one choice per layer.
 
     Raises:
         BadInput: no options, numbers that are not finite, or a limit below the smallest feasible
@@ -97,7 +101,9 @@ def max_gain(options: Options, loss_limit: float) -> Allocation:
 
 
 def min_loss(options: Options, cost_limit: float) -> Allocation:
-    """The code's form: min sum of Delta L subject to sum of costs <= the limit, one choice per layer.
+    """The code's form: the least loss within a cost.
+
+    Min sum of Delta L subject to sum of costs <= the limit, one choice per layer.
 
     Raises:
         BadInput: as :func:`max_gain`.
@@ -189,7 +195,10 @@ def _solve(options: Options, *, objective: str, limited: str, limit: float) -> A
 
 
 def _above_least(layers: Sequence[Sequence[Choice]], name: str) -> np.ndarray:
-    """(layers, options) of one attribute, less each layer's smallest; infinite where a layer has fewer options."""
+    """(layers, options) of one attribute, less each layer's smallest.
+
+    Infinite where a layer has fewer options.
+    """
     out = np.full((len(layers), max(map(len, layers))), np.inf)
     for row, layer in zip(out, layers, strict=True):
         values = np.array([getattr(c, name) for c in layer], dtype=float)

@@ -1,4 +1,4 @@
-"""Bits per layer when layers of a block do not add up: the problem, a genetic search, and the exact solution."""
+"""Bits per layer when layers of a block do not add up: a genetic search, and the optimum."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Problem:
 
 
 def exact(problem: Problem, limit: float) -> tuple[Genes, Allocation]:
-    """The optimum, proven by HiGHS: a group is one choice among all combinations of its layers' options.
+    """The optimum, proven by HiGHS.
+
+    A group is one choice among all combinations of its layers' options.
 
     Raises:
         BadInput: no assignment is within the limit.
@@ -78,7 +80,9 @@ def genetic(
     iterations: int,
     mutation: float,
 ) -> tuple[Genes, list[float]]:
-    """Evolve assignments within the limit, the better half of all seen so far being the parents of the next.
+    """Evolve assignments within the limit.
+
+    The better half of all seen so far are the parents of the next generation.
 
     Half of the children are copies of a parent in which each layer is drawn again with probability
     ``mutation``, half take each layer from one of two parents; children over the limit are drawn
@@ -126,7 +130,10 @@ def genetic(
 
 
 def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
-    """Children within the limit, as many as one draw gives, or fewer if ``TRIES`` draws do not give as many."""
+    """Children within the limit, as many as one draw gives.
+
+    Fewer if ``TRIES`` draws do not give as many.
+    """
     drawn = draw()
     wanted, found = len(drawn), drawn[problem.cost(drawn) <= limit]
     for _ in range(TRIES - 1):
@@ -138,7 +145,10 @@ def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
 
 
 def _fitting(problem: Problem, limit: float, genes: Genes, rng: np.random.Generator) -> Genes:
-    """Assignments within the limit: in those that are not, one random layer after another becomes cheapest."""
+    """Assignments within the limit.
+
+    In those that are not, one random layer after another becomes cheapest.
+    """
     genes = genes.copy()
     for row in genes:
         for layer in rng.permutation(len(row)):

@@ -1,4 +1,6 @@
-"""Integer least squares in a box: for each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
+"""Integer least squares in a box: the best codes for a quadratic form.
+
+For each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
 
 This is rounding with a known second moment, and the closest vector problem of lattice theory. The
 rows of a group share H, and all rows of all groups are worked on at once. Two searches complement
@@ -55,7 +57,9 @@ def damped(h: Tensor, share: float) -> Tensor:
 
 
 def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
-    """Round column after column, the most important ones first, and keep the best ``width`` partial roundings of a row.
+    """Round column after column, the most important ones first.
+
+    The best ``width`` partial roundings of a row are kept.
 
     Args:
         u: unconstrained solution, in codes.
@@ -151,7 +155,9 @@ def descend(codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, sweeps: in
 def tabu(
     codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, moves: int, rng: torch.Generator
 ) -> Tensor:
-    """Steepest single-code moves, uphill where none goes down; a changed code rests, unless it leads to a new best.
+    """Steepest single-code moves, uphill where none goes down.
+
+    A changed code rests, unless it leads to a new best.
 
     Returns:
         The best codes met, row by row.
