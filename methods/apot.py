@@ -24,9 +24,9 @@ from quantbench.errors import BadInput
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.shift_add import shift_and_add
 from quantbench.network.network import Network
-from quantbench.optimization.clipping import Clipped, weight_levels
-from quantbench.optimization.resume import folder
-from quantbench.optimization.trained import clipped, integers
+from quantbench.optimization.clipped_layers import Clipped, clipped, integers
+from quantbench.optimization.clipping import weight_levels
+from quantbench.optimization.finished_steps import folder
 from quantbench.optimization.training import Schedule, TrainSet, train
 from quantbench.quantization import papers
 from quantbench.quantization.levels import code_levels

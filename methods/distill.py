@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
 from quantbench.optimization.descent import cosine
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
 from quantbench.quantization.papers import Paper
@@ -70,12 +70,12 @@ class Distill(Method):
         """Distil batch after batch."""
         n = self.images or job.calib[0].shape[0]
         sizes = [min(self.batch_size, n - start) for start in range(0, n, self.batch_size)]
-        resume, parts = Resume(job, self), []
+        finished, parts = FinishedSteps(job, self), []
         for i, size in enumerate(sizes):
-            done = resume.load(f"images-{i}")
+            done = finished.load(f"images-{i}")
             if done is None:
                 done = {"images": self.batch(job, i, size, len(sizes))}
-                resume.save(f"images-{i}", done)
+                finished.save(f"images-{i}", done)
             parts.append(done["images"].to(job.net.device))
         return replace(job, calib=(torch.cat(parts),))
 

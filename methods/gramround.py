@@ -25,7 +25,7 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
 from quantbench.quantization.method import Job, Method
@@ -77,18 +77,18 @@ class GramRound(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=self.asymmetric)
+        finished, walk = FinishedSteps(job, self), Walk(q, job.calib, asymmetric=self.asymmetric)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"gramround {name}")
             qp = weight_range(q, layer, walk.calib)
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 walk.to(name)
                 m = moments(layer, walk.before.inputs_of(name)[0], walk.full.output_of(name))
                 done = self.round_layer(layer, qp, m, job)
-                resume.save(name, done)
+                finished.save(name, done)
             layer.set_codes(done["codes"], QParams(done["scale"], qp.zero, qp.levels))
             layer.bias.data = done["bias"]
         q.calibrate_acts(job.calib)

@@ -27,8 +27,8 @@ from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.network.network import Network
 from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.mixed_bits import Bits, cost, swapped
-from quantbench.optimization.resume import Resume
 from quantbench.optimization.units import units
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
@@ -112,12 +112,12 @@ class BRECQMixed(Method):
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""
-        resume = Resume(job, self)
-        done = resume.load("bits")
+        finished = FinishedSteps(job, self)
+        done = finished.load("bits")
         # measured latencies, and with them the choice, would be others the next time
         if done is None:
             done = {name: torch.tensor(b) for name, b in self.choice(job).items()}
-            resume.save("bits", done)
+            finished.save("bits", done)
         overrides = tuple(
             Override(i.name, int(done[i.name])) for i in job.net.layers if i.name in done
         )

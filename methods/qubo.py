@@ -24,7 +24,7 @@ from quantbench.calibration.walk import Progressive, Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams, share_up
 from quantbench.quantization.layers import QuantLayer
@@ -94,17 +94,17 @@ class Qubo(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer, on the full-precision network's activations."""
         q = job.start()
-        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=False)
+        finished, walk = FinishedSteps(job, self), Walk(q, job.calib, asymmetric=False)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"qubo {name}")
             qp = weight_range(q, layer, walk.calib)
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 walk.to(name)
                 done = {"codes": self.round_layer(job, walk.full, layer, qp)}
-                resume.save(name, done)
+                finished.save(name, done)
             layer.set_codes(done["codes"], qp)
         q.calibrate_acts(job.calib)
         return job.done(q)

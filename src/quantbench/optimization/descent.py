@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from quantbench.errors import BadInput
-from quantbench.optimization.unfinished import Unfinished
+from quantbench.optimization.step_in_progress import StepInProgress
 from quantbench.quantization.method import Job
 from quantbench.system import parallel
 
@@ -24,7 +25,7 @@ class Part(NamedTuple):
         label: what the progress calls it.
         number: from 0.
         of: how many there are.
-        unfinished: where its state is kept while it is under way; ``None`` to keep nothing.
+        state: where its state is kept while it is under way; ``None`` to keep nothing.
 
     """
 
@@ -32,7 +33,23 @@ class Part(NamedTuple):
     label: str
     number: int
     of: int
-    unfinished: Unfinished | None = None
+    state: StepInProgress | None = None
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How long a minimisation goes on, and what one of its steps works on.
+
+    Attributes:
+        iterations: number of steps.
+        batch_size: examples per step.
+        bfloat16: run convolutions and products of the objective in bfloat16.
+
+    """
+
+    iterations: int
+    batch_size: int
+    bfloat16: bool = False
 
 
 # (example indices, progress in [0, 1)) -> scalar loss
@@ -91,7 +108,7 @@ def minimise(
     after_step: Callable[[int], None] | None = None,
     report: Callable[[int, float], None] | None = None,
     bfloat16: bool = False,
-    unfinished: Unfinished | None = None,
+    state: StepInProgress | None = None,
 ) -> list[float]:
     """Minibatch descent with batches drawn from an explicit generator.
 
@@ -108,8 +125,8 @@ def minimise(
         after_step: called with the step's number, for schedules.
         report: called with the number of finished steps and the loss, about 50 times.
         bfloat16: run convolutions and products of the objective in bfloat16.
-        unfinished: where the state is kept every few minutes, and gone on from; not what
-            ``after_step`` remembers.
+        state: where it is kept every few minutes, and gone on from; not what ``after_step``
+            remembers.
 
     Returns:
         The loss at about 50 evenly spaced steps.
@@ -118,7 +135,7 @@ def minimise(
         BadInput: the loss is not finite.
 
     """
-    start, curve = (0, []) if unfinished is None else unfinished.load(rng, optimizers)
+    start, curve = (0, []) if state is None else state.load(rng, optimizers)
     every = max(1, iterations // LOGGED_POINTS)
     own_batch = parallel.batch_of(batch_size)
     device = optimizers[0].param_groups[0]["params"][0].device.type
@@ -145,8 +162,8 @@ def minimise(
                 )
             if report is not None:
                 report(i + 1, value)
-        if unfinished is not None:
-            unfinished.save(i + 1, curve, rng, optimizers)
+        if state is not None:
+            state.save(i + 1, curve, rng, optimizers)
     return curve
 
 
@@ -156,13 +173,13 @@ def fit(
     objective: Objective,
     examples: int,
     optimizers: Sequence[Optimizer | Adam],
+    descent: Descent,
     *,
-    iterations: int,
-    batch_size: int,
     after_step: Callable[[int], None] | None = None,
-    bfloat16: bool = False,
 ) -> None:
-    """:func:`minimise` as one of several equal parts of a job: its curve is logged, its progress counts all parts.
+    """:func:`minimise` as one of several equal parts of a job.
+
+    Its curve is logged, and its progress counts all parts.
 
     Args:
         job: gives the generator, and is told.
@@ -170,29 +187,26 @@ def fit(
         objective: see :func:`minimise`, as for the rest.
         examples: size of the calibration set.
         optimizers: over the parameters.
-        iterations: steps of this part.
-        batch_size: examples per step.
+        descent: of this part; all parts take as many steps.
         after_step: called with the step's number.
-        bfloat16: run convolutions and products of the objective in bfloat16.
 
     """
+    before, total = part.number * descent.iterations, part.of * descent.iterations
 
     def report(step: int, loss: float) -> None:
-        job.progress(
-            part.number * iterations + step, part.of * iterations, f"{part.label}, loss {loss:.4g}"
-        )
+        job.progress(before + step, total, f"{part.label}, loss {loss:.4g}")
 
     job.log.curves[part.name] = minimise(
         objective,
         examples,
         optimizers,
-        iterations=iterations,
-        batch_size=batch_size,
+        iterations=descent.iterations,
+        batch_size=descent.batch_size,
         rng=job.rng,
         after_step=after_step,
         report=report,
-        bfloat16=bfloat16,
-        unfinished=part.unfinished,
+        bfloat16=descent.bfloat16,
+        state=part.state,
     )
 
 
