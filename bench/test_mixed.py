@@ -37,10 +37,9 @@ def test_the_search_against_the_exact_solution(gain: str, limit: float) -> None:
     unit = "bytes" if gain == "size" else "ms"
     cost, most = found["mixed/cost"], found["mixed/limit"]
     print(f"\nResNet-20, {gain}, on {fingerprint()}: {cost:.6g} of at most {most:.6g} {unit}")
-    print(
-        f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {found['mixed/loss/genetic']:.4g}, exact solution"
-    )
-    print(f"{found['mixed/loss/exact']:.4g}: {100 * found['mixed/gap']:.2f} % above it")
+    loss, best, gap = (found[f"mixed/{k}"] for k in ("loss/genetic", "loss/exact", "gap"))
+    print(f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {loss:.4g}, exact solution")
+    print(f"{best:.4g}: {100 * gap:.2f} % above it")
     assert cost <= most
     assert found["mixed/gap"] >= -1e-9
     assert found["mixed/gap/highs"] <= 1e-6

@@ -18,7 +18,8 @@ from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
-from quantbench.optimization.descent import Adam, Descent, Part, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.reconstruction import layer_error
@@ -148,7 +149,7 @@ class AdaRound(Method):
         return codes
 
     def rounding(self, w: Tensor, qp: QParams) -> Relaxed | Straight:
-        """The rounding variable: V of the relaxation (eq. 22 to 24), or straight-through weights."""
+        """What is learnt: V of the relaxation (eq. 22 to 24), or straight-through weights."""
         if self.relaxation == "ste":
             return Straight(w, qp)
         return Relaxed([w], [qp], self.settings())

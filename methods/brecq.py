@@ -21,7 +21,8 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.descent import Adam, Descent, Part, cosine, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, cosine, fit
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error

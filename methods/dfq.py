@@ -80,11 +80,9 @@ class AnalyticCorrection(Correction):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
         """Only networks that had batch norm."""
-        return (
-            None
-            if net.batch_norm
-            else f"analytic bias correction needs batch norm, and {net.name} has none"
-        )
+        if net.batch_norm:
+            return None
+        return f"analytic bias correction needs batch norm, and {net.name} has none"
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
@@ -92,11 +90,10 @@ class AnalyticCorrection(Correction):
         known = expected_inputs(q.net)
         for layer in q.layers():
             if (x := known.get(layer.info.name)) is not None:
-                # E[eps x] = eps E[x]
-                layer.bias.sub_(_times_mean(layer, layer.weight - layer.original, x))
-        job.log.numbers["analytic_bc/layers"] = sum(
-            layer.info.name in known for layer in q.layers()
-        )
+                epsilon = layer.weight - layer.original
+                layer.bias.sub_(_times_mean(layer, epsilon, x))  # E[eps x] = eps E[x]
+        corrected = sum(layer.info.name in known for layer in q.layers())
+        job.log.numbers["analytic_bc/layers"] = corrected
 
 
 @dataclass(frozen=True)

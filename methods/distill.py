@@ -61,7 +61,8 @@ class Distill(Method):
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Statistics must exist, and noise be a meaningful start."""
         if net.unfolded is None or not norms(net.unfolded):
-            return f"{net.name} has no batch norm with recorded statistics, which distilled images are made to match"
+            why = "batch norm with recorded statistics, which distilled images are made to match"
+            return f"{net.name} has no {why}"
         if len(net.sample) != 1 or net.sample[0].dim() != 4:
             return f"{net.name} does not take images: distilled data starts as an image of noise"
         return None
@@ -84,7 +85,8 @@ class Distill(Method):
         model, shape = job.net.unfolded, job.net.sample[0].shape[1:]
         if model is None:
             raise BadInput(
-                f"{job.net.name} was changed after its batch norm was folded: put distill before such steps"
+                f"{job.net.name} was changed after its batch norm was folded: put distill before "
+                "such steps"
             )
         x = torch.randn(size, *shape, generator=job.rng).to(job.net.device).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
@@ -99,11 +101,8 @@ class Distill(Method):
                 x.data.clamp_(-self.bound, self.bound)
             if step % max(1, self.iterations // EVERY) == 0:
                 curve.append(float(loss.detach()))
-                job.progress(
-                    number * self.iterations + step,
-                    batches * self.iterations,
-                    f"distil, loss {curve[-1]:.4g}",
-                )
+                done, total = number * self.iterations + step, batches * self.iterations
+                job.progress(done, total, f"distil, loss {curve[-1]:.4g}")
         with torch.no_grad():
             curve.append(float(mismatch(model, x)))
         job.log.curves[f"distill/{number}"] = curve
@@ -132,10 +131,8 @@ def mismatch(model: nn.Module, x: Tensor) -> Tensor:
     for norm, (mean, std) in seen:
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        losses.append(
-            F.mse_loss(mean, norm.running_mean)
-            + F.mse_loss(std, (norm.running_var + norm.eps).sqrt())
-        )
+        sigma = (norm.running_var + norm.eps).sqrt()
+        losses.append(F.mse_loss(mean, norm.running_mean) + F.mse_loss(std, sigma))
     return torch.stack(losses).mean()
 
 

@@ -115,11 +115,8 @@ class Equalize(Method):
             job.progress(sweep, self.sweeps, "equalize")
             change = 0.0
             for way in ways:
-                s = self.factors(
-                    rewrite.output_range(way.layer),
-                    rewrite.input_range(way),
-                    extrema.get(way.layer),
-                )
+                r1, r2 = rewrite.output_range(way.layer), rewrite.input_range(way)
+                s = self.factors(r1, r2, extrema.get(way.layer))
                 rewrite.divide(way, s)
                 if self.activations:
                     extrema[way.layer] = extrema[way.layer] / s
@@ -184,10 +181,8 @@ def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
 
     After the layer's activation function.
     """
-    after, seen = (
-        following_functions(net),
-        {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers},
-    )
+    after = following_functions(net)
+    seen = {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
 
     def look(name: str, z: Tensor) -> None:
@@ -210,10 +205,7 @@ def _without_ceilings(net: Network) -> Network:
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
         if isinstance(module, nn.ReLU6 | ChannelClamp):
-            low = (
-                module.low
-                if isinstance(module, ChannelClamp)
-                else torch.zeros(1, device=net.device)
-            )
+            zero = torch.zeros(1, device=net.device)
+            low = module.low if isinstance(module, ChannelClamp) else zero
             rewrite.put(name, ChannelClamp(low, torch.full_like(low, NO_CEILING)))
     return rewrite.network()

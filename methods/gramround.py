@@ -68,11 +68,9 @@ class GramRound(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """The search goes from code to next code, so it needs consecutive ones."""
-        return (
-            None
-            if scheme.weights.kind == "uniform"
-            else "integer least squares here is for uniform grids"
-        )
+        if scheme.weights.kind == "uniform":
+            return None
+        return "integer least squares here is for uniform grids"
 
     def apply(self, job: Job) -> Job:
         """Layer by layer, each with the already quantized ones before it."""
@@ -101,7 +99,7 @@ class GramRound(Method):
         shape, m = layer.original.shape, all_moments.centred() if self.bias else all_moments
         w, h = layer.original.view_as(m.r), damped(m.h, self.damping)
         ideal = w - torch.linalg.solve(h, m.r.mT).mT.float()  # where the quadratic form is smallest
-        scale, zero = (
+        scale, zero = (  # (groups, rows, 1)
             t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero)
         )
         codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
@@ -111,16 +109,15 @@ class GramRound(Method):
         d = (codes - zero) * scale - w
         job.log.numbers[f"objective/{layer.info.name}"] = m.error(d)
         bias = layer.bias + all_moments.bias(d) if self.bias else layer.bias
-        return {
-            "codes": codes.view(shape),
-            "scale": scale.flatten()[: qp.scale.numel()].view_as(qp.scale),
-            "bias": bias,
-        }
+        scale = scale.flatten()[: qp.scale.numel()].view_as(qp.scale)
+        return {"codes": codes.view(shape), "scale": scale, "bias": bias}
 
     def search(self, u: Tensor, h: Tensor, levels: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Codes near the best ones."""
         low, high = levels[0], levels[-1]
-        codes, h = beam(u, h, low, high, max(1, min(self.width, BEAM_VALUES // u.numel()))), h.to(u)
+        width = max(1, min(self.width, BEAM_VALUES // u.numel()))
+        codes = beam(u, h, low, high, width)  # whose Cholesky factor needs float64
+        h = h.to(u)
         return tabu(descend(codes, u, h, low, high), u, h, low, high, self.moves, rng)
 
 

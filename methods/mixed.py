@@ -97,13 +97,15 @@ class BRECQMixed(Method):
                 raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
         if len(set(self.bits)) < 2:
             raise BadInput(
-                "mixed precision needs at least two numbers of bits to choose from, such as bits = [2, 4, 8]"
+                "mixed precision needs at least two numbers of bits to choose from, such as "
+                "bits = [2, 4, 8]"
             )
         if self.examples < 1:
             raise BadInput("losses are measured on at least one example")
         if self.population < 2 or self.iterations < 1 or self.together < 1:
             raise BadInput(
-                "a genetic search needs a population of 2, one iteration and groups of one layer, at least"
+                "a genetic search needs a population of 2, one iteration and groups of one layer, "
+                "at least"
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
@@ -213,17 +215,19 @@ class BRECQMixed(Method):
 
         What the others need is ``rest``.
         """
-        unit = 8.0 if self.gain == "size" else 1.0  # bits in a byte
         most = float(problem.costs[:, -1].sum()) + rest
-        limit = (self.limit * unit if self.absolute else self.limit * most) - rest
+        byte_or_ms = 8.0 if self.gain == "size" else 1.0  # costs of ``size`` are in bits
+        unit = byte_or_ms if self.absolute else most
+        limit = self.limit * unit - rest
         c = problem.cheapest
         if problem.cost(c) > limit:
+            needed = float(problem.cost(c)) + rest
             what, word = ("bytes", "smallest") if self.gain == "size" else ("ms", "fastest")
             at = sorted({(b, sum(bits[i] == b for i in c)) for b in bits})
             raise BadInput(
-                f"no choice of bits stays within {self.shown(limit + rest):.6g} {what}: the {word} needs "
-                f"{self.shown(float(problem.cost(c)) + rest):.6g} ({self.limit:g} was asked for, that is "
-                f"{(float(problem.cost(c)) + rest) / (unit if self.absolute else most):.6g}), with "
+                f"no choice of bits stays within {self.shown(limit + rest):.6g} {what}: the {word} "
+                f"needs {self.shown(needed):.6g} ({self.limit:g} was asked for, that is "
+                f"{needed / unit:.6g}), with "
                 + ", ".join(f"{n} layers at {b} bits" for b, n in at if n)
             )
         return limit
@@ -235,14 +239,8 @@ class BRECQMixed(Method):
     def searched(self, job: Job, problem: Problem, delta: float) -> Genes:
         """Both searches, and how far the genetic one stays behind."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=job.rng)))
-        found, curve = genetic(
-            problem,
-            delta,
-            rng,
-            population=self.population,
-            iterations=self.iterations,
-            mutation=self.mutation,
-        )
+        sizes = {"population": self.population, "iterations": self.iterations}
+        found, curve = genetic(problem, delta, rng, **sizes, mutation=self.mutation)
         best, proof = exact(problem, delta)
         a, b = float(problem.loss(found)), float(problem.loss(best))
         job.log.curves["mixed/genetic"] = curve
@@ -278,7 +276,6 @@ def mean_distance(
 ) -> float:
     """Mean distance over all examples between what a network gives and what it should give."""
     assert callable(away)
-    parts = [
-        away(q.model(*batch), t) * batch[0].shape[0] for batch, t in zip(data, targets, strict=True)
-    ]
+    pairs = zip(data, targets, strict=True)
+    parts = [away(q.model(*batch), t) * batch[0].shape[0] for batch, t in pairs]
     return float(torch.stack(parts).sum()) / sum(batch[0].shape[0] for batch in data)

@@ -21,7 +21,8 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import round_to_nearest, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.descent import Adam, Descent, Part, cosine, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, cosine, fit
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error
@@ -143,7 +144,7 @@ class QDrop(Method):
         return codes
 
     def dropped_input(self, walk: Walk, batch: Tensor, rng: torch.Generator) -> Tensor | None:
-        """What the unit starts from, partly quantized; ``None`` where that is the network's input."""
+        """What the unit starts from, partly quantized; ``None`` for the network's input."""
         x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
         return None if x is None or x_hat is None else drop(x_hat, x, self.probability, rng)
 

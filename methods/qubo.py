@@ -70,26 +70,20 @@ class Qubo(Method):
         """Reject an unknown Hessian and empty samples."""
         if self.hessian not in ("local", "task"):
             raise BadInput(f"hessian {self.hessian!r}: choose local or task")
-        if not (
-            self.samples * self.elite >= 1
-            and 0 <= self.smoothing < 1
-            and self.steps > 0
-            and self.draws > 0
-        ):
+        enough = self.samples * self.elite >= 1 and self.steps > 0 and self.draws > 0
+        if not (enough and 0 <= self.smoothing < 1):
             raise BadInput(
                 "qubo: samples * elite, steps and draws are at least 1, smoothing lies in [0, 1)"
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """The Hessian of the task loss is quadratic in a layer's weights."""
-        big = [
-            i
-            for i in (net.layers[:1] if scheme.which == "first" else net.layers)
-            if i.params > TASK_WEIGHTS
-        ]
+        layers = net.layers[:1] if scheme.which == "first" else net.layers
+        big = [info for info in layers if info.params > TASK_WEIGHTS]
         if self.hessian == "local" or not big:
             return None
-        return f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries: quantize the first layer alone"
+        entries = f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries"
+        return f"{entries}: quantize the first layer alone"
 
     def apply(self, job: Job) -> Job:
         """Layer by layer, on the full-precision network's activations."""
@@ -115,12 +109,10 @@ class Qubo(Method):
         low, high = qp.bracket(w)
         down, up = qp.dequantize(low) - w, qp.dequantize(high) - w
         if self.hessian == "task":
-            h, shape = (
-                task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0),
-                (1, 1, w.numel()),
-            )
+            h = task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0)  # eq. 13
+            shape = (1, 1, w.numel())
         else:
-            h = gram(layer, passes.inputs_of(name)[0])
+            h = gram(layer, passes.inputs_of(name)[0])  # eq. 20
             shape = (h.shape[0], w.shape[0] // h.shape[0], h.shape[1])
         problem = [t.reshape(shape) for t in (down, up, share_up(w, qp))]
         groups = zip(*problem, h, strict=True)
@@ -161,10 +153,8 @@ class Qubo(Method):
             values, index = cost.topk(keep, dim=0, largest=False)
             elite = sample.gather(0, index.unsqueeze(2).expand(-1, -1, p.shape[1]))
             better = values[0] < lowest
-            lowest, best = (
-                torch.where(better, values[0], lowest),
-                torch.where(better.unsqueeze(1), elite[0], best),
-            )
+            lowest = torch.where(better, values[0], lowest)
+            best = torch.where(better.unsqueeze(1), elite[0], best)
             p = self.smoothing * p + (1 - self.smoothing) * elite.float().mean(0)
             if bool(((p < 0.01) | (p > 0.99)).all()):
                 break
@@ -198,7 +188,7 @@ def task_hessian(
         a = columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
-            # (n, out, positions)
+            # a row for each output channel, with all of its positions
             rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT
             rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
             grads = torch.einsum("ngop,ngkp->ngok", rows, a)

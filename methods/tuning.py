@@ -56,20 +56,17 @@ class BatchNormTuning(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the method's interface
         """A scale per channel is what the tuned statistics fold into."""
-        per_channel = scheme.weights.per_channel
-        return (
-            None
-            if per_channel
-            else "batch-norm tuning rescales every channel: it needs per-channel weight grids"
-        )
+        if scheme.weights.per_channel:
+            return None
+        return "batch-norm tuning rescales every channel: it needs per-channel weight grids"
 
     @torch.no_grad()
     def apply(self, job: Job) -> Job:
         """Re-insert, collect, fold."""
         q = job.need()
-        targets = self.targets(job, q).items()
         norms = {
-            n: Norm(*t, self.momentum, image=q.layer(n).info.kind == "conv") for n, t in targets
+            name: Norm(beta, std, self.momentum, image=q.layer(name).info.kind == "conv")
+            for name, (beta, std) in self.targets(job, q).items()
         }
         with hooked(
             *(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())
@@ -110,11 +107,11 @@ class Norm:
         rows = y.movedim(axis, 0).flatten(1)
         mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
         if self.momentum is not None:
-            self.mean, self.var = (
-                a.lerp(b, self.momentum) for a, b in ((self.mean, mean), (self.var, var))
-            )
+            self.mean = self.mean.lerp(mean, self.momentum)
+            self.var = self.var.lerp(var, self.momentum)
         else:
-            before, self.count = self.mean if self.count else torch.zeros_like(mean), self.count + n
+            before = self.mean if self.count else torch.zeros_like(mean)
+            self.count += n
             self.mean = before + (mean - before) * (n / self.count)
             self._square = self._square + (var + mean.square() - self._square) * (n / self.count)
             self.var = (self._square - self.mean.square()).clamp(min=0)
@@ -140,9 +137,8 @@ def fold(q: Quantized, name: str, norm: Norm) -> None:
     assert layer.codes is not None
     assert layer.qparams is not None
     qp, gain = layer.qparams, norm.gamma / (norm.var + EPS).sqrt()
-    layer.set_codes(
-        layer.codes.float(), QParams(qp.scale * gain.reshape(qp.scale.shape), qp.zero, qp.levels)
-    )
+    scale = qp.scale * gain.reshape(qp.scale.shape)
+    layer.set_codes(layer.codes.float(), QParams(scale, qp.zero, qp.levels))
     layer.bias.data = norm.beta + (layer.bias - norm.mean) * gain
 
 
@@ -178,18 +174,16 @@ class BiasTuning(Method):
     def apply(self, job: Job) -> Job:
         """Distil."""
         q, done = job.need(), 0
-        data = list(
-            batches(tuple(t[: self.batches * self.batch_size] for t in job.calib), self.batch_size)
-        )
+        few = tuple(t[: self.batches * self.batch_size] for t in job.calib)
+        data = list(batches(few, self.batch_size))
         with torch.no_grad():
             targets = [job.net.model(*batch) for batch in data]
         biases = [layer.bias.requires_grad_() for layer in q.layers()]
         sgd = torch.optim.SGD(biases, lr=self.lr)
         curve, total = [], self.epochs * self.repeats * len(data)
         for epoch in range(self.epochs):
-            sgd.param_groups[0]["lr"] = self.lr * (
-                1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
-            )
+            factor = 1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
+            sgd.param_groups[0]["lr"] = self.lr * factor
             for _ in range(self.repeats):
                 for batch, target in zip(data, targets, strict=True):
                     sgd.zero_grad()

@@ -20,11 +20,8 @@ from quantbench.quantization.layers import QuantLayer
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.relu, self.b = (
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 4, 3, padding=1),
-        )
+        self.a, self.relu = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
 
     def forward(self, x):
         return F.relu(self.b(self.relu(self.a(x))) + x)
@@ -36,12 +33,8 @@ class Net(nn.Module):
     def __init__(self, *, skip=False):
         super().__init__()
         self.skip = skip
-        self.stem, self.one, self.two, self.fc = (
-            nn.Conv2d(3, 4, 3, padding=1),
-            Block(),
-            Block(),
-            nn.Linear(4, 5),
-        )
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.one, self.two, self.fc = Block(), Block(), nn.Linear(4, 5)
 
     def forward(self, x):
         x = self.one(self.stem(x))

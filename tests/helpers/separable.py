@@ -15,21 +15,12 @@ class Separable(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.full, self.bn1, self.act1 = (
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.BatchNorm2d(8),
-            nn.ReLU6(),
-        )
-        self.depth, self.bn2, self.act2 = (
-            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU6(),
-        )
-        self.point, self.bn3, self.act3 = (
-            nn.Conv2d(8, 12, 1, bias=False),
-            nn.BatchNorm2d(12),
-            nn.ReLU6(),
-        )
+        self.full = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn1, self.act1 = nn.BatchNorm2d(8), nn.ReLU6()
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.bn2, self.act2 = nn.BatchNorm2d(8), nn.ReLU6()
+        self.point = nn.Conv2d(8, 12, 1, bias=False)
+        self.bn3, self.act3 = nn.BatchNorm2d(12), nn.ReLU6()
         self.group = nn.Conv2d(12, 6, 3, groups=3)
         self.fc = nn.Linear(6, 5)
 

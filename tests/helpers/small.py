@@ -20,12 +20,8 @@ LAYERS = {
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.relu, self.b = (
-            nn.Conv2d(6, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(6, 6, 3, padding=1),
-        )
-        self.out = nn.ReLU()
+        self.a, self.relu = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+        self.b, self.out = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
 
     def forward(self, x):
         return self.out(self.b(self.relu(self.a(x))) + x)

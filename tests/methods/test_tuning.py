@@ -63,10 +63,8 @@ def test_batch_norm_tuning_gives_every_channel_its_full_precision_statistics(bat
 
 def test_batch_norm_tuning_keeps_the_codes():
     net, x = network()
-    before, after = (
-        quantize(Nearest(), net, x, W4A4),
-        quantize(Pipeline((Nearest(), BatchNormTuning())), net, x, W4A4),
-    )
+    before = quantize(Nearest(), net, x, W4A4)
+    after = quantize(Pipeline((Nearest(), BatchNormTuning())), net, x, W4A4)
     for a, b in zip(before.layers(), after.layers(), strict=True):
         assert torch.equal(a.codes, b.codes)
         assert torch.equal(a.qparams.zero, b.qparams.zero)
@@ -248,9 +246,6 @@ def test_a_limit_on_bit_operations_narrows_activations_where_one_on_size_does_no
 def test_pipelines_run_and_tuning_conforms():
     net, x = network()
     for method in (Light(size=0.2), Advanced(size=0.2, iterations=2, epochs=1)):
-        first, second = (
-            quantize(method, net, x, W8A8, seed=1),
-            quantize(method, net, x, W8A8, seed=1),
-        )
+        first, second = (quantize(method, net, x, W8A8, seed=1) for _ in range(2))
         assert first.digest == second.digest
     check(Light())

@@ -72,19 +72,12 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
     g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
     if isinstance(padding, str):
         x, padding = F.pad(x, zeros_around(layer)), [0, 0]
-    gradient: Tensor = torch.ops.aten.convolution_backward(
-        output_gradient,
-        x,
-        w,
-        None,
-        g["stride"],
-        padding,
-        g["dilation"],
-        False,
-        [0, 0],
-        layer.groups,
-        only_weight,
-    )[1]
+    transposed, output_padding = False, [0, 0]
+    geometry = g["stride"], padding, g["dilation"], transposed, output_padding, layer.groups
+    gradients = torch.ops.aten.convolution_backward(
+        output_gradient, x, w, None, *geometry, only_weight
+    )
+    gradient: Tensor = gradients[1]
     return gradient
 
 

@@ -68,9 +68,9 @@ class Activations:
             self.data[rows] = batch
             return
         plain = batch.to("cpu", self.dtype)
-        self._map("r+")[rows] = (
-            plain.view(torch.int16) if self.dtype == torch.bfloat16 else plain
-        ).numpy()
+        if self.dtype == torch.bfloat16:  # which NumPy does not have
+            plain = plain.view(torch.int16)
+        self._map("r+")[rows] = plain.numpy()
 
     def take(self, index: Tensor | slice) -> Tensor:
         """Fresh copy of some examples; images as (n, C, H, W) in channels-last layout."""
@@ -82,9 +82,8 @@ class Activations:
         else:
             part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
             rows = torch.from_numpy(np.array(part))
-            rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(
-                self.device, self.given
-            )
+            rows = rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows
+            rows = rows.to(self.device, self.given)
         if self.factor != 1:
             rows = rows.mul_(self.factor)
         return rows.permute(0, 3, 1, 2) if self.image else rows
@@ -126,8 +125,9 @@ def _reserve(file: Path, size: int) -> None:
     except OSError as e:
         file.unlink(missing_ok=True)
         raise CannotWrite(
-            f"cannot put {size / 2**30:.2f} GiB of activations into {file.parent}: {e.strerror}. Make room there, let "
-            f"{LIMIT} allow more memory, name another folder in TMPDIR, or use fewer calibration examples"
+            f"cannot put {size / 2**30:.2f} GiB of activations into {file.parent}: {e.strerror}. "
+            f"Make room there, let {LIMIT} allow more memory, name another folder in TMPDIR, or "
+            "use fewer calibration examples"
         ) from e
 
 

@@ -121,11 +121,9 @@ def _outputs(model: nn.Module, names: dict[str, LayerInfo]) -> Iterator[dict[str
     def keep(name: str, z: Tensor) -> None:
         seen[name] = z.clone()
 
+    layers = [(n, model.get_submodule(n)) for n in names]
     with hooked(
-        *(
-            model.get_submodule(n).register_forward_hook(lambda _m, _x, z, n=n: keep(n, z))
-            for n in names
-        )
+        *(layer.register_forward_hook(lambda _m, _x, z, n=n: keep(n, z)) for n, layer in layers)
     ):
         yield seen
 

@@ -51,9 +51,5 @@ def at_layers(
 
     Its arguments are (quantized layer, module, inputs, output).
     """
-    return hooked(
-        *(
-            model.get_submodule(x.info.name).register_forward_hook(partial(hook, x))
-            for x in q.layers()
-        )
-    )
+    modules = [(layer, model.get_submodule(layer.info.name)) for layer in q.layers()]
+    return hooked(*(m.register_forward_hook(partial(hook, layer)) for layer, m in modules))

@@ -109,7 +109,7 @@ class Clipped(nn.Module):
 
     @torch.no_grad()
     def codes(self, sign: Tensor) -> tuple[Tensor, QParams]:
-        """Codes and grid of the weight, its channels multiplied by ``sign``, (out, 1, ...) of +-1."""
+        """Codes and grid of the weight, its channels times ``sign``, (out, 1, ...) of +-1."""
         levels = self.weight_levels
         if self.alpha_w is not None:
             w, scale = self.normalized()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from quantbench.errors import BadInput
+from quantbench.optimization.adam import Adam
 from quantbench.optimization.step_in_progress import StepInProgress
 from quantbench.quantization.method import Job
 from quantbench.system import parallel
@@ -58,45 +59,6 @@ Objective = Callable[[Tensor, float], Tensor]
 LOGGED_POINTS = 50
 
 
-class Adam:
-    """torch's Adam for one tensor, with the same bits.
-
-    It calls the kernel without what takes longer than it does around it.
-
-    Attributes:
-        param_groups: as of torch's optimizers.
-
-    """
-
-    def __init__(self, tensor: Tensor, lr: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [tensor], "lr": lr}]
-        self.means, self.squares = torch.zeros_like(tensor), torch.zeros_like(tensor)
-        self.steps = torch.zeros((), device=tensor.device)
-        self.rest: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
-        self.rest |= {"amsgrad": False, "maximize": False}
-
-    def zero_grad(self, **_: Any) -> None:
-        """Forget the gradient."""
-        self.param_groups[0]["params"][0].grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the tensor."""
-        return {"means": self.means, "squares": self.squares, "steps": self.steps}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What ``state_dict`` gave."""
-        for own, kept in zip(self.state_dict().values(), state_dict.values(), strict=True):
-            own.copy_(kept)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the tensor by its gradient."""
-        (group,) = self.param_groups
-        gradients = [tensor.grad for tensor in group["params"]]
-        state: Any = [self.means], [self.squares], [], [self.steps.add_(1)]
-        torch.ops.aten._fused_adam_(group["params"], gradients, *state, lr=group["lr"], **self.rest)
-
-
 def minimise(
     objective: Objective,
     examples: int,
@@ -138,33 +100,51 @@ def minimise(
     start, curve = (0, []) if state is None else state.load(rng, optimizers)
     every = max(1, iterations // LOGGED_POINTS)
     own_batch = parallel.batch_of(batch_size)
-    device = optimizers[0].param_groups[0]["params"][0].device.type
     for i in range(start, iterations):
         batch = torch.randperm(examples, generator=rng)[:own_batch]
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
-            loss = objective(batch, i / iterations)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parallel.average(
-            p.grad for o in optimizers for group in o.param_groups for p in group["params"]
-        )
-        for optimizer in optimizers:
-            optimizer.step()
+        loss = _step(objective, batch, i / iterations, optimizers, bfloat16=bfloat16)
         if after_step is not None:
             after_step(i)
         if i % every == 0 or i == iterations - 1:
-            value = float(loss.detach())
-            curve.append(value)
-            if not math.isfinite(value):
-                raise BadInput(
-                    f"the reconstruction loss is {value} at step {i}: lower the learning rate"
-                )
+            curve.append(_finite(loss, i))
             if report is not None:
-                report(i + 1, value)
+                report(i + 1, curve[-1])
         if state is not None:
             state.save(i + 1, curve, rng, optimizers)
     return curve
+
+
+def _step(
+    objective: Objective,
+    batch: Tensor,
+    progress: float,
+    optimizers: Sequence[Optimizer | Adam],
+    *,
+    bfloat16: bool,
+) -> Tensor:
+    """One step of all optimizers; returns the loss before it."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    device = optimizers[0].param_groups[0]["params"][0].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+        loss = objective(batch, progress)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parallel.average(
+        p.grad for o in optimizers for group in o.param_groups for p in group["params"]
+    )
+    for optimizer in optimizers:
+        optimizer.step()
+    return loss
+
+
+def _finite(loss: Tensor, step: int) -> float:
+    """A loss as a number; an error where it is none."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise BadInput(
+            f"the reconstruction loss is {value} at step {step}: lower the learning rate"
+        )
+    return value
 
 
 def fit(

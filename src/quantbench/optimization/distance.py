@@ -34,9 +34,8 @@ def distance(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _kl(output: Tensor, target: Tensor) -> Tensor:
-    return F.kl_div(
-        output.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="none"
-    ).mean()
+    p, q = target.log_softmax(-1), output.log_softmax(-1)
+    return F.kl_div(q, p, log_target=True, reduction="none").mean()
 
 
 def _accuracy(output: Tensor, target: Tensor) -> Tensor:

@@ -57,13 +57,12 @@ class Relaxed:
         self.how = how
         self.shapes = [w.shape for w in ws]
         brackets = [qp.bracket(w) for w, qp in zip(ws, qps, strict=True)]
-        self.low, self.high = _flat(low for low, _ in brackets), _flat(high for _, high in brackets)
-        self.middle = _flat(
-            qp.dequantize((low + high) / 2) for qp, (low, high) in zip(qps, brackets, strict=True)
-        )
-        self.half = _flat(
-            (high - low) / 2 * qp.scale for qp, (low, high) in zip(qps, brackets, strict=True)
-        )
+        both = list(zip(qps, brackets, strict=True))
+        self.low = _flat(low for low, _ in brackets)  # floor(W/s), or the next level below
+        self.high = _flat(high for _, high in brackets)
+        # W~ is middle + half (2 h(V) - 1), whatever the levels are
+        self.middle = _flat(qp.dequantize((low + high) / 2) for qp, (low, high) in both)
+        self.half = _flat((high - low) / 2 * qp.scale for qp, (low, high) in both)
         codes = _flat(w / qp.scale + qp.zero for w, qp in zip(ws, qps, strict=True))
         frac = ((codes - self.low) / (self.high - self.low).clamp(min=1)).clamp(0.001, 0.999)
         stretched = (frac - GAMMA) / (ZETA - GAMMA) if how.kind == "rectified_sigmoid" else frac
@@ -74,9 +73,8 @@ class Relaxed:
         """Rectified sigmoid (eq. 23), or the plain and the annealed sigmoid of table 3."""
         if self.how.kind == "rectified_sigmoid":
             return (torch.sigmoid(self.v) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-        temperature = (
-            self.beta(progress) / self.how.beta_start if self.how.kind == "temperature" else 1.0
-        )
+        annealed = self.how.kind == "temperature"
+        temperature = self.beta(progress) / self.how.beta_start if annealed else 1.0
         return torch.sigmoid(self.v / temperature)
 
     def beta(self, progress: float) -> float:
@@ -105,11 +103,9 @@ class Relaxed:
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         """One tensor per layer, a view."""
-        parts = (
-            torch.split(flat, [shape.numel() for shape in self.shapes])
-            if len(self.shapes) > 1
-            else [flat]
-        )
+        if len(self.shapes) == 1:  # split would cost a node of the graph
+            return [_unflat(flat, self.shapes[0])]
+        parts = torch.split(flat, [shape.numel() for shape in self.shapes])
         return [_unflat(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
@@ -141,13 +137,8 @@ class _Rectified(torch.autograd.Function):
         if ctx.slope is not None:
             dx.addcmul_(ctx.slope, grads[1] * ctx.factor)
         dx = torch.ops.aten.hardtanh_backward(dx, stretched, -1, 1)
-        return (
-            torch.ops.aten.sigmoid_backward(dx, sigma).mul_(2 * (ZETA - GAMMA)),
-            None,
-            None,
-            None,
-            None,
-        )
+        dv = torch.ops.aten.sigmoid_backward(dx, sigma).mul_(2 * (ZETA - GAMMA))
+        return dv, None, None, None, None
 
 
 class Straight:

@@ -60,7 +60,14 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class TrainSet:
-    """Labelled images."""
+    """Labelled images.
+
+    Attributes:
+        x: uint8 (N, H, W, 3).
+        y: (N,) labels.
+        preprocess: turns pixels into a network's input.
+
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -153,11 +160,8 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
         index = order[i * size : (i + 1) * size]
-        x = (
-            data.preprocess(augment(data.x[index], rng))
-            .to(device)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        x = data.preprocess(augment(data.x[index], rng)).to(device)
+        x = x.contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(data.y[index]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
             loss = cross_entropy(model(x).float(), y)
@@ -171,11 +175,8 @@ def _epoch(
             )
         total += value
         if progress is not None and (i % every == 0 or i == steps - 1):
-            progress(
-                epoch * steps + i + 1,
-                schedule.epochs * steps,
-                f"epoch {epoch + 1}, loss {value:.3f}",
-            )
+            done, whole = epoch * steps + i + 1, schedule.epochs * steps
+            progress(done, whole, f"epoch {epoch + 1}, loss {value:.3f}")
     return total / steps
 
 
@@ -210,11 +211,6 @@ class _State:
         if self.path is None or not parallel.first():
             return
         models = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state = {
-            "epoch": epoch,
-            "rng": self.rng.get_state(),
-            "loss": history.loss,
-            "top1": history.top1,
-        }
+        state = {"epoch": epoch, "rng": self.rng.get_state()} | vars(history)
         torch.save({**models, **state}, whole := io.BytesIO())
         write_atomically(self.path, whole.getvalue())

@@ -112,18 +112,16 @@ def genetic(
         return np.where(drawn, rng.integers(0, options, chosen.shape), chosen)
 
     def crossed() -> Genes:
-        first, second = (
-            parents[rng.integers(0, len(parents), population - half)] for _ in range(2)
-        )
+        first = parents[rng.integers(0, len(parents), population - half)]
+        second = parents[rng.integers(0, len(parents), population - half)]
         return np.where(rng.random(first.shape) < 0.5, first, second)
 
     for _ in range(iterations):
         everyone = np.unique(np.concatenate([parents, children]), axis=0)
         parents = everyone[np.argsort(problem.loss(everyone), kind="stable")[:half]]
         curve.append(float(problem.loss(parents[0])))
-        children = np.concatenate(
-            [_drawn(problem, limit, mutants), _drawn(problem, limit, crossed)]
-        )
+        both = [_drawn(problem, limit, draw) for draw in (mutants, crossed)]
+        children = np.concatenate(both)
     everyone = np.concatenate([parents, children])
     best = everyone[problem.loss(everyone).argmin()]
     return best, [*curve, float(problem.loss(best))]

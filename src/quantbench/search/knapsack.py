@@ -46,9 +46,9 @@ def undecided(goal: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(best(middle)) else (middle, high)
     start = best(high)
-    chosen = _filled(
-        start if fits(start) else np.where(exists, used, np.inf).argmin(1), goal, size, limit
-    )
+    if not fits(start):
+        start = np.where(exists, used, np.inf).argmin(1)
+    chosen = _filled(start, goal, size, limit)
     priced = goal + high * size
     least = priced.min(1, keepdims=True)
     upper = float(goal[rows, chosen].sum())
