@@ -123,7 +123,7 @@ class AdaQuant(Method):
         def objective(batch: Tensor, progress: float) -> Tensor:  # noqa: ARG001 - nothing is annealed
             w = delta_w.fake(layer.original + V)  # Q(W + V)
             xq = x.take(batch) if delta_x is None else delta_x.fake(x.take(batch))  # Q(X)
-            return squared_error(fa(layer.op(xq, w, b)), target.take(batch))
+            return squared_error(fa(layer.op(xq, w, b)), target.take(batch))  # eq. 2 and 4
 
         adams = [
             Adam([V], lr=self.lr_weights, fused=True),

@@ -139,7 +139,7 @@ class AdaRound(Method):
             if moments is not None:
                 return moments.error(w, batch) + penalty
             error = layer_error(layer, x_hat.take(batch), w, target.take(batch), activation)
-            return error + penalty
+            return error + penalty  # eq. 25, without f_a eq. 21
 
         descent = Descent(self.iterations, self.batch_size, self.bfloat16)
         fit(job, part, objective, len(x_hat), [Adam(rounding.v, self.lr)], descent)

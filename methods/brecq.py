@@ -160,7 +160,7 @@ class BRECQ(Method):
             if g is not None:  # (z - z^)^T diag(g^2) (z - z^) = ||g z - g z^||^2
                 importance = g.take(batch)
                 z_hat, z = z_hat * importance, z * importance
-            return squared_error(z_hat, z) + penalty
+            return squared_error(z_hat, z) + penalty  # eq. 10, and eq. 24 of AdaRound
 
         descent = Descent(self.iterations, self.batch_size, self.bfloat16)
         fit(job, part, objective, len(target), [Adam(rounding.v, self.lr)], descent)
@@ -224,7 +224,7 @@ class BRECQ(Method):
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
-        steps = [act.scale.requires_grad_() for act in acts]
+        steps = [act.scale.requires_grad_() for act in acts]  # their gradient: Esser et al., eq. 3
         optimizer = torch.optim.Adam(steps, lr=self.act_lr)
         output = walk.before.repeated(unit.stop)
 

@@ -29,6 +29,12 @@ def solve(
 ) -> tuple[np.ndarray, str, float, float]:
     """Binary program min goal x, used x <= limit, sum of x per layer = 1, over the kept options.
 
+    Args:
+        goal: (layers, options) what is minimised.
+        used: (layers, options) what is limited.
+        limit: on the sum of ``used``.
+        keep: (layers, options) mask of the options that may be chosen.
+
     Returns:
         chosen option of every layer, status, relative gap, bound on the goal.
 
