@@ -20,7 +20,7 @@ from quantbench.errors import BadInput
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.network.network import Network
-from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.mixed_bits import Bits, copy_layer, cost, swapped, uniform
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
@@ -145,9 +145,7 @@ class Allocate(Method):
         rest, away = at[reference], distance(self.measure)
 
         def loss() -> float:
-            pairs = zip(data, targets, strict=True)
-            found = [away(rest.model(*batch), t) * batch[0].shape[0] for batch, t in pairs]
-            return float(torch.stack(found).sum()) / sum(b[0].shape[0] for b in data)
+            return mean_distance(away, rest.model, data, targets)
 
         costs = self.costs(job, choices)
         base = loss()

@@ -20,13 +20,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from quantbench.errors import BadInput
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.network.network import Network
-from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.mixed_bits import Bits, cost, swapped
 from quantbench.optimization.units import units
@@ -177,7 +176,7 @@ class BRECQMixed(Method):
             with ExitStack() as stack:
                 for name in layers:
                     stack.enter_context(swapped(rest, at[b], name))
-                return mean_distance(rest, data, targets, away)
+                return mean_distance(away, rest.model, data, targets)
 
         base, found = loss((), fewest), []
         for i, group in enumerate(groups):
@@ -269,13 +268,3 @@ def combined(
         diagonal = sum(alone[n, bits[i]] for n, i in zip(group, index, strict=True))
         table[index] = diagonal + (beyond[low] if len(low) > 1 else 0.0)
     return table
-
-
-def mean_distance(
-    q: Quantized, data: Sequence[tuple[Tensor, ...]], targets: Sequence[Tensor], away: object
-) -> float:
-    """Mean distance over all examples between what a network gives and what it should give."""
-    assert callable(away)
-    pairs = zip(data, targets, strict=True)
-    parts = [away(q.model(*batch), t) * batch[0].shape[0] for batch, t in pairs]
-    return float(torch.stack(parts).sum()) / sum(batch[0].shape[0] for batch in data)
