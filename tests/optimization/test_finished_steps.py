@@ -1,4 +1,4 @@
-"""Steps that are kept on disk: the same bits after an interruption, and only for the run that they belong to."""
+"""Steps that are kept on disk: the same bits after an interruption, and for no other run."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import torch
 
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
-from quantbench.optimization import unfinished
-from quantbench.optimization.resume import Resume
+from quantbench.optimization import step_in_progress
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization.method import Job, Log, quantize
 from tests.helpers.methods import METHODS, W3, W3A4, every_method
 from tests.helpers.small import small
@@ -54,7 +54,7 @@ def test_an_interrupted_run_goes_on_in_the_middle_of_a_step(name, at, tmp_path, 
     net, x = small()
     whole_log = Log()
     whole = quantize(method, net, x, scheme, seed=3, log=whole_log)
-    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(step_in_progress, "EVERY", 0.0)
     told = []
 
     def progress(*_):
@@ -110,23 +110,23 @@ def test_kept_starts_are_not_rounded_to_bfloat16(tmp_path):
 def test_a_finished_step_keeps_its_seconds(tmp_path):
     net, x = small()
     job = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    resume = Resume(job, AdaRound())
+    resume = FinishedSteps(job, AdaRound())
     job.log.numbers["objective/a"] = 0.5
     resume.save("a", {"codes": torch.ones(2)})
     took = job.log.seconds
     assert took.keys() == {"reconstruct", "reconstruct_cpu"}
     again = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    found = Resume(again, AdaRound()).load("a")
+    found = FinishedSteps(again, AdaRound()).load("a")
     assert found.keys() == {"codes"}
     assert again.log.seconds == took
     assert again.log.numbers == {"objective/a": 0.5}
-    assert Resume(again, AdaRound()).load("b") is None
-    resume = Resume(again, AdaRound())
+    assert FinishedSteps(again, AdaRound()).load("b") is None
+    resume = FinishedSteps(again, AdaRound())
     again.log.numbers["objective/a"] = 0.25  # the same name at other bits
     resume.save("c", {})
     last = Job(net, (x,), W3, rng(), scratch=tmp_path)
-    Resume(last, AdaRound()).load("c")
+    FinishedSteps(last, AdaRound()).load("c")
     assert last.log.numbers == {"objective/a": 0.25}
     others = replace(again, scheme=W3A4), replace(again, calib=(x + 1,)), replace(again, rng=rng(1))
-    assert [Resume(other, AdaRound()).load("a") for other in others] == [None] * 3
-    assert Resume(again, AdaRound(iterations=2)).load("a") is None
+    assert [FinishedSteps(other, AdaRound()).load("a") for other in others] == [None] * 3
+    assert FinishedSteps(again, AdaRound(iterations=2)).load("a") is None

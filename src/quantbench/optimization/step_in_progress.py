@@ -1,10 +1,13 @@
-"""A step that is under way, kept on disk every few minutes: a layer of a large network takes hours."""
+"""A step that is under way, kept on disk every few minutes, for one may take hours.
+
+A step is a layer or a block of a long method; ``finished_steps`` keeps the ones that are done.
+"""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +18,29 @@ from quantbench.system import parallel
 from quantbench.system.atomic import write_atomically
 
 EVERY = 120.0  # seconds between two states on disk
+
+# the wall's clock, and the processor's, which counts all threads and stands while others run
+CLOCKS = {"reconstruct": time.perf_counter, "reconstruct_cpu": time.process_time}
+
+
+class Stopwatch:
+    """Seconds of a step by every clock, those before an interruption included."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A new step begins."""
+        self._since = {name: clock() for name, clock in CLOCKS.items()}
+
+    def seconds(self) -> dict[str, float]:
+        """What the step has taken so far."""
+        return {name: clock() - self._since[name] for name, clock in CLOCKS.items()}
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """The step had taken so much before."""
+        for name, took in seconds.items():
+            self._since[name] -= took
 
 
 class Optimizing(Protocol):
@@ -29,24 +55,27 @@ class Optimizing(Protocol):
         """What ``state_dict`` gave."""
 
 
-class Unfinished:
-    """Parameters, optimizers, generator and curve of a minimisation, as they were between two of its iterations.
+class StepInProgress:
+    """A minimisation as it was between two iterations: parameters, optimizers, generator, curve.
 
     Args:
         path: file, or ``None`` to keep nothing.
-        since: by clock, when the step began; moved back by the time that a state took that is
-            found.
-        now: what these clocks show.
+        stopwatch: of the step; the time of a state that is found is added to it.
 
     """
 
-    def __init__(self, path: Path | None, since: dict[str, float], now: Any) -> None:
-        self.path, self.since, self.now, self.last = path, since, now, time.monotonic()
+    def __init__(self, path: Path | None, stopwatch: Stopwatch) -> None:
+        self.path, self.stopwatch, self._last = path, stopwatch, time.monotonic()
 
     def load(
         self, rng: torch.Generator, optimizers: Sequence[Optimizing]
     ) -> tuple[int, list[float]]:
-        """Go back to the state that is kept; returns finished iterations and the curve, none where nothing is kept."""
+        """Go back to the state that is kept.
+
+        Returns:
+            finished iterations and the curve; none where nothing is kept.
+
+        """
         if self.path is None or not parallel.first_says(self.path.exists()):
             return 0, []
         try:
@@ -59,8 +88,7 @@ class Unfinished:
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         rng.set_state(state["rng"])
-        for clock, took in state["seconds"].items():
-            self.since[clock] -= took
+        self.stopwatch.add(state["seconds"])
         return int(state["done"]), list(state["curve"])
 
     def save(
@@ -71,7 +99,7 @@ class Unfinished:
         optimizers: Sequence[Optimizing],
     ) -> None:
         """Keep the state behind ``done`` iterations, if the last one is old enough."""
-        if self.path is None or time.monotonic() - self.last < EVERY or not parallel.first():
+        if self.path is None or time.monotonic() - self._last < EVERY or not parallel.first():
             return
         state = {
             "done": done,
@@ -79,11 +107,11 @@ class Unfinished:
             "rng": rng.get_state(),
             "parameters": [p.detach() for p in _parameters(optimizers)],
             "optimizers": [o.state_dict() for o in optimizers],
-            "seconds": {clock: t - self.since[clock] for clock, t in self.now().items()},
+            "seconds": self.stopwatch.seconds(),
         }
         torch.save(state, whole := io.BytesIO())
         write_atomically(self.path, whole.getvalue())
-        self.last = time.monotonic()
+        self._last = time.monotonic()
 
 
 def _parameters(optimizers: Sequence[Optimizing]) -> list[Tensor]:
