@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from quantbench.integer import oracle
-from quantbench.integer.backends.native import Native
+from quantbench.integer.backends.native import Native, instruction_sets
 from quantbench.integer.ir import Conv, Format, Program, output_shape
 
-SETS = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
+SETS = instruction_sets()[::-1]  # the best last
 
 
 def same(

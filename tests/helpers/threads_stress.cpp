@@ -1,4 +1,4 @@
-// What qb::Threads promises, run by tests/test_native_threads.py, also under ThreadSanitizer: threads_stress ROUNDS.
+// What qb::Threads promises, run by tests/integer/backends/test_native_threads.py, also under ThreadSanitizer: threads_stress ROUNDS.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "threads.h"
+#include "base/threads.h"
 
 namespace {
 

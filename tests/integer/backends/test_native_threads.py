@@ -68,7 +68,7 @@ def test_a_team_keeps_its_promises(flags: tuple[str, ...], rounds: int, tmp_path
     )
     command = [
         COMPILER,
-        "-std=c++17",
+        "-std=c++20",
         "-O1",
         "-g1",
         "-pthread",
@@ -76,7 +76,7 @@ def test_a_team_keeps_its_promises(flags: tuple[str, ...], rounds: int, tmp_path
         f"-I{SOURCES}",
         str(source),
     ]
-    command += [str(SOURCES / "threads.cpp"), "-o", str(program)]
+    command += [str(SOURCES / "base/threads.cpp"), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode and flags and "tsan" in built.stderr:
         pytest.skip(f"{COMPILER} has no thread sanitizer")

@@ -129,12 +129,20 @@ def products(rounds: int) -> int:
     return int(_module().multiply(os.environ.get(ISA, ""), rounds))
 
 
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets that this machine has, the best first; none if the extension was not built."""
+    try:
+        return list(_module().instruction_sets())
+    except Unsupported:
+        return []
+
+
 def _module() -> ModuleType:
     try:
         import quantbench._native as found  # type: ignore[import-not-found]  # an import that keys of results see
     except ImportError as e:
         raise Unsupported(
-            f"the native kernels are not built ({e}); with a C++17 compiler at hand, install quantbench again"
+            f"the native kernels are not built ({e}); with a C++20 compiler at hand, install quantbench again"
         ) from e
     module: ModuleType = found
     return module
