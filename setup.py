@@ -21,10 +21,14 @@ MONTH = 30 * 86400.0
 # Bit-identical results need every product rounded on its own; the rest lets loops with floats
 # become vectors, and silences gcc's false alarms inside its own intrinsics. Instruction sets need
 # no flags: their sources say themselves what they are compiled for (base/target.h).
-FLAGS = (
-    "-O3 -ffp-contract=off -fno-math-errno -fno-trapping-math"
-    " -Wno-uninitialized -Wno-maybe-uninitialized"
-).split()
+FLAGS = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-uninitialized",
+    "-Wno-maybe-uninitialized",
+]
 
 
 class Build(build_ext):
@@ -57,22 +61,20 @@ class Build(build_ext):
         """In the place of the compiler's own method: object files of these sources, in order."""
         options.pop("output_dir", None)
         flags = [options[n] for n in ("macros", "debug", "extra_postargs")] + self._toolchain()
-        headers = b"".join(Path(h).read_bytes() for h in depends)
-        shared = hashlib.sha256(repr(flags).encode() + headers)
+
+        def place(source: str) -> Path:
+            files = [(f, Path(f).read_bytes()) for f in (source, *depends)]
+            digest = hashlib.sha256(repr((flags, files)).encode()).hexdigest()
+            name = f"{Path(source).stem}-{digest[:32]}"
+            return OBJECTS / (name + self.compiler.obj_extension)
 
         def compiled(source: str) -> str:
-            digest = shared.copy()
-            digest.update(source.encode() + Path(source).read_bytes())
-            kept = (
-                OBJECTS
-                / f"{Path(source).stem}-{digest.hexdigest()[:32]}{self.compiler.obj_extension}"
-            )
-            if kept.exists():
-                kept.touch()
-            else:
+            while not (kept := place(source)).exists():
                 with tempfile.TemporaryDirectory(dir=OBJECTS) as folder:
                     (made,) = self._compile([source], output_dir=folder, **options)
-                    os.replace(made, kept)
+                    if kept == place(source):  # else somebody edited it meanwhile
+                        Path(made).replace(kept)
+            kept.touch()
             return str(kept)
 
         OBJECTS.mkdir(parents=True, exist_ok=True)
@@ -86,16 +88,13 @@ class Build(build_ext):
         command = getattr(self.compiler, "compiler_so_cxx", ["cl"])
         found, version = shutil.which(command[0]), ""
         if found and sys.platform != "win32":
-            asked = subprocess.run(
-                [found, "--version"], capture_output=True, text=True, check=False
-            )
-            version = asked.stdout
+            ask = [found, "--version"]
+            version = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
         return [*command, version, sys.version, pybind11.__version__]
 
-    @staticmethod
-    def _forget() -> None:
+    def _forget(self) -> None:
         """Objects that nothing has used for a month go."""
-        for old in OBJECTS.iterdir():
+        for old in OBJECTS.glob(f"*{self.compiler.obj_extension}"):
             if old.stat().st_mtime < time.time() - MONTH:
                 old.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What the native kernels refuse, and what they say: no malformed network gets as far as a kernel."""
+"""What the native kernels refuse, and what they say: nothing malformed reaches a kernel."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ def test_bad_images_are_refused():
 GOOD = {
     "x": 0, "r": -1, "weight": np.ones((2, 4, 3, 3), np.int8), "weight_zero": np.zeros(2, np.int16),
     "bias": np.zeros(2, np.int32), "m": np.ones(2, np.float32), "lo": np.zeros(2, np.uint8),
-    "hi": np.full(2, 255, np.uint8), "zero": 0, "ratio": 1.0, "stride": (1, 1), "pads": (0, 0, 0, 0),
-    "dilation": (1, 1), "groups": 1,
+    "hi": np.full(2, 255, np.uint8), "zero": 0, "ratio": 1.0, "stride": (1, 1),
+    "pads": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1,
 }  # fmt: skip
 BAD = [
-    {"x": 1}, {"x": -1}, {"r": 7}, {"r": 0}, {"groups": 0}, {"groups": 3}, {"hi": None}, {"zero": 256},
-    {"stride": (0, 1)}, {"pads": (-1, 0, 0, 0)}, {"dilation": (1, 9)}, {"bias": np.zeros(3, np.int32)},
+    {"x": 1}, {"x": -1}, {"r": 7}, {"r": 0}, {"groups": 0}, {"groups": 3}, {"hi": None},
+    {"zero": 256}, {"stride": (0, 1)}, {"pads": (-1, 0, 0, 0)}, {"dilation": (1, 9)},
+    {"bias": np.zeros(3, np.int32)},
     {"weight": np.ones((2, 3, 3, 3), np.int8)}, {"weight": np.ones((2, 4, 7, 7), np.int8)},
     {"weight": np.ones((2, 4, 3, 3), np.int32)}, {"m": np.full(2, np.inf, np.float32)},
     {"weight_zero": np.full(2, 999, np.int16)}, {"bias": np.full(2, 2**31 - 1, np.int32)},
@@ -101,7 +102,9 @@ def test_the_builder_refuses_other_malformed_operators():
         lambda: b.add("concat", [0], ratios=[1.0, 1.0], **codes),
         lambda: b.add("max_pool", [0], kernel=(7, 1), stride=(1, 1), **pads),
         lambda: b.add("max_pool", [0], kernel=(2, 2), stride=(1, 1), pads=(2, 0, 0, 0)),
-        lambda: b.add("avg_pool", [0], kernel=(2, 2), stride=(1, 1), multipliers=ones, **pads, **codes),
+        lambda: b.add(
+            "avg_pool", [0], kernel=(2, 2), stride=(1, 1), multipliers=ones, **pads, **codes
+        ),
         lambda: b.add("lut", [0], table=np.zeros(255, np.uint8), zero=0),
         lambda: b.add("lrn", [0], size=0, **lrn, **codes),
         lambda: b.add("pad", [0], pads=(0, -1, 0, 0, 0, 0), stride=(1, 1)),
@@ -123,7 +126,12 @@ def test_the_builder_refuses_other_malformed_operators():
         ("lut", [0], {"table": np.arange(256, dtype=np.uint8)}, "lut: zero is missing"),
         ("lut", [0], {"table": np.arange(256), "zero": 0}, "lut: table: an array of another type"),
         ("lut", [0], {"table": 3, "zero": 0}, "lut: table of a wrong type"),
-        ("lut", [0], {"table": np.arange(256, dtype=np.uint8), "zero": 2**40}, "zero is no integer"),
+        (
+            "lut",
+            [0],
+            {"table": np.arange(256, dtype=np.uint8), "zero": 2**40},
+            "zero is no integer",
+        ),
         ("pad", [0], {"pads": (0,) * 5, "stride": (1, 1)}, "pad: pads of a wrong length"),
         ("pad", [0], {"pads": (0, 0, 0, 0, 0, 0.5), "stride": (1, 1)}, "pads is no integer"),
         ("dequantize", [0], {"scale": "wide"}, "dequantize: scale: no number"),

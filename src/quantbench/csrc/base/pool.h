@@ -1,5 +1,5 @@
-// Memory of one network: weights, activations and scratch lie together in huge pages, so that a pass does not spend its
-// time on address translation (7 % of a W4A4 ResNet-18, measured).
+// Memory of one network: weights, activations and scratch lie together in huge pages, so that a
+// pass does not spend its time on address translation (7 % of a W4A4 ResNet-18, measured).
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ class Pool {
 
   // Zeros, aligned to cache lines; they live as long as the pool.
   std::uint8_t* take(std::int64_t bytes) {
-#if QB_CHECKED  // a piece for each, and no room behind it, so that the sanitizer sees any access there
+#if QB_CHECKED  // a piece for each, and no room behind it: the sanitizer sees any access there
     return zeros(bytes);
 #else
     bytes = (bytes + 63) / 64 * 64;
@@ -44,7 +44,8 @@ class Pool {
   static constexpr std::int64_t kPiece = QB_CHECKED ? 16 : 1 << 21;  // a huge page
 
   std::uint8_t* zeros(std::int64_t bytes) {
-    auto* piece = static_cast<std::uint8_t*>(::operator new(std::size_t(bytes), std::align_val_t(kPiece)));
+    auto* piece =
+        static_cast<std::uint8_t*>(::operator new(std::size_t(bytes), std::align_val_t(kPiece)));
     pieces_.push_back(piece);
 #if defined(__linux__) && !QB_CHECKED
     madvise(piece, std::size_t(bytes), MADV_HUGEPAGE);  // a wish: nothing depends on it

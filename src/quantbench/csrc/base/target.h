@@ -1,7 +1,9 @@
-// Regions of code compiled for one instruction set, so that the library needs no -march flag and runs anywhere.
+// Regions of code compiled for one instruction set, so that the library needs no -march flag and
+// runs anywhere.
 //
-// Inside a region include nothing of the C++ library: an inline function of the standard library that is compiled
-// there may be the copy that the linker keeps for everybody, and would then crash an older machine.
+// Inside a region include nothing of the C++ library: an inline function of the standard library
+// that is compiled there may be the copy that the linker keeps for everybody, and would then crash
+// an older machine.
 #pragma once
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -34,7 +36,8 @@
 #define QB_NOINLINE
 #endif
 
-// Sanitizers see neither inline assembly nor masked stores: checked builds use plain C++ in their place.
+// Sanitizers see neither inline assembly nor masked stores: checked builds use plain C++ in their
+// place.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define QB_CHECKED 1
 #elif defined(__has_feature)

@@ -1,5 +1,6 @@
-// A team of threads that help the one that calls. Work is offered, not assigned: whoever is awake takes the next piece,
-// and the caller takes all that nobody else does, so that it waits for pieces that were begun, never for a thread.
+// A team of threads that help the one that calls. Work is offered, not assigned: whoever is awake
+// takes the next piece, and the caller takes all that nobody else does, so that it waits for pieces
+// that were begun, never for a thread.
 #pragma once
 
 #include <atomic>
@@ -14,14 +15,17 @@ namespace qb {
 
 class Threads {
  public:
-  // Operations (multiply-accumulates) from which a task is shared. Measured with AVX-512 VNNI on two cores: handing
-  // pieces over takes half a microsecond; 3x3 layers of 0.3 M operations take 3.4 us alone and 3.7 us shared by threads
-  // that are awake, of 0.6 M 5.1 and 4.7 us, of 2.4 M 14.8 and 13.5 us.
+  // Operations (multiply-accumulates) from which a task is shared. Measured with AVX-512 VNNI on
+  // two cores: handing pieces over takes half a microsecond; 3x3 layers of 0.3 M operations
+  // take 3.4 us alone and 3.7 us shared by threads that are awake, of 0.6 M 5.1 and 4.7 us, of 2.4
+  // M 14.8 and 13.5 us.
   static constexpr double kWorth = 5e5;
-  // How many times as many must still lie ahead for a sleeping thread to be woken: 25 M take 0.1 ms, waking half of that.
+  // How many times as many must still lie ahead for a sleeping thread to be woken: 25 M take 0.1
+  // ms, waking half of that.
   static constexpr double kWake = 50;
 
-  // The caller is one of them: 1 starts none. From `worth` operations on, a task is offered to the others.
+  // The caller is one of them: 1 starts none. From `worth` operations on, a task is offered to the
+  // others.
   explicit Threads(int count, double worth = kWorth);
   ~Threads();
   Threads(const Threads&) = delete;
@@ -31,17 +35,21 @@ class Threads {
   // How many share a task of so many operations.
   int team(double work) const { return work < worth_ ? 1 : count(); }
 
-  // f(item, thread) for items 0..count-1, in any order; returns when all are done, and rethrows what one of them threw.
-  // `work`: operations of all items; `ahead`: of them and of the tasks that follow at once.
+  // f(item, thread) for items 0..count-1, in any order; returns when all are done, and rethrows
+  // what one of them threw. `work`: operations of all items; `ahead`: of them and of the tasks that
+  // follow at once.
   template <typename F>
   void each(std::int64_t count, double work, double ahead, const F& f) {
     if (count <= 1 || team(work) == 1) {
       for (std::int64_t i = 0; i < count; i++) f(i, 0);
       return;
     }
-    share(count, [](const void* context, std::int64_t item, int thread) {
-      (*static_cast<const F*>(context))(item, thread);
-    }, &f, ahead >= kWake * worth_);
+    share(
+        count,
+        [](const void* context, std::int64_t item, int thread) {
+          (*static_cast<const F*>(context))(item, thread);
+        },
+        &f, ahead >= kWake * worth_);
   }
 
  private:
@@ -60,7 +68,8 @@ class Threads {
   std::uint64_t calls_ = 0;  // under the mutex
   std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};
-  // The task on offer: written by the caller while no piece is open, read by those who hold a piece.
+  // The task on offer: written by the caller while no piece is open, read by those who hold a
+  // piece.
   Function function_ = nullptr;
   const void* context_ = nullptr;
   std::int64_t count_ = 0;

@@ -6,6 +6,7 @@
 namespace qb {
 
 template <typename T>
-using Array = pybind11::array_t<T, pybind11::array::c_style>;  // no forcecast: a wrong dtype is an error
+// No forcecast: a wrong dtype is an error.
+using Array = pybind11::array_t<T, pybind11::array::c_style>;
 
 }  // namespace qb

@@ -6,7 +6,6 @@
 namespace qb {
 
 void bind_builder(pybind11::module_&);
-void bind_network(pybind11::module_&);
 void bind_float_conv(pybind11::module_&);
 
 }  // namespace qb

@@ -1,5 +1,6 @@
-// Float convolution on AVX-512. A filter's three columns meet the same pixel in three neighbouring outputs, so a pixel
-// is broadcast once for three products: the load ports, which a product for each broadcast would fill, are half idle.
+// Float convolution on AVX-512. A filter's three columns meet the same pixel in three neighbouring
+// outputs, so a pixel is broadcast once for three products: the load ports, which a product for
+// each broadcast would fill, are half idle.
 #include "float/float_conv.h"
 
 #include <algorithm>
@@ -19,8 +20,8 @@ namespace {
 
 constexpr int kLanes = 16;
 
-// P pixels of an output row and 16 Q of its channels. `x`: the row above the first pixel's, one column to the left;
-// rows `first` to `last` of the filter lie inside the image.
+// P pixels of an output row and 16 Q of its channels. `x`: the row above the first pixel's, one
+// column to the left; rows `first` to `last` of the filter lie inside the image.
 template <int P, int Q>
 QB_INLINE void outputs(const FloatConv& s, const float* x, const float* filter, int first, int last,
                        const FloatTail& tail, int channel, std::int64_t at, float* y) {

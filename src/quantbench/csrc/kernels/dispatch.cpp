@@ -2,8 +2,8 @@
 
 #include <stdexcept>
 
-// Every instruction set, the best first: NAME is its folder, where `const Kernels* NAME_kernels()` gives its kernels, or
-// null where this machine cannot run them.
+// Every instruction set, the best first: NAME is its folder, where `const Kernels* NAME_kernels()`
+// gives its kernels, or null where this machine cannot run them.
 #define QB_INSTRUCTION_SETS(SET) \
   SET(avx512)                    \
   SET(avx2)                      \
@@ -36,7 +36,8 @@ const Kernels& choose_kernels(const std::string& name) {
     if (set.kernels && (name.empty() || name == set.name)) return *set.kernels;
     known += std::string(known.empty() ? "" : ", ") + set.name;
   }
-  throw std::invalid_argument("instruction set '" + name + "': choose one that this processor has, of " + known);
+  throw std::invalid_argument("instruction set '" + name +
+                              "': choose one that this processor has, of " + known);
 }
 
 std::vector<std::string> instruction_sets() {

@@ -1,4 +1,5 @@
-// From accumulators to codes, in plain C++ that every compiler turns into vector code of the region it is inlined in.
+// From accumulators to codes, in plain C++ that every compiler turns into vector code of the region
+// it is inlined in.
 #pragma once
 
 #include "base/target.h"
@@ -12,7 +13,8 @@ QB_INLINE float round_even(float t) {
   return (t + shift) - shift;
 }
 
-// The definition's quantize; whatever the size of t, since it is clamped first. Not a number becomes lo.
+// The definition's quantize; whatever the size of t, since it is clamped first. Not a number
+// becomes lo.
 QB_INLINE std::uint8_t quantize(float t, int zero, int lo, int hi) {
   const float low = float(lo - zero), high = float(hi - zero);
   t = t > low ? t : low;
@@ -21,8 +23,8 @@ QB_INLINE std::uint8_t quantize(float t, int zero, int lo, int hi) {
 }
 
 // One pixel of one block. `channel`: 16 * block. y: 16 codes, or 16 floats.
-QB_INLINE void finish_pixel(const Requant& q, int channel, const std::int32_t* acc, const std::uint8_t* r,
-                            std::uint8_t* y) {
+QB_INLINE void finish_pixel(const Requant& q, int channel, const std::int32_t* acc,
+                            const std::uint8_t* r, std::uint8_t* y) {
   const float* m = q.m + channel;
   if (q.floats) {
     float t[kBlock];

@@ -1,10 +1,11 @@
 // Plain data that operators prepare once and kernels read: no behaviour, nothing that allocates.
 //
-// Activations are stored in blocks of 16 channels: image, block, row, column, channel in block; one byte a code. A
-// pixel of a block is then 16 bytes, so that neighbouring pixels are at constant distances, four of them fill a vector
-// register, and a depthwise filter is a plain vector operation. Around each plane lies a halo as wide as the widest
-// padding of any reader, filled with the zero point: no kernel ever tests for a border. Channels that only fill up the
-// last block hold anything; their weights are zero.
+// Activations are stored in blocks of 16 channels: image, block, row, column, channel in block; one
+// byte a code. A pixel of a block is then 16 bytes, so that neighbouring pixels are at constant
+// distances, four of them fill a vector register, and a depthwise filter is a plain vector
+// operation. Around each plane lies a halo as wide as the widest padding of any reader, filled with
+// the zero point: no kernel ever tests for a border. Channels that only fill up the last block hold
+// anything; their weights are zero.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace qb {
 constexpr int kBlock = 16;  // channels in a block, output channels in a block of weights
 constexpr int kStep = 4;    // input channels in one step of a dot product (vpdpbusd)
 
-// One image of a tensor. `data` is row 0, column 0 of block 0, inside the halo; distances are in bytes.
+// One image of a tensor. `data` is row 0, column 0 of block 0, inside the halo; distances are in
+// bytes.
 struct View {
   std::uint8_t* data;
   std::int64_t plane, row, pixel;
@@ -32,11 +34,13 @@ struct Requant {
   bool floats;  // no quantization: y = float(acc) * m
 };
 
-// Output blocks that read the same steps: quads, four steps on 16 bytes in a row, and then single ones.
+// Output blocks that read the same steps: quads, four steps on 16 bytes in a row, and then single
+// ones.
 struct Panel {
   int block, blocks, quads, singles;
-  const std::int32_t* offset;  // [quads + singles], bytes from the first tap of the window to the inputs
-  bool columns;                // three quads at a time lie on neighbouring outputs' inputs, and there is nothing else
+  const std::int32_t*
+      offset;    // [quads + singles], bytes from the first tap of the window to the inputs
+  bool columns;  // three quads at a time lie on neighbouring pixels, and there is nothing else
 
   int steps() const { return 4 * quads + singles; }
   std::int32_t step_offset(int k) const {
@@ -49,9 +53,10 @@ struct Tile {
   int x, pixels;
 };
 
-// Where a strip by columns finds its steps. Three quads in a row are those of the filter's three columns, so that an
-// input that one column reads is, a pixel further on, an input of the next: loaded once, it serves three outputs, if the
-// weights that it meets lie together. Of the panel's steps
+// Where a strip by columns finds its steps. Three quads in a row are those of the filter's three
+// columns, so that an input that one column reads is, a pixel further on, an input of the next:
+// loaded once, it serves three outputs, if the weights that it meets lie together. Of the panel's
+// steps
 //
 //                   first  second  third  fourth four bytes of a block's channels
 //   left column         0       1      2       3
@@ -64,8 +69,8 @@ constexpr int column_order(int k) {
   return 4 * (quads + column) + step;
 }
 
-// `blocks` output blocks (1 to 4) of a panel, computed together. Weights: [step][block][16 outputs][4 inputs]; a strip by
-// columns has one block, and steps in the order of column_order.
+// `blocks` output blocks (1 to 4) of a panel, computed together. Weights: [step][block][16
+// outputs][4 inputs]; a strip by columns has one block, and steps in the order of column_order.
 struct Strip {
   int panel, block, blocks;  // block counts from the layer's first
   const std::int8_t* weight;
@@ -81,13 +86,15 @@ constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 
 struct ConvLayer {
   int oh, ow;
-  std::int64_t x_step, y_step;  // bytes between neighbouring outputs in the input's rows, and between output rows
+  std::int64_t x_step,
+      y_step;  // bytes between neighbouring outputs in the input's rows, and between output rows
   const Panel* panels;
   const Strip* strips;
   int strip_count;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by the strip's cut()
   int tile_count[kStripBlocks + 1];
-  int chunk, group;          // quads that many tiles go through at a time, so that their weights stay in the cache
+  int chunk,
+      group;  // quads that many tiles go through at a time, so that their weights stay in the cache
   const std::int32_t* bias;  // zero points of the input folded in
   Requant out;
   bool narrow;  // no pair of products leaves int16, so that vpmaddubsw is exact
@@ -101,18 +108,19 @@ struct ConvCall {
   std::uint8_t* scratch;  // conv_scratch(layer) bytes
 };
 
-// 3x3, stride 1, as Winograd F(2x2, 3x3): tiles of 2x2 outputs from 4x4 inputs, 16 products a channel where the sum has
-// 36. With integer transforms nothing is lost: of a code q <= 63 the input transform stays within 8 bits once `shift` is
-// added to all positions but (1, 1); that of the weights is taken twice as large in each direction, so that sums are four
-// times those of the definition, and m is a quarter.
+// 3x3, stride 1, as Winograd F(2x2, 3x3): tiles of 2x2 outputs from 4x4 inputs, 16 products a
+// channel where the sum has
+// 36. With integer transforms nothing is lost: of a code q <= 63 the input transform stays within 8
+// bits once `shift` is added to all positions but (1, 1); that of the weights is taken twice as
+// large in each direction, so that sums are four times those of the definition, and m is a quarter.
 struct WinogradLayer {
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;
-  int chunk;  // tiles that are transformed together
-  const std::int32_t* offset;  // of quads and single steps in a position's inputs
+  int chunk;                            // tiles that are transformed together
+  const std::int32_t* offset;           // of quads and single steps in a position's inputs
   const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
   int tile_count[kStripBlocks + 1];
-  const Strip* strips;         // weight: [position][step][block][16 outputs][4 inputs]
+  const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs]
   int strip_count, out_blocks;
   const std::int32_t* start;  // [position][output], sums before the first product
   Requant out;
@@ -132,26 +140,29 @@ struct WinogradCall {
   std::uint8_t* scratch;  // winograd_scratch(layer) bytes
 };
 
-// Depthwise: one filter a channel. Weights: [block][row group][column][16 channels][4 rows], zero below the filter.
+// Depthwise: one filter a channel. Weights: [block][row group][column][16 channels][4 rows], zero
+// below the filter.
 struct DepthwiseLayer {
   int blocks, oh, ow, kh, kw, groups;  // groups of four filter rows
   int sx, dx;                          // in pixels
   std::int64_t sy, dy;                 // in bytes
   const std::int8_t* weight;
-  const std::int8_t* shifted;  // 3 rows, stride 1: the filter one row lower, for the second of two output rows
+  // 3 rows, stride 1: the filter one row lower, for the second of two output rows.
+  const std::int8_t* shifted;
   const std::int32_t* bias;
   Requant out;
 };
 
-// Linear layer. Weights: [group of 4 blocks][step][block][16 outputs][4 inputs], packed by `bits` (8, 4 or 2).
+// Linear layer. Weights: [group of 4 blocks][step][block][16 outputs][4 inputs], packed by `bits`
+// (8, 4 or 2).
 struct LinearLayer {
   int blocks, steps;  // steps: a multiple of 8 / bits, filled up with zeros
   int inputs;
   int bits;
   const std::uint8_t* weight;
-  const std::int8_t* levels;         // [16]: weight of each 4- or 2-bit index
+  const std::int8_t* levels;  // [16]: weight of each 4- or 2-bit index
   const std::int32_t* bias;
-  const std::int32_t* weight_zero;   // null when zero everywhere: acc -= weight_zero * sum(x)
+  const std::int32_t* weight_zero;  // null when zero everywhere: acc -= weight_zero * sum(x)
   Requant out;
 };
 

@@ -1,4 +1,5 @@
-// Kernels in plain C++: what every machine runs, and what the others fall back to for layers they have no code for.
+// Kernels in plain C++: what every machine runs, and what the others fall back to for layers they
+// have no code for.
 #include <cstddef>
 
 #include "kernels/finish.h"
@@ -12,7 +13,8 @@ namespace {
 // acc += x . w over four inputs, for 16 outputs; unsigned, since only the final sum has to fit.
 QB_INLINE void step(std::uint32_t* acc, const std::uint8_t* x, const std::int8_t* w) {
   for (int o = 0; o < kBlock; o++)
-    acc[o] += std::uint32_t(x[0] * w[4 * o] + x[1] * w[4 * o + 1] + x[2] * w[4 * o + 2] + x[3] * w[4 * o + 3]);
+    acc[o] += std::uint32_t(x[0] * w[4 * o] + x[1] * w[4 * o + 1] + x[2] * w[4 * o + 2] +
+                            x[3] * w[4 * o + 3]);
 }
 
 bool conv_fits(const ConvLayer&) { return true; }
@@ -31,11 +33,13 @@ void conv(const ConvLayer& l, const ConvCall& call) {
         std::uint32_t acc[kBlock];
         __builtin_memcpy(acc, l.bias + block * kBlock, sizeof acc);
         for (int k = 0; k < panel.steps(); k++)
-          step(acc, x + strip.step_offset(panel, k), strip.weight + (std::int64_t(k) * strip.blocks + b) * 64);
+          step(acc, x + strip.step_offset(panel, k),
+               strip.weight + (std::int64_t(k) * strip.blocks + b) * 64);
         std::int32_t sums[kBlock];
         __builtin_memcpy(sums, acc, sizeof sums);
-        const std::uint8_t* r =
-            l.out.residual ? call.r.data + block * call.r.plane + row * call.r.row + p * call.r.pixel : nullptr;
+        const std::uint8_t* r = l.out.residual ? call.r.data + block * call.r.plane +
+                                                     row * call.r.row + p * call.r.pixel
+                                               : nullptr;
         finish_pixel(l.out, block * kBlock, sums, r,
                      call.y.data + block * call.y.plane + row * call.y.row + p * call.y.pixel);
       }
@@ -43,20 +47,24 @@ void conv(const ConvLayer& l, const ConvCall& call) {
   }
 }
 
-void depthwise(const DepthwiseLayer& l, const View& x, const View& y, int block, int first, int last, std::uint8_t*) {
+void depthwise(const DepthwiseLayer& l, const View& x, const View& y, int block, int first,
+               int last, std::uint8_t*) {
   const std::int8_t* weight = l.weight + std::int64_t(block) * l.groups * l.kw * 64;
   for (int oy = first; oy < last; oy++)
     for (int ox = 0; ox < l.ow; ox++) {
-      const std::uint8_t* from = x.data + block * x.plane + oy * l.sy + std::int64_t(ox) * l.sx * kBlock;
+      const std::uint8_t* from =
+          x.data + block * x.plane + oy * l.sy + std::int64_t(ox) * l.sx * kBlock;
       std::int32_t acc[kBlock];
       __builtin_memcpy(acc, l.bias + block * kBlock, sizeof acc);
       for (int ky = 0; ky < l.kh; ky++)
         for (int kx = 0; kx < l.kw; kx++) {
           const std::uint8_t* taps = from + ky * l.dy + std::int64_t(kx) * l.dx * kBlock;
           const std::int8_t* w = weight + (std::int64_t(ky / 4) * l.kw + kx) * 64 + ky % 4;
-          for (int c = 0; c < kBlock; c++) acc[c] = int(unsigned(acc[c]) + unsigned(taps[c] * w[4 * c]));
+          for (int c = 0; c < kBlock; c++)
+            acc[c] = int(unsigned(acc[c]) + unsigned(taps[c] * w[4 * c]));
         }
-      finish_pixel(l.out, block * kBlock, acc, nullptr, y.data + block * y.plane + oy * y.row + std::int64_t(ox) * kBlock);
+      finish_pixel(l.out, block * kBlock, acc, nullptr,
+                   y.data + block * y.plane + oy * y.row + std::int64_t(ox) * kBlock);
     }
 }
 
@@ -67,8 +75,8 @@ QB_INLINE void unpack(const LinearLayer& l, const std::uint8_t* packed, int k, s
     w[i] = l.bits == 8 ? std::int8_t(packed[i]) : l.levels[packed[i] >> shift & mask];
 }
 
-void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images, std::uint8_t* y,
-            std::int64_t y_image, int group, std::uint8_t*) {
+void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images,
+            std::uint8_t* y, std::int64_t y_image, int group, std::uint8_t*) {
   const int blocks = l.blocks - 4 * group < 4 ? l.blocks - 4 * group : 4, per_byte = 8 / l.bits;
   const std::uint8_t* weight = l.weight + std::int64_t(group) * 4 * (l.steps / per_byte) * 64;
   for (int n = 0; n < images; n++, x += x_image, y += y_image) {
@@ -84,7 +92,8 @@ void linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, i
         unpack(l, weight + (std::int64_t(k / per_byte) * blocks + b) * 64, k, w);
         step(acc, x + k * kStep, w);
       }
-      for (int o = 0; l.weight_zero && o < kBlock; o++) acc[o] -= std::uint32_t(l.weight_zero[channel + o]) * sum;
+      for (int o = 0; l.weight_zero && o < kBlock; o++)
+        acc[o] -= std::uint32_t(l.weight_zero[channel + o]) * sum;
       std::int32_t sums[kBlock];
       __builtin_memcpy(sums, acc, sizeof sums);
       finish_pixel(l.out, channel, sums, nullptr, y + channel * (l.out.floats ? 4 : 1));

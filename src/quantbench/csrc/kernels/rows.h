@@ -1,8 +1,10 @@
-// Operators without weights, in plain loops that the compiler vectorizes for the region this file is included in.
-// Included by portable.cpp and by the table of each instruction set, inside its own namespace: no include guard on purpose.
-// The enclosing file includes kernels.h, finish.h and <cstddef> first, outside of any region.
+// Operators without weights, in plain loops that the compiler vectorizes for the region this file
+// is included in. Included by portable.cpp and by the table of each instruction set, inside its own
+// namespace: no include guard on purpose. The enclosing file includes kernels.h, finish.h and
+// <cstddef> first, outside of any region.
 
-bool rows_quantize(const float* t, std::int64_t n, float scale, int zero, int lo, int hi, std::uint8_t* y) {
+bool rows_quantize(const float* t, std::int64_t n, float scale, int zero, int lo, int hi,
+                   std::uint8_t* y) {
   int bad = 0;
   for (std::int64_t i = 0; i < n; i++) {
     const float v = t[i];
@@ -21,9 +23,11 @@ void rows_lut(const std::uint8_t* x, std::int64_t n, const std::uint8_t* table, 
   for (std::int64_t i = 0; i < n; i++) y[i] = table[x[i]];
 }
 
-void rows_add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t n, const AddTerms& k, std::uint8_t* y) {
+void rows_add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t n, const AddTerms& k,
+              std::uint8_t* y) {
   for (std::int64_t i = 0; i < n; i++) {
-    const float s = float(int(a[i]) - k.a_zero) * k.a_ratio, t = float(int(b[i]) - k.b_zero) * k.b_ratio;
+    const float s = float(int(a[i]) - k.a_zero) * k.a_ratio,
+                t = float(int(b[i]) - k.b_zero) * k.b_ratio;
     y[i] = quantize(s + t, k.zero, k.lo, k.hi);
   }
 }
@@ -37,7 +41,8 @@ QB_INLINE Span inside(int o, int stride, int pad, int kernel, int size) {
   return {start > 0 ? start : 0, start + kernel < size ? start + kernel : size};
 }
 
-// Columns first, since rows are contiguous: one maximum over the window's rows, then over its columns.
+// Columns first, since rows are contiguous: one maximum over the window's rows, then over its
+// columns.
 void rows_max_pool(const PoolWindow& w, const View& x, const View& y, std::uint8_t* scratch) {
   const std::int64_t n = std::int64_t(w.w) * kBlock;
   for (int oy = 0; oy < w.oh; oy++) {
@@ -62,7 +67,8 @@ void rows_max_pool(const PoolWindow& w, const View& x, const View& y, std::uint8
   }
 }
 
-void rows_avg_pool(const PoolWindow& w, const AvgTerms& k, const View& x, const View& y, std::uint8_t* scratch) {
+void rows_avg_pool(const PoolWindow& w, const AvgTerms& k, const View& x, const View& y,
+                   std::uint8_t* scratch) {
   const std::int64_t n = std::int64_t(w.w) * kBlock;
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(scratch);
   for (int oy = 0; oy < w.oh; oy++) {
@@ -91,7 +97,8 @@ void rows_avg_pool(const PoolWindow& w, const AvgTerms& k, const View& x, const 
 
 // The definition's code of distance d, from the sum of squares over the window.
 QB_INLINE std::uint8_t lrn_code(const LrnTerms& k, int d, double sum) {
-  const double low = k.lo - k.zero, high = k.hi - k.zero, shift = 6755399441055744.0;  // 1.5 * 2^52: rint
+  const double low = k.lo - k.zero, high = k.hi - k.zero,
+               shift = 6755399441055744.0;  // 1.5 * 2^52: rint
   const double u = k.k + k.alpha * sum;
   double t = double(d) * k.ratio / (__builtin_sqrt(u) * __builtin_sqrt(__builtin_sqrt(u)));
   t = t > low ? t : low;
@@ -100,9 +107,11 @@ QB_INLINE std::uint8_t lrn_code(const LrnTerms& k, int d, double sum) {
 }
 
 // Sums of squares are exact in binary64 far beyond any window.
-[[maybe_unused]] void rows_lrn(const LrnTerms& k, const View& x, const View& y, int pixels, std::uint8_t* scratch) {
+[[maybe_unused]] void rows_lrn(const LrnTerms& k, const View& x, const View& y, int pixels,
+                               std::uint8_t* scratch) {
   const int blocks = (k.channels + kBlock - 1) / kBlock, window = k.before + k.after + 1;
-  double* squares = reinterpret_cast<double*>(scratch);  // [before zeros][channels][zeros up to a whole block]
+  // [before zeros][channels][zeros up to a whole block].
+  double* squares = reinterpret_cast<double*>(scratch);
   const std::int64_t count = std::int64_t(blocks) * kBlock + window - 1;
   for (std::int64_t i = 0; i < count; i++) squares[i] = 0;
   for (int p = 0; p < pixels; p++) {

@@ -7,7 +7,9 @@
 
 namespace qb {
 
-// run.images images (c, h, w), float32 numbers or codes, quantized by `scale`. False when a number is NaN.
-bool load(const void* images, bool floats, float scale, const Kernels&, const Tensor& to, const Run& run);
+// run.images images (c, h, w), float32 numbers or codes, quantized by `scale`. False when a number
+// is NaN.
+bool load(const void* images, bool floats, float scale, const Kernels&, const Tensor& to,
+          const Run& run);
 
 }  // namespace qb

@@ -9,15 +9,18 @@ namespace {
 void pack_input(Graph& g) {
   g.tensors[0].packed = g.tensors[0].c == 3;
   for (const auto& op : g.ops)
-    if (std::count(op->inputs.begin(), op->inputs.end(), 0) && !op->reads_packed()) g.tensors[0].packed = false;
+    if (std::count(op->inputs.begin(), op->inputs.end(), 0) && !op->reads_packed())
+      g.tensors[0].packed = false;
 }
 
 // Whether codes of x are codes of y as they are.
 bool same_codes(const Tensor& x, const Tensor& y, float ratio) {
-  return ratio == 1.0f && x.zero == y.zero && std::min(x.lo, x.zero) >= y.lo && x.largest_code() <= y.hi;
+  return ratio == 1.0f && x.zero == y.zero && std::min(x.lo, x.zero) >= y.lo &&
+         x.largest_code() <= y.hi;
 }
 
-// An input of a concatenation whose channels begin a block, and whose codes stay as they are, is written in place.
+// An input of a concatenation whose channels begin a block, and whose codes stay as they are, is
+// written in place.
 void place_views(Graph& g) {
   for (const auto& op : g.ops) {
     const std::vector<float>* ratios = op->concat_ratios();
@@ -26,11 +29,12 @@ void place_views(Graph& g) {
     for (std::size_t i = 0; i < op->inputs.size(); channel += g.tensors[op->inputs[i++]].c) {
       const int x = op->inputs[i];
       Tensor& t = g.tensors[x];
-      const bool parent =
-          std::any_of(g.tensors.begin(), g.tensors.end(), [&](const Tensor& o) { return o.parent == x; });
+      const bool parent = std::any_of(g.tensors.begin(), g.tensors.end(),
+                                      [&](const Tensor& o) { return o.parent == x; });
       const bool whole = t.c % kBlock == 0 || i + 1 == op->inputs.size();
       if (x == 0 || t.parent >= 0 || parent || channel % kBlock || !whole) continue;
-      if (same_codes(t, g.tensors[op->output], (*ratios)[i])) t.parent = op->output, t.parent_block = channel / kBlock;
+      if (same_codes(t, g.tensors[op->output], (*ratios)[i]))
+        t.parent = op->output, t.parent_block = channel / kBlock;
     }
   }
 }

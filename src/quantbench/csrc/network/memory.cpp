@@ -11,7 +11,8 @@ struct Arena {
   std::int64_t bytes = 64;
 };
 
-// Places the tensors that `wanted` names, the largest first, each at the lowest address that is free while it lives.
+// Places the tensors that `wanted` names, the largest first, each at the lowest address that is
+// free while it lives.
 Arena arrange(const Graph& g, const Plan& plan, const std::function<bool(int)>& wanted) {
   const auto size = [&](int i) { return (g.tensors[i].bytes(plan.images_of(i)) + 63) / 64 * 64; };
   std::vector<int> order, placed;
@@ -24,7 +25,8 @@ Arena arrange(const Graph& g, const Plan& plan, const std::function<bool(int)>& 
     std::vector<int> meets;
     for (int j : placed)
       if (plan.keep || plan.lives[j].meets(plan.lives[i])) meets.push_back(j);
-    std::sort(meets.begin(), meets.end(), [&](int a, int b) { return arena.offsets[a] < arena.offsets[b]; });
+    std::sort(meets.begin(), meets.end(),
+              [&](int a, int b) { return arena.offsets[a] < arena.offsets[b]; });
     std::int64_t at = 0;
     for (int j : meets) {
       if (at + size(i) <= arena.offsets[j]) break;
@@ -50,7 +52,8 @@ void place(Graph& g, const Plan& plan, Pool& pool, Memory& memory) {
     Tensor& t = g.tensors[i];
     if (!plan.lives[i].together) t.image = 0;  // images one after the other, in the same place
     if (t.parent >= 0) continue;
-    t.data = (plan.keep ? pool.take(t.bytes(plan.images_of(i))) : start + arena.offsets[i]) + t.origin();
+    t.data =
+        (plan.keep ? pool.take(t.bytes(plan.images_of(i))) : start + arena.offsets[i]) + t.origin();
   }
   place_children(g.tensors);
 }
@@ -62,7 +65,8 @@ void place_views(const Graph& g, const Plan& plan, int threads, Pool& pool, Memo
     std::vector<Tensor>& view = memory.views[thread];
     std::uint8_t* start = pool.take(arena.bytes);
     for (int i = 0; i < g.tensor_count(); i++)
-      if (view[i].parent < 0 && plan.own(i)) view[i].data = start + arena.offsets[i] + view[i].origin();
+      if (view[i].parent < 0 && plan.own(i))
+        view[i].data = start + arena.offsets[i] + view[i].origin();
     place_children(view);
     memory.arena_bytes += arena.bytes;
   }
@@ -77,7 +81,8 @@ Memory allocate(Graph& g, const Plan& plan, int threads, Pool& pool) {
   if (!plan.keep && threads > 1 && std::all_of(g.ops.begin(), g.ops.begin() + plan.split, anywhere))
     place_views(g, plan, threads, pool, memory);
   memory.scratch_size = 8 * std::int64_t(g.tensors[0].w) + 64;
-  for (const auto& op : g.ops) memory.scratch_size = std::max(memory.scratch_size, (op->scratch() + 63) / 64 * 64);
+  for (const auto& op : g.ops)
+    memory.scratch_size = std::max(memory.scratch_size, (op->scratch() + 63) / 64 * 64);
   memory.scratch = pool.take(memory.scratch_size * threads);
   return memory;
 }

@@ -1,4 +1,5 @@
-// Where tensors lie: one arena, in which those that are never in use at the same time share their place.
+// Where tensors lie: one arena, in which those that are never in use at the same time share their
+// place.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,8 @@ namespace qb {
 
 struct Memory {
   std::int64_t arena_bytes = 0;
-  // For each thread that takes images of its own: the graph's tensors, in memory of that thread. Empty where threads
-  // share every image instead.
+  // For each thread that takes images of its own: the graph's tensors, in memory of that thread.
+  // Empty where threads share every image instead.
   std::vector<std::vector<Tensor>> views;
   std::uint8_t* scratch = nullptr;  // a piece for each thread
   std::int64_t scratch_size = 0;

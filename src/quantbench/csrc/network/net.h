@@ -18,8 +18,9 @@ class Net {
   // Lays tensors out, packs weights and plans memory, for a graph of one operator or more.
   Net(Graph, const Options&);
 
-  // n images (n, c, h, w), float32 or codes, to (n, c, h, w) of the last operator's output. `seconds`, if not null, is
-  // increased by the time of the input (first) and of each operator. False when an image holds a NaN.
+  // n images (n, c, h, w), float32 or codes, to (n, c, h, w) of the last operator's output.
+  // `seconds`, if not null, is increased by the time of the input (first) and of each operator.
+  // False when an image holds a NaN.
   bool run(const void* images, bool floats, std::int64_t n, std::uint8_t* out, double* seconds);
 
   const Graph& graph() const { return graph_; }

@@ -5,11 +5,12 @@
 namespace qb {
 namespace {
 
-constexpr std::int64_t kCache = 1 << 19;  // bytes of weights that stay in the second-level cache from image to image
-constexpr int kImages = 32;               // that share one reading of larger weights
+// Bytes of weights that stay in the second-level cache from image to image.
+constexpr std::int64_t kCache = 1 << 19;
+constexpr int kImages = 32;  // that share one reading of larger weights
 
-// The split that moves the fewest bytes. Against a split at the end, operator i behind it saves the reading of its
-// weights, and costs that of its activations, which no longer stay in the cache.
+// The split that moves the fewest bytes. Against a split at the end, operator i behind it saves the
+// reading of its weights, and costs that of its activations, which no longer stay in the cache.
 int split_of(const Graph& g) {
   const int count = g.op_count();
   std::int64_t weights = 0;
@@ -25,7 +26,8 @@ int split_of(const Graph& g) {
   return split;
 }
 
-// First and last uses, by the tensors that own memory; and who fills which halo: the first to write a tensor.
+// First and last uses, by the tensors that own memory; and who fills which halo: the first to write
+// a tensor.
 void follow_uses(const Graph& g, Plan& plan) {
   const int count = g.op_count();
   plan.lives.assign(g.tensors.size(), {count, -1, false});
@@ -36,13 +38,14 @@ void follow_uses(const Graph& g, Plan& plan) {
     Life& life = plan.lives[y];
     if (life.first == count && g.tensors[y].has_halo()) plan.halos[i].push_back(y);
     life.first = std::min(life.first, i), life.last = std::max(life.last, i);
-    for (int x : g.ops[i]->inputs) plan.lives[g.root(x)].last = std::max(plan.lives[g.root(x)].last, i);
+    for (int x : g.ops[i]->inputs)
+      plan.lives[g.root(x)].last = std::max(plan.lives[g.root(x)].last, i);
   }
   plan.lives[g.root(g.ops.back()->output)].last = count;
 }
 
-// What crosses the split holds all images of a group, and is in use from the first operator on: the next image passes
-// while it waits.
+// What crosses the split holds all images of a group, and is in use from the first operator on: the
+// next image passes while it waits.
 void gather(const Graph& g, Plan& plan) {
   for (Life& life : plan.lives) {
     life.together = plan.keep || life.last >= plan.split;
@@ -53,7 +56,8 @@ void gather(const Graph& g, Plan& plan) {
 
 std::vector<double> operations_ahead(const Graph& g) {
   std::vector<double> ahead(g.ops.size() + 2, 0);
-  for (std::size_t i = g.ops.size(); i-- > 0;) ahead[i + 1] = ahead[i + 2] + g.ops[i]->operations(g.tensors);
+  for (std::size_t i = g.ops.size(); i-- > 0;)
+    ahead[i + 1] = ahead[i + 2] + g.ops[i]->operations(g.tensors);
   ahead[0] = ahead[1] + kPerCode * double(g.tensors[0].codes());
   return ahead;
 }

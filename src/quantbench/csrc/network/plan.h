@@ -1,7 +1,9 @@
-// How images pass a network, decided once: which operators take them one by one, and when each tensor is in use.
+// How images pass a network, decided once: which operators take them one by one, and when each
+// tensor is in use.
 //
-// Early operators have large activations: images pass them one by one, and activations stay in the cache. Late ones
-// have large weights: a group of images passes them together, and the weights are read once.
+// Early operators have large activations: images pass them one by one, and activations stay in the
+// cache. Late ones have large weights: a group of images passes them together, and the weights are
+// read once.
 //
 //   operators      0  1  2  ...  split-1  |  split  ...  count-1
 //   image 0        -------------------->  |
@@ -23,8 +25,8 @@ struct Options {
   double worth = Threads::kWorth;  // operations from which a task is shared among threads
 };
 
-// When a tensor's memory is in use: operators that write it first and read it last, -1 being what loads the input and
-// the number of operators what stores the output.
+// When a tensor's memory is in use: operators that write it first and read it last, -1 being what
+// loads the input and the number of operators what stores the output.
 struct Life {
   int first, last;
   bool together;  // holds a group's images at once, else one after the other
@@ -33,13 +35,14 @@ struct Life {
 };
 
 struct Plan {
-  int split;                             // as above; the number of operators if all take images one by one
-  int group;                             // images of a group
-  bool whole;                            // an image passes from input to output before the next one begins
-  bool keep;                             // no memory is used twice
-  std::vector<Life> lives;               // by tensor; those inside of another share its life
-  std::vector<std::vector<int>> halos;   // tensors whose halo each operator fills before it writes
-  std::vector<double> ahead;             // operations on an image from operator i on, at i + 1; first with the input's
+  int split;                // as above; the number of operators if all take images one by one
+  int group;                // images of a group
+  bool whole;               // an image passes from input to output before the next one begins
+  bool keep;                // no memory is used twice
+  std::vector<Life> lives;  // by tensor; those inside of another share its life
+  std::vector<std::vector<int>> halos;  // tensors whose halo each operator fills before it writes
+  std::vector<double>
+      ahead;  // operations on an image from operator i on, at i + 1; first with the input's
 
   // Operations of operator i on an image, or of the input for -1.
   double work(int i) const { return ahead[i + 1] - ahead[i + 2]; }

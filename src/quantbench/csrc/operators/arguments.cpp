@@ -18,7 +18,8 @@ const Argument& Arguments::find(const std::string& name) const {
 }
 
 void Arguments::all_read() const {
-  for (const auto& [name, value] : values_) check(read_.count(name), name, "is no argument of this operator");
+  for (const auto& [name, value] : values_)
+    check(read_.count(name), name, "is no argument of this operator");
 }
 
 int Arguments::whole(const std::string& name, double value) const {
@@ -26,7 +27,9 @@ int Arguments::whole(const std::string& name, double value) const {
   return int(value);
 }
 
-int Arguments::integer(const std::string& name) const { return whole(name, double(get<std::int64_t>(name))); }
+int Arguments::integer(const std::string& name) const {
+  return whole(name, double(get<std::int64_t>(name)));
+}
 
 double Arguments::number(const std::string& name) const {
   const Argument& a = find(name);
@@ -40,7 +43,8 @@ std::vector<float> Arguments::singles(const std::string& name) const {
 }
 
 bool finite(const std::vector<float>& numbers) {
-  return std::all_of(numbers.begin(), numbers.end(), [](float v) { return std::isfinite(v) && v > 0; });
+  return std::all_of(numbers.begin(), numbers.end(),
+                     [](float v) { return std::isfinite(v) && v > 0; });
 }
 
 }  // namespace qb

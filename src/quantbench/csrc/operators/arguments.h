@@ -1,4 +1,5 @@
-// What a program says about one operator, by name: numbers, lists, arrays. Types and lengths are checked on reading.
+// What a program says about one operator, by name: numbers, lists, arrays. Types and lengths are
+// checked on reading.
 #pragma once
 
 #include <array>
@@ -38,14 +39,19 @@ struct Codes {
 // What runs elsewhere: codes of each input in, codes of the output out.
 using Foreign = std::function<void(const std::vector<Codes>& x, const Codes& y)>;
 
-using Argument = std::variant<std::int64_t, double, std::vector<double>, Values<std::int8_t>, Values<std::int16_t>,
-                              Values<std::int32_t>, Values<std::uint8_t>, Values<float>, Foreign>;
+using Argument = std::variant<std::int64_t, double, std::vector<double>, Values<std::int8_t>,
+                              Values<std::int16_t>, Values<std::int32_t>, Values<std::uint8_t>,
+                              Values<float>, Foreign>;
 
-// Every reader throws std::invalid_argument for an argument that is missing, or of another type or length.
+// Every reader throws std::invalid_argument for an argument that is missing, or of another type or
+// length.
 class Arguments {
  public:
-  Arguments(std::string operator_name, std::vector<int> inputs, std::map<std::string, Argument> values)
-      : operator_(std::move(operator_name)), inputs_(std::move(inputs)), values_(std::move(values)) {}
+  Arguments(std::string operator_name, std::vector<int> inputs,
+            std::map<std::string, Argument> values)
+      : operator_(std::move(operator_name)),
+        inputs_(std::move(inputs)),
+        values_(std::move(values)) {}
 
   // Numbers of tensors.
   const std::vector<int>& all_inputs() const { return inputs_; }
@@ -84,7 +90,9 @@ class Arguments {
   Foreign foreign(const std::string& name) const { return get<Foreign>(name); }
 
   // A tensor of codes of this shape, with the arguments zero, lo and hi.
-  Tensor output(int c, int h, int w) const { return tensor({c, h, w}, integer("zero"), integer("lo"), integer("hi")); }
+  Tensor output(int c, int h, int w) const {
+    return tensor({c, h, w}, integer("zero"), integer("lo"), integer("hi"));
+  }
 
   // Every argument has to be one that the operator knows.
   void all_read() const;

@@ -6,11 +6,12 @@
 namespace qb {
 namespace {
 
-// Each input through a table, into its blocks of the output. An input that already lies there needs nothing; one whose
-// channels do not begin a block is copied channel by channel.
+// Each input through a table, into its blocks of the output. An input that already lies there needs
+// nothing; one whose channels do not begin a block is copied channel by channel.
 class Concat : public Op {
  public:
-  Concat(std::vector<int> x, int y, std::vector<float> ratios) : Op(std::move(x), y), ratios_(std::move(ratios)) {}
+  Concat(std::vector<int> x, int y, std::vector<float> ratios)
+      : Op(std::move(x), y), ratios_(std::move(ratios)) {}
   const char* kind() const override { return "concat"; }
   const std::vector<float>* concat_ratios() const override { return &ratios_; }
 
@@ -35,7 +36,8 @@ class Concat : public Op {
   }
 
  private:
-  void copy(const Tensor& from, const Tensor& to, std::int64_t n, int channel, const std::uint8_t* table) const {
+  void copy(const Tensor& from, const Tensor& to, std::int64_t n, int channel,
+            const std::uint8_t* table) const {
     const View x = from.view(n), y = to.view(n);
     for (int r = 0; r < to.h; r++) {
       if (channel % kBlock == 0 && (from.c % kBlock == 0 || channel + from.c == to.c)) {
@@ -46,8 +48,10 @@ class Concat : public Op {
       }
       for (int c = 0; c < from.c; c++) {
         const std::uint8_t* in = x.data + c / kBlock * x.plane + r * x.row + c % kBlock;
-        std::uint8_t* out = y.data + (channel + c) / kBlock * y.plane + r * y.row + (channel + c) % kBlock;
-        for (int p = 0; p < to.w; p++) out[p * std::int64_t(kBlock)] = table[in[p * std::int64_t(kBlock)]];
+        std::uint8_t* out =
+            y.data + (channel + c) / kBlock * y.plane + r * y.row + (channel + c) % kBlock;
+        for (int p = 0; p < to.w; p++)
+          out[p * std::int64_t(kBlock)] = table[in[p * std::int64_t(kBlock)]];
       }
     }
   }
@@ -62,7 +66,8 @@ class Concat : public Op {
 int make_concat(const Arguments& args, Graph& graph) {
   const std::vector<int>& x = args.all_inputs();
   std::vector<float> ratios = args.singles("ratios");
-  require(!x.empty() && ratios.size() == x.size() && finite(ratios), "a concatenation without inputs or ratios");
+  require(!x.empty() && ratios.size() == x.size() && finite(ratios),
+          "a concatenation without inputs or ratios");
   const Tensor first = graph.codes(x[0]);
   std::int64_t channels = 0;
   for (int i : x) {

@@ -16,7 +16,8 @@ class Dequantize : public Op {
         for (int r = 0; r < from.h; r++) {
           const std::uint8_t* x = from.view(n).data + b * from.plane + r * from.row;
           float* y = reinterpret_cast<float*>(to.view(n).data + b * to.plane + r * to.row);
-          for (std::int64_t i = 0; i < std::int64_t(from.w) * kBlock; i++) y[i] = float(int(x[i]) - from.zero) * scale_;
+          for (std::int64_t i = 0; i < std::int64_t(from.w) * kBlock; i++)
+            y[i] = float(int(x[i]) - from.zero) * scale_;
         }
   }
 

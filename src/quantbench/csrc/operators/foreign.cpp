@@ -20,11 +20,13 @@ class ForeignOp : public Op {
     };
     for (int i : inputs) {
       x.push_back(dense(t[i]));
-      for (int n = 0; n < run.images; n++) to_dense(t[i], run.first + n, x.back().data + n * t[i].codes());
+      for (int n = 0; n < run.images; n++)
+        to_dense(t[i], run.first + n, x.back().data + n * t[i].codes());
     }
     const Codes y = dense(t[output]);
     function_(x, y);
-    for (int n = 0; n < run.images; n++) from_dense(t[output], run.first + n, y.data + n * t[output].codes());
+    for (int n = 0; n < run.images; n++)
+      from_dense(t[output], run.first + n, y.data + n * t[output].codes());
   }
 
  private:

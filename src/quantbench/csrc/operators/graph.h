@@ -29,7 +29,8 @@ struct Graph {
 
   // A tensor of codes. Throws std::invalid_argument where there is none of this number.
   const Tensor& codes(int i) const {
-    require(0 <= i && i < tensor_count() && !tensors[i].floats, "an input that is no tensor of codes");
+    require(0 <= i && i < tensor_count() && !tensors[i].floats,
+            "an input that is no tensor of codes");
     return tensors[i];
   }
   // Returns the new tensor's number.

@@ -11,7 +11,9 @@ class Lrn : public Op {
  public:
   Lrn(int x, int y, LrnTerms terms) : Op({x}, y), terms_(terms) {}
   const char* kind() const override { return "lrn"; }
-  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override { kernels_ = &kernels; }
+  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override {
+    kernels_ = &kernels;
+  }
   std::int64_t scratch() const override { return lrn_scratch(terms_); }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[inputs[0]], &y = t[output];
@@ -33,10 +35,13 @@ int make_lrn(const Arguments& args, Graph& graph) {
   const int x = args.input(), size = args.integer("size");
   const double alpha = args.number("alpha"), k = args.number("k"), ratio = args.number("ratio");
   const Tensor in = graph.codes(x);
-  require(1 <= size && size <= kLargest && alpha >= 0 && k > 0 && ratio > 0, "a normalization without meaning");
-  require(std::isfinite(alpha) && std::isfinite(k) && std::isfinite(ratio), "a normalization without meaning");
+  require(1 <= size && size <= kLargest && alpha >= 0 && k > 0 && ratio > 0,
+          "a normalization without meaning");
+  require(std::isfinite(alpha) && std::isfinite(k) && std::isfinite(ratio),
+          "a normalization without meaning");
   const Tensor out = args.output(in.c, in.h, in.w);
-  const LrnTerms terms{in.c, size / 2, (size - 1) / 2, in.zero, out.zero, out.lo, out.hi, k, alpha, ratio};
+  const LrnTerms terms{in.c,   size / 2, (size - 1) / 2, in.zero, out.zero, out.lo,
+                       out.hi, k,        alpha,          ratio};
   const int y = graph.add_tensor(out);
   return graph.add(std::make_unique<Lrn>(x, y, terms));
 }

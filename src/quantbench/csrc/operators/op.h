@@ -1,4 +1,5 @@
-// An operator of a network: what it asks of its tensors' layout, what it prepares once, and what it does every run.
+// An operator of a network: what it asks of its tensors' layout, what it prepares once, and what it
+// does every run.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct Run {  // over `images` images from number `first` on
   }
 };
 
-constexpr double kPerCode = 16;  // products that take as long as a code through an operator without weights
+// Products that take as long as a code through an operator without weights.
+constexpr double kPerCode = 16;
 
 class Op {
  public:
@@ -50,7 +52,9 @@ class Op {
   virtual std::int64_t scratch() const { return 0; }  // bytes for each thread
   virtual std::int64_t weight_bytes() const { return 0; }
   // Multiply-accumulates of an image, or what takes as long.
-  virtual double operations(const std::vector<Tensor>& t) const { return kPerCode * double(t[output].codes()); }
+  virtual double operations(const std::vector<Tensor>& t) const {
+    return kPerCode * double(t[output].codes());
+  }
   virtual void run(const std::vector<Tensor>&, const Run&) const = 0;
   virtual bool any_thread() const { return true; }  // else on the one that calls the network
   virtual const char* kind() const = 0;
@@ -64,7 +68,9 @@ class Op {
 class Blockwise : public Op {
  public:
   using Op::Op;
-  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override { kernels_ = &kernels; }
+  void prepare(const std::vector<Tensor>&, const Kernels& kernels, int, Pool&) override {
+    kernels_ = &kernels;
+  }
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const int blocks = t[output].blocks();
     run.each(std::int64_t(run.images) * blocks, [&](std::int64_t item, int thread) {
@@ -73,7 +79,8 @@ class Blockwise : public Op {
   }
 
  protected:
-  virtual void block(const std::vector<Tensor>&, std::int64_t image, int block, std::uint8_t* scratch) const = 0;
+  virtual void block(const std::vector<Tensor>&, std::int64_t image, int block,
+                     std::uint8_t* scratch) const = 0;
   const Kernels* kernels_ = &kPortable;
 };
 

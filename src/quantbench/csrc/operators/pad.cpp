@@ -24,14 +24,19 @@ class Pad : public Op {
       const View x = from.view(n), y = to.view(n);
       for (int r = 0; r < to.h; r++)
         std::memset(y.data + block * y.plane + r * y.row, from.zero, std::size_t(to.w) * kBlock);
-      const int first = std::max(0, block * kBlock - front_), last = std::min(from.c, (block + 1) * kBlock - front_);
+      const int first = std::max(0, block * kBlock - front_),
+                last = std::min(from.c, (block + 1) * kBlock - front_);
       for (int r = 0; r < h; r++)
         for (int c = first; c < last;) {
-          const int to_block = kBlock - std::max(c % kBlock, (front_ + c) % kBlock), length = std::min(to_block, last - c);
-          const std::uint8_t* in = x.data + c / kBlock * x.plane + std::int64_t(r) * sy_ * x.row + c % kBlock;
-          std::uint8_t* out = y.data + block * y.plane + (top_ + r) * y.row + left_ * std::int64_t(kBlock) + (front_ + c) % kBlock;
+          const int to_block = kBlock - std::max(c % kBlock, (front_ + c) % kBlock),
+                    length = std::min(to_block, last - c);
+          const std::uint8_t* in =
+              x.data + c / kBlock * x.plane + std::int64_t(r) * sy_ * x.row + c % kBlock;
+          std::uint8_t* out = y.data + block * y.plane + (top_ + r) * y.row +
+                              left_ * std::int64_t(kBlock) + (front_ + c) % kBlock;
           for (int p = 0; p < w; p++)
-            std::memcpy(out + p * std::int64_t(kBlock), in + std::int64_t(p) * sx_ * kBlock, std::size_t(length));
+            std::memcpy(out + p * std::int64_t(kBlock), in + std::int64_t(p) * sx_ * kBlock,
+                        std::size_t(length));
           c += length;
         }
     });
@@ -46,12 +51,15 @@ class Pad : public Op {
 int make_pad(const Arguments& args, Graph& graph) {
   const int x = args.input();
   const Tensor in = graph.codes(x);
-  const std::array<int, 6> pads = args.integers<6>("pads");  // front, back, top, left, bottom, right
+  // Front, back, top, left, bottom, right.
+  const std::array<int, 6> pads = args.integers<6>("pads");
   const std::array<int, 2> stride = args.integers<2>("stride");
   for (int p : pads) require(0 <= p && p <= kLargest, "padding outside of 0..65536");
   for (int s : stride) require(1 <= s && s <= kLargest, "a stride outside of 1..65536");
   const int h = (in.h + stride[0] - 1) / stride[0], w = (in.w + stride[1] - 1) / stride[1];
-  const Tensor out = tensor({pads[0] + in.c + pads[1], pads[2] + h + pads[4], pads[3] + w + pads[5]}, in.zero, in.lo, in.hi);
+  const Tensor out =
+      tensor({pads[0] + in.c + pads[1], pads[2] + h + pads[4], pads[3] + w + pads[5]}, in.zero,
+             in.lo, in.hi);
   const int y = graph.add_tensor(out);
   return graph.add(std::make_unique<Pad>(x, y, pads[0], pads[2], pads[3], stride[0], stride[1]));
 }

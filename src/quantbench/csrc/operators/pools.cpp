@@ -18,7 +18,8 @@ class MaxPool : public Blockwise {
   }
 
  protected:
-  void block(const std::vector<Tensor>& t, std::int64_t n, int b, std::uint8_t* scratch) const override {
+  void block(const std::vector<Tensor>& t, std::int64_t n, int b,
+             std::uint8_t* scratch) const override {
     kernels_->max_pool(window_, block_of(t[inputs[0]], n, b), block_of(t[output], n, b), scratch);
   }
 
@@ -39,8 +40,10 @@ class AvgPool : public Blockwise {
   }
 
  protected:
-  void block(const std::vector<Tensor>& t, std::int64_t n, int b, std::uint8_t* scratch) const override {
-    kernels_->avg_pool(window_, terms_, block_of(t[inputs[0]], n, b), block_of(t[output], n, b), scratch);
+  void block(const std::vector<Tensor>& t, std::int64_t n, int b,
+             std::uint8_t* scratch) const override {
+    kernels_->avg_pool(window_, terms_, block_of(t[inputs[0]], n, b), block_of(t[output], n, b),
+                       scratch);
   }
 
  private:
@@ -50,10 +53,11 @@ class AvgPool : public Blockwise {
 };
 
 PoolWindow window_of(const Arguments& args, const Tensor& x) {
-  const Window w{args.integers<2>("kernel"), args.integers<2>("stride"), args.integers<4>("pads"), {1, 1}};
+  const Window w{
+      args.integers<2>("kernel"), args.integers<2>("stride"), args.integers<4>("pads"), {1, 1}};
   check(w, x);
-  return {x.h, x.w, w.outputs(0, x.h), w.outputs(1, x.w), w.kernel[0], w.kernel[1], w.stride[0], w.stride[1],
-          w.pads[0], w.pads[1]};
+  return {x.h,         x.w,         w.outputs(0, x.h), w.outputs(1, x.w), w.kernel[0],
+          w.kernel[1], w.stride[0], w.stride[1],       w.pads[0],         w.pads[1]};
 }
 
 }  // namespace
@@ -63,7 +67,8 @@ int make_max_pool(const Arguments& args, Graph& graph) {
   const Tensor in = graph.codes(x);
   const PoolWindow w = window_of(args, in);
   const std::array<int, 4> pads = args.integers<4>("pads");
-  for (int i = 0; i < 4; i++) require(pads[i] < (i % 2 ? w.kw : w.kh), "a window that lies in the padding alone");
+  for (int i = 0; i < 4; i++)
+    require(pads[i] < (i % 2 ? w.kw : w.kh), "a window that lies in the padding alone");
   const int y = graph.add_tensor(tensor({in.c, w.oh, w.ow}, in.zero, in.lo, in.hi));
   return graph.add(std::make_unique<MaxPool>(x, y, w));
 }
@@ -72,7 +77,8 @@ int make_avg_pool(const Arguments& args, Graph& graph) {
   const int x = args.input();
   const Tensor in = graph.codes(x);
   const PoolWindow w = window_of(args, in);
-  require(std::int64_t(w.kh) * w.kw < (std::int64_t(1) << 31) / 255, "a window that could overflow");
+  require(std::int64_t(w.kh) * w.kw < (std::int64_t(1) << 31) / 255,
+          "a window that could overflow");
   std::vector<float> m = args.array<float>("multipliers", std::int64_t(w.oh) * w.ow);
   require(finite(m), "a multiplier that is not positive and finite");
   const Tensor out = args.output(in.c, w.oh, w.ow);

@@ -2,8 +2,8 @@
 
 #include <stdexcept>
 
-// Every operator: a file of this folder defines `int make_NAME(const Arguments&, Graph&)`, which checks arguments, adds
-// the output and the operator, and returns the output's number.
+// Every operator: a file of this folder defines `int make_NAME(const Arguments&, Graph&)`, which
+// checks arguments, adds the output and the operator, and returns the output's number.
 #define QB_OPERATORS(OPERATOR) \
   OPERATOR(conv)               \
   OPERATOR(add)                \

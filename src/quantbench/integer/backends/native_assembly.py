@@ -1,4 +1,7 @@
-"""From a checked program to a native network: multipliers as the definition computes them, operators one by one."""
+"""From a checked program to a native network, operator by operator.
+
+Multipliers are computed here, as the definition computes them.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,11 @@ def _conv(op: Conv, x: _Inputs) -> dict[str, Any]:
     y = op.out
     bounds: dict[str, Any] = {"zero": 0}
     if y is not None:
-        bounds = {"lo": np.ascontiguousarray(op.lo), "hi": np.ascontiguousarray(op.hi), "zero": y.zero}
+        bounds = {
+            "lo": np.ascontiguousarray(op.lo),
+            "hi": np.ascontiguousarray(op.hi),
+            "zero": y.zero,
+        }
     residual = y is not None and len(op.inputs) > 1
     return {
         "weight": np.ascontiguousarray(op.weight),
@@ -129,7 +136,10 @@ def _avg_pool(op: AvgPool, x: _Inputs) -> dict[str, Any]:
 
 
 def _means(op: AvgPool, x: _Inputs) -> Array:
-    """Multiplier (OH, OW) of each window: its count is its area, or what of it lies inside the image."""
+    """Multiplier float32 (OH, OW) of each window, by the number of codes that count.
+
+    That is the window's area, or what of it lies inside the image.
+    """
     shape, counts = x.shapes[0], []
     sizes = zip(
         shape[1:], output_shape(op, [shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
@@ -169,7 +179,7 @@ def _ratios(op: Op, x: _Inputs) -> list[float]:
     return [float(ratio(f.scale, _format(op).scale)) for f in x.formats]
 
 
-# The kernel of each operator, and what it is told: names as `make_...` in csrc/operators reads them.
+# The kernel of each operator, and what it is told, by the names that csrc/operators reads.
 _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] = {
     Conv: ("conv", _conv),
     Add: ("add", _add),

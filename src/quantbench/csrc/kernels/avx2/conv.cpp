@@ -1,4 +1,5 @@
-// Convolution on AVX2: a tile is gone through four pixels of one block at a time, whatever its shape.
+// Convolution on AVX2: a tile is gone through four pixels of one block at a time, whatever its
+// shape.
 #include "kernels/avx2/set.h"
 
 #if QB_X86
@@ -11,8 +12,8 @@ namespace {
 
 // P pixels of one block.
 template <int P, bool Narrow>
-void tile(const ConvLayer& l, const Panel& panel, const Strip& strip, int b, const std::uint8_t* x, const std::uint8_t* r,
-          std::int64_t r_pixel, std::uint8_t* y, std::int64_t y_pixel) {
+void tile(const ConvLayer& l, const Panel& panel, const Strip& strip, int b, const std::uint8_t* x,
+          const std::uint8_t* r, std::int64_t r_pixel, std::uint8_t* y, std::int64_t y_pixel) {
   const int channel = (strip.block + b) * kBlock;
   __m256i acc[P][2];
   QB_UNROLL for (int p = 0; p < P; p++)

@@ -14,14 +14,15 @@ template <int Bits>
 QB_INLINE __m256i unpack(const LinearLayer& l, const std::uint8_t* packed, int k, int half) {
   const __m256i v = load(packed + 32 * half);
   if (Bits == 8) return v;
-  const __m256i levels = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(l.levels)));
+  const __m256i levels =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(l.levels)));
   const __m256i index = _mm256_srl_epi16(v, _mm_cvtsi32_si128(k % (8 / Bits) * Bits));
   return _mm256_shuffle_epi8(levels, _mm256_and_si256(index, _mm256_set1_epi8((1 << Bits) - 1)));
 }
 
 template <int Bits>
-void linear_group(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images, std::uint8_t* y,
-                  std::int64_t y_image, int group) {
+void linear_group(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images,
+                  std::uint8_t* y, std::int64_t y_image, int group) {
   const int blocks = l.blocks - 4 * group < 4 ? l.blocks - 4 * group : 4, per_byte = 8 / Bits;
   const std::uint8_t* weight = l.weight + std::int64_t(group) * 4 * (l.steps / per_byte) * 64;
   for (int n = 0; n < images; n++, x += x_image, y += y_image) {
@@ -33,7 +34,7 @@ void linear_group(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_im
       for (int k = 0; k < l.steps; k++) {
         const std::uint8_t* packed = weight + (std::int64_t(k / per_byte) * blocks + b) * 64;
         const Input in(x + k * kStep, false);
-        QB_UNROLL for (int h = 0; h < 2; h++)
+  QB_UNROLL for (int h = 0; h < 2; h++)
           acc[h] = multiply<false>(acc[h], in, Weight(unpack<Bits>(l, packed, k, h), false));
       }
       if (l.weight_zero)

@@ -1,7 +1,7 @@
-// Convolution on AVX-512 VNNI: implicit GEMM. A tile of P pixels x B blocks of 16 output channels lives in registers;
-// each step broadcasts four input channels of a pixel and multiplies them with B vectors of weights. Where a strip's
-// weights exceed the first-level cache, several tiles go through a chunk of the steps before the next chunk, and their
-// sums wait in scratch.
+// Convolution on AVX-512 VNNI: implicit GEMM. A tile of P pixels x B blocks of 16 output channels
+// lives in registers; each step broadcasts four input channels of a pixel and multiplies them with
+// B vectors of weights. Where a strip's weights exceed the first-level cache, several tiles go
+// through a chunk of the steps before the next chunk, and their sums wait in scratch.
 #include "kernels/avx512/set.h"
 
 #if QB_X86

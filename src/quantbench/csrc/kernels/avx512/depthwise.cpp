@@ -1,6 +1,7 @@
-// Depthwise convolution on AVX-512 VNNI. The four bytes of a dot product are four rows of the filter's window: rows of
-// a block are first interleaved into scratch, one vector (16 channels x 4 rows) a pixel, so that every filter column is
-// one product. A 3-row filter of stride 1 uses its four rows twice, for two output rows.
+// Depthwise convolution on AVX-512 VNNI. The four bytes of a dot product are four rows of the
+// filter's window: rows of a block are first interleaved into scratch, one vector (16 channels x 4
+// rows) a pixel, so that every filter column is one product. A 3-row filter of stride 1 uses its
+// four rows twice, for two output rows.
 #include "kernels/avx512/set.h"
 
 #if QB_X86
@@ -17,7 +18,8 @@ void interleave(const std::uint8_t* const* rows, std::int64_t columns, std::uint
     for (int i = 0; i < 4; i++) r[i] = load_pixels(rows[i] + x * kBlock, columns - x);
     const __m512i ab = _mm512_unpacklo_epi8(r[0], r[1]), AB = _mm512_unpackhi_epi8(r[0], r[1]);
     const __m512i cd = _mm512_unpacklo_epi8(r[2], r[3]), CD = _mm512_unpackhi_epi8(r[2], r[3]);
-    // q: four channels of four pixels, a pixel in each 128-bit lane; then a 4x4 transposition of lanes.
+    // q: four channels of four pixels, a pixel in each 128-bit lane; then a 4x4 transposition of
+    // lanes.
     const __m512i q0 = _mm512_unpacklo_epi16(ab, cd), q1 = _mm512_unpackhi_epi16(ab, cd);
     const __m512i q2 = _mm512_unpacklo_epi16(AB, CD), q3 = _mm512_unpackhi_epi16(AB, CD);
     const __m512i t0 = _mm512_shuffle_i32x4(q0, q1, 0x44), t1 = _mm512_shuffle_i32x4(q2, q3, 0x44);

@@ -11,17 +11,19 @@ QB_TARGET_BEGIN(QB_AVX512)
 namespace qb {
 namespace {
 
-constexpr int kAhead = 2;  // cache lines fetched ahead in each quad: a strip's next chunk, spread over its tiles
+// Cache lines fetched ahead in each quad: a strip's next chunk, spread over its tiles.
+constexpr int kAhead = 2;
 
-// Part of a panel's steps (layer.h): offsets of quads and of single steps, weights, and weights that a later call needs.
+// Part of a panel's steps (layer.h): offsets of quads and of single steps, weights, and weights
+// that a later call needs.
 struct Steps {
   const std::int32_t* offset;
   const std::int8_t *weight, *ahead;
   int quads, singles;
 };
 
-// Assembly, because compilers otherwise hoist the broadcasts of a step above its products and spill accumulators.
-// Volatile, because that keeps the order.
+// Assembly, because compilers otherwise hoist the broadcasts of a step above its products and spill
+// accumulators. Volatile, because that keeps the order.
 QB_INLINE __m512i broadcast(const std::uint8_t* x) {
 #if QB_CHECKED
   std::int32_t four;
@@ -29,7 +31,9 @@ QB_INLINE __m512i broadcast(const std::uint8_t* x) {
   return _mm512_set1_epi32(four);
 #else
   __m512i t;
-  asm volatile("vpbroadcastd %[x], %[t]" : [t] "=v"(t) : [x] "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(x)));
+  asm volatile("vpbroadcastd %[x], %[t]"
+               : [t] "=v"(t)
+               : [x] "m"(*reinterpret_cast<const std::uint8_t (*)[4]>(x)));
   return t;
 #endif
 }

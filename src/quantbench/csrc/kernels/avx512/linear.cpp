@@ -1,6 +1,6 @@
-// Linear layers on AVX-512 VNNI. One image streams the weights once, so that their bytes are the cost: weights of 4 and
-// 2 bits stay packed in memory and become bytes in registers, through a table of 16 levels. Many images unpack a group
-// of outputs once, into scratch.
+// Linear layers on AVX-512 VNNI. One image streams the weights once, so that their bytes are the
+// cost: weights of 4 and 2 bits stay packed in memory and become bytes in registers, through a
+// table of 16 levels. Many images unpack a group of outputs once, into scratch.
 #include "kernels/avx512/set.h"
 
 #if QB_X86
@@ -22,7 +22,8 @@ struct Unpacked {
       return;
     }
     const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i even = _mm512_and_si512(v, nibble), odd = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
+    const __m512i even = _mm512_and_si512(v, nibble),
+                  odd = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
     if (Bits == 4) {
       w[0] = _mm512_shuffle_epi8(levels, even);
       w[1] = _mm512_shuffle_epi8(levels, odd);
@@ -42,7 +43,8 @@ QB_INLINE void tables(const LinearLayer& l, int bits, __m512i* levels, __m512i* 
   *high = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(up)));
 }
 
-constexpr int kAheadBytes = 4096;  // prefetched: what arrives from the third-level cache by the time it is needed
+// Prefetched: what arrives from the third-level cache by the time it is needed.
+constexpr int kAheadBytes = 4096;
 
 struct Call {
   const LinearLayer& l;

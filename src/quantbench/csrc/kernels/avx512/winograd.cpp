@@ -1,5 +1,6 @@
-// Winograd F(2x2, 3x3) on AVX-512 VNNI, exact (see WinogradLayer): transform a chunk of tiles into 16 matrices of bytes,
-// multiply each with its matrix of weights, transform the sums back and requantize.
+// Winograd F(2x2, 3x3) on AVX-512 VNNI, exact (see WinogradLayer): transform a chunk of tiles into
+// 16 matrices of bytes, multiply each with its matrix of weights, transform the sums back and
+// requantize.
 #include "kernels/avx512/set.h"
 
 #if QB_X86
@@ -21,9 +22,10 @@ QB_INLINE TileAt tile_at(const WinogradLayer& l, std::int64_t t) {
   return {t / per_image, i / l.tile_columns, i % l.tile_columns};
 }
 
-// B^T d B of four neighbouring tiles, `pixels` columns of which exist, modulo 256: [position] at `step` bytes.
-QB_INLINE void transform_inputs(const std::uint8_t* x, std::int64_t row, int pixels, __m512i shift, std::uint8_t* to,
-                                std::int64_t step) {
+// B^T d B of four neighbouring tiles, `pixels` columns of which exist, modulo 256: [position] at
+// `step` bytes.
+QB_INLINE void transform_inputs(const std::uint8_t* x, std::int64_t row, int pixels, __m512i shift,
+                                std::uint8_t* to, std::int64_t step) {
   __m512i d[4][4], t[4][4];  // [row][column], a tile in each 128-bit lane
   QB_UNROLL for (int i = 0; i < 4; i++) {
     const std::uint8_t* from = x + i * row;

@@ -12,13 +12,17 @@ class Depthwise : public Op {
 
   const char* kind() const override { return "depthwise"; }
 
-  void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
+  void require(std::vector<Tensor>& t) const override {
+    widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w);
+  }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads,
+               Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
     outputs_.fill(s_, t, pool);
     kernels_ = &kernels;
-    layer_.blocks = y.blocks(), layer_.oh = y.h, layer_.ow = y.w, layer_.kh = s_.kh, layer_.kw = s_.kw;
+    layer_.blocks = y.blocks(), layer_.oh = y.h, layer_.ow = y.w, layer_.kh = s_.kh,
+    layer_.kw = s_.kw;
     layer_.groups = (s_.kh + 3) / 4;
     layer_.sx = s_.sx, layer_.dx = s_.dx, layer_.sy = s_.sy * x.row, layer_.dy = s_.dy * x.row;
     layer_.bias = outputs_.bias.data();
@@ -43,9 +47,8 @@ class Depthwise : public Op {
       const std::int64_t n = run.first + item / chunks / layer_.blocks;
       View x = t[s_.x].view(n);
       x.data -= s_.top * x.row + s_.left * x.pixel;
-      kernels_->depthwise(layer_, x, t[s_.y].view(n), int(block),
-                          int(layer_.oh * chunk / chunks), int(layer_.oh * (chunk + 1) / chunks),
-                          run.scratch_of(thread));
+      kernels_->depthwise(layer_, x, t[s_.y].view(n), int(block), int(layer_.oh * chunk / chunks),
+                          int(layer_.oh * (chunk + 1) / chunks), run.scratch_of(thread));
     });
   }
 
@@ -57,7 +60,8 @@ class Depthwise : public Op {
       for (int ky = 0; ky < s_.kh; ky++)
         for (int kx = 0; kx < s_.kw; kx++) {
           const int row = ky + down;
-          const std::int64_t group = (std::int64_t(c / kBlock) * layer_.groups + row / 4) * s_.kw + kx;
+          const std::int64_t group =
+              (std::int64_t(c / kBlock) * layer_.groups + row / 4) * s_.kw + kx;
           to[group * 64 + c % kBlock * 4 + row % 4] = std::int8_t(s_.value(c, 0, ky, kx));
         }
   }

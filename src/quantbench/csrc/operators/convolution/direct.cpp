@@ -16,17 +16,22 @@ class Direct : public Op {
   explicit Direct(ConvSpec spec) : Op(spec.inputs(), spec.y), s_(std::move(spec)) {}
 
   const char* kind() const override { return "conv"; }
-  bool reads_packed() const override { return s_.r != 0 && s_.groups == 1 && s_.dx == 1 && s_.sx <= 2; }
+  bool reads_packed() const override {
+    return s_.r != 0 && s_.groups == 1 && s_.dx == 1 && s_.sx <= 2;
+  }
 
-  void require(std::vector<Tensor>& t) const override { widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w); }
+  void require(std::vector<Tensor>& t) const override {
+    widen_halo(t[s_.x], s_, t[s_.y].h, t[s_.y].w);
+  }
 
-  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads, Pool& pool) override {
+  void prepare(const std::vector<Tensor>& t, const Kernels& kernels, int threads,
+               Pool& pool) override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
     outputs_.fill(s_, t, pool);
     layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
-    flat_ = s_.kh == 1 && s_.kw == 1 && s_.sy == 1 && s_.sx == 1 && x.h == y.h && x.w == y.w && !x.packed &&
-            dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
+    flat_ = s_.kh == 1 && s_.kw == 1 && s_.sy == 1 && s_.sx == 1 && x.h == y.h && x.w == y.w &&
+            !x.packed && dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
     layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
     tiling_ = std::make_unique<Tiling>(layer_.ow, kernels.model);
@@ -38,7 +43,10 @@ class Direct : public Op {
     layer_.narrow = panels_.narrow(x.largest_code());
     kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
     const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
-    chunks_ = threads == 1 ? 1 : std::max<std::int64_t>(1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
+    chunks_ = threads == 1
+                  ? 1
+                  : std::max<std::int64_t>(
+                        1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
     s_.weight = {};
   }
 
@@ -49,11 +57,20 @@ class Direct : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const std::int64_t strips = layer_.strip_count, chunks = run.team() == 1 ? 1 : chunks_;
     run.each(strips * chunks * run.images, [&](std::int64_t item, int thread) {
-      // Large weights stay in the cache while all images pass; small ones are cheaper to read again.
-      const std::int64_t strip = weights_first_ ? item / (chunks * run.images) : item / chunks % strips;
-      const std::int64_t n = run.first + (weights_first_ ? item / chunks % run.images : item / (chunks * strips));
+      // Large weights stay in the cache while all images pass; small ones are cheaper to read
+      // again.
+      const std::int64_t strip =
+          weights_first_ ? item / (chunks * run.images) : item / chunks % strips;
+      const std::int64_t n =
+          run.first + (weights_first_ ? item / chunks % run.images : item / (chunks * strips));
       const std::int64_t chunk = item % chunks;
-      ConvCall call{t[s_.x].view(n), t[s_.y].view(n), s_.r < 0 ? View{} : t[s_.r].view(n), int(strip), 0, 0, run.scratch_of(thread)};
+      ConvCall call{t[s_.x].view(n),
+                    t[s_.y].view(n),
+                    s_.r < 0 ? View{} : t[s_.r].view(n),
+                    int(strip),
+                    0,
+                    0,
+                    run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
       const std::int64_t row = layer_.tile_count[panels_.strip(strip).cut()];
       call.first = cut(row, chunk, chunks), call.last = cut(row, chunk + 1, chunks);
@@ -62,13 +79,15 @@ class Direct : public Op {
   }
 
  private:
-  // The first tile of a chunk; never the last one of a row, which may overlap, and then writes again, the one before.
+  // The first tile of a chunk; never the last one of a row, which may overlap, and then writes
+  // again, the one before.
   std::int64_t cut(std::int64_t row, std::int64_t chunk, std::int64_t chunks) const {
     const std::int64_t at = row * layer_.oh * chunk / chunks;
     return at + (row > 1 && at % row == row - 1);
   }
 
-  static bool dense(const Tensor& t) { return !t.left && !t.right; }  // rows follow each other without gaps
+  // Rows follow each other without gaps.
+  static bool dense(const Tensor& t) { return !t.left && !t.right; }
 
   ConvSpec s_;
   ConvLayer layer_{};

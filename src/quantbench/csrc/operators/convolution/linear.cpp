@@ -11,7 +11,9 @@ class Linear : public Op {
  public:
   explicit Linear(ConvSpec spec) : Op({spec.x}, spec.y), s_(std::move(spec)) {}
 
-  const char* kind() const override { return layer_.bits == 8 ? "linear" : layer_.bits == 4 ? "linear4" : "linear2"; }
+  const char* kind() const override {
+    return layer_.bits == 8 ? "linear" : layer_.bits == 4 ? "linear4" : "linear2";
+  }
 
   // Another operator may read the same pixel through a window, which puts a border around it.
   std::unique_ptr<Op> instead(const std::vector<Tensor>& t) override {
@@ -32,26 +34,29 @@ class Linear : public Op {
     layer_.steps = ((s_.ic + kStep - 1) / kStep + per_byte - 1) / per_byte * per_byte;
     layer_.blocks = t[s_.y].blocks();
     pack(pool);
-    layer_.weight = weights_.data(), layer_.levels = levels_.data(), layer_.bias = outputs_.bias.data();
+    layer_.weight = weights_.data(), layer_.levels = levels_.data(),
+    layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
     s_.weight = {};
   }
 
-  std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * layer_.bits / 8; }
+  std::int64_t weight_bytes() const override {
+    return std::int64_t(s_.oc) * s_.ic * layer_.bits / 8;
+  }
   std::int64_t scratch() const override { return layer_.bits == 8 ? 0 : linear_scratch(layer_); }
   double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
     run.each((layer_.blocks + 3) / 4, [&](std::int64_t group, int thread) {
-      kernels_->linear(layer_, x.view(run.first).data, x.image, run.images, y.view(run.first).data, y.image, int(group),
-                       run.scratch_of(thread));
+      kernels_->linear(layer_, x.view(run.first).data, x.image, run.images, y.view(run.first).data,
+                       y.image, int(group), run.scratch_of(thread));
     });
   }
 
  private:
-  // Zero points of weights are subtracted from the weights where the differences are few and fit int8, and from the
-  // sum otherwise, by the sum of the inputs.
+  // Zero points of weights are subtracted from the weights where the differences are few and fit
+  // int8, and from the sum otherwise, by the sum of the inputs.
   void fold_zeros(Pool& pool) {
     const auto& zeros = s_.weight_zero;
     if (std::all_of(zeros.begin(), zeros.end(), [](int z) { return z == 0; })) return;
@@ -87,7 +92,8 @@ class Linear : public Op {
         for (int b = group; b < std::min(group + 4, layer_.blocks); b++, to += 64)
           for (int byte = 0; byte < 64; byte++)
             for (int part = 0; part < per_byte; part++)
-              to[byte] |= index(b * kBlock + byte / kStep, (k + part) * kStep + byte % kStep) << part * layer_.bits;
+              to[byte] |= index(b * kBlock + byte / kStep, (k + part) * kStep + byte % kStep)
+                          << part * layer_.bits;
   }
 
   ConvSpec s_;

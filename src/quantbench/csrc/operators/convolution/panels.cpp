@@ -6,8 +6,10 @@
 namespace qb {
 namespace {
 
-// Whether three quads at a time lie on neighbouring outputs' inputs, a pixel apart, and there is nothing else.
-bool by_columns(const std::vector<Step>& quads, const std::vector<Step>& singles, std::int64_t x_step) {
+// Whether three quads at a time lie on neighbouring outputs' inputs, a pixel apart, and there is
+// nothing else.
+bool by_columns(const std::vector<Step>& quads, const std::vector<Step>& singles,
+                std::int64_t x_step) {
   if (!singles.empty() || quads.empty() || quads.size() % 12 || x_step != kBlock) return false;
   for (std::size_t k = 0; k < quads.size(); k++)
     if (quads[k].offset != quads[k / 12 * 12].offset + int(k % 12) * kStep) return false;
@@ -19,7 +21,8 @@ struct Blocks {
   int first, count;
 };
 
-// All blocks without groups, a group's where groups are of whole blocks, else each block for itself.
+// All blocks without groups, a group's where groups are of whole blocks, else each block for
+// itself.
 std::vector<Blocks> cut(const ConvSpec& s) {
   const int per_group = s.oc / s.groups, blocks = (s.oc + kBlock - 1) / kBlock;
   const int count = s.groups == 1 ? blocks : per_group % kBlock == 0 ? per_group / kBlock : 1;
@@ -40,12 +43,14 @@ std::vector<Step> Panels::ordered(std::vector<Step> all, int first, int count) {
       (quad ? quads : singles).push_back(std::move(all[i]));
   }
   for (const Step& s : singles) offsets_.push_back(s.offset);
-  panels_.push_back({first, count, int(quads.size() / 4), int(singles.size()), nullptr, by_columns(quads, singles, x_step_)});
+  panels_.push_back({first, count, int(quads.size() / 4), int(singles.size()), nullptr,
+                     by_columns(quads, singles, x_step_)});
   std::move(singles.begin(), singles.end(), std::back_inserter(quads));
   return quads;
 }
 
-void Panels::pack(const ConvSpec& s, const Tensor& x, std::int64_t x_step, const Tiling& tiling, Pool& pool) {
+void Panels::pack(const ConvSpec& s, const Tensor& x, std::int64_t x_step, const Tiling& tiling,
+                  Pool& pool) {
   x_step_ = x_step;
   std::vector<std::int8_t> packed;
   std::vector<std::size_t> weight_at, offset_at;
@@ -64,12 +69,15 @@ void Panels::pack(const ConvSpec& s, const Tensor& x, std::int64_t x_step, const
   }
   weights_.resize(std::int64_t(packed.size()), pool);
   std::copy(packed.begin(), packed.end(), weights_.data());
-  for (std::size_t p = 0; p < panels_.size(); p++) panels_[p].offset = offsets_.data() + offset_at[p];
-  for (std::size_t i = 0; i < strips_.size(); i++) strips_[i].weight = weights_.data() + weight_at[i];
+  for (std::size_t p = 0; p < panels_.size(); p++)
+    panels_[p].offset = offsets_.data() + offset_at[p];
+  for (std::size_t i = 0; i < strips_.size(); i++)
+    strips_[i].weight = weights_.data() + weight_at[i];
 }
 
 void Panels::give(ConvLayer& layer) const {
-  layer.panels = panels_.data(), layer.strips = strips_.data(), layer.strip_count = int(strips_.size());
+  layer.panels = panels_.data(), layer.strips = strips_.data(),
+  layer.strip_count = int(strips_.size());
 }
 
 bool Panels::narrow(int largest) const {

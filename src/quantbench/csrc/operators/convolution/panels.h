@@ -1,4 +1,5 @@
-// The weights of a direct convolution as its kernels read them: panels of equal steps, cut into strips (layer.h).
+// The weights of a direct convolution as its kernels read them: panels of equal steps, cut into
+// strips (layer.h).
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@ namespace qb {
 
 // A convolution as the program gives it.
 struct ConvSpec {
-  int x, r, y;  // tensors; r < 0 without a residual
+  int x, r, y;         // tensors; r < 0 without a residual
   int oc, ic, kh, kw;  // ic: per group
   int sy, sx, top, left, bottom, right, dy, dx, groups;
   std::vector<std::int8_t> weight;  // (oc, ic, kh, kw)
@@ -25,7 +25,10 @@ struct ConvSpec {
   int value(std::int64_t o, std::int64_t i, std::int64_t ky, std::int64_t kx) const {
     return weight[((o * ic + i) * kh + ky) * kw + kx] - weight_zero[o];
   }
-  double operations(const std::vector<Tensor>& t) const { return double(t[y].codes()) * ic * kh * kw; }  // of an image
+  // Of an image.
+  double operations(const std::vector<Tensor>& t) const {
+    return double(t[y].codes()) * ic * kh * kw;
+  }
 };
 
 // The parts of a layer that depend on output channels alone, filled up to whole blocks.
@@ -38,7 +41,8 @@ struct Outputs {
   void fill(const ConvSpec&, const std::vector<Tensor>&, Pool&);
 };
 
-// Whether |float(acc) * m| and the residual's share stay below 2^30: what vector kernels may assume.
+// Whether |float(acc) * m| and the residual's share stay below 2^30: what vector kernels may
+// assume.
 bool fits_int32(const ConvSpec&, const std::vector<Tensor>&);
 // Largest |acc| over all outputs and inputs.
 std::int64_t accumulator_bound(const ConvSpec&, const Tensor& x);

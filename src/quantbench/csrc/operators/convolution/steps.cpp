@@ -5,7 +5,8 @@
 namespace qb {
 namespace {
 
-// A step reads four bytes: four channels of a tap, or four bytes of a row of taps where pixels are packed.
+// A step reads four bytes: four channels of a tap, or four bytes of a row of taps where pixels are
+// packed.
 struct Source {
   int offset, ky, kx, channel;  // of the first byte
 };
@@ -13,14 +14,16 @@ struct Source {
 std::vector<Source> sources(const ConvSpec& s, const Tensor& x, int first, int count) {
   std::vector<Source> all;
   const int per_group = s.oc / s.groups, last = std::min(s.oc, (first + count) * kBlock) - 1;
-  const int low = first * kBlock / per_group * s.ic / kStep * kStep, high = (last / per_group + 1) * s.ic;
+  const int low = first * kBlock / per_group * s.ic / kStep * kStep,
+            high = (last / per_group + 1) * s.ic;
   if (x.packed) {
     for (int ky = 0; ky < s.kh; ky++)
       for (int j = 0; j < s.kw * x.c; j += kStep)
         all.push_back({int(std::int64_t(ky) * s.dy * x.row + j), ky, j / x.c, j % x.c});
     return all;
   }
-  for (int block = low / kBlock * kBlock; block < high; block += kBlock)  // all taps of a block while it is cached
+  for (int block = low / kBlock * kBlock; block < high;
+       block += kBlock)  // all taps of a block while it is cached
     for (int ky = 0; ky < s.kh; ky++)
       for (int kx = 0; kx < s.kw; kx++) {
         const std::int64_t at = block / kBlock * x.plane + ky * s.dy * x.row + kx * s.dx * x.pixel;

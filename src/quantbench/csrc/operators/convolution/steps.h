@@ -13,8 +13,8 @@ struct Step {
   std::vector<std::int8_t> weight;  // [output][4]
 };
 
-// Steps of `count` output blocks from block `first` on. Values outside of int8 (8-bit weights with zero points) are sums
-// of several steps on the same inputs.
+// Steps of `count` output blocks from block `first` on. Values outside of int8 (8-bit weights with
+// zero points) are sums of several steps on the same inputs.
 std::vector<Step> steps_of(const ConvSpec&, const Tensor& x, int first, int count);
 
 }  // namespace qb

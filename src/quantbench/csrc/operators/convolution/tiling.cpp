@@ -7,8 +7,8 @@ namespace {
 
 constexpr double kNever = 1e30;
 
-// The cheapest sum of pieces 1..most that makes n, or more if the first piece may begin before 0: cost, and last piece of
-// each prefix.
+// The cheapest sum of pieces 1..most that makes n, or more if the first piece may begin before 0:
+// cost, and last piece of each prefix.
 template <typename Cost>
 std::vector<int> cheapest(int n, int most, bool before, const Cost& cost, double* total) {
   std::vector<double> best(n + 1, kNever);
@@ -27,8 +27,9 @@ std::vector<int> cheapest(int n, int most, bool before, const Cost& cost, double
 
 Tiling::Tiling(int width, const ConvModel& model) {
   const auto has = [&](int pixels, int blocks) {
-    return std::any_of(model.shapes, model.shapes + model.shape_count,
-                       [&](const TileShape& s) { return s.pixels == pixels && s.blocks == blocks; });
+    return std::any_of(model.shapes, model.shapes + model.shape_count, [&](const TileShape& s) {
+      return s.pixels == pixels && s.blocks == blocks;
+    });
   };
   for (int b = 0; b <= kStripBlocks; b++) {
     const auto piece = [&](int pixels) {
@@ -36,7 +37,8 @@ Tiling::Tiling(int width, const ConvModel& model) {
       return b ? model.step(pixels, b) : model.column_step(pixels);
     };
     const std::vector<int> last = cheapest(width, kAccumulators, true, piece, &cost[b]);
-    for (int n = width; n > 0; n -= last[n]) tiles[b].push_back({std::max(0, n - last[n]), last[n]});
+    for (int n = width; n > 0; n -= last[n])
+      tiles[b].push_back({std::max(0, n - last[n]), last[n]});
     std::reverse(tiles[b].begin(), tiles[b].end());
   }
 }
@@ -47,7 +49,8 @@ std::vector<Strip> Tiling::strips(int panel, int first, int count, bool columns)
   const auto piece = [&](int b) { return cost[b == 1 && columns ? 0 : b]; };
   const std::vector<int> last = cheapest(count, kStripBlocks, false, piece, &total);
   std::vector<Strip> cut;
-  for (int i = count; i > 0; i -= last[i]) cut.push_back({panel, first + i - last[i], last[i], nullptr, last[i] == 1 && columns});
+  for (int i = count; i > 0; i -= last[i])
+    cut.push_back({panel, first + i - last[i], last[i], nullptr, last[i] == 1 && columns});
   std::reverse(cut.begin(), cut.end());
   return cut;
 }

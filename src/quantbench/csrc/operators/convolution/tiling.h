@@ -11,10 +11,12 @@ namespace qb {
 struct Tiling {
   Tiling(int width, const ConvModel&);  // pixels of a row
 
-  std::vector<Tile> tiles[kStripBlocks + 1];  // by the strip's cut(); the last tile may overlap the one before
-  double cost[kStripBlocks + 1] = {};         // one step of all tiles of a row
+  std::vector<Tile>
+      tiles[kStripBlocks + 1];  // by the strip's cut(); the last tile may overlap the one before
+  double cost[kStripBlocks + 1] = {};  // one step of all tiles of a row
 
-  // Cuts `count` blocks of a panel into strips, also by columns where that is possible; weights are the caller's to set.
+  // Cuts `count` blocks of a panel into strips, also by columns where that is possible; weights are
+  // the caller's to set.
   std::vector<Strip> strips(int panel, int first, int count, bool columns) const;
   // One step of a row of `count` blocks.
   double best(int count, bool columns) const;

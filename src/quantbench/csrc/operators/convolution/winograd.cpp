@@ -13,9 +13,12 @@ using Filter = std::array<int, 16>;
 
 // (2G) g (2G)^T of one input and output channel, by rows.
 Filter transform(const ConvSpec& s, int o, int i) {
-  const auto expand = [](int a, int b, int c) { return std::array<int, 4>{2 * a, a + b + c, a - b + c, 2 * c}; };
+  const auto expand = [](int a, int b, int c) {
+    return std::array<int, 4>{2 * a, a + b + c, a - b + c, 2 * c};
+  };
   std::array<std::array<int, 4>, 3> columns;  // 2G applied to each column of g
-  for (int x = 0; x < 3; x++) columns[x] = expand(s.value(o, i, 0, x), s.value(o, i, 1, x), s.value(o, i, 2, x));
+  for (int x = 0; x < 3; x++)
+    columns[x] = expand(s.value(o, i, 0, x), s.value(o, i, 1, x), s.value(o, i, 2, x));
   Filter u;
   for (int y = 0; y < 4; y++) {
     const auto row = expand(columns[0][y], columns[1][y], columns[2][y]);
@@ -26,7 +29,8 @@ Filter transform(const ConvSpec& s, int o, int i) {
 
 int tiles_of(int size) { return (size + 1) / 2; }
 
-// Tiles to transform together: about 16, so that their sums stay near the core, and all chunks alike.
+// Tiles to transform together: about 16, so that their sums stay near the core, and all chunks
+// alike.
 int chunk_of(std::int64_t tiles) {
   const std::int64_t chunks = std::max<std::int64_t>(1, (tiles + 8) / 16);
   return int((tiles + chunks - 1) / chunks);
@@ -44,8 +48,10 @@ double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y, const 
   const double chunks = std::ceil(double(tiles) / chunk);
   const Tiling tiling(chunk, m);
   double calls = 0;
-  for (const Strip& strip : tiling.strips(0, 0, y.blocks(), false)) calls += double(tiling.tiles[strip.blocks].size());
-  const double position = tiling.best(y.blocks(), false) * ((s.ic + 3) / 4) + m.winograd.call * calls;
+  for (const Strip& strip : tiling.strips(0, 0, y.blocks(), false))
+    calls += double(tiling.tiles[strip.blocks].size());
+  const double position =
+      tiling.best(y.blocks(), false) * ((s.ic + 3) / 4) + m.winograd.call * calls;
   const double transforms = m.winograd.inputs * x.blocks() + m.winograd.outputs * y.blocks();
   return chunks * 16 * position + tiles * transforms + m.winograd.weight * 16 * s.ic * s.oc;
 }
@@ -67,7 +73,8 @@ class Winograd : public Op {
     outputs_.fill(s_, t, pool);
     for (int o = 0; o < s_.oc; o++) outputs_.m[o] *= 0.25f;  // exact
     layer_.in_blocks = x.blocks(), layer_.steps = (s_.ic + kStep - 1) / kStep;
-    layer_.oh = y.h, layer_.ow = y.w, layer_.tile_rows = tiles_of(y.h), layer_.tile_columns = tiles_of(y.w);
+    layer_.oh = y.h, layer_.ow = y.w, layer_.tile_rows = tiles_of(y.h),
+    layer_.tile_columns = tiles_of(y.w);
     layer_.shift = 2 * x.largest_code();
     layer_.out = outputs_.requant, layer_.out_blocks = y.blocks();
     layer_.chunk = chunk_of(std::int64_t(layer_.tile_rows) * layer_.tile_columns);
@@ -92,13 +99,24 @@ class Winograd : public Op {
     const std::int64_t chunks = (tiles + layer_.chunk - 1) / layer_.chunk;
     // More threads than chunks share a chunk's strips; each then transforms the inputs itself.
     const int team = run.team();
-    const int parts = team == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * team / chunks));
+    const int parts =
+        team == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * team / chunks));
     run.each(chunks * parts, [&](std::int64_t item, int thread) {
-      WinogradCall call{x.view(run.first), y.view(run.first), s_.r < 0 ? View{} : t[s_.r].view(run.first), x.image, y.image,
-                        s_.r < 0 ? 0 : t[s_.r].image, 0, 0, 0, 0, run.scratch_of(thread)};
+      WinogradCall call{x.view(run.first),
+                        y.view(run.first),
+                        s_.r < 0 ? View{} : t[s_.r].view(run.first),
+                        x.image,
+                        y.image,
+                        s_.r < 0 ? 0 : t[s_.r].image,
+                        0,
+                        0,
+                        0,
+                        0,
+                        run.scratch_of(thread)};
       call.x.data -= s_.top * x.row + s_.left * x.pixel;
       const std::int64_t part = item % parts;
-      call.first = item / parts * layer_.chunk, call.last = std::min(tiles, call.first + layer_.chunk);
+      call.first = item / parts * layer_.chunk,
+      call.last = std::min(tiles, call.first + layer_.chunk);
       call.first_strip = int(layer_.strip_count * part / parts);
       call.last_strip = int(layer_.strip_count * (part + 1) / parts);
       kernels_->winograd(layer_, call);
@@ -107,7 +125,8 @@ class Winograd : public Op {
 
  private:
   void pack(Pool& pool) {
-    const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock, position = layer_.steps * 64;
+    const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock,
+                       position = layer_.steps * 64;
     strips_ = tiling_->strips(0, 0, layer_.out_blocks, false);
     weights_.resize(16 * layer_.out_blocks * position, pool);
     std::vector<std::uint32_t> start(16 * outs);  // modulo 2^32: only final sums have to fit
@@ -118,7 +137,8 @@ class Winograd : public Op {
       for (int o = first; o < last; o++)
         for (int i = 0; i < s_.ic; i++) {
           const Filter u = transform(s_, o, i);
-          const std::int64_t at = (std::int64_t(i / kStep) * strip.blocks * kBlock + o - first) * kStep + i % kStep;
+          const std::int64_t at =
+              (std::int64_t(i / kStep) * strip.blocks * kBlock + o - first) * kStep + i % kStep;
           for (int p = 0; p < 16; p++) {
             to[p * position * strip.blocks + at] = std::int8_t(u[p]);
             if (p != 5) start[p * outs + o] -= std::uint32_t(layer_.shift * u[p]);
@@ -148,7 +168,8 @@ class Winograd : public Op {
 
 bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t) {
   const Tensor& x = t[s.x];
-  if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1) return false;
+  if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1)
+    return false;
   if (t[s.y].floats || x.largest_code() > 63 || !fits_int32(s, t)) return false;
   if (4 * accumulator_bound(s, x) >= std::int64_t(1) << 31) return false;
   for (int o = 0; o < s.oc; o++)
