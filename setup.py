@@ -93,10 +93,10 @@ class Build(build_ext):
         return [*command, version, sys.version, pybind11.__version__]
 
     def _forget(self) -> None:
-        """Objects that nothing has used for a month go."""
-        for old in OBJECTS.glob(f"*{self.compiler.obj_extension}"):
+        """What nothing has used for a month goes, and what interrupted builds left behind."""
+        for old in OBJECTS.iterdir():
             if old.stat().st_mtime < time.time() - MONTH:
-                old.unlink(missing_ok=True)
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 kernels = Pybind11Extension(

@@ -38,8 +38,8 @@ struct Requant {
 // ones.
 struct Panel {
   int block, blocks, quads, singles;
-  const std::int32_t*
-      offset;    // [quads + singles], bytes from the first tap of the window to the inputs
+  // [quads + singles], bytes from the first tap of the window to the inputs.
+  const std::int32_t* offset;
   bool columns;  // three quads at a time lie on neighbouring pixels, and there is nothing else
 
   int steps() const { return 4 * quads + singles; }
@@ -86,15 +86,15 @@ constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 
 struct ConvLayer {
   int oh, ow;
-  std::int64_t x_step,
-      y_step;  // bytes between neighbouring outputs in the input's rows, and between output rows
+  // Bytes between the inputs of neighbouring outputs, and of neighbouring rows of outputs.
+  std::int64_t x_step, y_step;
   const Panel* panels;
   const Strip* strips;
   int strip_count;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by the strip's cut()
   int tile_count[kStripBlocks + 1];
-  int chunk,
-      group;  // quads that many tiles go through at a time, so that their weights stay in the cache
+  // Quads, and how many tiles go through them before the next ones, so that weights stay cached.
+  int chunk, group;
   const std::int32_t* bias;  // zero points of the input folded in
   Requant out;
   bool narrow;  // no pair of products leaves int16, so that vpmaddubsw is exact
@@ -108,11 +108,22 @@ struct ConvCall {
   std::uint8_t* scratch;  // conv_scratch(layer) bytes
 };
 
-// 3x3, stride 1, as Winograd F(2x2, 3x3): tiles of 2x2 outputs from 4x4 inputs, 16 products a
-// channel where the sum has
-// 36. With integer transforms nothing is lost: of a code q <= 63 the input transform stays within 8
-// bits once `shift` is added to all positions but (1, 1); that of the weights is taken twice as
-// large in each direction, so that sums are four times those of the definition, and m is a quarter.
+// 3x3, stride 1, as Winograd F(2x2, 3x3): tiles of 2x2 outputs Y from 4x4 inputs d, 16 products a
+// channel where the sum has 36, one at each position of
+//
+//   Y = A^T [ (G g G^T) * (B^T d B) ] A
+//
+//           1  0 -1  0             2  0  0
+//   B^T  =  0  1  1  0     2 G  =  1  1  1     A^T  =  1  1  1  0
+//           0 -1  1  0             1 -1  1             0  1 -1 -1
+//           0  1  0 -1             0  0  2
+//
+// With integers nothing is lost. Weights are transformed by 2 G, so that sums are four times those
+// of the definition, and m is a quarter. Inputs: each row of B^T but the second is a difference, so
+// that for codes q <= 63 position (1, 1) is a sum of four codes, 0 .. 252, and all others lie in
+// -126 .. 126: `shift`, twice the largest code, is added to them, and they fit an unsigned byte.
+// `start` takes its products away again, and holds the bias, four times, at (1, 1): that position
+// counts once in each of the four outputs.
 struct WinogradLayer {
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;

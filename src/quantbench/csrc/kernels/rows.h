@@ -97,8 +97,8 @@ void rows_avg_pool(const PoolWindow& w, const AvgTerms& k, const View& x, const 
 
 // The definition's code of distance d, from the sum of squares over the window.
 QB_INLINE std::uint8_t lrn_code(const LrnTerms& k, int d, double sum) {
-  const double low = k.lo - k.zero, high = k.hi - k.zero,
-               shift = 6755399441055744.0;  // 1.5 * 2^52: rint
+  const double low = k.lo - k.zero, high = k.hi - k.zero;
+  const double shift = 6755399441055744.0;  // 1.5 * 2^52: rint
   const double u = k.k + k.alpha * sum;
   double t = double(d) * k.ratio / (__builtin_sqrt(u) * __builtin_sqrt(__builtin_sqrt(u)));
   t = t > low ? t : low;

@@ -41,8 +41,8 @@ struct Plan {
   bool keep;                // no memory is used twice
   std::vector<Life> lives;  // by tensor; those inside of another share its life
   std::vector<std::vector<int>> halos;  // tensors whose halo each operator fills before it writes
-  std::vector<double>
-      ahead;  // operations on an image from operator i on, at i + 1; first with the input's
+  // Operations on an image: at i + 1 those from operator i on, first of all with the input's.
+  std::vector<double> ahead;
 
   // Operations of operator i on an image, or of the input for -1.
   double work(int i) const { return ahead[i + 1] - ahead[i + 2]; }
@@ -52,7 +52,7 @@ struct Plan {
   bool own(int tensor) const { return whole || !lives[tensor].together; }
 };
 
-// Of a graph that is laid out.
+// Of a graph that is laid out, and whose operators are prepared.
 Plan make_plan(const Graph&, const Options&);
 
 }  // namespace qb

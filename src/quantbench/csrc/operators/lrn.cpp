@@ -40,8 +40,16 @@ int make_lrn(const Arguments& args, Graph& graph) {
   require(std::isfinite(alpha) && std::isfinite(k) && std::isfinite(ratio),
           "a normalization without meaning");
   const Tensor out = args.output(in.c, in.h, in.w);
-  const LrnTerms terms{in.c,   size / 2, (size - 1) / 2, in.zero, out.zero, out.lo,
-                       out.hi, k,        alpha,          ratio};
+  const LrnTerms terms{.channels = in.c,
+                       .before = size / 2,
+                       .after = (size - 1) / 2,
+                       .x_zero = in.zero,
+                       .zero = out.zero,
+                       .lo = out.lo,
+                       .hi = out.hi,
+                       .k = k,
+                       .alpha = alpha,
+                       .ratio = ratio};
   const int y = graph.add_tensor(out);
   return graph.add(std::make_unique<Lrn>(x, y, terms));
 }

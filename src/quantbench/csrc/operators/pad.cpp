@@ -24,12 +24,13 @@ class Pad : public Op {
       const View x = from.view(n), y = to.view(n);
       for (int r = 0; r < to.h; r++)
         std::memset(y.data + block * y.plane + r * y.row, from.zero, std::size_t(to.w) * kBlock);
-      const int first = std::max(0, block * kBlock - front_),
-                last = std::min(from.c, (block + 1) * kBlock - front_);
+      const int first = std::max(0, block * kBlock - front_);
+      const int last = std::min(from.c, (block + 1) * kBlock - front_);
       for (int r = 0; r < h; r++)
         for (int c = first; c < last;) {
-          const int to_block = kBlock - std::max(c % kBlock, (front_ + c) % kBlock),
-                    length = std::min(to_block, last - c);
+          // Channels until a block of either tensor ends.
+          const int to_block = kBlock - std::max(c % kBlock, (front_ + c) % kBlock);
+          const int length = std::min(to_block, last - c);
           const std::uint8_t* in =
               x.data + c / kBlock * x.plane + std::int64_t(r) * sy_ * x.row + c % kBlock;
           std::uint8_t* out = y.data + block * y.plane + (top_ + r) * y.row +

@@ -2,9 +2,8 @@
 // outside any region.
 //
 // AVX2 has no exact byte dot product: vpmaddubsw saturates to int16. Where no pair of products can
-// leave int16
-// (`narrow`: 7-bit activations or 4-bit weights, say) it is used all the same; elsewhere even and
-// odd bytes are widened and multiplied as words, which is exact.
+// leave int16 (`narrow`: 7-bit activations or 4-bit weights, say) it is used all the same;
+// elsewhere even and odd bytes are widened and multiplied as words, which is exact.
 #pragma once
 
 #include <immintrin.h>

@@ -75,10 +75,15 @@ struct Channel {
   QB_INLINE __m512i codes(const __m512i* q) const {
     const __m512i even = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
     const __m512i odd = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
-    __m512i y = _mm512_packus_epi16(
-        even, odd);  // in each 128-bit lane: four channels of each of the four pixels
-    y = _mm512_permutexvar_epi32(
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), y);
+    // A lane of `even` has four channels of pixel 0, then of 1; of `odd`, of pixels 2 and 3.
+    // Packing them gives, in each 128-bit lane, four channels of each of the four pixels:
+    //
+    //   lane 0: p0 c0-3 | p1 c0-3 | p2 c0-3 | p3 c0-3      lane 1: p0 c4-7 | p1 c4-7 | ...
+    //
+    // and the permutation, which transposes lanes and 32-bit words, brings a pixel's together.
+    __m512i y = _mm512_packus_epi16(even, odd);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    y = _mm512_permutexvar_epi32(order, y);
     return clamps ? _mm512_min_epu8(_mm512_max_epu8(y, lo), hi) : y;
   }
 };

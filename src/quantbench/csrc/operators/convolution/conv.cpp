@@ -80,10 +80,10 @@ int make_conv(const Arguments& args, Graph& graph) {
   s.x = inputs[0], s.r = inputs.size() == 2 ? inputs[1] : -1;
   const Tensor in = graph.codes(s.x);
   read_weights(args, in, s);
-  const Window w{{s.kh, s.kw},
-                 args.integers<2>("stride"),
-                 args.integers<4>("pads"),
-                 args.integers<2>("dilation")};
+  const Window w{.kernel = {s.kh, s.kw},
+                 .stride = args.integers<2>("stride"),
+                 .pads = args.integers<4>("pads"),
+                 .dilation = args.integers<2>("dilation")};
   check(w, in);
   s.sy = w.stride[0], s.sx = w.stride[1], s.dy = w.dilation[0], s.dx = w.dilation[1];
   s.top = w.pads[0], s.left = w.pads[1], s.bottom = w.pads[2], s.right = w.pads[3];

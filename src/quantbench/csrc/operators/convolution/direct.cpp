@@ -30,6 +30,7 @@ class Direct : public Op {
     outputs_.fill(s_, t, pool);
     layer_.bias = outputs_.bias.data();
     layer_.out = outputs_.requant;
+    // A 1x1 convolution of planes without gaps is one of a single long row.
     flat_ = s_.kh == 1 && s_.kw == 1 && s_.sy == 1 && s_.sx == 1 && x.h == y.h && x.w == y.w &&
             !x.packed && dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
@@ -42,11 +43,10 @@ class Direct : public Op {
     weights_first_ = panels_.bytes() > (1 << 18);
     layer_.narrow = panels_.narrow(x.largest_code());
     kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
+    // Four pieces for each thread, so that all end at about the same time.
     const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
-    chunks_ = threads == 1
-                  ? 1
-                  : std::max<std::int64_t>(
-                        1, std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count));
+    const std::int64_t wanted = std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count);
+    chunks_ = threads == 1 ? 1 : std::max<std::int64_t>(1, wanted);
     s_.weight = {};
   }
 
@@ -57,20 +57,17 @@ class Direct : public Op {
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const std::int64_t strips = layer_.strip_count, chunks = run.team() == 1 ? 1 : chunks_;
     run.each(strips * chunks * run.images, [&](std::int64_t item, int thread) {
-      // Large weights stay in the cache while all images pass; small ones are cheaper to read
-      // again.
-      const std::int64_t strip =
-          weights_first_ ? item / (chunks * run.images) : item / chunks % strips;
-      const std::int64_t n =
-          run.first + (weights_first_ ? item / chunks % run.images : item / (chunks * strips));
-      const std::int64_t chunk = item % chunks;
-      ConvCall call{t[s_.x].view(n),
-                    t[s_.y].view(n),
-                    s_.r < 0 ? View{} : t[s_.r].view(n),
-                    int(strip),
-                    0,
-                    0,
-                    run.scratch_of(thread)};
+      const std::int64_t chunk = item % chunks, rest = item / chunks;
+      // Large weights stay in the cache while all images pass; small ones are read again instead.
+      const std::int64_t strip = weights_first_ ? rest / run.images : rest % strips;
+      const std::int64_t n = run.first + (weights_first_ ? rest % run.images : rest / strips);
+      ConvCall call{.x = t[s_.x].view(n),
+                    .y = t[s_.y].view(n),
+                    .r = s_.r < 0 ? View{} : t[s_.r].view(n),
+                    .strip = int(strip),
+                    .first = 0,
+                    .last = 0,
+                    .scratch = run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
       const std::int64_t row = layer_.tile_count[panels_.strip(strip).cut()];
       call.first = cut(row, chunk, chunks), call.last = cut(row, chunk + 1, chunks);
@@ -79,8 +76,8 @@ class Direct : public Op {
   }
 
  private:
-  // The first tile of a chunk; never the last one of a row, which may overlap, and then writes
-  // again, the one before.
+  // The first tile of a chunk. Never the last one of a row: that may overlap the one before it, and
+  // both then write the same outputs, which two threads must not.
   std::int64_t cut(std::int64_t row, std::int64_t chunk, std::int64_t chunks) const {
     const std::int64_t at = row * layer_.oh * chunk / chunks;
     return at + (row > 1 && at % row == row - 1);

@@ -7,22 +7,30 @@ namespace qb {
 
 void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t, Pool& pool) {
   const Tensor &x = t[s.x], &y = t[s.y];
-  const std::int64_t n = std::int64_t(y.blocks()) * kBlock,
-                     window = std::int64_t(s.ic) * s.kh * s.kw;
+  const std::int64_t n = std::int64_t(y.blocks()) * kBlock;
+  const std::int64_t window = std::int64_t(s.ic) * s.kh * s.kw;
   bias.resize(n, pool), m.resize(n, pool), lo.resize(n, pool), hi.resize(n, pool);
   bool clamps = false;
   for (int o = 0; o < s.oc; o++) {
     std::int64_t sum = -window * s.weight_zero[o];
     for (std::int64_t i = 0; i < window; i++) sum += s.weight[o * window + i];
-    bias[o] = std::int32_t(
-        std::uint32_t(s.bias[o] - x.zero * sum));  // modulo 2^32: only the final sum has to fit
+    // sum (x - x_zero) w + bias = sum x w + (bias - x_zero sum w), modulo 2^32: only the final sum
+    // has to fit.
+    bias[o] = std::int32_t(std::uint32_t(s.bias[o] - x.zero * sum));
     m[o] = s.m[o];
     lo[o] = s.lo.empty() ? 0 : s.lo[o];
     hi[o] = s.hi.empty() ? 255 : s.hi[o];
     clamps |= lo[o] > 0 || hi[o] < 255;
   }
-  requant = {m.data(), lo.data(), hi.data(), y.zero, clamps, s.r >= 0, s.r >= 0 ? t[s.r].zero : 0,
-             s.ratio,  y.floats};
+  requant = {.m = m.data(),
+             .lo = lo.data(),
+             .hi = hi.data(),
+             .zero = y.zero,
+             .clamps = clamps,
+             .residual = s.r >= 0,
+             .r_zero = s.r >= 0 ? t[s.r].zero : 0,
+             .ratio = s.ratio,
+             .floats = y.floats};
 }
 
 std::int64_t accumulator_bound(const ConvSpec& s, const Tensor& x) {

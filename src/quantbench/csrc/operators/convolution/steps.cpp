@@ -14,8 +14,9 @@ struct Source {
 std::vector<Source> sources(const ConvSpec& s, const Tensor& x, int first, int count) {
   std::vector<Source> all;
   const int per_group = s.oc / s.groups, last = std::min(s.oc, (first + count) * kBlock) - 1;
-  const int low = first * kBlock / per_group * s.ic / kStep * kStep,
-            high = (last / per_group + 1) * s.ic;
+  // Input channels of the groups that these outputs belong to, from a whole step on.
+  const int low = first * kBlock / per_group * s.ic / kStep * kStep;
+  const int high = (last / per_group + 1) * s.ic;
   if (x.packed) {
     for (int ky = 0; ky < s.kh; ky++)
       for (int j = 0; j < s.kw * x.c; j += kStep)

@@ -10,6 +10,7 @@ namespace qb {
 namespace {
 
 using Filter = std::array<int, 16>;
+constexpr int kPlain = 5;  // position (1, 1): no shift of its inputs, and the bias in its sums
 
 // (2G) g (2G)^T of one input and output channel, by rows.
 Filter transform(const ConvSpec& s, int o, int i) {
@@ -29,8 +30,7 @@ Filter transform(const ConvSpec& s, int o, int i) {
 
 int tiles_of(int size) { return (size + 1) / 2; }
 
-// Tiles to transform together: about 16, so that their sums stay near the core, and all chunks
-// alike.
+// Tiles to transform together: about 16, so that their sums stay near the core; all chunks alike.
 int chunk_of(std::int64_t tiles) {
   const std::int64_t chunks = std::max<std::int64_t>(1, (tiles + 8) / 16);
   return int((tiles + chunks - 1) / chunks);
@@ -102,31 +102,27 @@ class Winograd : public Op {
     const int parts =
         team == 1 ? 1 : int(std::min<std::int64_t>(layer_.strip_count, 1 + 2 * team / chunks));
     run.each(chunks * parts, [&](std::int64_t item, int thread) {
-      WinogradCall call{x.view(run.first),
-                        y.view(run.first),
-                        s_.r < 0 ? View{} : t[s_.r].view(run.first),
-                        x.image,
-                        y.image,
-                        s_.r < 0 ? 0 : t[s_.r].image,
-                        0,
-                        0,
-                        0,
-                        0,
-                        run.scratch_of(thread)};
+      const std::int64_t part = item % parts, first = item / parts * layer_.chunk;
+      WinogradCall call{.x = x.view(run.first),
+                        .y = y.view(run.first),
+                        .r = s_.r < 0 ? View{} : t[s_.r].view(run.first),
+                        .x_image = x.image,
+                        .y_image = y.image,
+                        .r_image = s_.r < 0 ? 0 : t[s_.r].image,
+                        .first = first,
+                        .last = std::min(tiles, first + layer_.chunk),
+                        .first_strip = int(layer_.strip_count * part / parts),
+                        .last_strip = int(layer_.strip_count * (part + 1) / parts),
+                        .scratch = run.scratch_of(thread)};
       call.x.data -= s_.top * x.row + s_.left * x.pixel;
-      const std::int64_t part = item % parts;
-      call.first = item / parts * layer_.chunk,
-      call.last = std::min(tiles, call.first + layer_.chunk);
-      call.first_strip = int(layer_.strip_count * part / parts);
-      call.last_strip = int(layer_.strip_count * (part + 1) / parts);
       kernels_->winograd(layer_, call);
     });
   }
 
  private:
   void pack(Pool& pool) {
-    const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock,
-                       position = layer_.steps * 64;
+    const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock;
+    const std::int64_t position = layer_.steps * 64;
     strips_ = tiling_->strips(0, 0, layer_.out_blocks, false);
     weights_.resize(16 * layer_.out_blocks * position, pool);
     std::vector<std::uint32_t> start(16 * outs);  // modulo 2^32: only final sums have to fit
@@ -141,13 +137,13 @@ class Winograd : public Op {
               (std::int64_t(i / kStep) * strip.blocks * kBlock + o - first) * kStep + i % kStep;
           for (int p = 0; p < 16; p++) {
             to[p * position * strip.blocks + at] = std::int8_t(u[p]);
-            if (p != 5) start[p * outs + o] -= std::uint32_t(layer_.shift * u[p]);
+            if (p != kPlain) start[p * outs + o] -= std::uint32_t(layer_.shift * u[p]);
           }
         }
       to += 16 * position * strip.blocks;
     }
     start_.resize(16 * outs, pool);
-    for (int o = 0; o < s_.oc; o++) start[5 * outs + o] += 4 * std::uint32_t(outputs_.bias[o]);
+    for (int o = 0; o < s_.oc; o++) start[kPlain * outs + o] += 4 * std::uint32_t(outputs_.bias[o]);
     for (std::int64_t i = 0; i < 16 * outs; i++) start_[i] = std::int32_t(start[i]);
     layer_.start = start_.data();
     layer_.strips = strips_.data(), layer_.strip_count = int(strips_.size());
