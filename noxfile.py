@@ -19,7 +19,10 @@ CONSTRAINTS = ("-c", "constraints.txt")
 
 
 def _install(session: nox.Session, *more: str) -> None:
-    """The project, editable, under pinned versions; again when what it is built from changes."""
+    """The project, editable, under pinned versions; again when what it is built from changes.
+
+    Sources of the kernels are compiled once for all sessions: setup.py keeps the objects.
+    """
     session.env["PYTHONHASHSEED"] = "0"
     native = Path("src/quantbench/csrc")
     sources = [Path(n) for n in ("pyproject.toml", "setup.py", "constraints.txt", "noxfile.py")]
@@ -33,6 +36,12 @@ def _install(session: nox.Session, *more: str) -> None:
     stamp.unlink(missing_ok=True)
     session.install(*CONSTRAINTS, "-e", ".", *more)
     stamp.write_text(digest, encoding="ascii")
+
+
+def _cpp(*folders: str) -> list[str]:
+    """C++ files below these folders."""
+    files = sorted(f for folder in folders for f in Path(folder).rglob("*"))
+    return [str(f) for f in files if f.suffix in {".cpp", ".h"}]
 
 
 @nox.session
@@ -78,6 +87,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
+    session.install(*CONSTRAINTS, "clang-format")
+    session.run("clang-format", "--dry-run", "-Werror", *_cpp("src/quantbench/csrc", "tests"))
 
 
 @nox.session
