@@ -19,7 +19,10 @@ CONSTRAINTS = ("-c", "constraints.txt")
 
 
 def _install(session: nox.Session, *more: str) -> None:
-    """The project, editable, under pinned versions; again when what it is built from changes."""
+    """The project, editable, under pinned versions; again when what it is built from changes.
+
+    Sources of the kernels are compiled once for all sessions: setup.py keeps the objects.
+    """
     session.env["PYTHONHASHSEED"] = "0"
     native = Path("src/quantbench/csrc")
     sources = [Path(n) for n in ("pyproject.toml", "setup.py", "constraints.txt", "noxfile.py")]
@@ -35,6 +38,12 @@ def _install(session: nox.Session, *more: str) -> None:
     stamp.write_text(digest, encoding="ascii")
 
 
+def _cpp(*folders: str) -> list[str]:
+    """C++ files below these folders."""
+    files = sorted(f for folder in folders for f in Path(folder).rglob("*"))
+    return [str(f) for f in files if f.suffix in {".cpp", ".h"}]
+
+
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Reproduce published numbers with the data at hand: nox -s reproduce -- [PAPER] [-k EXPR]."""
@@ -46,7 +55,9 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter")
+    _install(
+        session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter", "markdown-it-py"
+    )
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 
@@ -76,6 +87,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
+    session.install(*CONSTRAINTS, "clang-format")
+    session.run("clang-format", "--dry-run", "-Werror", *_cpp("src/quantbench/csrc", "tests"))
 
 
 @nox.session
@@ -85,6 +98,13 @@ def types(session: nox.Session) -> None:
     # the sources may have changed since the last time
     session.install("--force-reinstall", "--no-deps", ".")
     session.run("mypy", "-p", "quantbench")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, offline; a warning is an error."""
+    session.install(*CONSTRAINTS, "sphinx", "furo", "myst-parser", "sphinx-autoapi")
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "site", *session.posargs)
 
 
 @nox.session

@@ -1,37 +1,110 @@
-"""The native kernels: an optional extension, so that a machine without a compiler still installs everything else."""
+"""The native kernels: optional, so that a machine without a compiler installs everything else."""
 
+import hashlib
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pybind11
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 
 FOLDER = Path("src/quantbench/csrc")
+OBJECTS = Path("build/objects")  # compiled sources, by what they were compiled from
+MONTH = 30 * 86400.0
 # Bit-identical results need every product rounded on its own; the rest lets loops with floats
-# become vectors, and silences gcc's false alarms inside its own intrinsics.
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized",
-         "-Wno-maybe-uninitialized"]  # fmt: skip
+# become vectors, and silences gcc's false alarms inside its own intrinsics. Instruction sets need
+# no flags: their sources say themselves what they are compiled for (base/target.h).
+FLAGS = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-uninitialized",
+    "-Wno-maybe-uninitialized",
+]
 
 
 class Build(build_ext):
-    """Says what is lost when the kernels cannot be compiled, and goes on without them."""
+    """Compiles sources side by side, each only once for all environments of a clone.
+
+    An object is kept by a digest of all that it depends on, so that a second environment, or an
+    isolated build of a wheel, only links.
+    """
+
+    def finalize_options(self) -> None:
+        """Always build: which objects are out of date is for their digests to say."""
+        super().finalize_options()
+        self.force = True
 
     def build_extension(self, ext: Pybind11Extension) -> None:
-        """Compile; a failure is announced here, and forgiven by setuptools because the extension is optional."""
+        """Say what is lost when the kernels cannot be compiled; setuptools then goes on."""
+        self._compile, self.compiler.compile = self.compiler.compile, self._objects
         try:
             super().build_extension(ext)
         except Exception:
             self.warn(
-                "no native kernels: they need a C++17 compiler. The other integer backends work without."
+                "no native kernels: they need a C++20 compiler."
+                " The other integer backends work without."
             )
             raise
+        finally:
+            self.compiler.compile = self._compile
+
+    def _objects(self, sources: list[str], depends: list[str], **options: Any) -> list[str]:
+        """In the place of the compiler's own method: object files of these sources, in order."""
+        options.pop("output_dir", None)
+        flags = [options[n] for n in ("macros", "debug", "extra_postargs")] + self._toolchain()
+
+        def place(source: str) -> Path:
+            files = [(f, Path(f).read_bytes()) for f in (source, *depends)]
+            digest = hashlib.sha256(repr((flags, files)).encode()).hexdigest()
+            name = f"{Path(source).stem}-{digest[:32]}"
+            return OBJECTS / (name + self.compiler.obj_extension)
+
+        def compiled(source: str) -> str:
+            while not (kept := place(source)).exists():
+                with tempfile.TemporaryDirectory(dir=OBJECTS) as folder:
+                    (made,) = self._compile([source], output_dir=folder, **options)
+                    if kept == place(source):  # else somebody edited it meanwhile
+                        Path(made).replace(kept)
+            kept.touch()
+            return str(kept)
+
+        OBJECTS.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, sources))
+        self._forget()
+        return objects
+
+    def _toolchain(self) -> list[str]:
+        """What compiles: the command, its version, and the headers of Python and pybind11."""
+        command = getattr(self.compiler, "compiler_so_cxx", ["cl"])
+        found, version = shutil.which(command[0]), ""
+        if found and sys.platform != "win32":
+            ask = [found, "--version"]
+            version = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+        return [*command, version, sys.version, pybind11.__version__]
+
+    def _forget(self) -> None:
+        """What nothing has used for a month goes, and what interrupted builds left behind."""
+        for old in OBJECTS.iterdir():
+            if old.stat().st_mtime < time.time() - MONTH:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 kernels = Pybind11Extension(
     "quantbench._native",
     sorted(str(f) for f in FOLDER.rglob("*.cpp")),
     depends=sorted(str(f) for f in FOLDER.rglob("*.h")),
-    cxx_std=17,
+    include_dirs=[str(FOLDER)],
+    cxx_std=20,
     extra_compile_args=["/O2", "/fp:precise"] if sys.platform == "win32" else FLAGS,
     optional=True,
 )

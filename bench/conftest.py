@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim
-from quantbench.claims.select import select
+from quantbench.claims.select import chosen
 from quantbench.runs.timing import BACKENDS, BATCHES
+
+TIERS = ("embedded", "long", "real", "online")  # cheapest first
 
 LONG = "its runs take longer than those of the embedded tier together: quantbench run --tier long"
 
@@ -17,34 +18,25 @@ LONG = "its runs take longer than those of the embedded tier together: quantbenc
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per claim, cheapest data first, claims on one network together."""
     if "claim" in metafunc.fixturenames:
-        chosen = _chosen(metafunc.config)
-        metafunc.parametrize("claim", chosen, ids=[c.id for c in chosen])
+        claims = _asked_for(metafunc.config)
+        metafunc.parametrize("claim", claims, ids=[c.id for c in claims])
     if "integer_claim" in metafunc.fixturenames:
-        integer = [
-            c
-            for c in _chosen(metafunc.config)
-            if c.scheme and c.scheme.placement == "integer" and not c.skip
-        ]
+        integer = [c for c in _asked_for(metafunc.config) if _is_integer(c)]
         if "backend" in metafunc.fixturenames:
             metafunc.parametrize("batch", BATCHES)
             metafunc.parametrize("backend", BACKENDS)
         metafunc.parametrize("integer_claim", integer, ids=[c.id for c in integer])
 
 
-def _chosen(config: pytest.Config) -> list[Claim]:
-    """Claims that the options ask for."""
-    papers = config.getoption("qb_paper")
-    claims = list(
-        select(
-            [c for p in papers for c in read_claims(p)] if papers else read_claims(),
-            config.getoption("qb_select"),
-        )
-    )
-    tier = config.getoption("qb_tier")
-    if not (tier or config.getoption("qb_select") or config.getoption("qb_finished")):
-        claims = [replace(c, skip=LONG) if c.tier == "long" and not c.skip else c for c in claims]
-    order = {"embedded": 0, "long": 1, "real": 2, "online": 3}
-    return sorted(
-        (c for c in claims if tier in (None, c.tier)),
-        key=lambda c: (order[c.tier], c.model, c.data),
-    )
+def _asked_for(config: pytest.Config) -> list[Claim]:
+    """Claims that the options ask for; long ones are skipped unless named or finished."""
+    tier, expression = config.getoption("qb_tier"), config.getoption("qb_select")
+    claims = chosen(config.getoption("qb_paper") or (), expression, tier)
+    if not (tier or expression or config.getoption("qb_finished")):
+        claims = tuple(replace(c, skip=c.skip or LONG) if c.tier == "long" else c for c in claims)
+    return sorted(claims, key=lambda c: (TIERS.index(c.tier), c.model, c.data))
+
+
+def _is_integer(claim: Claim) -> bool:
+    """Whether its runs leave an integer network."""
+    return bool(claim.scheme and claim.scheme.placement == "integer" and not claim.skip)

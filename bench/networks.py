@@ -19,7 +19,10 @@ NETWORKS = {  # evaluation images, calibration images, how many
 
 
 def at_hand(network: str, few: int | None = None) -> tuple[Task, Inputs]:
-    """What the network is for, and its calibration set or a few of it; a skip where there is no data."""
+    """What the network is for, and its calibration set or a few of it.
+
+    Skips where there is no data.
+    """
     images, calibration, n = NETWORKS[network]
     where = task(network, images)
     try:

@@ -1,4 +1,4 @@
-"""Other people's reconstruction in this process, so that times are compared on one machine and one core.
+"""Other people's reconstruction in this process, so that times are compared on one core.
 
 Neither is a dependency. AIMET pins another torch: ``pip install aimet-torch`` and this package into
 an environment of its own, and run the bench there. The authors' code of BRECQ is a folder: a clone
@@ -46,26 +46,24 @@ class Aimet:
             self.adaround = importlib.import_module("aimet_torch.adaround.adaround_weight")
         except ImportError as e:
             pytest.skip(
-                f"AIMET is not in this environment ({e}): pip install aimet-torch, in an environment of its own"
+                f"AIMET is not in this environment ({e}): pip install aimet-torch, in an "
+                "environment of its own"
             )
 
     def __call__(self, iterations: int) -> float:
         """Seconds of a run."""
-        model, custom = (
-            copy.deepcopy(self.model).eval(),
-            importlib.import_module("aimet_torch.nn.modules.custom"),
-        )
+        model = copy.deepcopy(self.model).eval()
+        custom = importlib.import_module("aimet_torch.nn.modules.custom")
         for name, module in list(model.named_modules()):
             if type(module) is Add:  # it looks for operations by class
                 model.set_submodule(name, custom.Add())
         loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(self.x), batch_size=32)
+
+        def forward(model: nn.Module, batch: Any) -> Any:
+            return model(batch[0] if isinstance(batch, (list, tuple)) else batch)
+
         settings = self.adaround.AdaroundParameters(
-            loader,
-            len(loader),
-            default_num_iterations=iterations,
-            forward_fn=lambda model, batch: model(
-                batch[0] if isinstance(batch, (list, tuple)) else batch
-            ),
+            loader, len(loader), default_num_iterations=iterations, forward_fn=forward
         )
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -77,13 +75,11 @@ class Aimet:
     def grids(self) -> dict[str, QParams]:
         """Grids of the last run by layer, as AIMET chose them."""
         found = json.loads((self.folder / "peer.encodings").read_text())["param_encodings"]
-        weights = {
-            key.removesuffix(".weight"): rows
-            for key, rows in found.items()
-            if key.endswith(".weight")
-        }
         grids = {}
-        for name, rows in weights.items():
+        for key, rows in found.items():
+            if not key.endswith(".weight"):
+                continue
+            name = key.removesuffix(".weight")
             assert all((row["offset"], row["bitwidth"]) == (-4, 3) for row in rows)
             weight = self.model.get_submodule(name).weight
             assert isinstance(weight, Tensor)
@@ -93,14 +89,18 @@ class Aimet:
 
 
 class ReleasedBRECQ:
-    """The authors' code on a CIFAR ResNet: W2 per channel, first and last layer 8 bits, plain MSE, by blocks."""
+    """The authors' code on a CIFAR ResNet: W2 per channel, by blocks.
+
+    First and last layer have 8 bits, and the loss is plain MSE.
+    """
 
     def __init__(self, model: nn.Module, x: Tensor, folder: Path) -> None:
         self.x = x
         where = os.environ.get(BRECQ)
         if where is None:
             pytest.skip(
-                f"{BRECQ} names no clone of yhhhli/BRECQ: git clone it from GitHub and set {BRECQ} to the folder"
+                f"{BRECQ} names no clone of yhhhli/BRECQ: git clone it from GitHub and set {BRECQ} "
+                "to the folder"
             )
         shutil.copytree(where, folder / "released")
         for file in (folder / "released" / "quant").glob("*.py"):  # it moves every batch to a GPU
@@ -156,13 +156,8 @@ class ReleasedBRECQ:
     def __call__(self, iterations: int) -> float:
         """Seconds of a run."""
         q = copy.deepcopy(self.model)
-        settings = {
-            "iters": iterations,
-            "b_range": (20, 2),
-            "warmup": 0.2,
-            "weight": 0.01,
-            "asym": True,
-        }
+        settings = {"iters": iterations, "b_range": (20, 2), "warmup": 0.2}
+        settings |= {"weight": 0.01, "asym": True}
         start = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             self._reconstruct(q, q, {"cali_data": self.x, "opt_mode": "mse", **settings})
@@ -175,10 +170,6 @@ class ReleasedBRECQ:
             if not isinstance(child, kinds):
                 self._reconstruct(q, child, settings)
             elif not child.ignore_reconstruction:
-                layer = isinstance(child, kinds[0])
-                run = (
-                    self.code["layer_recon"].layer_reconstruction
-                    if layer
-                    else self.code["block_recon"].block_reconstruction
-                )
+                kind = "layer" if isinstance(child, kinds[0]) else "block"
+                run = getattr(self.code[f"{kind}_recon"], f"{kind}_reconstruction")
                 run(q, child, **settings)

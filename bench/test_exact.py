@@ -1,4 +1,4 @@
-"""Every integer network of the suite on its evaluation images: simulation, oracle, native and the other runtimes.
+"""Every integer network of the suite on its evaluation images, on every executor.
 
 ``pytest -c bench/pytest.ini bench/test_exact.py -s [-k EXPR] [--qb-from N] [--qb-images N]
 [--qb-oracle N]``. The oracle is NumPy on whole numbers, some ten times slower than the kernels;
@@ -58,7 +58,10 @@ NETWORKS = {
     ("model", "scheme"), [(m, s) for m, schemes in NETWORKS.items() for s in schemes]
 )
 def test_no_code_differs(model: str, scheme: str, request: pytest.FixtureRequest) -> None:
-    """The oracle and the native kernels must give every code of the simulation; the others are measured."""
+    """The oracle and the native kernels must give every code of the simulation.
+
+    The others are measured.
+    """
     from quantbench.models.catalog import spec
     from quantbench.quantization.method import quantize
     from quantbench.tasks.registry import task

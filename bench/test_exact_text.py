@@ -1,4 +1,6 @@
-"""Text networks on their evaluation texts: every linear layer in integers, by simulation, oracle and native kernels.
+"""Text networks on their evaluation texts, every linear layer in integers.
+
+Simulation, oracle and native kernels are compared.
 
 ``pytest -c bench/pytest.ini bench/test_exact_text.py -s [-k EXPR] [--qb-oracle N] [--qb-threads
 N]``, where N of ``--qb-oracle`` is in rows of a layer's input.
@@ -14,7 +16,7 @@ import torch
 
 from quantbench.errors import DataMissing
 from quantbench.evidence.result import Result
-from quantbench.integer import oracle as reference
+from quantbench.integer import oracle
 from quantbench.integer.backends.base import Array
 from quantbench.integer.backends.native import Native
 from quantbench.integer.ir import Program
@@ -49,7 +51,7 @@ def test_no_number_of_a_linear_layer_differs(
     q = quantize(Nearest(), net, calibration, scheme)
     numbers: Counter[str] = Counter()
     different: Counter[str] = Counter()
-    oracle, threads = option("qb_oracle"), option("qb_threads") or os.cpu_count() or 1
+    rows, threads = option("qb_oracle"), option("qb_threads") or os.cpu_count() or 1
 
     def make(name: str, program: Program) -> Run:
         simulation, native = Simulation(program), Native().compile(program, threads=threads)
@@ -57,9 +59,9 @@ def test_no_number_of_a_linear_layer_differs(
         def run(x: Array) -> Array:
             y: Array = simulation(torch.from_numpy(x)).numpy()
             different[f"native {name}"] += int((native(x) != y).sum())
-            part = max(0, oracle - numbers[name] // y.shape[1]) if oracle else len(x)
+            part = max(0, rows - numbers[name] // y.shape[1]) if rows else len(x)
             if part:
-                exact = reference.run(program, x[:part])[program.output].reshape(-1, y.shape[1])
+                exact = oracle.run(program, x[:part])[program.output].reshape(-1, y.shape[1])
                 different[f"oracle {name}"] += int((exact != y[:part]).sum())
             numbers[name] += y.size
             return y
@@ -71,9 +73,8 @@ def test_no_number_of_a_linear_layer_differs(
         where.scores(q.fake()), found, q.digest, metric=where.metric, gold=where.gold()
     )
     total, wrong = sum(numbers.values()), {k: n for k, n in different.items() if n}
-    print(
-        f"\n{model} {scheme}: {len(numbers)} linear layers, {len(found)} examples, {total:,} numbers compared"
-    )
+    print(f"\n{model} {scheme}: {len(numbers)} linear layers, {len(found)} examples,", end=" ")
+    print(f"{total:,} numbers compared")
     scored = f"{result.metric} {result.q_top1:.2f} on integers, {result.fp_top1:.2f} simulated"
     print(f"different: {wrong or 'none'}; {scored}")
     assert total > 0

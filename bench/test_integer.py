@@ -1,4 +1,4 @@
-"""The integer network of every finished integer claim: the same answers as the simulation, and how fast it is."""
+"""The integer network of every finished integer claim: the same answers, and how fast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def test_latency(
     quantbench: Bench,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Time one backend at one batch size beside float32; native must agree with the simulation on every image."""
+    """Time one backend at one batch size beside float32.
+
+    Native must agree with the simulation on every image.
+    """
     lab = quantbench.lab
     try:
         cell = next(iter(lab.cells(integer_claim)[0].values()))

@@ -1,4 +1,7 @@
-"""Integer networks on every runtime side by side (``quantbench latency``): native must be exact; goals are reported."""
+"""Integer networks on every runtime side by side (``quantbench latency``).
+
+Native must be exact; goals are reported.
+"""
 
 from __future__ import annotations
 

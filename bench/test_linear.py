@@ -1,4 +1,4 @@
-"""A linear layer on one vector: our packed 4-bit weights beside our 8 bits and every other runtime's 4 bits."""
+"""A linear layer on one vector: our packed 4-bit weights beside 8 bits and other runtimes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quantbench.system.machine import fingerprint
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(768, 3072), (3072, 768)])
 def test_linear_layer(inputs: int, outputs: int, request: pytest.FixtureRequest) -> None:
-    """The goal: W4A8 1.8 times faster than our own W8A8, and faster than all other 4-bit kernels."""
+    """The goal: W4A8 1.8 times faster than our W8A8, and faster than all other 4-bit kernels."""
     option = request.config.getoption
     try:
         rows = linear.measure(inputs, outputs, seconds=option("qb_seconds"))

@@ -1,4 +1,6 @@
-"""Mixed precision by the genetic search of BRECQ on ResNet-20, beside the exact solution, under a size and a latency.
+"""Mixed precision by BRECQ's genetic search on ResNet-20, beside the exact solution.
+
+Under a size and under a latency.
 
 Latencies are those of this machine's integer kernels, layer by layer, so that the choice may differ
 from run to run.
@@ -35,10 +37,9 @@ def test_the_search_against_the_exact_solution(gain: str, limit: float) -> None:
     unit = "bytes" if gain == "size" else "ms"
     cost, most = found["mixed/cost"], found["mixed/limit"]
     print(f"\nResNet-20, {gain}, on {fingerprint()}: {cost:.6g} of at most {most:.6g} {unit}")
-    print(
-        f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {found['mixed/loss/genetic']:.4g}, exact solution"
-    )
-    print(f"{found['mixed/loss/exact']:.4g}: {100 * found['mixed/gap']:.2f} % above it")
+    loss, best, gap = (found[f"mixed/{k}"] for k in ("loss/genetic", "loss/exact", "gap"))
+    print(f"bits {bits}, top-1 {100 * accuracy:.2f}; loss {loss:.4g}, exact solution")
+    print(f"{best:.4g}: {100 * gap:.2f} % above it")
     assert cost <= most
     assert found["mixed/gap"] >= -1e-9
     assert found["mixed/gap/highs"] <= 1e-6

@@ -1,4 +1,4 @@
-"""Reconstruction side by side: the faithful loop, integer least squares on moments, block reconstruction, memory.
+"""Reconstruction side by side: the faithful loop, integer least squares, blocks, memory.
 
 The paper's 10,000 iterations pass images through the layers for a quarter of an hour (ResNet-20) to
 seven hours (Inception-v1) on one core. Where they end is computed all the same, with gradients from
@@ -78,7 +78,8 @@ class Outcome:
 
     def __str__(self) -> str:
         """One line of a table."""
-        return f"objective {self.objective:10.5g}  top-1 {100 * self.scores.mean():6.2f}  {self.seconds:9.1f} s"
+        top1 = 100 * self.scores.mean()
+        return f"objective {self.objective:10.5g}  top-1 {top1:6.2f}  {self.seconds:9.1f} s"
 
 
 @pytest.fixture(autouse=True)
@@ -141,9 +142,8 @@ def test_the_solver_against_the_faithful_loop(
     print(f"  faithful, {PAPER} iterations   {slow}{'' if IN_FULL else ' on moments'}")
     print(f"  faithful, {PAPER} iterations, images through every one: {seconds:.1f} s ({how})")
     print(f"  integer least squares         {fast}")
-    print(
-        f"  objective {fast.objective / slow.objective:.3f} of the faithful one's; drop {difference} points more;"
-    )
+    ratio = fast.objective / slow.objective
+    print(f"  objective {ratio:.3f} of the faithful one's; drop {difference} points more;")
     print(f"  {seconds / fast.seconds:.1f} times faster; goal {FASTER}")
     assert fast.objective <= slow.objective
     assert difference.low <= 0, "significantly less accurate"
@@ -151,14 +151,15 @@ def test_the_solver_against_the_faithful_loop(
 
 
 def test_the_loop_on_moments_ends_where_the_faithful_one_does(tmp_path: Path) -> None:
-    """Gradients differ in their last bits, and so do a few codes in the end, as between two seeds or fewer."""
-    images, moments = (
-        measure("cifar10/resnet20", m(EQUAL), W3, tmp_path) for m in (on_images, on_moments)
-    )
+    """Gradients differ in their last bits.
+
+    So do a few codes in the end, as between two seeds or fewer.
+    """
+    images = measure("cifar10/resnet20", on_images(EQUAL), W3, tmp_path)
+    moments = measure("cifar10/resnet20", on_moments(EQUAL), W3, tmp_path)
     difference = paired(images.scores, moments.scores)
-    print(
-        f"\nResNet-20, W3, {EQUAL} iterations, on {fingerprint()}\n  images   {images}\n  moments  {moments}"
-    )
+    print(f"\nResNet-20, W3, {EQUAL} iterations, on {fingerprint()}")
+    print(f"  images   {images}\n  moments  {moments}")
     ratio = moments.objective / images.objective
     print(f"  objective {ratio:.4f} of it, {NOISE} for the seed; drop {difference} points more;")
     print(f"  {images.seconds / moments.seconds:.2f} times faster")
@@ -173,7 +174,9 @@ def side_by_side(
     peer: type[Aimet | ReleasedBRECQ],
     tmp_path: Path,
 ) -> tuple[float, float]:
-    """Milliseconds of an iteration of a layer or block, ours and a peer's, without what comes before and after.
+    """Milliseconds of an iteration of a layer or block, ours and a peer's.
+
+    Without what comes before and after.
 
     Ours and the peer take turns. Each has a short and a long run a turn; whatever else the machine
     does only adds to a time, so that the least of each counts, and the short one's is taken away.
@@ -193,9 +196,8 @@ def side_by_side(
     turns = zip(*own.values(), *theirs.values(), strict=True)
     each = ", ".join(f"{per * (b - a):.2f} and {per * (d - c):.2f}" for a, b, c, d in turns)
     print(f"\n{found.steps} steps of ResNet-20 at batch 32, on {fingerprint()}")
-    print(
-        f"an iteration: ours {mine:.2f} ms, {peer.__name__} {other:.2f} ms, {mine / other:.2f}; goal {SHARE}"
-    )
+    print(f"an iteration: ours {mine:.2f} ms, {peer.__name__} {other:.2f} ms,", end=" ")
+    print(f"{mine / other:.2f}; goal {SHARE}")
     print(f"turns: {each}")
     return mine, other
 
@@ -218,15 +220,11 @@ def test_the_objective_after_as_many_iterations(
     monkeypatch.setattr(adaround, "weight_range", lambda q, layer, calib: grids[layer.info.name])  # noqa: ARG005
     ours = quantize(AdaRound(iterations=EQUAL), net, x, W3, seed=seed_for("method", 0)).fake()
     nearest = quantize(AdaRound(iterations=0), net, x, W3).fake()
-    own, theirs, before = (
-        error_of_layers(net, model, x) for model in (ours, peer.rounded, nearest)
-    )
-    print(
-        f"\nResNet-20, W3, {len(x)} images, {EQUAL} iterations a layer, error summed over layers: rounded to nearest"
-    )
-    print(
-        f"{before:.4g}, ours {own:.4g}, AIMET {theirs:.4g}, {own / theirs:.3f} of it; goal 1, {NOISE} for the seed"
-    )
+    models = ours, peer.rounded, nearest
+    own, theirs, before = (error_of_layers(net, model, x) for model in models)
+    print(f"\nResNet-20, W3, {len(x)} images, {EQUAL} iterations a layer,", end=" ")
+    print(f"error summed over layers: rounded to nearest {before:.4g}, ours {own:.4g},", end=" ")
+    print(f"AIMET {theirs:.4g}, {own / theirs:.3f} of it; goal 1, {NOISE} for the seed")
     assert own <= (1 + NOISE) * theirs
 
 
@@ -252,9 +250,8 @@ def test_milliseconds_of_a_block(tmp_path: Path) -> None:
 def test_blocks_at_two_bits(tmp_path: Path) -> None:
     """At least as accurate as the released code of BRECQ with as many iterations."""
     found = measure("cifar10/resnet20", BRECQ(iterations=1000, loss="mse"), W2, tmp_path)
-    print(
-        f"\nBRECQ on ResNet-20, W2 per channel, first and last layer 8 bits: {found}; goal {BRECQ_TOP1}"
-    )
+    print("\nBRECQ on ResNet-20, W2 per channel, first and last layer 8 bits:", end=" ")
+    print(f"{found}; goal {BRECQ_TOP1}")
     assert 100 * found.scores.mean() >= BRECQ_TOP1
 
 
@@ -263,13 +260,13 @@ import resource, torch
 from quantbench.bench.networks import NETWORKS, at_hand
 from quantbench.bench.peers import Aimet, ReleasedBRECQ
 from quantbench.methods.adaround import AdaRound
-from quantbench import models
+from quantbench.models.loading import pretrained
 from quantbench.quantization.method import quantize
 from quantbench.network.network import Network
 from quantbench.quantization.scheme import Grid, Scheme
 torch.set_num_threads(1)
 rng = torch.Generator().manual_seed(0)
-model = models.load("imagenet/googlenet-bvlc", weights=False, generator=rng)
+model = pretrained("imagenet/googlenet-bvlc", weights=False, generator=rng)
 x = torch.rand(1024, 3, 224, 224, generator=rng)
 quantize(AdaRound(iterations=1), Network.of(model, x[:2]), x, Scheme(Grid(4)))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

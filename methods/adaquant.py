@@ -1,9 +1,9 @@
-"""AdaQuant: layer-wise calibration (Hubara, Nahshan, Hanami, Banner, Soudry 2020, arXiv 2006.10518, section 3.1).
+"""AdaQuant: layer-wise calibration (Hubara et al. 2020, arXiv 2006.10518, section 3.1).
 
-Each layer learns everything that its quantized form has: W' = W + V, its bias b, and range and zero point of weights
-and of input activations. The paper's symbols: W weight, X the layer's input, V the continuous change of the weights,
-Delta_w and Delta_x the steps. Roundings pass gradients straight through, so weights may move past their
-neighbouring levels.
+Each layer learns everything that its quantized form has: W' = W + V, its bias b, and range and zero
+point of weights and of input activations. The paper's symbols: W weight, X the layer's input, V the
+continuous change of the weights, Delta_w and Delta_x the steps. Roundings pass gradients straight
+through, so weights may move past their neighbouring levels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.optim import Adam
 
 from quantbench.calibration.memory import CHUNK, Activations, Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import forward
-from quantbench.optimization.descent import Objective, Part, fit
+from quantbench.optimization.descent import Descent, Objective, Part, fit
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.learnt_ranges import Range, Settle
 from quantbench.optimization.reconstruction import squared_error
-from quantbench.optimization.resume import Resume
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
@@ -75,8 +75,8 @@ class AdaQuant(Method):
     def apply(self, job: Job) -> Job:
         """Layer by layer; only the sequential form looks at what was done before."""
         q = job.start()
-        resume, memory, fa = Resume(job, self), Memory(), following_functions(q.net)
-        calib = parallel.share(job.calib)
+        finished, memory = FinishedSteps(job, self), Memory()
+        fa, calib = following_functions(q.net), parallel.share(job.calib)
         if self.sequential:
             calibrate_elsewhere(q, job)
         full = Progressive(q.net.model, calib, memory)
@@ -85,7 +85,7 @@ class AdaQuant(Method):
         for i, layer in enumerate(layers):
             name = layer.info.name
             qp_w = weight_range(q, layer, calib)
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 full.advance(name)
                 before.advance(name)
@@ -93,7 +93,7 @@ class AdaQuant(Method):
                 x, target = before.inputs_of(name)[0], full.output_of(name, act)
                 part = Part(name, f"adaquant {name}", i, len(layers))
                 done = self.calibrate(job, layer, qp_w, x, target, act, part)
-                resume.save(name, done)
+                finished.save(name, done)
             install(layer, done, qp_w.levels)
         q.calibrate_acts(job.calib, only_new=True)
         return job.done(q)
@@ -114,7 +114,7 @@ class AdaQuant(Method):
         fa: Callable[[Tensor], Tensor],
         part: Part,
     ) -> dict[str, Tensor]:
-        """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4); returns tensors."""
+        """Minimise || W X - Q(W + V) Q(X) ||^2 over V, b, Delta_w and Delta_x (eq. 2 and 4)."""
         V = torch.zeros_like(layer.original).requires_grad_()
         b = layer.bias.detach().clone().requires_grad_()
         delta_w = Range(qp_w, symmetric=job.scheme.weights.symmetric)
@@ -123,7 +123,7 @@ class AdaQuant(Method):
         def objective(batch: Tensor, progress: float) -> Tensor:  # noqa: ARG001 - nothing is annealed
             w = delta_w.fake(layer.original + V)  # Q(W + V)
             xq = x.take(batch) if delta_x is None else delta_x.fake(x.take(batch))  # Q(X)
-            return squared_error(fa(layer.op(xq, w, b)), target.take(batch))
+            return squared_error(fa(layer.op(xq, w, b)), target.take(batch))  # eq. 2 and 4
 
         adams = [
             Adam([V], lr=self.lr_weights, fused=True),
@@ -132,35 +132,21 @@ class AdaQuant(Method):
         ]
         if delta_x is not None:
             adams.append(Adam(delta_x.learnt, lr=self.lr_acts, fused=True))
-        settle = (
-            Settle(adams, self.iterations, partial(mean_error, objective, len(x)))
-            if self.settle
-            else None
-        )
-        fit(
-            job,
-            part,
-            objective,
-            len(x),
-            adams,
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            after_step=settle,
-        )
+        settle = None
+        if self.settle:
+            settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x)))
+        descent = Descent(self.iterations, self.batch_size)
+        fit(job, part, objective, len(x), adams, descent, after_step=settle)
         if settle:
             settle.restore()
-        qp = delta_w.qparams
-        done = {"codes": qp.quantize((layer.original + V).detach()), "bias": b.detach()}
-        done |= {"scale": qp.scale.detach(), "zero": qp.zero.detach()}
-        if delta_x is not None:
-            qp = delta_x.qparams
-            done |= {"act.scale": qp.scale.detach(), "act.zero": qp.zero.detach()}
-            done |= {"act.levels": torch.tensor(qp.levels)}
-        return done
+        return learnt(layer.original + V, b, delta_w, delta_x)
 
     @staticmethod
     def input_range(layer: QuantLayer, x: Activations) -> Range | None:
-        """Where Delta_x starts: the range that the scheme's estimator finds; ``None`` in full precision."""
+        """Where Delta_x starts: the range that the scheme's estimator finds.
+
+        ``None`` in full precision.
+        """
         if layer.act is None:
             return None
         layer.act.observe()
@@ -173,7 +159,10 @@ class AdaQuant(Method):
 
 @torch.no_grad()
 def calibrate_elsewhere(q: Quantized, job: Job) -> None:
-    """Quantizers elsewhere than at layer inputs are not learnt; layers behind them learn to live with them."""
+    """Quantizers elsewhere than at layer inputs are not learnt.
+
+    Layers behind them learn to live with them.
+    """
     own = {layer.act for layer in q.layers()}
     elsewhere = [act for act in q.act_quants().values() if act not in own and not act.enabled]
     for act in elsewhere:
@@ -182,6 +171,18 @@ def calibrate_elsewhere(q: Quantized, job: Job) -> None:
         forward(q.model, job.calib)
     for act in elsewhere:
         act.finish()
+
+
+def learnt(w: Tensor, b: Tensor, delta_w: Range, delta_x: Range | None) -> dict[str, Tensor]:
+    """What a layer has learnt, as :func:`install` takes it."""
+    qp = delta_w.qparams
+    done = {"codes": qp.quantize(w.detach()), "bias": b.detach()}
+    done |= {"scale": qp.scale.detach(), "zero": qp.zero.detach()}
+    if delta_x is not None:
+        qp = delta_x.qparams
+        done |= {"act.scale": qp.scale.detach(), "act.zero": qp.zero.detach()}
+        done |= {"act.levels": torch.tensor(qp.levels)}
+    return done
 
 
 @torch.no_grad()

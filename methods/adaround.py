@@ -14,14 +14,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench.calibration.memory import Activations
+from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
-from quantbench.optimization.descent import Adam, Part, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.reconstruction import layer_error
-from quantbench.optimization.resume import Resume
 from quantbench.optimization.soft_rounding import (
     ACTIVATION_FUNCTIONS,
     Relaxation,
@@ -85,7 +86,8 @@ class AdaRound(Method):
         """Reject an unknown relaxation or schedule."""
         if self.relaxation not in ("rectified_sigmoid", "sigmoid", "temperature", "ste"):
             raise BadInput(
-                f"relaxation {self.relaxation!r}: choose rectified_sigmoid, sigmoid, temperature or ste"
+                f"relaxation {self.relaxation!r}: choose rectified_sigmoid, sigmoid, temperature "
+                "or ste"
             )
         if self.anneal not in ("cosine", "linear"):
             raise BadInput(f"anneal {self.anneal!r}: choose cosine or linear")
@@ -97,23 +99,19 @@ class AdaRound(Method):
     def apply(self, job: Job) -> Job:
         """Section 3.3: layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, walk = (
-            Resume(job, self),
-            Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16),
-        )
+        finished = FinishedSteps(job, self)
+        walk = Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             qp = weight_range(q, layer, walk.calib)  # s is fixed before rounding is learnt
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 walk.to(name)
-                part = Part(name, f"adaround {name}", i, len(layers), resume.unfinished(name))
-                codes = self.round_layer(job, layer, qp, walk, part)
-                resume.save(name, {"codes": codes})
-            else:
-                codes = done["codes"]
-            layer.set_codes(codes, qp)
+                part = Part(name, f"adaround {name}", i, len(layers), finished.in_progress(name))
+                done = {"codes": self.round_layer(job, layer, qp, walk, part)}
+                finished.save(name, done)
+            layer.set_codes(done["codes"], qp)
         q.calibrate_acts(job.calib)
         return job.done(q)
 
@@ -131,44 +129,41 @@ class AdaRound(Method):
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
         name, activation = layer.info.name, self.activation(layer)
-        x_hat, target = (
-            walk.before.inputs_of(name)[0],
-            walk.full.output_of(name, ACTIVATION_FUNCTIONS[activation]),
-        )
-        quadratic = self.moments and activation is None
-        quadratic = quadratic and worthwhile(
-            layer, len(x_hat), parallel.batch_of(self.batch_size), self.iterations
-        )
-        moments = ExampleMoments(layer, x_hat, target, walk.memory) if quadratic else None
-        rounding = (
-            Straight(layer.original, qp)
-            if self.relaxation == "ste"
-            else Relaxed([layer.original], [qp], self.settings())
-        )
+        x_hat = walk.before.inputs_of(name)[0]
+        target = walk.full.output_of(name, ACTIVATION_FUNCTIONS[activation])
+        moments = self.example_moments(layer, x_hat, target, walk.memory)
+        rounding = self.rounding(layer.original, qp)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
-            (w,), penalty = rounding.weights(progress)
+            (w,), penalty = rounding.weights(progress)  # W~, lambda f_reg(V)
             if moments is not None:
                 return moments.error(w, batch) + penalty
-            return (
-                layer_error(layer, x_hat.take(batch), w, target.take(batch), activation) + penalty
-            )
+            error = layer_error(layer, x_hat.take(batch), w, target.take(batch), activation)
+            return error + penalty  # eq. 25, without f_a eq. 21
 
-        fit(
-            job,
-            part,
-            objective,
-            len(x_hat),
-            [Adam(rounding.v, self.lr)],
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            bfloat16=self.bfloat16,
-        )
+        descent = Descent(self.iterations, self.batch_size, self.bfloat16)
+        fit(job, part, objective, len(x_hat), [Adam(rounding.v, self.lr)], descent)
         (codes,) = rounding.codes()
-        job.log.numbers[f"objective/{name}"] = mean_error(
-            layer, x_hat, target, qp.dequantize(codes), activation
-        )
+        w = qp.dequantize(codes)
+        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, activation)
         return codes
+
+    def rounding(self, w: Tensor, qp: QParams) -> Relaxed | Straight:
+        """What is learnt: V of the relaxation (eq. 22 to 24), or straight-through weights."""
+        if self.relaxation == "ste":
+            return Straight(w, qp)
+        return Relaxed([w], [qp], self.settings())
+
+    def example_moments(
+        self, layer: QuantLayer, x: Activations, target: Activations, memory: Memory
+    ) -> ExampleMoments | None:
+        """What stands for images where ``moments`` is on and it takes less time."""
+        if not self.moments or self.activation(layer) is not None:
+            return None
+        batch = parallel.batch_of(self.batch_size)
+        if not worthwhile(layer, len(x), batch, self.iterations):
+            return None
+        return ExampleMoments(layer, x, target, memory)
 
 
 @torch.no_grad()
@@ -184,7 +179,6 @@ def mean_error(
     total = 0.0
     for start in range(0, len(x), size):
         part = slice(start, min(start + size, len(x)))
-        total += float(layer_error(layer, x.take(part), w, target.take(part), activation)) * (
-            part.stop - start
-        )
+        error = layer_error(layer, x.take(part), w, target.take(part), activation)
+        total += float(error) * (part.stop - start)
     return total / len(x)

@@ -1,8 +1,9 @@
-"""Bit allocation by integer programming (Hubara et al. 2020, arXiv 2006.10518, section 3.2, eq. 5a to 5d).
+"""Bit allocation by integer programming (Hubara et al. 2020, section 3.2, eq. 5a to 5d).
 
-Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network with layer l at that
-choice and all others at 8 bits, less the loss with all at 8; Delta P_l what the choice saves. The integer program picks
-one choice per layer, and the network is put together from the layers calibrated at theirs.
+Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network
+with layer l at that choice and all others at 8 bits, less the loss with all at 8; Delta P_l what
+the choice saves. The integer program picks one choice per layer, and the network is put together
+from the layers calibrated at theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from quantbench.errors import BadInput
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.network.network import Network
-from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.mixed_bits import Bits, copy_layer, cost, swapped, uniform
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
@@ -98,17 +99,7 @@ class Allocate(Method):
         at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, reference))}
         options = self.options(job, at, choices, reference)
         found = self.solve(job.net, options)
-        job.progress(
-            1, 1, f"allocation {found.status}, gap {found.gap:.3g}, bound {found.bound:.6g}"
-        )
-        job.log.numbers |= {f"allocation/{k}": float(getattr(found, k)) for k in LOGGED}
-        job.log.numbers["allocation/optimal"] = float(found.status == "Optimal")
-        job.log.numbers |= {
-            f"allocation/bits/{name}": float(c.weights) for name, c in found.choices.items()
-        }
-        job.log.numbers |= {
-            f"allocation/acts/{name}": float(c.acts) for name, c in found.choices.items() if c.acts
-        }
+        self.record(job, found)
         if self.points:
             pareto = front(options, points=self.points)
             job.log.curves |= {f"front/{k}": [float(getattr(a, k)) for a in pareto] for k in LOGGED}
@@ -119,19 +110,30 @@ class Allocate(Method):
         mixed.calibrate_acts(job.calib, only_new=True)
         return replace(job, scheme=scheme, quantized=mixed)
 
+    @staticmethod
+    def record(job: Job, found: Allocation) -> None:
+        """Put an allocation into the log."""
+        sure = f"gap {found.gap:.3g}, bound {found.bound:.6g}"
+        job.progress(1, 1, f"allocation {found.status}, {sure}")
+        numbers = job.log.numbers
+        numbers |= {f"allocation/{k}": float(getattr(found, k)) for k in LOGGED}
+        numbers["allocation/optimal"] = float(found.status == "Optimal")
+        chosen = found.choices.items()
+        numbers |= {f"allocation/bits/{name}": float(c.weights) for name, c in chosen}
+        numbers |= {f"allocation/acts/{name}": float(c.acts) for name, c in chosen if c.acts}
+
     def choices(self, scheme: Scheme) -> list[Bits]:
         """(weight, activation) bits that every layer may have."""
         if scheme.acts is None or scheme.placement == "integer":
             return [(w, None) for w in self.weights]
-        return (
-            list(product(self.weights, self.acts)) if self.acts else [(w, w) for w in self.weights]
-        )
+        if self.acts:
+            return list(product(self.weights, self.acts))
+        return [(w, w) for w in self.weights]
 
     def calibrated(self, job: Job, bits: Bits) -> Quantized:
         """All layers at one choice of bits."""
-        return self.rounding.apply(
-            replace(job, scheme=uniform(job.scheme, bits), quantized=None)
-        ).need()
+        alike = replace(job, scheme=uniform(job.scheme, bits), quantized=None)
+        return self.rounding.apply(alike).need()
 
     @torch.no_grad()
     def options(
@@ -143,10 +145,7 @@ class Allocate(Method):
         rest, away = at[reference], distance(self.measure)
 
         def loss() -> float:
-            found = [
-                away(rest.model(*b), t) * b[0].shape[0] for b, t in zip(data, targets, strict=True)
-            ]
-            return float(torch.stack(found).sum()) / sum(b[0].shape[0] for b in data)
+            return mean_distance(away, rest.model, data, targets)
 
         costs = self.costs(job, choices)
         base = loss()
@@ -172,9 +171,7 @@ class Allocate(Method):
         if self.form == "max_gain":
             return max_gain(options, self.loss_limit)
         if self.gain == "latency":
-            return min_loss(
-                options, self.size * sum(max(c.cost for c in row) for row in options.values())
-            )
-        return min_loss(
-            options, self.size * sum(cost(net.layer(n), (32, 32), self.gain) for n in options)
-        )
+            whole = sum(max(c.cost for c in row) for row in options.values())
+        else:
+            whole = sum(cost(net.layer(n), (32, 32), self.gain) for n in options)
+        return min_loss(options, self.size * whole)

@@ -1,11 +1,12 @@
-"""APoT: Additive Powers-of-Two Quantization (Li, Dong, Wang, ICLR 2020), trained with the quantizers in place.
+"""APoT: Additive Powers-of-Two Quantization (Li, Dong, Wang, ICLR 2020).
 
-The paper's parts, and where they are:
+A network is trained with the quantizers in place. The paper's parts, and where they are:
 
-    levels Q(1, b), sums of powers of two        quantbench.grids
-    W~ = (W - mu) / (sigma + eps)                quantbench.rcf.normalize
-    W^ = alpha Pi(clip(W~ / alpha, -1, 1))       quantbench.rcf.rcf, with the calibrated gradient of alpha
-    first and last layer at 8 bits               quantbench.rcf.Clipped, a layer in training
+    levels Q(1, b), sums of powers of two        quantization.levels
+    W~ = (W - mu) / (sigma + eps)                optimization.clipping.normalize
+    W^ = alpha Pi(clip(W~ / alpha, -1, 1))       optimization.clipping.rcf
+    the calibrated gradient of alpha             optimization.clipping.rcf
+    first and last layer at 8 bits               optimization.clipped_layers.Clipped
     SGD, thresholds with a rate of their own     here
     4 to 3 to 2 bits                             here
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,11 +25,12 @@ from quantbench.errors import BadInput
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.shift_add import shift_and_add
 from quantbench.network.network import Network
-from quantbench.optimization.clipping import Clipped, weight_levels
-from quantbench.optimization.resume import folder
-from quantbench.optimization.trained import clipped, integers
+from quantbench.optimization.clipped_layers import Clipped, clipped, integers
+from quantbench.optimization.clipping import weight_levels
+from quantbench.optimization.finished_steps import folder
 from quantbench.optimization.training import Schedule, TrainSet, train
 from quantbench.quantization import papers
+from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.levels import code_levels
 from quantbench.quantization.method import Job, Method
 from quantbench.quantization.papers import Paper
@@ -39,7 +41,7 @@ from quantbench.tasks.images import labelled
 
 @dataclass(frozen=True)
 class APoT(Method):
-    """Fine-tune with weights and activations on additive powers of two; kind and bits are the scheme's.
+    """Fine-tune on additive powers of two; kind and bits are the scheme's.
 
     The scheme's kind may be ``apot``, ``pot`` or ``uniform``, so that all three are trained alike.
     Under placement ``integer`` the learnt input thresholds only serve training: every tensor's
@@ -96,11 +98,9 @@ class APoT(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the interface
         """Training needs batch norm as it was."""
-        return (
-            None
-            if net.unfolded is not None
-            else f"{net.name} does not know its batch norm, which training needs"
-        )
+        if net.unfolded is not None:
+            return None
+        return f"{net.name} does not know its batch norm, which training needs"
 
     def apply(self, job: Job) -> Job:
         """Quantizers in, train stage by stage, integers out."""
@@ -125,74 +125,72 @@ class APoT(Method):
         ranges = Quantized(net, replace(scheme, placement="inputs"))
         ranges.calibrate_acts(job.calib)
         model = copy.deepcopy(net.unfolded)
-        with torch.no_grad():
-            if model is None or not torch.allclose(
-                model(*net.sample), net.model(*net.sample), rtol=1e-3, atol=1e-2
-            ):
-                raise BadInput(
-                    f"{net.name} was changed after its batch norm was folded: put apot before such steps"
-                )
+        if model is None or not _agrees(model, net):
+            raise BadInput(
+                f"{net.name} was changed after its batch norm was folded: put apot before such "
+                "steps"
+            )
         for info in ranges.infos:
-            layer, act = model.get_submodule(info.name), ranges.layer(info.name).act
             edge = info.name in net.edges and scheme.first_last_bits is not None
-            own_w = getattr(getattr(layer, "weight_quant", None), "wgt_alpha", None)
-            own_a = getattr(layer, "act_alpha", None)
-            alpha_w = None if edge else self.alpha_w if own_w is None else float(own_w)
-            alpha_a = None
-            if act is not None and not edge:
-                found = self.alpha_a or float(act.scale) * max(map(abs, act.levels))
-                alpha_a = found if own_a is None else float(own_a)
-            signed = act is not None and bool(act.levels[0] < 0 or act.zero > 0)
-            how = {
-                "unit": own_w is not None,
-                "signed": signed,
-                "detached": self.detached,
-                "masked": self.masked,
-            }
-            model.set_submodule(info.name, Clipped(layer, alpha_w, alpha_a, **how))
+            layer, act = model.get_submodule(info.name), ranges.layer(info.name).act
+            model.set_submodule(info.name, self.trained_form(layer, act, edge=edge))
         return model.requires_grad_()
+
+    def trained_form(self, layer: nn.Module, act: ActQuant | None, *, edge: bool) -> Clipped:
+        """A layer in its trained form.
+
+        Args:
+            layer: of the unfolded network; a checkpoint's has thresholds of its own.
+            act: what the scheme's estimator found for the layer's input.
+            edge: whether it is the first or the last layer, whose weights are merely rounded.
+
+        """
+        own_w = getattr(getattr(layer, "weight_quant", None), "wgt_alpha", None)
+        own_a = getattr(layer, "act_alpha", None)
+        alpha_w = None if edge else self.alpha_w if own_w is None else float(own_w)
+        alpha_a = None
+        if act is not None and not edge:
+            found = self.alpha_a or float(act.scale) * max(map(abs, act.levels))
+            alpha_a = found if own_a is None else float(own_a)
+        return Clipped(
+            layer,
+            alpha_w,
+            alpha_a,
+            unit=own_w is not None,
+            signed=act is not None and bool(act.levels[0] < 0 or act.zero > 0),
+            detached=self.detached,
+            masked=self.masked,
+        )
 
     def set_levels(self, model: nn.Module, job: Job, stage: int) -> None:
         """Levels of one stage; a layer with an override has its own from the start."""
         for name, layer in clipped(model).items():
-            grid, acts = (
-                job.scheme.weight_grid(name, edge=name in job.net.edges),
-                job.scheme.act_grid(name),
-            )
+            grid = job.scheme.weight_grid(name, edge=name in job.net.edges)
+            acts = job.scheme.act_grid(name)
             if layer.alpha_w is None:
                 layer.weight_levels = tuple(range(2**grid.bits))
             else:
                 layer.weight_levels = weight_levels(grid.kind, max(stage, grid.bits))
             if acts is not None:
-                layer.act_levels = code_levels(
-                    acts.kind, max(stage, acts.bits), signed=layer.signed
-                )
+                bits = max(stage, acts.bits)
+                layer.act_levels = code_levels(acts.kind, bits, signed=layer.signed)
 
     def stage(self, model: nn.Module, job: Job, stage: int, kept: Path | None) -> None:
-        """SGD, with learning rates of their own for the thresholds; one stage of progressive initialisation."""
-        layers = list(clipped(model).values())
-        alphas_w = [layer.alpha_w for layer in layers if layer.alpha_w is not None]
-        alphas_a = [layer.alpha_a for layer in layers if layer.alpha_a is not None]
-        thresholds = {id(a) for a in (*alphas_w, *alphas_a)}
-        decay = self.weight_decay_2bit if stage == 2 else self.weight_decay
-        others = [p for p in model.parameters() if id(p) not in thresholds]
-        groups = [
-            {"params": others, "lr": self.lr, "weight_decay": decay},
-            {"params": alphas_w, "lr": self.lr_alpha_w, "weight_decay": self.decay_alpha},
-            {"params": alphas_a, "lr": self.lr_alpha_a, "weight_decay": self.decay_alpha},
-        ]
+        """One stage of progressive initialisation: SGD, thresholds with rates of their own."""
         data = labelled(job.net.name, self.train_data, self.examples)
         watch = labelled(job.net.name, self.watch).top1 if self.watch else None
+
+        def progress(done: int, total: int, what: str) -> None:
+            job.progress(done, total, f"apot at {stage} bits, {what}")
+
         history = train(
             model,
             TrainSet(data.x, data.y, data.preprocess),
-            [g for g in groups if g["params"]],
+            self.groups(model, stage),
             Schedule(self.epochs, self.batch_size, self.milestones, bf16=self.bf16),
             job.rng,
             watch=watch,
-            progress=lambda done, total, what: job.progress(
-                done, total, f"apot at {stage} bits, {what}"
-            ),
+            progress=progress,
             saved=kept and kept / f"{stage}bits.pt",
         )
         job.log.curves[f"loss/{stage}bits"] = history.loss
@@ -203,7 +201,32 @@ class APoT(Method):
                 f"top1/{stage}bits/best": max(history.top1),
             }
 
+    def groups(self, model: nn.Module, stage: int) -> list[dict[str, Any]]:
+        """Parameters with a learning rate and a decay each; thresholds have their own."""
+        layers = list(clipped(model).values())
+        alphas_w = [layer.alpha_w for layer in layers if layer.alpha_w is not None]
+        alphas_a = [layer.alpha_a for layer in layers if layer.alpha_a is not None]
+        thresholds = {id(a) for a in (*alphas_w, *alphas_a)}
+        decay = self.weight_decay_2bit if stage == 2 else self.weight_decay
+        others = [p for p in model.parameters() if id(p) not in thresholds]
+        groups: list[dict[str, Any]] = [
+            {"params": others, "lr": self.lr, "weight_decay": decay},
+            {"params": alphas_w, "lr": self.lr_alpha_w, "weight_decay": self.decay_alpha},
+            {"params": alphas_a, "lr": self.lr_alpha_a, "weight_decay": self.decay_alpha},
+        ]
+        return [group for group in groups if group["params"]]
 
+
+@torch.no_grad()
+def _agrees(unfolded: nn.Module, net: Network) -> bool:
+    """Whether a network still computes what it did before its batch norm was folded."""
+    own, folded = unfolded(*net.sample), net.model(*net.sample)
+    return torch.allclose(own, folded, rtol=1e-3, atol=1e-2)
+
+
+# 781 steps, minutes a network: the paper's rate of 0.04 undoes the pretrained weights in so few.
+# All rates keep the paper's ratios; with the paper's own ones for thresholds that start at a
+# layer's range, two bits diverge.
 SHORT = APoT(
     epochs=1,
     batch_size=64,
@@ -213,6 +236,3 @@ SHORT = APoT(
     alpha_a=0.0,
     progressive=False,
 )
-
-"""781 steps, minutes a network: the paper's rate of 0.04 undoes the pretrained weights in so few. All rates keep the
-paper's ratios; with the paper's own ones for thresholds that start at a layer's range, two bits diverge."""

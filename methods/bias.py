@@ -1,8 +1,8 @@
-"""IBC and BFT: Fighting Quantization Bias With Bias (Finkelstein, Almog, Grobman, 2019, arXiv 1906.03193).
+"""IBC and BFT: Fighting Quantization Bias With Bias (Finkelstein et al. 2019).
 
-Quantization shifts the mean of activations, layer by layer, and the shift builds up. Both methods put a constant into
-each channel's bias b_c: IBC measures it, BFT trains it. x_fp and x_q are the output of a layer in the full-precision
-and in the quantized network.
+Quantization shifts the mean of activations, layer by layer, and the shift builds up. Both methods
+put a constant into each channel's bias b_c: IBC measures it, BFT trains it. x_fp and x_q are the
+output of a layer in the full-precision and in the quantized network.
 """
 
 from __future__ import annotations
@@ -59,14 +59,18 @@ class IBC(Correction):
         """Reject unknown ablations and impossible numbers of images."""
         if self.predecessors not in ("corrected", "uncorrected", "full_precision"):
             raise BadInput(
-                f"predecessors {self.predecessors!r}: choose corrected, uncorrected or full_precision"
+                f"predecessors {self.predecessors!r}: choose corrected, uncorrected or "
+                "full_precision"
             )
         if self.images < 1:
             raise BadInput(f"{self.images} images: bias correction needs at least one")
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
-        """One pass of each network suffices: when a layer runs, those before it have run and are corrected."""
+        """One pass of each network suffices.
+
+        When a layer runs, those before it have run and are corrected.
+        """
         images = draw(job.calib, self.images, job.rng)
         fa = following_functions(q.net) if self.after_activation else {}
         target: dict[str, Tensor] = {}  # E[x_fp]
@@ -103,7 +107,10 @@ class IBC(Correction):
 
 @dataclass(frozen=True)
 class BiasCorrection(IBC):
-    """One-shot bias correction: all layers from one look at the uncorrected network; what IBC is compared with."""
+    """One-shot bias correction: all layers from one look at the uncorrected network.
+
+    It is what IBC is compared with.
+    """
 
     name: ClassVar[str] = "bias_correction"
     paper: ClassVar[Paper | None] = None
@@ -139,21 +146,20 @@ class BFT(Correction):
         """Reject what cannot train."""
         if self.images < 0 or self.epochs < 1 or self.batch_size < 1:
             raise BadInput(
-                f"{self.images} images, {self.epochs} epochs, batches of {self.batch_size}: none may be below 1"
+                f"{self.images} images, {self.epochs} epochs, batches of {self.batch_size}: none "
+                "may be below 1"
             )
 
     def correct(self, job: Job, q: Quantized) -> None:
         """Minimise KL(p_fp || p_q) over the biases."""
         images = draw(job.calib, self.images or job.calib[0].shape[0], job.rng)
         spread = shift.measure(q, tuple(t[: shift.IMAGES] for t in images))
+        unit = {n: s.signal.sqrt().float() for n, s in spread.items()}  # of every channel's steps
         iterations = self.epochs * -(-len(images[0]) // self.batch_size)
         images = parallel.share(images)
         teacher = _outputs(q.net.model, images).log_softmax(-1)
-        unit = {n: s.signal.sqrt().float() for n, s in spread.items()}
-        steps = {
-            layer.info.name: torch.zeros_like(layer.bias, requires_grad=True)
-            for layer in q.layers()
-        }
+        biases = {layer.info.name: layer.bias for layer in q.layers()}
+        steps = {n: torch.zeros_like(b, requires_grad=True) for n, b in biases.items()}
         optimizer = torch.optim.Adam(list(steps.values()), lr=self.lr)
 
         def biased(layer: QuantLayer, _: nn.Module, __: Inputs, z: Tensor) -> Tensor:
@@ -167,9 +173,14 @@ class BFT(Correction):
 
         with at_layers(q, q.model, biased):
             job.log.curves["bft"] = minimise(
-                objective, len(teacher), [optimizer], iterations=iterations, batch_size=self.batch_size, rng=job.rng,
+                objective,
+                len(teacher),
+                [optimizer],
+                iterations=iterations,
+                batch_size=self.batch_size,
+                rng=job.rng,
                 report=lambda done, _: job.progress(done, iterations, "bft"),
-            )  # fmt: skip
+            )
         for layer in q.layers():
             name = layer.info.name
             layer.bias.data += unit[name] * steps[name].detach()

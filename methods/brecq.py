@@ -1,9 +1,10 @@
-"""BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction (Li et al., ICLR 2021).
+"""BRECQ: reconstruction of blocks under Fisher weights (Li et al., ICLR 2021).
 
-The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of the task loss with
-respect to z, whose mean square is the diagonal of the Fisher information, which stands for the Hessian (section 3.3).
-Equation and table numbers are recalled: the paper's text was not at hand. Weights are rounded by AdaRound's relaxation;
-then the step sizes of the activations are learnt. Where paper and released code differ, a field says so.
+The paper's symbols: z the output of a block, z^ the same with quantized weights, g the gradient of
+the task loss with respect to z, whose mean square is the diagonal of the Fisher information, which
+stands for the Hessian (section 3.3). Equation and table numbers are recalled: the paper's text was
+not at hand. Weights are rounded by AdaRound's relaxation; then the step sizes of the activations
+are learnt. Where paper and released code differ, a field says so.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.descent import Adam, Part, cosine, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, cosine, fit
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error
-from quantbench.optimization.resume import Resume
 from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxation, Relaxed
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
@@ -92,58 +94,55 @@ class BRECQ(Method):
         if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
             raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
         if self.draws < 1:
-            raise BadInput(
-                f"draws {self.draws}: the Fisher information needs at least one direction"
-            )
+            raise BadInput(f"draws {self.draws}: the Fisher information needs at least one")
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Fisher weights come from a classifier's prediction."""
         if self.loss == "mse" or net.model(*net.sample).dim() == 2:
             return None
-        return (
-            f"{net.name} gives no class scores, which loss={self.loss!r} needs: choose loss='mse'"
-        )
+        needed = f"class scores, which loss={self.loss!r} needs: choose loss='mse'"
+        return f"{net.name} gives no {needed}"
 
     def apply(self, job: Job) -> Job:
         """Algorithm 1: weights of all units first, then activations of all units."""
         q = job.start()
-        resume, parts = Resume(job, self), units(q, self.granularity)
+        finished, parts = FinishedSteps(job, self), units(q, self.granularity)
         learnt_layers(q, job.calib)
-        self.learn_weights(job, q, parts, resume)
+        self.learn_weights(job, q, parts, finished)
         if q.act_quants():
             q.calibrate_acts(job.calib)
-            self.learn_acts(job, q, parts, resume)
+            self.learn_acts(job, q, parts, finished)
         return job.done(q)
 
     def learn_weights(
-        self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume
+        self, job: Job, q: Quantized, parts: tuple[Unit, ...], finished: FinishedSteps
     ) -> None:
         """Round the weights of each unit behind the rounded ones."""
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, unit in enumerate(parts):
-            done = resume.load(f"weights-{unit.stop}")
+            step = f"weights-{unit.stop}"
+            done = finished.load(step)
             if done is None:
                 walk.to(unit.layers[0])
-                unfinished = resume.unfinished(f"weights-{unit.stop}")
-                part = Part(unit.stop, f"{self.name} {unit.stop}", i, len(parts), unfinished)
+                label, state = f"{self.name} {unit.stop}", finished.in_progress(step)
+                part = Part(unit.stop, label, i, len(parts), state)
                 codes = self.round_unit(job, q, walk, unit, part)
                 done = dict(zip(unit.layers, codes, strict=True))
-                resume.save(f"weights-{unit.stop}", done)
+                finished.save(step, done)
             for name in unit.layers:
                 q.layer(name).set_codes(done[name], weight_range(q, q.layer(name), walk.calib))
 
     def round_unit(
         self, job: Job, q: Quantized, walk: Walk, unit: Unit, part: Part
     ) -> list[Tensor]:
-        """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg (eq. 10 and AdaRound's eq. 24); returns codes."""
+        """Minimise E[(z - z^)^T diag(g^2) (z - z^)] + lambda f_reg; returns codes.
+
+        Eq. 10, and AdaRound's eq. 24 for the regularizer.
+        """
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
-        if (
-            unit.stop == q.infos[0].name
-            and q.scheme.first_last_bits
-            and self.granularity != "network"
-        ):
-            # as the released code
+        first = unit.stop == q.infos[0].name and self.granularity != "network"
+        if first and q.scheme.first_last_bits:  # rounded to nearest, as in the released code
             return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]
         fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
@@ -158,21 +157,13 @@ class BRECQ(Method):
             for layer, w in zip(layers, weights, strict=True):
                 layer.weight = w
             z_hat, z = fa(output(batch)), target.take(batch)
-            if g is None:
-                return squared_error(z_hat, z) + penalty
-            importance = g.take(batch)
-            return squared_error(z_hat * importance, z * importance) + penalty
+            if g is not None:  # (z - z^)^T diag(g^2) (z - z^) = ||g z - g z^||^2
+                importance = g.take(batch)
+                z_hat, z = z_hat * importance, z * importance
+            return squared_error(z_hat, z) + penalty  # eq. 10, and eq. 24 of AdaRound
 
-        fit(
-            job,
-            part,
-            objective,
-            len(target),
-            [Adam(rounding.v, self.lr)],
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            bfloat16=self.bfloat16,
-        )
+        descent = Descent(self.iterations, self.batch_size, self.bfloat16)
+        fit(job, part, objective, len(target), [Adam(rounding.v, self.lr)], descent)
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):
             layer.weight = qp.dequantize(c)
@@ -180,17 +171,14 @@ class BRECQ(Method):
         return codes
 
     def relaxation(self) -> Relaxation:
-        """AdaRound's relaxation with this method's settings; its exponent falls linearly in the released code."""
-        return Relaxation(
-            lam=self.lam,
-            beta_start=self.beta_start,
-            beta_end=self.beta_end,
-            warmup=self.warmup,
-            anneal="linear",
-        )
+        """AdaRound's relaxation, its exponent falling linearly as in the released code."""
+        return Relaxation(self.lam, self.beta_start, self.beta_end, self.warmup, anneal="linear")
 
     def gradients(self, walk: Walk, unit: Unit, rng: torch.Generator) -> Activations:
-        """|g| of every example, (N, ...) as z is; behind the activation function that follows a layer on its own."""
+        """|g| of every example, (N, ...) as z is.
+
+        For a layer on its own, z is behind the activation function that follows.
+        """
         found: list[Activations] = []
         fa = ACTIVATION_FUNCTIONS[unit.activation] if unit.activation else None
         for part in walk.before.batches():
@@ -209,20 +197,23 @@ class BRECQ(Method):
             found[0].factor = 1 / max(found[0].rms(), 1e-30)
         return found[0]
 
-    def learn_acts(self, job: Job, q: Quantized, parts: tuple[Unit, ...], resume: Resume) -> None:
-        """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3); zero points stay."""
+    def learn_acts(
+        self, job: Job, q: Quantized, parts: tuple[Unit, ...], finished: FinishedSteps
+    ) -> None:
+        """Learn the step sizes of each unit's activations (Esser et al. 2020, eq. 3).
+
+        Zero points stay.
+        """
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
-            done = resume.load(f"acts-{unit.stop}")
+            step = f"acts-{unit.stop}"
+            done = finished.load(step)
             if acts and done is None:
-                label, unfinished = (
-                    f"{self.name} activations of {unit.stop}",
-                    resume.unfinished(f"acts-{unit.stop}"),
-                )
-                part = Part(f"acts/{unit.stop}", label, i, len(parts), unfinished)
+                label, state = f"{self.name} activations of {unit.stop}", finished.in_progress(step)
+                part = Part(f"acts/{unit.stop}", label, i, len(parts), state)
                 self.learn_unit_acts(job, walk, unit, list(acts.values()), part)
                 done = {name: act.scale.detach() for name, act in acts.items()}
-                resume.save(f"acts-{unit.stop}", done)
+                finished.save(step, done)
             for name, act in acts.items():
                 assert done is not None
                 act.scale.requires_grad_(False).data = done[name]
@@ -233,7 +224,7 @@ class BRECQ(Method):
         """Minimise E |z - z^|^p over step sizes."""
         fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
-        steps = [act.scale.requires_grad_() for act in acts]
+        steps = [act.scale.requires_grad_() for act in acts]  # their gradient: Esser et al., eq. 3
         optimizer = torch.optim.Adam(steps, lr=self.act_lr)
         output = walk.before.repeated(unit.stop)
 
@@ -243,21 +234,15 @@ class BRECQ(Method):
             error = fa(output(batch, kept)) - target.take(batch)
             return error.abs().pow(self.act_p).sum(1 if error.dim() == 4 else -1).mean()
 
-        fit(
-            job,
-            part,
-            objective,
-            len(target),
-            [optimizer],
-            iterations=self.act_iterations,
-            batch_size=self.batch_size,
-            after_step=kept_positive(steps),
-            bfloat16=self.bfloat16,
-        )
+        descent = Descent(self.act_iterations, self.batch_size, self.bfloat16)
+        after = kept_positive(steps)
+        fit(job, part, objective, len(target), [optimizer], descent, after_step=after)
 
 
 def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tensor:
-    """Root of the diagonal of the Fisher information at z: g^2 = sum_y p_y (d log p_y / dz)^2, estimated without bias.
+    """Root of the diagonal of the Fisher information at z, estimated without bias.
+
+    g^2 = sum_y p_y (d log p_y / dz)^2.
 
     The information is J^T S S^T J, J = d logits / dz, S = diag(p^1/2) - p (p^1/2)^T, and the mean
     of (J^T S e)^2 over random signs e is its diagonal: one backward pass a draw, whatever the

@@ -1,9 +1,10 @@
-"""Data-Free Quantization through Weight Equalization and Bias Correction (Nagel et al., ICCV 2019), on bias.
+"""DFQ on bias: absorption and analytic correction (Nagel et al., ICCV 2019).
 
-High biases are absorbed by the next layer (section 4.1). The error eps = W~ - W of quantized weights shifts a layer's
-output by eps E[x] (section 4.2); E[x] follows without data from the batch norm of the layer before: its output is
-normal with mean beta and standard deviation gamma, and the activation function clips it. The symbols are the paper's; a
-and b are the bounds of the activation function. Equalization, the paper's other part, is in ``equalize``.
+High biases are absorbed by the next layer (section 4.1). The error eps = W~ - W of quantized
+weights shifts a layer's output by eps E[x] (section 4.2); E[x] follows without data from the batch
+norm of the layer before: its output is normal with mean beta and standard deviation gamma, and the
+activation function clips it. The symbols are the paper's; a and b are the bounds of the activation
+function. Equalization, the paper's other part, is in ``equalize``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from quantbench.quantization.scheme import Scheme
 
 @dataclass(frozen=True)
 class AbsorbBias(Method):
-    """High-bias absorption (section 4.1, "Absorbing high biases"): c of every channel moves into the next layer.
+    """High-bias absorption (section 4.1, "Absorbing high biases").
+
+    A part c of every channel moves into the next layer.
 
     r(W x + b - c) = r(W x + b) - c wherever W x + b > c; so c = max(0, beta - 3 gamma), which a
     normal W x + b exceeds in 99.865 % of all cases. Layers are left alone where zeros are put
@@ -67,18 +70,19 @@ class AbsorbBias(Method):
 
 @dataclass(frozen=True)
 class AnalyticCorrection(Correction):
-    """b <- b - eps E[x], E[x] from batch norm; layers whose input does not come straight from one stay as they are."""
+    """b <- b - eps E[x], E[x] from batch norm.
+
+    Layers whose input does not come straight from one stay as they are.
+    """
 
     name: ClassVar[str] = "analytic_bc"
     paper: ClassVar[Paper] = papers.DFQ
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
         """Only networks that had batch norm."""
-        return (
-            None
-            if net.batch_norm
-            else f"analytic bias correction needs batch norm, and {net.name} has none"
-        )
+        if net.batch_norm:
+            return None
+        return f"analytic bias correction needs batch norm, and {net.name} has none"
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
@@ -86,16 +90,15 @@ class AnalyticCorrection(Correction):
         known = expected_inputs(q.net)
         for layer in q.layers():
             if (x := known.get(layer.info.name)) is not None:
-                # E[eps x] = eps E[x]
-                layer.bias.sub_(_times_mean(layer, layer.weight - layer.original, x))
-        job.log.numbers["analytic_bc/layers"] = sum(
-            layer.info.name in known for layer in q.layers()
-        )
+                epsilon = layer.weight - layer.original
+                layer.bias.sub_(_times_mean(layer, epsilon, x))  # E[eps x] = eps E[x]
+        corrected = sum(layer.info.name in known for layer in q.layers())
+        job.log.numbers["analytic_bc/layers"] = corrected
 
 
 @dataclass(frozen=True)
 class DFQ(Method):
-    """The whole of the paper: equalize, absorb high biases, round to nearest, correct biases analytically.
+    """The whole paper: equalize, absorb high biases, round to nearest, correct biases.
 
     Attributes:
         relu6: ``relu`` as in the paper, or ``clamp``, see
@@ -120,7 +123,10 @@ class DFQ(Method):
 
 
 def expected_inputs(net: Network) -> dict[str, Tensor]:
-    """E[x] of every input channel, (in,), of the layers that read nothing but rectified batch norms."""
+    """E[x] of every input channel, (in,), by layer.
+
+    Of the layers that read nothing but rectified batch norms.
+    """
     fa = following_functions(net)
     inputs: dict[str, list[tuple[int, Tensor]]] = {}
     for link in links(net):
@@ -138,7 +144,9 @@ def expected_inputs(net: Network) -> dict[str, Tensor]:
 
 
 def clipped_mean(beta: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """E[min(max(X, a), b)] of a normal X with mean beta and standard deviation gamma (appendix C, with both bounds).
+    """E[min(max(X, a), b)] of a normal X with mean beta and standard deviation gamma.
+
+    This is appendix C, with both bounds.
 
     Args:
         beta: (n,) means.
@@ -166,7 +174,7 @@ def _density(z: Tensor) -> Tensor:
 
 
 def _is_normal(net: Network, link: Link) -> bool:
-    """Whether the mean of a layer's activation follows from its batch norm and is what readers see."""
+    """Whether a layer's mean follows from its batch norm and is what readers see."""
     return link.layer in net.batch_norm and not link.maxpooled
 
 
@@ -179,7 +187,10 @@ def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
 
 
 def _rectified(net: Network) -> frozenset[str]:
-    """Layers whose output goes into ReLU or a clamp, so that a shift of the input is a shift of the output."""
+    """Layers whose output goes into ReLU or a clamp.
+
+    There a shift of the input is a shift of the output.
+    """
     after = following_functions(net)
     return frozenset(
         i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp)

@@ -1,9 +1,10 @@
-"""Calibration data distilled from batch-norm statistics: data-free quantization for BRECQ (Li et al., ICLR 2021).
+"""Calibration data distilled from batch-norm statistics, for data-free BRECQ.
 
-Images start as noise and are optimised until every batch norm of the full-precision network sees the mean mu and the
-standard deviation sigma that it recorded in training: min over x of the sum over layers of ||mu(x) - mu||^2 +
-||sigma(x) - sigma||^2 (ZeroQ, Cai et al., CVPR 2020, arXiv 2001.00281, eq. 3). BRECQ takes the idea from there and from
-Haroush et al. (CVPR 2020); its released code has no part of it, so the settings are ZeroQ's unless a field says so.
+Images start as noise and are optimised until every batch norm of the full-precision network sees
+the mean mu and the standard deviation sigma that it recorded in training: min over x of the sum
+over layers of ||mu(x) - mu||^2 + ||sigma(x) - sigma||^2 (ZeroQ, Cai et al., CVPR 2020, arXiv
+2001.00281, eq. 3). BRECQ takes the idea from there and from Haroush et al. (CVPR 2020); its
+released code has no part of it, so the settings are ZeroQ's unless a field says so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
 from quantbench.optimization.descent import cosine
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
 from quantbench.quantization.papers import Paper
@@ -31,7 +32,9 @@ EVERY = 50  # points of a curve
 
 @dataclass(frozen=True)
 class Distill(Method):
-    """Replace the calibration set by distilled images, which what follows then uses, as in ``distill+brecq``.
+    """Replace the calibration set by distilled images.
+
+    What follows then uses them, as in ``distill+brecq``.
 
     Of the calibration set that is given, only the number of images counts.
 
@@ -58,7 +61,8 @@ class Distill(Method):
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Statistics must exist, and noise be a meaningful start."""
         if net.unfolded is None or not norms(net.unfolded):
-            return f"{net.name} has no batch norm with recorded statistics, which distilled images are made to match"
+            why = "batch norm with recorded statistics, which distilled images are made to match"
+            return f"{net.name} has no {why}"
         if len(net.sample) != 1 or net.sample[0].dim() != 4:
             return f"{net.name} does not take images: distilled data starts as an image of noise"
         return None
@@ -67,12 +71,12 @@ class Distill(Method):
         """Distil batch after batch."""
         n = self.images or job.calib[0].shape[0]
         sizes = [min(self.batch_size, n - start) for start in range(0, n, self.batch_size)]
-        resume, parts = Resume(job, self), []
+        finished, parts = FinishedSteps(job, self), []
         for i, size in enumerate(sizes):
-            done = resume.load(f"images-{i}")
+            done = finished.load(f"images-{i}")
             if done is None:
                 done = {"images": self.batch(job, i, size, len(sizes))}
-                resume.save(f"images-{i}", done)
+                finished.save(f"images-{i}", done)
             parts.append(done["images"].to(job.net.device))
         return replace(job, calib=(torch.cat(parts),))
 
@@ -81,7 +85,8 @@ class Distill(Method):
         model, shape = job.net.unfolded, job.net.sample[0].shape[1:]
         if model is None:
             raise BadInput(
-                f"{job.net.name} was changed after its batch norm was folded: put distill before such steps"
+                f"{job.net.name} was changed after its batch norm was folded: put distill before "
+                "such steps"
             )
         x = torch.randn(size, *shape, generator=job.rng).to(job.net.device).requires_grad_()
         optimizer = torch.optim.Adam([x], lr=self.lr)
@@ -96,11 +101,8 @@ class Distill(Method):
                 x.data.clamp_(-self.bound, self.bound)
             if step % max(1, self.iterations // EVERY) == 0:
                 curve.append(float(loss.detach()))
-                job.progress(
-                    number * self.iterations + step,
-                    batches * self.iterations,
-                    f"distil, loss {curve[-1]:.4g}",
-                )
+                done, total = number * self.iterations + step, batches * self.iterations
+                job.progress(done, total, f"distil, loss {curve[-1]:.4g}")
         with torch.no_grad():
             curve.append(float(mismatch(model, x)))
         job.log.curves[f"distill/{number}"] = curve
@@ -119,17 +121,18 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def mismatch(model: nn.Module, x: Tensor) -> Tensor:
-    """Mean over batch norms of the squared distance of mean and standard deviation, per channel (ZeroQ, eq. 3)."""
+    """Mean over batch norms of the squared distance of mean and standard deviation.
+
+    Per channel (ZeroQ, eq. 3).
+    """
     losses = []
     with _watched(model) as seen:
         model(x)
     for norm, (mean, std) in seen:
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        losses.append(
-            F.mse_loss(mean, norm.running_mean)
-            + F.mse_loss(std, (norm.running_var + norm.eps).sqrt())
-        )
+        sigma = (norm.running_var + norm.eps).sqrt()
+        losses.append(F.mse_loss(mean, norm.running_mean) + F.mse_loss(std, sigma))
     return torch.stack(losses).mean()
 
 

@@ -1,9 +1,10 @@
-"""Rewrites of the full-precision network that make it easier to quantize and leave its function unchanged.
+"""Rewrites that make a network easier to quantize and leave its function unchanged.
 
-Cross-layer equalization: Data-Free Quantization through Weight Equalization and Bias Correction (Nagel et al., ICCV
-2019). Inversely proportional factorization: Same, Same But Different (Meller et al., ICML 2019). Dead channels: ours,
-what MobileNetV1 needs before either. The papers' symbols: W1, b1 of a layer, W2, b2 of the layer that reads it, r the
-range of one channel's weights, s the factor that a channel is divided by.
+Cross-layer equalization: Data-Free Quantization through Weight Equalization and Bias Correction
+(Nagel et al., ICCV 2019). Inversely proportional factorization: Same, Same But Different (Meller et
+al., ICML 2019). Dead channels: ours, what MobileNetV1 needs before either. The papers' symbols: W1,
+b1 of a layer, W2, b2 of the layer that reads it, r the range of one channel's weights, s the factor
+that a channel is divided by.
 """
 
 from __future__ import annotations
@@ -114,11 +115,8 @@ class Equalize(Method):
             job.progress(sweep, self.sweeps, "equalize")
             change = 0.0
             for way in ways:
-                s = self.factors(
-                    rewrite.output_range(way.layer),
-                    rewrite.input_range(way),
-                    extrema.get(way.layer),
-                )
+                r1, r2 = rewrite.output_range(way.layer), rewrite.input_range(way)
+                s = self.factors(r1, r2, extrema.get(way.layer))
                 rewrite.divide(way, s)
                 if self.activations:
                     extrema[way.layer] = extrema[way.layer] / s
@@ -130,7 +128,10 @@ class Equalize(Method):
         return replace(job, net=rewrite.network())
 
     def factors(self, r1: Tensor, r2: Tensor, a: Tensor | None) -> Tensor:
-        """Compute s of every channel; 1 where one of the weight ranges is 0 and nothing can be balanced."""
+        """Compute s of every channel.
+
+        It is 1 where one of the weight ranges is 0 and nothing can be balanced.
+        """
         weight = torch.zeros_like(r1) if a is None else self.activations * (a > 0)
         ln_a = torch.zeros_like(r1) if a is None else torch.where(a > 0, a, 1.0).log()
         # eq. 11: s = sqrt(r1 r2) / r2 = sqrt(r1 / r2)
@@ -140,7 +141,9 @@ class Equalize(Method):
 
 @dataclass(frozen=True)
 class Factorize(Method):
-    """Equalization of channels by inversely proportional factorization, one step per layer, from input to output.
+    """Equalization of channels by inversely proportional factorization.
+
+    One step per layer, from input to output.
 
     Every channel is amplified until its weights or its activations reach the largest of the layer,
     whichever comes first, so that neither range grows. Activation extrema are those of the
@@ -163,7 +166,10 @@ class Factorize(Method):
 
 
 def _spread(rewrite: Rewrite) -> float:
-    """How far a layer's largest channel range is above its median one, as the mean over layers of log2: bits lost."""
+    """Bits lost to unequal channels: how far a layer's largest range is above its median.
+
+    As the mean over layers of log2.
+    """
     ranges = [rewrite.output_range(info.name) for info in rewrite.net.layers]
     alive = [r[r > 0] for r in ranges if (r > 0).any()]
     return float(torch.stack([(r.max() / r.median()).log2() for r in alive]).mean())
@@ -171,11 +177,12 @@ def _spread(rewrite: Rewrite) -> float:
 
 @torch.no_grad()
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
-    """Largest |activation| of every channel of every layer, after its activation function, (out,) each."""
-    after, seen = (
-        following_functions(net),
-        {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers},
-    )
+    """Largest |activation| of every channel of every layer, (out,) each.
+
+    After the layer's activation function.
+    """
+    after = following_functions(net)
+    seen = {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
 
     def look(name: str, z: Tensor) -> None:
@@ -191,14 +198,14 @@ def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _without_ceilings(net: Network) -> Network:
-    """No ceiling where there was ReLU6, or what an earlier step made of one: not the same function any more."""
+    """No ceiling where there was ReLU6, or what an earlier step made of one.
+
+    It is not the same function any more.
+    """
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
         if isinstance(module, nn.ReLU6 | ChannelClamp):
-            low = (
-                module.low
-                if isinstance(module, ChannelClamp)
-                else torch.zeros(1, device=net.device)
-            )
+            zero = torch.zeros(1, device=net.device)
+            low = module.low if isinstance(module, ChannelClamp) else zero
             rewrite.put(name, ChannelClamp(low, torch.full_like(low, NO_CEILING)))
     return rewrite.network()

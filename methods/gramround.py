@@ -1,13 +1,15 @@
-"""Rounding by integer least squares: AdaRound's objective without its activation function, solved instead of descended.
+"""Rounding by integer least squares: AdaRound's objective solved instead of descended.
 
-Without f_a the objective of AdaRound (Nagel et al. 2020, eq. 25) is a quadratic form in the weights,
+Without f_a the objective of AdaRound (Nagel et al. 2020, eq. 25) is a quadratic form in the
+weights,
 
     E || W x - W^ x^ ||^2 = sum over rows of  d H d^T + 2 d r^T + constant,    d = w^ - w,
 
-with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather H and R, and what
-is left is an integer least-squares problem in as many unknowns as a row has weights, with all codes of the grid to
-choose from and not only the two neighbours. It is solved by a beam along the Cholesky factor of H (width 1 is GPTQ),
-coordinate descent and tabu search. Activation functions are not handled: what a ReLU would hide counts in full.
+with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather
+H and R, and what is left is an integer least-squares problem in as many unknowns as a row has
+weights, with all codes of the grid to choose from and not only the two neighbours. It is solved by
+a beam along the Cholesky factor of H (width 1 is GPTQ), coordinate descent and tabu search.
+Activation functions are not handled: what a ReLU would hide counts in full.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
 from quantbench.quantization.method import Job, Method
@@ -66,27 +68,25 @@ class GramRound(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """The search goes from code to next code, so it needs consecutive ones."""
-        return (
-            None
-            if scheme.weights.kind == "uniform"
-            else "integer least squares here is for uniform grids"
-        )
+        if scheme.weights.kind == "uniform":
+            return None
+        return "integer least squares here is for uniform grids"
 
     def apply(self, job: Job) -> Job:
         """Layer by layer, each with the already quantized ones before it."""
         q = job.start()
-        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=self.asymmetric)
+        finished, walk = FinishedSteps(job, self), Walk(q, job.calib, asymmetric=self.asymmetric)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"gramround {name}")
             qp = weight_range(q, layer, walk.calib)
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 walk.to(name)
                 m = moments(layer, walk.before.inputs_of(name)[0], walk.full.output_of(name))
                 done = self.round_layer(layer, qp, m, job)
-                resume.save(name, done)
+                finished.save(name, done)
             layer.set_codes(done["codes"], QParams(done["scale"], qp.zero, qp.levels))
             layer.bias.data = done["bias"]
         q.calibrate_acts(job.calib)
@@ -99,7 +99,7 @@ class GramRound(Method):
         shape, m = layer.original.shape, all_moments.centred() if self.bias else all_moments
         w, h = layer.original.view_as(m.r), damped(m.h, self.damping)
         ideal = w - torch.linalg.solve(h, m.r.mT).mT.float()  # where the quadratic form is smallest
-        scale, zero = (
+        scale, zero = (  # (groups, rows, 1)
             t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero)
         )
         codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
@@ -109,21 +109,23 @@ class GramRound(Method):
         d = (codes - zero) * scale - w
         job.log.numbers[f"objective/{layer.info.name}"] = m.error(d)
         bias = layer.bias + all_moments.bias(d) if self.bias else layer.bias
-        return {
-            "codes": codes.view(shape),
-            "scale": scale.flatten()[: qp.scale.numel()].view_as(qp.scale),
-            "bias": bias,
-        }
+        scale = scale.flatten()[: qp.scale.numel()].view_as(qp.scale)
+        return {"codes": codes.view(shape), "scale": scale, "bias": bias}
 
     def search(self, u: Tensor, h: Tensor, levels: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Codes near the best ones."""
         low, high = levels[0], levels[-1]
-        codes, h = beam(u, h, low, high, max(1, min(self.width, BEAM_VALUES // u.numel()))), h.to(u)
+        width = max(1, min(self.width, BEAM_VALUES // u.numel()))
+        codes = beam(u, h, low, high, width)  # whose Cholesky factor needs float64
+        h = h.to(u)
         return tabu(descend(codes, u, h, low, high), u, h, low, high, self.moves, rng)
 
 
 def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:
-    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w); the old one where none is positive."""
+    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w).
+
+    The old one where none is positive.
+    """
     through = e @ h.to(e)
     top, bottom = (through * ideal).sum(2, keepdim=True), (through * e).sum(2, keepdim=True)
     if not per_channel:

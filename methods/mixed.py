@@ -1,11 +1,12 @@
-"""Mixed precision of BRECQ (Li et al., ICLR 2021, section 3.4 and algorithm 2): bits per layer by a genetic search.
+"""Mixed precision of BRECQ (Li et al., ICLR 2021, section 3.4, algorithm 2).
 
-Symbols: c the bits of every layer, L(c) the loss that they cost, H(c) their size or latency, delta its limit:
-min L(c) subject to H(c) <= delta, c in {2, 4, 8}^n. The Hessian being block-diagonal, L is a sum over blocks. Within a
-block it is the sum of the losses of its layers alone (the diagonal) and of what layers at the fewest bits cost together
-beyond that (off the diagonal); more bits cost too little for the second term to matter, says the paper. The paper's
-released code has no mixed precision, and the paper's text was not at hand: section, algorithm and what it says are
-recalled, and what they leave open is said at each field.
+Symbols: c the bits of every layer, L(c) the loss that they cost, H(c) their size or latency, delta
+its limit: min L(c) subject to H(c) <= delta, c in {2, 4, 8}^n. The Hessian being block-diagonal, L
+is a sum over blocks. Within a block it is the sum of the losses of its layers alone (the diagonal)
+and of what layers at the fewest bits cost together beyond that (off the diagonal); more bits cost
+too little for the second term to matter, says the paper. The paper's released code has no mixed
+precision, and the paper's text was not at hand: section, algorithm and what it says are recalled,
+and what they leave open is said at each field.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from quantbench.errors import BadInput
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.network.network import Network
-from quantbench.optimization.distance import KINDS, distance
+from quantbench.optimization.distance import KINDS, distance, mean_distance
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.mixed_bits import Bits, cost, swapped
-from quantbench.optimization.resume import Resume
 from quantbench.optimization.units import units
 from quantbench.quantization import papers
 from quantbench.quantization.method import Job, Method
@@ -45,7 +45,9 @@ Groups = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class BRECQMixed(Method):
-    """Choose weight bits layer by layer; what follows in the pipeline rounds to them, as in ``brecq-mixed+brecq``.
+    """Choose weight bits layer by layer, by a genetic search.
+
+    What follows in the pipeline rounds to them, as in ``brecq-mixed+brecq``.
 
     Attributes:
         bits: to choose from.
@@ -94,13 +96,15 @@ class BRECQMixed(Method):
                 raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
         if len(set(self.bits)) < 2:
             raise BadInput(
-                "mixed precision needs at least two numbers of bits to choose from, such as bits = [2, 4, 8]"
+                "mixed precision needs at least two numbers of bits to choose from, such as "
+                "bits = [2, 4, 8]"
             )
         if self.examples < 1:
             raise BadInput("losses are measured on at least one example")
         if self.population < 2 or self.iterations < 1 or self.together < 1:
             raise BadInput(
-                "a genetic search needs a population of 2, one iteration and groups of one layer, at least"
+                "a genetic search needs a population of 2, one iteration and groups of one layer, "
+                "at least"
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
@@ -109,12 +113,12 @@ class BRECQMixed(Method):
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""
-        resume = Resume(job, self)
-        done = resume.load("bits")
+        finished = FinishedSteps(job, self)
+        done = finished.load("bits")
         # measured latencies, and with them the choice, would be others the next time
         if done is None:
             done = {name: torch.tensor(b) for name, b in self.choice(job).items()}
-            resume.save("bits", done)
+            finished.save("bits", done)
         overrides = tuple(
             Override(i.name, int(done[i.name])) for i in job.net.layers if i.name in done
         )
@@ -146,7 +150,10 @@ class BRECQMixed(Method):
         return {name: bits[i] for name, i in zip(names, c, strict=True)}
 
     def groups(self, job: Job, fixed: frozenset[str]) -> Groups:
-        """Layers that share a block, at most ``together`` of them; layers with fixed bits left out."""
+        """Layers that share a block, at most ``together`` of them.
+
+        Layers with fixed bits are left out.
+        """
         parts = units(Quantized(job.net, job.scheme), "block")
         free = [[name for name in unit.layers if name not in fixed] for unit in parts]
         n = self.together
@@ -156,7 +163,10 @@ class BRECQMixed(Method):
     def sensitivities(
         self, job: Job, groups: Groups, bits: Sequence[int]
     ) -> tuple[np.ndarray, ...]:
-        """L of every combination of bits in every group, the rest of the network at the most bits."""
+        """L of every combination of bits in every group.
+
+        The rest of the network is at the most bits.
+        """
         at = {b: self.calibrated(job, b) for b in bits}
         rest, fewest, away = at[bits[-1]], bits[0], distance(self.measure)
         data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
@@ -166,7 +176,7 @@ class BRECQMixed(Method):
             with ExitStack() as stack:
                 for name in layers:
                     stack.enter_context(swapped(rest, at[b], name))
-                return mean_distance(rest, data, targets, away)
+                return mean_distance(away, rest.model, data, targets)
 
         base, found = loss((), fewest), []
         for i, group in enumerate(groups):
@@ -200,18 +210,23 @@ class BRECQMixed(Method):
         return {(name, b): ms for (b, _), table in tables.items() for name, ms in table.items()}
 
     def delta(self, problem: Problem, rest: float, bits: Sequence[int]) -> float:
-        """The limit for the layers that are free, ``rest`` being what the others need; an error if nothing meets it."""
-        unit = 8.0 if self.gain == "size" else 1.0  # bits in a byte
+        """The limit for the layers that are free; an error if nothing meets it.
+
+        What the others need is ``rest``.
+        """
         most = float(problem.costs[:, -1].sum()) + rest
-        limit = (self.limit * unit if self.absolute else self.limit * most) - rest
+        byte_or_ms = 8.0 if self.gain == "size" else 1.0  # costs of ``size`` are in bits
+        unit = byte_or_ms if self.absolute else most
+        limit = self.limit * unit - rest
         c = problem.cheapest
         if problem.cost(c) > limit:
+            needed = float(problem.cost(c)) + rest
             what, word = ("bytes", "smallest") if self.gain == "size" else ("ms", "fastest")
             at = sorted({(b, sum(bits[i] == b for i in c)) for b in bits})
             raise BadInput(
-                f"no choice of bits stays within {self.shown(limit + rest):.6g} {what}: the {word} needs "
-                f"{self.shown(float(problem.cost(c)) + rest):.6g} ({self.limit:g} was asked for, that is "
-                f"{(float(problem.cost(c)) + rest) / (unit if self.absolute else most):.6g}), with "
+                f"no choice of bits stays within {self.shown(limit + rest):.6g} {what}: the {word} "
+                f"needs {self.shown(needed):.6g} ({self.limit:g} was asked for, that is "
+                f"{needed / unit:.6g}), with "
                 + ", ".join(f"{n} layers at {b} bits" for b, n in at if n)
             )
         return limit
@@ -223,14 +238,8 @@ class BRECQMixed(Method):
     def searched(self, job: Job, problem: Problem, delta: float) -> Genes:
         """Both searches, and how far the genetic one stays behind."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=job.rng)))
-        found, curve = genetic(
-            problem,
-            delta,
-            rng,
-            population=self.population,
-            iterations=self.iterations,
-            mutation=self.mutation,
-        )
+        sizes = {"population": self.population, "iterations": self.iterations}
+        found, curve = genetic(problem, delta, rng, **sizes, mutation=self.mutation)
         best, proof = exact(problem, delta)
         a, b = float(problem.loss(found)), float(problem.loss(best))
         job.log.curves["mixed/genetic"] = curve
@@ -249,21 +258,13 @@ def combined(
     alone: Mapping[tuple[str, int], float],
     beyond: Mapping[tuple[str, ...], float],
 ) -> np.ndarray:
-    """Losses of all combinations of a group, an axis of bits for each layer: diagonal and off-diagonal terms."""
+    """Losses of all combinations of a group: diagonal and off-diagonal terms.
+
+    The table has an axis of bits for each layer.
+    """
     table = np.zeros((len(bits),) * len(group))
     for index in np.ndindex(*table.shape):
         low = tuple(n for n, i in zip(group, index, strict=True) if i == 0)
         diagonal = sum(alone[n, bits[i]] for n, i in zip(group, index, strict=True))
         table[index] = diagonal + (beyond[low] if len(low) > 1 else 0.0)
     return table
-
-
-def mean_distance(
-    q: Quantized, data: Sequence[tuple[Tensor, ...]], targets: Sequence[Tensor], away: object
-) -> float:
-    """Mean distance over all examples between what a network gives and what it should give."""
-    assert callable(away)
-    parts = [
-        away(q.model(*batch), t) * batch[0].shape[0] for batch, t in zip(data, targets, strict=True)
-    ]
-    return float(torch.stack(parts).sum()) / sum(batch[0].shape[0] for batch in data)

@@ -11,7 +11,10 @@ from quantbench.quantization.method import Job, Method
 
 @dataclass(frozen=True)
 class Nearest(Method):
-    """Each weight goes to the nearest level of its grid; activation ranges come from the calibration set."""
+    """Each weight goes to the nearest level of its grid.
+
+    Activation ranges come from the calibration set.
+    """
 
     name: ClassVar[str] = "nearest"
 

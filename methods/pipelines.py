@@ -1,4 +1,4 @@
-"""The two pipelines of Hubara et al. 2020 (arXiv 2006.10518, section 4), as compositions of their steps.
+"""The two pipelines of Hubara et al. 2020, section 4, as compositions of their steps.
 
                  AdaQuant   integer program   batch-norm tuning   bias tuning
 light                              x                  x
@@ -48,11 +48,9 @@ class Light(Method):
 
     def allocate(self, rounding: Method) -> Method:
         """The integer program, over layers that a method calibrates at every choice of bits."""
-        options = vars(self)
         shared = ("weights", "acts", "size", "measure", "gain")
-        found: Method = replace(
-            make("allocate", {k: options[k] for k in shared}), rounding=rounding
-        )
+        allocate = make("allocate", {k: vars(self)[k] for k in shared})
+        found: Method = replace(allocate, rounding=rounding)
         return found
 
     def apply(self, job: Job) -> Job:
@@ -89,9 +87,9 @@ class Advanced(Light):
 
     def pipeline(self) -> Pipeline:
         """Its steps."""
-        learnt = ("lr_weights", "lr_bias", "lr_acts", "lr_ranges", "sequential", "settle")
-        options = {k: vars(self)[k] for k in ("iterations", *learnt)}
-        adaquant = self.allocate(make("adaquant", options))
+        rates = ("lr_weights", "lr_bias", "lr_acts", "lr_ranges")
+        shared = ("iterations", *rates, "sequential", "settle")
+        adaquant = make("adaquant", {k: vars(self)[k] for k in shared})
         loss = "mse" if self.measure == "mse" else "kl"
         tuning = make("bias-tuning", {"epochs": self.epochs, "lr": self.lr_tuning, "loss": loss})
-        return Pipeline((adaquant, make("bn-tuning"), tuning))
+        return Pipeline((self.allocate(adaquant), make("bn-tuning"), tuning))

@@ -1,8 +1,9 @@
-"""QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization (Wei et al., ICLR 2022).
+"""QDrop: randomly dropping quantization (Wei et al., ICLR 2022).
 
-Block reconstruction as in BRECQ, with two changes. Weights and activations are learnt together, and while they are,
-each activation, of the block's input or inside it, keeps its full precision with a probability. So the rounding of the
-weights is fitted to a whole neighbourhood of activations, and the loss around it is flatter.
+Block reconstruction as in BRECQ, with two changes. Weights and activations are learnt together, and
+while they are, each activation, of the block's input or inside it, keeps its full precision with a
+probability. So the rounding of the weights is fitted to a whole neighbourhood of activations, and
+the loss around it is flatter.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import round_to_nearest, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.descent import Adam, Part, cosine, fit
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import Descent, Part, cosine, fit
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.learnt_ranges import kept_positive
 from quantbench.optimization.reconstruction import squared_error
-from quantbench.optimization.resume import Resume
 from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxation, Relaxed
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
@@ -78,31 +80,27 @@ class QDrop(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Without quantized activations there is nothing to drop."""
-        return (
-            None
-            if scheme.acts
-            else f"qdrop drops the quantization of activations, and {scheme} has none"
-        )
+        if scheme.acts:
+            return None
+        return f"qdrop drops the quantization of activations, and {scheme} has none"
 
     def apply(self, job: Job) -> Job:
         """Unit by unit, each behind the quantized ones."""
         q = job.start()
-        resume, parts = Resume(job, self), units(q, self.granularity)
+        finished, parts = FinishedSteps(job, self), units(q, self.granularity)
         for layer in q.layers():
             round_to_nearest(q, layer, job.calib)
         q.calibrate_acts(job.calib)  # first step sizes, with weights rounded to nearest
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
-            done = resume.load(unit.stop)
+            done = finished.load(unit.stop)
             if done is None:
-                part = Part(
-                    unit.stop, f"qdrop {unit.stop}", i, len(parts), resume.unfinished(unit.stop)
-                )
+                label, state = f"qdrop {unit.stop}", finished.in_progress(unit.stop)
+                part = Part(unit.stop, label, i, len(parts), state)
                 codes = self.learn(job, q, walk, unit, list(acts.values()), part)
-                done = dict(zip(unit.layers, codes, strict=True)) | {
-                    n: a.scale.detach() for n, a in acts.items()
-                }
-                resume.save(unit.stop, done)
+                done = dict(zip(unit.layers, codes, strict=True))
+                done |= {name: act.scale.detach() for name, act in acts.items()}
+                finished.save(unit.stop, done)
             for name in unit.layers:
                 layer = q.layer(name)
                 assert layer.qparams is not None
@@ -115,7 +113,8 @@ class QDrop(Method):
         self, job: Job, q: Quantized, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
     ) -> list[Tensor]:
         """Minimise || z - z^ ||^2 + lambda f_reg over rounding and step sizes; returns codes."""
-        layers, fa = [q.layer(name) for name in unit.layers], ACTIVATION_FUNCTIONS[unit.activation]
+        layers = [q.layer(name) for name in unit.layers]
+        fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
@@ -131,49 +130,34 @@ class QDrop(Method):
                 layer.weight = w
             for optimizer in optimizers[1:]:
                 optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
-            x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
-            mixed = (
-                None if x is None or x_hat is None else drop(x_hat, x, self.probability, job.rng)
-            )
-            z_hat = fa(output(batch, mixed))
+            z_hat = fa(output(batch, self.dropped_input(walk, batch, job.rng)))
             return squared_error(z_hat, target.take(batch)) + penalty
 
+        descent = Descent(self.iterations, self.batch_size, self.bfloat16)
+        after = kept_positive(steps)
         with dropping(acts, self.probability, job.rng):
-            fit(
-                job,
-                part,
-                objective,
-                len(target),
-                optimizers,
-                iterations=self.iterations,
-                batch_size=self.batch_size,
-                after_step=kept_positive(steps),
-                bfloat16=self.bfloat16,
-            )
+            fit(job, part, objective, len(target), optimizers, descent, after_step=after)
         codes = rounding.codes()
         for layer, c, qp in zip(layers, codes, qps, strict=True):
             layer.weight = qp.dequantize(c)
         job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
         return codes
 
+    def dropped_input(self, walk: Walk, batch: Tensor, rng: torch.Generator) -> Tensor | None:
+        """What the unit starts from, partly quantized; ``None`` for the network's input."""
+        x, x_hat = walk.full.kept(batch), walk.before.kept(batch)
+        return None if x is None or x_hat is None else drop(x_hat, x, self.probability, rng)
+
     def relaxation(self) -> Relaxation:
         """AdaRound's relaxation with this method's settings."""
-        return Relaxation(
-            lam=self.lam,
-            beta_start=self.beta_start,
-            beta_end=self.beta_end,
-            warmup=self.warmup,
-            anneal="linear",
-        )
+        return Relaxation(self.lam, self.beta_start, self.beta_end, self.warmup, anneal="linear")
 
 
 def drop(quantized: Tensor, full: Tensor, probability: float, rng: torch.Generator) -> Tensor:
     """Each value quantized or, with the given probability, in full precision."""
-    # in the memory layout of full, which the result then has
-    kept = torch.empty_like(full, dtype=torch.bool)
-    return torch.where(
-        kept.copy_(torch.rand(full.shape, generator=rng) < probability), full, quantized
-    )
+    kept = torch.empty_like(full, dtype=torch.bool)  # in its layout, which the result then has
+    kept.copy_(torch.rand(full.shape, generator=rng) < probability)
+    return torch.where(kept, full, quantized)
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""Rounding as quadratic unconstrained binary optimisation (Nagel et al., ICML 2020, sections 3.1 and 3.2).
+"""Rounding as a QUBO (Nagel et al., ICML 2020, sections 3.1 and 3.2).
 
-Each weight goes down or up, so the second-order Taylor term of the loss is a QUBO in binary variables: with the Hessian
-of the task loss all weights of a layer are one problem (eq. 13), with the local Hessian E[x x^T] each row of the weight
-matrix is one (eq. 20). Both are solved by the cross-entropy method (Rubinstein 1999), which starts from the
-probabilities of stochastic rounding, as in the paper.
+QUBO stands for quadratic unconstrained binary optimisation.
+
+Each weight goes down or up, so the second-order Taylor term of the loss is a QUBO in binary
+variables: with the Hessian of the task loss all weights of a layer are one problem (eq. 13), with
+the local Hessian E[x x^T] each row of the weight matrix is one (eq. 20). Both are solved by the
+cross-entropy method (Rubinstein 1999), which starts from the probabilities of stochastic rounding,
+as in the paper.
 """
 
 from __future__ import annotations
@@ -15,14 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.calibration.input_moments import zeros_around
+from quantbench.calibration.input_moments import columns
 from quantbench.calibration.layer_moments import gram
-from quantbench.calibration.passes import Progressive
-from quantbench.calibration.walk import Walk
+from quantbench.calibration.walk import Progressive, Walk
 from quantbench.calibration.weight_ranges import learnt_layers, weight_range
 from quantbench.errors import BadInput
 from quantbench.network.network import Network
-from quantbench.optimization.resume import Resume
+from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams, share_up
 from quantbench.quantization.layers import QuantLayer
@@ -68,41 +70,35 @@ class Qubo(Method):
         """Reject an unknown Hessian and empty samples."""
         if self.hessian not in ("local", "task"):
             raise BadInput(f"hessian {self.hessian!r}: choose local or task")
-        if not (
-            self.samples * self.elite >= 1
-            and 0 <= self.smoothing < 1
-            and self.steps > 0
-            and self.draws > 0
-        ):
+        enough = self.samples * self.elite >= 1 and self.steps > 0 and self.draws > 0
+        if not (enough and 0 <= self.smoothing < 1):
             raise BadInput(
                 "qubo: samples * elite, steps and draws are at least 1, smoothing lies in [0, 1)"
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """The Hessian of the task loss is quadratic in a layer's weights."""
-        big = [
-            i
-            for i in (net.layers[:1] if scheme.which == "first" else net.layers)
-            if i.params > TASK_WEIGHTS
-        ]
+        layers = net.layers[:1] if scheme.which == "first" else net.layers
+        big = [info for info in layers if info.params > TASK_WEIGHTS]
         if self.hessian == "local" or not big:
             return None
-        return f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries: quantize the first layer alone"
+        entries = f"the task Hessian of {big[0].name} would have {big[0].params}^2 entries"
+        return f"{entries}: quantize the first layer alone"
 
     def apply(self, job: Job) -> Job:
         """Layer by layer, on the full-precision network's activations."""
         q = job.start()
-        resume, walk = Resume(job, self), Walk(q, job.calib, asymmetric=False)
+        finished, walk = FinishedSteps(job, self), Walk(q, job.calib, asymmetric=False)
         layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             job.progress(i, len(layers), f"qubo {name}")
             qp = weight_range(q, layer, walk.calib)
-            done = resume.load(name)
+            done = finished.load(name)
             if done is None:
                 walk.to(name)
                 done = {"codes": self.round_layer(job, walk.full, layer, qp)}
-                resume.save(name, done)
+                finished.save(name, done)
             layer.set_codes(done["codes"], qp)
         q.calibrate_acts(job.calib)
         return job.done(q)
@@ -113,12 +109,10 @@ class Qubo(Method):
         low, high = qp.bracket(w)
         down, up = qp.dequantize(low) - w, qp.dequantize(high) - w
         if self.hessian == "task":
-            h, shape = (
-                task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0),
-                (1, 1, w.numel()),
-            )
+            h = task_hessian(passes, layer, self.draws, job.rng).unsqueeze(0)  # eq. 13
+            shape = (1, 1, w.numel())
         else:
-            h = gram(layer, passes.inputs_of(name)[0])
+            h = gram(layer, passes.inputs_of(name)[0])  # eq. 20
             shape = (h.shape[0], w.shape[0] // h.shape[0], h.shape[1])
         problem = [t.reshape(shape) for t in (down, up, share_up(w, qp))]
         groups = zip(*problem, h, strict=True)
@@ -159,10 +153,8 @@ class Qubo(Method):
             values, index = cost.topk(keep, dim=0, largest=False)
             elite = sample.gather(0, index.unsqueeze(2).expand(-1, -1, p.shape[1]))
             better = values[0] < lowest
-            lowest, best = (
-                torch.where(better, values[0], lowest),
-                torch.where(better.unsqueeze(1), elite[0], best),
-            )
+            lowest = torch.where(better, values[0], lowest)
+            best = torch.where(better.unsqueeze(1), elite[0], best)
             p = self.smoothing * p + (1 - self.smoothing) * elite.float().mean(0)
             if bool(((p < 0.01) | (p > 0.99)).all()):
                 break
@@ -193,10 +185,10 @@ def task_hessian(
     for part in passes.batches():
         z, logits = passes.split(part, layer.info.name)
         log_p = F.log_softmax(logits, 1)
-        a = _columns(layer, x.take(part))
+        a = columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
-            # (n, out, positions)
+            # a row for each output channel, with all of its positions
             rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT
             rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
             grads = torch.einsum("ngop,ngkp->ngok", rows, a)
@@ -207,19 +199,11 @@ def task_hessian(
     return h.float().to(w.device)
 
 
-def _columns(layer: QuantLayer, x: Tensor) -> Tensor:
-    """What the rows of the weight matrix are multiplied with: (n, groups, k, positions)."""
-    if layer.info.kind == "linear":
-        return x.reshape(len(x), 1, -1, x.shape[-1]).mT
-    g = layer.geometry
-    found = F.unfold(
-        F.pad(x, zeros_around(layer)), g["kernel_size"], g["dilation"], stride=g["stride"]
-    )
-    return found.view(len(x), layer.groups, -1, found.shape[2])
-
-
 def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(n, 1) labels and their weights: every class by its probability, or ``draws`` classes drawn from it."""
+    """(n, 1) labels and their weights.
+
+    Every class by its probability, or ``draws`` classes drawn from it.
+    """
     if p.shape[1] <= draws:
         every = range(p.shape[1])
         return [(torch.full((p.shape[0], 1), c, device=p.device), p[:, c, None]) for c in every]

@@ -1,4 +1,4 @@
-"""The rounding schemes that AdaRound starts from (Nagel et al., ICML 2020, table 1): floor, ceil, stochastic."""
+"""The rounding schemes that AdaRound starts from (Nagel et al., ICML 2020, table 1)."""
 
 from __future__ import annotations
 
@@ -52,6 +52,5 @@ class Rounding(Method):
         low, high = qp.bracket(w)
         if self.rule != "stochastic":
             return low if self.rule == "floor" else high
-        return torch.where(
-            torch.rand(w.shape, generator=rng).to(w.device) < share_up(w, qp), high, low
-        )
+        up = torch.rand(w.shape, generator=rng).to(w.device) < share_up(w, qp)
+        return torch.where(up, high, low)

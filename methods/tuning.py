@@ -1,8 +1,11 @@
-"""Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases (Hubara et al. 2020, arXiv 2006.10518).
+"""Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases.
 
-Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch norm back behind each
-layer, collects its statistics anew in the quantized network, and folds it away again, weight scales included: mu and
-sigma^2 are the new statistics, beta and gamma what full precision says. Bias tuning distils the network's output.
+Hubara et al. 2020, arXiv 2006.10518.
+
+Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch
+norm back behind each layer, collects its statistics anew in the quantized network, and folds it
+away again, weight scales included: mu and sigma^2 are the new statistics, beta and gamma what full
+precision says. Bias tuning distils the network's output.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ EPS = 1e-5  # torch's for batch norm
 
 @dataclass(frozen=True)
 class BatchNormTuning(Method):
-    """Collect the statistics of re-inserted batch norms over the calibration set; no back-propagation.
+    """Collect the statistics of re-inserted batch norms; no back-propagation.
+
+    They are those of the calibration set in the quantized network.
 
     A network without batch norm gets the equivalent: beta and gamma are mean and standard deviation
     of each layer's output in the full-precision network over the same calibration set, for all its
@@ -51,20 +56,17 @@ class BatchNormTuning(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the method's interface
         """A scale per channel is what the tuned statistics fold into."""
-        per_channel = scheme.weights.per_channel
-        return (
-            None
-            if per_channel
-            else "batch-norm tuning rescales every channel: it needs per-channel weight grids"
-        )
+        if scheme.weights.per_channel:
+            return None
+        return "batch-norm tuning rescales every channel: it needs per-channel weight grids"
 
     @torch.no_grad()
     def apply(self, job: Job) -> Job:
         """Re-insert, collect, fold."""
         q = job.need()
-        targets = self.targets(job, q).items()
         norms = {
-            n: Norm(*t, self.momentum, image=q.layer(n).info.kind == "conv") for n, t in targets
+            name: Norm(beta, std, self.momentum, image=q.layer(name).info.kind == "conv")
+            for name, (beta, std) in self.targets(job, q).items()
         }
         with hooked(
             *(q.layer(n).register_forward_hook(partial(_apply, norm)) for n, norm in norms.items())
@@ -105,11 +107,11 @@ class Norm:
         rows = y.movedim(axis, 0).flatten(1)
         mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
         if self.momentum is not None:
-            self.mean, self.var = (
-                a.lerp(b, self.momentum) for a, b in ((self.mean, mean), (self.var, var))
-            )
+            self.mean = self.mean.lerp(mean, self.momentum)
+            self.var = self.var.lerp(var, self.momentum)
         else:
-            before, self.count = self.mean if self.count else torch.zeros_like(mean), self.count + n
+            before = self.mean if self.count else torch.zeros_like(mean)
+            self.count += n
             self.mean = before + (mean - before) * (n / self.count)
             self._square = self._square + (var + mean.square() - self._square) * (n / self.count)
             self.var = (self._square - self.mean.square()).clamp(min=0)
@@ -127,20 +129,22 @@ def _watch(norm: Norm, _: nn.Module, __: Any, y: Tensor) -> None:
 
 
 def fold(q: Quantized, name: str, norm: Norm) -> None:
-    """Fold a tuned batch norm: codes stay, scale' = scale gamma/sigma, b' = beta + (b - mu) gamma/sigma (eq. 8)."""
+    """Fold a tuned batch norm (eq. 8).
+
+    Codes stay, scale' = scale gamma/sigma, b' = beta + (b - mu) gamma/sigma.
+    """
     layer = q.layer(name)
     assert layer.codes is not None
     assert layer.qparams is not None
     qp, gain = layer.qparams, norm.gamma / (norm.var + EPS).sqrt()
-    layer.set_codes(
-        layer.codes.float(), QParams(qp.scale * gain.reshape(qp.scale.shape), qp.zero, qp.levels)
-    )
+    scale = qp.scale * gain.reshape(qp.scale.shape)
+    layer.set_codes(layer.codes.float(), QParams(scale, qp.zero, qp.levels))
     layer.bias.data = norm.beta + (layer.bias - norm.mean) * gain
 
 
 @dataclass(frozen=True)
 class BiasTuning(Method):
-    """Train the biases alone, so that the quantized network's output follows the full-precision one's.
+    """Train the biases alone, so that the output follows the full-precision network's.
 
     Attributes:
         batches: how many batches of the calibration set are used.
@@ -170,18 +174,16 @@ class BiasTuning(Method):
     def apply(self, job: Job) -> Job:
         """Distil."""
         q, done = job.need(), 0
-        data = list(
-            batches(tuple(t[: self.batches * self.batch_size] for t in job.calib), self.batch_size)
-        )
+        few = tuple(t[: self.batches * self.batch_size] for t in job.calib)
+        data = list(batches(few, self.batch_size))
         with torch.no_grad():
             targets = [job.net.model(*batch) for batch in data]
         biases = [layer.bias.requires_grad_() for layer in q.layers()]
         sgd = torch.optim.SGD(biases, lr=self.lr)
         curve, total = [], self.epochs * self.repeats * len(data)
         for epoch in range(self.epochs):
-            sgd.param_groups[0]["lr"] = self.lr * (
-                1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
-            )
+            factor = 1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
+            sgd.param_groups[0]["lr"] = self.lr * factor
             for _ in range(self.repeats):
                 for batch, target in zip(data, targets, strict=True):
                     sgd.zero_grad()

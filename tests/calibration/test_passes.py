@@ -1,4 +1,4 @@
-"""Captures that start where the network is final: the same tensors as full passes, in memory or in files."""
+"""Captures that start where the network is final: the same tensors, in memory or in files."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from quantbench.calibration.memory import LIMIT, Activations, Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.errors import BadInput, CannotWrite
 from quantbench.network.hooks import capture_input, capture_output
 from quantbench.network.modules import Add
@@ -20,11 +20,8 @@ from quantbench.quantization.layers import QuantLayer
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.relu, self.b = (
-            nn.Conv2d(4, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 4, 3, padding=1),
-        )
+        self.a, self.relu = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
 
     def forward(self, x):
         return F.relu(self.b(self.relu(self.a(x))) + x)
@@ -36,12 +33,8 @@ class Net(nn.Module):
     def __init__(self, *, skip=False):
         super().__init__()
         self.skip = skip
-        self.stem, self.one, self.two, self.fc = (
-            nn.Conv2d(3, 4, 3, padding=1),
-            Block(),
-            Block(),
-            nn.Linear(4, 5),
-        )
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.one, self.two, self.fc = Block(), Block(), nn.Linear(4, 5)
 
     def forward(self, x):
         x = self.one(self.stem(x))

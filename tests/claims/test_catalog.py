@@ -283,10 +283,9 @@ def test_a_broken_package_is_named(stranger: Path) -> None:
 )
 def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
     here = next(c for c in ALL if c.tier == "embedded" and not c.skip)
-    monkeypatch.setattr(bench, "load", lambda *_: [replace(here, long=True)])
-    monkeypatch.setattr(bench, "select", lambda claims, _: claims)
+    monkeypatch.setattr(bench, "chosen", lambda *_: (replace(here, long=True),))
     options = {"qb_paper": [], "qb_select": "", "qb_tier": None, "qb_finished": False} | asked
-    (claim,) = bench._chosen(SimpleNamespace(getoption=options.get))
+    (claim,) = bench._asked_for(SimpleNamespace(getoption=options.get))
     assert claim.tier == "long"
     assert (claim.skip == "") == runs
     assert runs or "--tier long" in claim.skip

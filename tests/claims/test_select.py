@@ -15,11 +15,8 @@ ALL = catalog.read_claims()
 @st.composite
 def expressions(draw: st.DrawFn, depth: int = 0) -> tuple[str, object]:
     """An expression and its meaning as a predicate on claims."""
-    kind = draw(
-        st.sampled_from(
-            ["word", "word", "glob", "not", "and", "beside", "or"] if depth < 3 else ["word"]
-        )
-    )
+    kinds = ["word", "word", "glob", "not", "and", "beside", "or"]
+    kind = draw(st.sampled_from(kinds if depth < 3 else ["word"]))
     if kind in ("word", "glob"):
         word = draw(st.sampled_from(["w2a4", "RESNET18", "apot", "t7", "recalled", "fp", "nosuch"]))
         text = f"*{word}*" if kind == "glob" else word
@@ -47,6 +44,17 @@ def test_selection_by_example() -> None:
     assert select.select(ALL, "not qdrop or brecq") == select.select(ALL, "(not qdrop) or brecq")
     assert {c.id.split("/")[3] for c in select.select(ALL, "*/w4/*")} == {"w4"}
     assert select.select(ALL, "  ") == ALL
+
+
+def test_a_command_line_chooses_by_paper_expression_and_tier() -> None:
+    assert select.chosen() == ALL
+    chosen = select.chosen(["apot", "adaround"], "resnet20", "embedded")
+    wanted = [c for c in select.select(ALL, "resnet20") if c.tier == "embedded"]
+    assert chosen == tuple(c for p in ("apot", "adaround") for c in wanted if c.paper == p)
+    real = select.chosen(["adaround"], "not w4", "real")
+    assert {(c.paper, c.tier) for c in real} == {("adaround", "real")}
+    with pytest.raises(BadInput, match="did you mean adaround"):
+        select.chosen(["adarund"])
 
 
 @pytest.mark.parametrize("text", ["and", "w4 or", "not", "(w4", "w4)", "()", "w4 and or w3"])

@@ -1,11 +1,14 @@
 import errno
 import os
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from quantbench.claims.catalog import read_claims
-from quantbench.cli.main import main
+from quantbench.cli.main import NO_READER, main
 from quantbench.evidence.result import Result
 from quantbench.runs.lab import Lab
 
@@ -26,10 +29,7 @@ def test_list_and_select(capsys):
         (["list", "adarund"], "did you mean adaround"),
         (["list", "-k", "and and"], ""),
         (["run", "-k", "no-such-claim-anywhere"], "no claim matches"),
-        (
-            ["run", "--tier", "real", "-k", "gramround and shapes"],
-            "shapes' in the real tier",
-        ),
+        (["run", "--tier", "real", "-k", "gramround and shapes"], "shapes' in the real tier"),
         (["why", "nonsense"], "quantbench list shows all"),
         (["run", "--device", "toaster"], "device 'toaster' cannot be used here"),
         (["report", "--runs", "no-such-folder"], "no folder 'no-such-folder'"),
@@ -60,6 +60,27 @@ def test_a_full_disk_leaves_no_half_plugin(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "argv", [["list"], ["list", "-k", "w4"], ["show", "adaround"], ["data", "status"]]
+)
+def test_a_reader_that_went_away_ends_a_command_quietly(argv):
+    assert unread(argv) == (NO_READER, "")
+
+
+def test_a_reader_that_leaves_a_report_ends_it_quietly(tmp_path):
+    assert unread(["report", "-k", "fp and imagenet", "--runs", str(tmp_path)]) == (NO_READER, "")
+
+
+def unread(argv):
+    """Status and errors of a command whose output nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command, error = [sys.executable, "-m", "quantbench", *argv], subprocess.PIPE
+    done = subprocess.run(command, stdout=writer, stderr=error, text=True, check=False)
+    os.close(writer)
+    return done.returncode, done.stderr
+
+
 def test_unknown_command_is_answered_with_the_nearest(capsys):
     with pytest.raises(SystemExit) as e:
         main(["lst"])
@@ -71,12 +92,8 @@ def test_show_adds_what_finished_runs_measured(tmp_path, capsys):
     claim = next(c for c in read_claims("adaround") if c.tier == "embedded")
     lab = Lab(tmp_path)
     cell = next(iter(lab.cells(claim)[0].values()))
-    lab.ledger.put(
-        cell,
-        Result.of(
-            [True] * 4, [True, False, True, True], "0", extra={"shift_and_add/shifts": 1234.0}
-        ),
-    )
+    extra = {"shift_and_add/shifts": 1234.0}
+    lab.ledger.put(cell, Result.of([True] * 4, [True, False, True, True], "0", extra=extra))
     assert main(["show", claim.id, "--runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "quantized = 75" in out
@@ -95,14 +112,10 @@ def test_new_writes_a_plugin_that_passes_conformance(tmp_path, monkeypatch, caps
     assert main(["new", "halfway"]) == 0
     assert "pip install" in capsys.readouterr().out
     monkeypatch.syspath_prepend(tmp_path / "quantbench-halfway")
-    from quantbench_halfway import Halfway
-
     from quantbench.claims.parse import parse
-    from quantbench.conformance import check
 
-    check(Halfway())
-    parse(
-        (tmp_path / "quantbench-halfway/quantbench_halfway/halfway.toml").read_text(),
-        "halfway.toml",
-    )
+    written = tmp_path / "quantbench-halfway"
+    tests = runpy.run_path(str(written / "test_halfway.py"))
+    tests["test_conformance"]()
+    parse((written / "quantbench_halfway/halfway.toml").read_text(), "halfway.toml")
     assert main(["new", "halfway"]) == 2

@@ -1,4 +1,4 @@
-"""The embedded tier: what the clone holds is what the scripts make, and is hard enough to tell methods apart."""
+"""The embedded tier: what the clone holds is what the scripts make, and it tells methods apart."""
 
 import gzip
 import json
@@ -203,7 +203,8 @@ def test_publishing_needs_no_file_of_the_real_tier(tmp_path):
     (tmp_path / ".dvc" / "config").write_text(
         "[core]\n    no_scm = true\n['remote \"embedded\"']\n    url = embedded\n"
     )
-    old = "outs:\n- hash: md5\n  path: data/embedded\n  remote: embedded\n  md5: 00.dir\n  size: 1\n  nfiles: 9\n"
+    about = "outs:\n- hash: md5\n  path: data/embedded\n  remote: embedded\n"
+    old = f"{about}  md5: 00.dir\n  size: 1\n  nfiles: 9\n"
     real = f"- md5: {'1' * 32}\n  size: 1\n  hash: md5\n  path: data/real.bin\n"
     (tmp_path / "data.dvc").write_text(f"# why\n{old}{real}")
     listing = publish._push(tmp_path)

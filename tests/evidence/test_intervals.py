@@ -54,12 +54,12 @@ def test_swapping_the_networks_mirrors_the_interval(t):
     forth, back = intervals.paired(a, b), intervals.paired(b, a)
     assert (forth.low, forth.high) == pytest.approx(
         (-back.high, -back.low), abs=1e-7
-    )  # brentq's own tolerance is 2e-12
+    )  # so close does the halving come
 
 
 @given(counts)
 def test_tangos_ends_solve_its_score_equation(t):
-    """At either end, the constrained likelihood maximised over a grid gives the score statistic 1.96."""
+    """At either end, the likelihood maximised over a grid gives the score statistic 1.96."""
     b, c, agree = t
     n = sum(t)
     for end, z in zip(intervals.tango(b, c, n), (1.959964, -1.959964), strict=True):
@@ -84,7 +84,7 @@ def coverage(interval, n, p12, p21):
 
 @pytest.mark.parametrize(("expected", "share"), [(1, 0), (2, 0.2), (2, 0), (5, 0.2), (5, 0.5)])
 def test_tango_covers_where_wald_does_not(expected, share):
-    """The claim of ``paired_units``'s docstring, and the reason why the printed interval is not value +- 1.96 SE."""
+    """The claim of ``paired_units``'s docstring: why the interval is not value +- 1.96 SE."""
     n = 1000
     p12, p21 = expected / n * (1 - share), expected / n * share
 
@@ -115,7 +115,7 @@ def test_an_unchanged_network_still_has_an_interval():
 
 @given(hnp.arrays(bool, (2, 30)), st.integers(1, 4))
 def test_repeating_a_seed_adds_no_evidence(pair, k):
-    """Deterministic methods give the same bits for every seed: images are the units, not images times seeds."""
+    """Deterministic methods give the same bits for every seed: images alone are the units."""
     once = intervals.paired(pair[0], pair[1])
     assert intervals.paired(pair[0], np.tile(pair[1], (k, 1))) == once
 
@@ -192,7 +192,7 @@ def test_mcnemar_by_enumeration_of_all_coin_tosses(b, c):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
 def test_holm_is_the_closed_test_of_bonferroni(p):
-    """Adjusted p of a hypothesis: the largest Bonferroni p of all the sets of hypotheses that hold it."""
+    """Adjusted p of a hypothesis: the largest Bonferroni p of all sets that hold it."""
     m = range(len(p))
     sets = [s for r in m for s in combinations(m, r + 1)]
     for i, adjusted in enumerate(significance.holm(p)):
@@ -254,7 +254,7 @@ def test_the_bootstrap_of_a_mean_is_its_standard_error():
 
 
 def test_the_bootstrap_stays_paired_and_repeats():
-    """A difference of two correlations of nearly equal scores is far better known than either correlation."""
+    """A difference of two correlations of nearly equal scores is better known than either."""
     rng = np.random.default_rng(2)
     gold = rng.normal(size=150)
     fp = gold + rng.normal(size=150)

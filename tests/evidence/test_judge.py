@@ -1,5 +1,7 @@
 """Verdicts: every kind of claim on results made to order, and the sums behind them."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from math import hypot, sqrt
 
@@ -55,7 +57,10 @@ BEATS = replace(CLAIM, kind="beats", value=None, fp=None, rival=Rival("nearest",
 
 
 def run(fp, quantized, n=1000, won=0, **rest):
-    """Result with the given accuracies; ``won`` of the images that full precision misses are right when quantized."""
+    """Result with the given accuracies.
+
+    ``won`` of the images that full precision misses are right when quantized.
+    """
     bits = np.arange(n) < round(n * fp / 100)
     after = (np.arange(n) < round(n * quantized / 100) - won) | (
         (np.arange(n) >= n - won) & (np.arange(n) < n)
@@ -329,3 +334,14 @@ def test_rank_correlations_are_bootstrapped():
     assert estimates.fp_accuracy(bad).value == pytest.approx(bad[0].fp_top1)
     assert estimates.drop(bad) == estimates.drop(bad)
     assert judge(replace(claim, kind="max_drop", value=1.0), good).outcome == "REPRODUCED"
+
+
+def test_judging_needs_no_scipy():
+    """Its solvers take longer to import than a report takes to write."""
+    code = (
+        "import sys; from quantbench.evidence import intervals, judge;"
+        "print(intervals.tango(5, 1, 100), intervals.accuracy([True, False]));"
+        "print({'scipy', 'torch', 'matplotlib', 'mlflow'}.intersection(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "set()"

@@ -69,7 +69,9 @@ def kinds(program: Program) -> Counter[str]:
 
 
 def follows_fake(q: Quantized, program: Program, *, share: float = 0.01) -> None:
-    """The float simulation, led along the program's own codes so that roundings do not add up: it makes the same codes.
+    """The float simulation makes the same codes.
+
+    It is led along the program's own codes, so that roundings do not add up.
 
     A share may differ by one step: the integer network rounds the bias to int32 and the scale's
     ratio to float32, so a value within about 0.001 steps of a tie may go the other way; a fixed

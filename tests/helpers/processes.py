@@ -1,4 +1,7 @@
-"""A program for ``torchrun``: methods with a digest and an error each, written to a file for each process."""
+"""A program for ``torchrun``: methods, with a digest and an error each.
+
+They are written to a file for each process.
+"""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Networks that equalization has to follow: depthwise and grouped layers, branches, ceilings that matter."""
+"""Networks that equalization has to follow: depthwise, grouped, branched, clamped."""
 
 import torch
 from torch import nn
@@ -15,21 +15,12 @@ class Separable(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.full, self.bn1, self.act1 = (
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.BatchNorm2d(8),
-            nn.ReLU6(),
-        )
-        self.depth, self.bn2, self.act2 = (
-            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
-            nn.BatchNorm2d(8),
-            nn.ReLU6(),
-        )
-        self.point, self.bn3, self.act3 = (
-            nn.Conv2d(8, 12, 1, bias=False),
-            nn.BatchNorm2d(12),
-            nn.ReLU6(),
-        )
+        self.full = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn1, self.act1 = nn.BatchNorm2d(8), nn.ReLU6()
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.bn2, self.act2 = nn.BatchNorm2d(8), nn.ReLU6()
+        self.point = nn.Conv2d(8, 12, 1, bias=False)
+        self.bn3, self.act3 = nn.BatchNorm2d(12), nn.ReLU6()
         self.group = nn.Conv2d(12, 6, 3, groups=3)
         self.fc = nn.Linear(6, 5)
 
@@ -64,7 +55,7 @@ class Branches(nn.Module):
 
 
 def seeded(cls, seed=0, spread=1.0):
-    """A network whose channels have ranges of different magnitude, ceilings that matter, and inputs."""
+    """A network with channels of unequal ranges, ceilings that matter, and inputs."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = cls()

@@ -1,4 +1,4 @@
-"""A residual network small enough for tests that reconstruct it many times, and layers of every geometry."""
+"""A residual network small enough for many reconstructions, and layers of every geometry."""
 
 import torch
 from torch import nn
@@ -20,12 +20,8 @@ LAYERS = {
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.relu, self.b = (
-            nn.Conv2d(6, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(6, 6, 3, padding=1),
-        )
-        self.out = nn.ReLU()
+        self.a, self.relu = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+        self.b, self.out = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
 
     def forward(self, x):
         return self.out(self.b(self.relu(self.a(x))) + x)

@@ -1,4 +1,5 @@
-// What qb::Threads promises, run by tests/test_native_threads.py, also under ThreadSanitizer: threads_stress ROUNDS.
+// What qb::Threads promises, run by tests/integer/backends/test_native_threads.py, also under
+// ThreadSanitizer: threads_stress ROUNDS.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -8,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "threads.h"
+#include "base/threads.h"
 
 namespace {
 
@@ -20,7 +21,8 @@ void require(bool holds, const char* what) {
   std::exit(1);
 }
 
-// Plain, unsynchronized writes: every item once, by a thread of the team, and visible to the caller.
+// Plain, unsynchronized writes: every item once, by a thread of the team, and visible to the
+// caller.
 void every_item_once(int threads, int rounds) {
   qb::Threads team(threads, 0);
   for (int round = 0; round < rounds; round++) {
@@ -30,13 +32,14 @@ void every_item_once(int threads, int rounds) {
     team.each(count, 1, kMuch, piece);  // `piece`, `done` and `by` are gone before the next round
     for (int i = 0; i < 9; i++) {
       require(done[i] == (i < count ? round + 1 : 0), "an item was left out, or done twice");
-      require(i >= count || (0 <= by[i] && by[i] < threads), "an item was done by nobody of the team");
+      require(i >= count || (0 <= by[i] && by[i] < threads),
+              "an item was done by nobody of the team");
     }
   }
 }
 
-// Pieces that wait for one another, for a while: until every thread of the team was seen at work at the same time. One
-// that was just falling asleep misses a call, so that several are made.
+// Pieces that wait for one another, for a while: until every thread of the team was seen at work at
+// the same time. One that was just falling asleep misses a call, so that several are made.
 void all_threads_help(int threads, int rounds) {
   using Clock = std::chrono::steady_clock;
   qb::Threads team(threads, 0);
@@ -50,7 +53,8 @@ void all_threads_help(int threads, int rounds) {
       while (seen != (1 << threads) - 1 && Clock::now() < enough) std::this_thread::yield();
     });
     together += seen == (1 << threads) - 1;
-    if (together % 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // time to fall asleep
+    if (together % 2)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // time to fall asleep
   }
 }
 
@@ -59,7 +63,8 @@ void small_work_stays(int threads, int rounds) {
   qb::Threads team(threads);
   int sum = 0;
   for (int round = 0; round < rounds; round++)
-    team.each(8, qb::Threads::kWorth / 2, kMuch, [&](std::int64_t, int thread) { sum += thread == 0; });
+    team.each(8, qb::Threads::kWorth / 2, kMuch,
+              [&](std::int64_t, int thread) { sum += thread == 0; });
   require(sum == 8 * rounds, "a small task was shared");
 }
 

@@ -1,4 +1,4 @@
-"""The definition of integer inference against brute force, and the fast simulation against the oracle."""
+"""The oracle against brute force, and the fast simulation against the oracle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from quantbench.integer.ir import (
     Format,
     MaxPool,
     Program,
-    output_shape,
 )
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.testing import fuzz
@@ -45,7 +44,7 @@ def brute_conv(op: Conv, inputs: list[np.ndarray], formats: list[Format]) -> np.
     """One number at a time, Python integers for the sums."""
     x, f = inputs[0], formats[0]
     (n, c, h, w), (outs, per_group, kh, kw) = x.shape, op.weight.shape
-    _, oh, ow = output_shape(op, [(c, h, w)])
+    _, oh, ow = op.output_shape([(c, h, w)])
     y = np.zeros((n, outs, oh, ow), np.float32 if op.out is None else np.uint8)
     for i, o, r, s in itertools.product(range(n), range(outs), range(oh), range(ow)):
         acc = int(op.bias[o])
@@ -160,10 +159,17 @@ def test_float_rounding_of_large_accumulators() -> None:
     acc = (1 << 24) + 1
     one_by_one = np.ones((1, 1, 1, 1), np.int8)
     op = Conv(
-        name="c", inputs=("input",), output="y", out=None, weight=one_by_one, weight_zero=np.zeros(1, np.int16),
-        weight_scale=np.ones(1, np.float32), bias=np.array([acc], np.int32), lo=np.zeros(1, np.uint8),
+        name="c",
+        inputs=("input",),
+        output="y",
+        out=None,
+        weight=one_by_one,
+        weight_zero=np.zeros(1, np.int16),
+        weight_scale=np.ones(1, np.float32),
+        bias=np.array([acc], np.int32),
+        lo=np.zeros(1, np.uint8),
         hi=np.full(1, 255, np.uint8),
-    )  # fmt: skip
+    )
     x = np.zeros((1, 1, 1, 1), np.uint8)
     assert one(op, Format(1.0, 0), (1, 1, 1), x).item() == float(1 << 24)
     assert Simulation(Program(Format(1.0, 0), (1, 1, 1), (op,)))(
@@ -175,8 +181,16 @@ def test_float_rounding_of_large_accumulators() -> None:
 def test_average_pool_is_torchs(count_padding: bool) -> None:
     x = np.random.default_rng(0).integers(0, 256, (2, 3, 7, 7)).astype(np.uint8)
     f = Format(0.1, 30)
-    op = AvgPool(name="a", inputs=("input",), output="y", out=f, kernel=(3, 3), stride=(2, 2), pads=(1, 1, 1, 1),
-                 count_padding=count_padding)  # fmt: skip
+    op = AvgPool(
+        name="a",
+        inputs=("input",),
+        output="y",
+        out=f,
+        kernel=(3, 3),
+        stride=(2, 2),
+        pads=(1, 1, 1, 1),
+        count_padding=count_padding,
+    )
     real = torch.from_numpy(x).double() - f.zero
     expected = (
         torch.nn.functional.avg_pool2d(real, 3, 2, 1, count_include_pad=count_padding) + f.zero

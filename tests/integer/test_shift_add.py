@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from quantbench.conformance import small_network
 from quantbench.errors import Unsupported
-from quantbench.integer import ir, oracle
+from quantbench.integer import oracle
 from quantbench.integer.ir import Conv
 from quantbench.integer.lowering.lower import lower
+from quantbench.integer.scales import conv_multiplier, ratio
 from quantbench.integer.shift_add import (
     Operations,
     accumulators,
@@ -66,15 +67,12 @@ def test_network_computes_the_same_bit_for_bit(bits):
         f = program.formats[op.inputs[0]]
         data = tensors[op.inputs[0]].astype(np.int64) - f.zero
         acc = accumulators(op, data, shifts("apot", bits, signed=True))
-        t = (
-            acc.astype(np.float32)
-            * ir.conv_multiplier(f.scale, op.weight_scale, op.out.scale)[:, None, None]
-        )
+        m = conv_multiplier(f.scale, op.weight_scale, op.out.scale)
+        t = acc.astype(np.float32) * m[:, None, None]
         if len(op.inputs) > 1:
             r, g = tensors[op.inputs[1]], program.formats[op.inputs[1]]
-            t = t + (r.astype(np.int64) - g.zero).astype(np.float32) * ir.ratio(
-                g.scale, op.out.scale
-            )
+            steps = (r.astype(np.int64) - g.zero).astype(np.float32)
+            t = t + steps * ratio(g.scale, op.out.scale)
         y = np.clip(oracle.quantize(t, op.out), op.lo[:, None, None], op.hi[:, None, None])
         assert (y == tensors[op.output]).all()
     count = operations(program, tables([op.name for op in inner], "apot", bits))

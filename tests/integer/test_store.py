@@ -25,11 +25,18 @@ SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 
 def conv(**changes: Any) -> Conv:
     values: dict[str, Any] = {
-        "name": "c", "inputs": ("input",), "output": "y", "out": Format(1.0, 0),
-        "weight": np.ones((4, 3, 3, 3), np.int8), "weight_zero": np.zeros(4, np.int16),
-        "weight_scale": np.ones(4, np.float32), "bias": np.zeros(4, np.int32), "lo": np.zeros(4, np.uint8),
-        "hi": np.full(4, 255, np.uint8), "pads": (1, 1, 1, 1),
-    }  # fmt: skip
+        "name": "c",
+        "inputs": ("input",),
+        "output": "y",
+        "out": Format(1.0, 0),
+        "weight": np.ones((4, 3, 3, 3), np.int8),
+        "weight_zero": np.zeros(4, np.int16),
+        "weight_scale": np.ones(4, np.float32),
+        "bias": np.zeros(4, np.int32),
+        "lo": np.zeros(4, np.uint8),
+        "hi": np.full(4, 255, np.uint8),
+        "pads": (1, 1, 1, 1),
+    }
     return Conv(**{**values, **changes})
 
 
@@ -82,19 +89,52 @@ def test_a_good_program_passes() -> None:
         (program(conv(inputs=("input", "input"))), "residual"),
         (program(conv(inputs=("input", "input"), out=None)), "logits"),
         (program(conv(out=None), replace(conv(output="z"), inputs=("y",))), "floats"),
-        (program(Add(name="a", inputs=("input",), output="y", out=Format(1.0, 0), lo=0, hi=255)), "1 inputs"),
-        (program(Add(name="a", inputs=("input", "input"), output="y", out=Format(1.0, 0), lo=0, hi=256)), "clamp"),
         (
-            program(MaxPool(name="m", inputs=("input",), output="y", out=Format(1.0, 0), kernel=(2, 2), stride=(2, 2),
-                            pads=(2, 0, 0, 0))),
+            program(Add(name="a", inputs=("input",), output="y", out=Format(1.0, 0), lo=0, hi=255)),
+            "1 inputs",
+        ),
+        (
+            program(
+                Add(
+                    name="a",
+                    inputs=("input", "input"),
+                    output="y",
+                    out=Format(1.0, 0),
+                    lo=0,
+                    hi=256,
+                )
+            ),
+            "clamp",
+        ),
+        (
+            program(
+                MaxPool(
+                    name="m",
+                    inputs=("input",),
+                    output="y",
+                    out=Format(1.0, 0),
+                    kernel=(2, 2),
+                    stride=(2, 2),
+                    pads=(2, 0, 0, 0),
+                )
+            ),
             "padding alone",
         ),
         (
-            program(MaxPool(name="m", inputs=("input",), output="y", out=Format(2.0, 0), kernel=(2, 2), stride=(2, 2))),
+            program(
+                MaxPool(
+                    name="m",
+                    inputs=("input",),
+                    output="y",
+                    out=Format(2.0, 0),
+                    kernel=(2, 2),
+                    stride=(2, 2),
+                )
+            ),
             "keep its input's format",
         ),
     ],
-)  # fmt: skip
+)
 def test_malformed_programs_are_named(bad: Program, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         validate(bad)
@@ -124,8 +164,15 @@ def test_weights_that_crowd_around_zero_are_coded(tmp_path: Path) -> None:
         n: np.zeros(16, t)
         for n, t in (("weight_zero", np.int16), ("bias", np.int32), ("lo", np.uint8))
     }
-    made = program(conv(weight=weight, weight_scale=np.ones(16, np.float32), hi=np.full(16, 255, np.uint8),
-                        pads=(4, 4, 4, 4), **zeros))  # fmt: skip
+    made = program(
+        conv(
+            weight=weight,
+            weight_scale=np.ones(16, np.float32),
+            hi=np.full(16, 255, np.uint8),
+            pads=(4, 4, 4, 4),
+            **zeros,
+        )
+    )
     tensors, _ = store.serialized(made)
     assert len(tensors["0.coded"]) < 0.8 * len(packing.pack(weight)[0])
     assert "0.weight" not in tensors
@@ -257,7 +304,10 @@ def test_a_flipped_bit_is_refused_or_is_another_sound_network(
 
 
 def test_files_of_version_1_load_and_unknown_ones_say_what_is_read(tmp_path: Path) -> None:
-    """Version 1 had no coded weights; its files are those of version 2 whose weights are not worth coding."""
+    """Version 1 had no coded weights.
+
+    Its files are those of version 2 whose weights are not worth coding.
+    """
     from safetensors.numpy import save_file
 
     weight = np.clip(np.rint(np.random.default_rng(0).normal(0, 2, (4, 3, 9, 9))), -7, 7).astype(

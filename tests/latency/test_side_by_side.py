@@ -30,11 +30,22 @@ def row(what: str, p50: float, threads: int = 1) -> Latency:
 
 
 TABLE = Table(
-    "cifar10/net", 1, "a machine", (row("native w8a8", 1.0), row("openvino w8a8", 3.0), row("litert w8a8", 2.0)),
-    {"native w8a8": (0.0, 0.0), "litert w8a8": (9.0, 0.25)}, {"w8a8": 1.8}, {"w8a8": 1234},
-    {"native w8a8": (LayerTime("conv", "conv", 0.5, 10**8, 10**6), LayerTime("pool", "max_pool", 0.5, 0, 10**6))},
-    3e11, 1e10,
-)  # fmt: skip
+    "cifar10/net",
+    1,
+    "a machine",
+    (row("native w8a8", 1.0), row("openvino w8a8", 3.0), row("litert w8a8", 2.0)),
+    {"native w8a8": (0.0, 0.0), "litert w8a8": (9.0, 0.25)},
+    {"w8a8": 1.8},
+    {"w8a8": 1234},
+    {
+        "native w8a8": (
+            LayerTime("conv", "conv", 0.5, 10**8, 10**6),
+            LayerTime("pool", "max_pool", 0.5, 0, 10**6),
+        )
+    },
+    3e11,
+    1e10,
+)
 
 
 def test_ratio_is_against_the_best_other_runtime_on_as_many_threads() -> None:

@@ -33,7 +33,10 @@ def scheme(bits=4, kind="apot", **more):
 
 
 def released(seed=0):
-    """A network as a checkpoint of the method is: its own thresholds, channels of either sign, long tails below."""
+    """A network as a checkpoint of the method is.
+
+    It has its own thresholds, channels of either sign, and long tails below.
+    """
     net, x = small_network(seed)
     model, rng = copy.deepcopy(net.unfolded), torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
@@ -183,10 +186,8 @@ def test_levels_serve_every_rounding(kind, name):
 )
 def test_learnt_rounding_on_additive_levels_reconstructs_better_than_nearest(method):
     rng = torch.Generator().manual_seed(0)
-    model, x = (
-        torch.nn.Linear(24, 8),
-        torch.randn(128, 6, generator=rng) @ torch.randn(6, 24, generator=rng),
-    )
+    model = torch.nn.Linear(24, 8)
+    x = torch.randn(128, 6, generator=rng) @ torch.randn(6, 24, generator=rng)
     model.weight.data = torch.randn(8, 24, generator=rng)
     net, s = Network.of(torch.nn.Sequential(model), x[:2]), Scheme(Grid(3, "apot"))
     near, learnt = (quantize(m, net, x, s).fake()(x) - net.model(x) for m in (Nearest(), method))

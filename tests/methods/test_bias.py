@@ -71,7 +71,10 @@ def means(model, info, x, fa):
 
 
 def slow_ibc(q, x, fa):
-    """The definition: for each layer in order, run both networks anew up to it, and add the difference of means."""
+    """The definition: for each layer in order, run both networks anew up to it.
+
+    The difference of means is added.
+    """
     for info in q.infos:
         f = fa.get(info.name, lambda z: z)
         q.layer(info.name).bias.data += means(q.net.model, info, x, f) - means(q.model, info, x, f)

@@ -1,4 +1,4 @@
-"""Block reconstruction: its weights of the error against autograd, its step sizes against a closed form, drops."""
+"""Block reconstruction: error weights against autograd, steps against a closed form, drops."""
 
 import gc
 import weakref
@@ -63,7 +63,10 @@ def coarse(net, layer_names):
 
 
 def at_block_one():
-    """A network, 70 images, and a walk that stands before block one, with everything to its end quantized."""
+    """A network, 70 images, and a walk that stands before block one.
+
+    Everything to the block's end is quantized.
+    """
     net, x = small(70)
     q = coarse(net, ["stem", "one.a", "one.b"])
     unit = units(q, "block")[1]
@@ -73,7 +76,10 @@ def at_block_one():
 
 
 def jacobian_at_block_one(model, x):
-    """Another way: z as the argument of the rest of the network, one example's Jacobian at a time; with the logits."""
+    """Another way: z as the argument of the rest of the network.
+
+    One example's Jacobian at a time, with the logits.
+    """
     z = model.one(model.relu(model.stem(x)))
     rest = nn.Sequential(model.two, nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.fc)
     parameters = dict(rest.named_parameters())

@@ -138,7 +138,7 @@ def test_factorization_amplifies_and_no_range_grows():
 
 
 def dead_network(padded):
-    """Channel 1 of the depthwise layer has no variance; its folded weights are far above all others."""
+    """Channel 1 of the depthwise layer has no variance; its folded weights are far too large."""
     model, x = seeded(Separable)
     if not padded:
         model.depth = nn.Conv2d(8, 8, 1, groups=8, bias=False)

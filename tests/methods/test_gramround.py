@@ -1,4 +1,4 @@
-"""Integer least squares: what the moments say against what the images say, and the searches against every code."""
+"""Integer least squares: moments against images, and the searches against every code."""
 
 import itertools
 
@@ -88,7 +88,7 @@ def test_moments_are_those_of_the_images(layer):
 
 
 def problem(seed, rows, n, groups=1):
-    """Correlated second moments, and unconstrained solutions of which some lie outside the codes -2 to 1."""
+    """Correlated second moments, and unconstrained solutions, some outside the codes -2 to 1."""
     g = rng(seed)
     a = torch.randn(groups, 3 * n, n, generator=g) + 2 * torch.randn(groups, 3 * n, 1, generator=g)
     return 1.5 * torch.randn(groups, rows, n, generator=g) - 0.5, damped(a.mT @ a / (3 * n), 1e-5)

@@ -1,4 +1,4 @@
-"""Rounding schemes and QUBO: both Hessians against other ways to get them, the solver against every choice there is."""
+"""Rounding schemes, and QUBO against other ways to both Hessians and against every choice."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from quantbench.calibration.memory import Memory
-from quantbench.calibration.passes import Progressive
+from quantbench.calibration.walk import Progressive
 from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.methods.nearest import Nearest

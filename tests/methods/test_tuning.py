@@ -63,10 +63,8 @@ def test_batch_norm_tuning_gives_every_channel_its_full_precision_statistics(bat
 
 def test_batch_norm_tuning_keeps_the_codes():
     net, x = network()
-    before, after = (
-        quantize(Nearest(), net, x, W4A4),
-        quantize(Pipeline((Nearest(), BatchNormTuning())), net, x, W4A4),
-    )
+    before = quantize(Nearest(), net, x, W4A4)
+    after = quantize(Pipeline((Nearest(), BatchNormTuning())), net, x, W4A4)
     for a, b in zip(before.layers(), after.layers(), strict=True):
         assert torch.equal(a.codes, b.codes)
         assert torch.equal(a.qparams.zero, b.qparams.zero)
@@ -90,7 +88,7 @@ def test_per_tensor_weights_cannot_take_tuned_statistics():
 
 @pytest.mark.parametrize("loss", ["kl", "mse"])
 def test_bias_tuning_moves_biases_alone_and_beats_the_best_last_bias(loss):
-    """All biases together, by the paper's schedule, come closer than the optimum over the last layer's alone."""
+    """All biases together come closer than the optimum over the last layer's alone."""
     net, x = network()
     log = Log()
     before = quantize(Nearest(), net, x, W4A4)
@@ -182,7 +180,10 @@ def test_the_other_forms_and_gains(options):
 
 
 def test_latency_is_a_gain(monkeypatch):
-    """With a table of times in place of measured ones: the cost of a choice is the time of its layer at its bits."""
+    """With a table of times in place of measured ones.
+
+    The cost of a choice is the time of its layer at its bits.
+    """
     net, x = network()
     times = {
         bits: {info.name: 0.1 * bits * (i + 1) for i, info in enumerate(net.layers)}
@@ -245,9 +246,6 @@ def test_a_limit_on_bit_operations_narrows_activations_where_one_on_size_does_no
 def test_pipelines_run_and_tuning_conforms():
     net, x = network()
     for method in (Light(size=0.2), Advanced(size=0.2, iterations=2, epochs=1)):
-        first, second = (
-            quantize(method, net, x, W8A8, seed=1),
-            quantize(method, net, x, W8A8, seed=1),
-        )
+        first, second = (quantize(method, net, x, W8A8, seed=1) for _ in range(2))
         assert first.digest == second.digest
     check(Light())

@@ -9,7 +9,7 @@ from torch import nn
 from quantbench.calibration.memory import LIMIT, Activations, Memory
 from quantbench.methods.adaround import AdaRound
 from quantbench.network.network import Network
-from quantbench.optimization import unfinished
+from quantbench.optimization import step_in_progress
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
 from quantbench.optimization.reconstruction import layer_error
 from quantbench.quantization.method import Log, quantize
@@ -62,7 +62,10 @@ def always(monkeypatch):
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("asymmetric", [True, False])
 def test_rounding_learnt_from_moments_is_that_learnt_from_images(asymmetric, bfloat16):
-    """Gradients differ in their last bits only, so that a weight whose two codes are as good may fall either way."""
+    """Gradients differ in their last bits only.
+
+    A weight whose two codes are as good may fall either way.
+    """
     net, x = small()
     found = []
     for moments in (False, True):
@@ -88,7 +91,7 @@ def test_rounding_learnt_from_moments_is_that_learnt_from_images(asymmetric, bfl
 def test_neither_the_memory_limit_nor_an_interruption_changes_the_result(monkeypatch, tmp_path):
     net, x = small()
     whole = quantize(METHOD, net, x, W3, seed=3)
-    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(step_in_progress, "EVERY", 0.0)
     told = []
 
     def progress(*_):

@@ -1,4 +1,4 @@
-"""What all reconstructions share: written-out gradients, units, the memory limit, processes, bfloat16."""
+"""What all reconstructions share: gradients, units, the memory limit, processes, bfloat16."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
 from quantbench.network.network import Network
-from quantbench.optimization.descent import Adam, minimise
+from quantbench.optimization.adam import Adam
+from quantbench.optimization.descent import minimise
 from quantbench.optimization.reconstruction import layer_error, squared_error
 from quantbench.optimization.soft_rounding import GAMMA, ZETA, Relaxation, Relaxed
 from quantbench.optimization.units import units

@@ -163,7 +163,7 @@ def test_other_layers_are_left_to_torch(change: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("side", [3, 7, 8])
 def test_other_tensors_are_left_to_torch(side: int) -> None:
-    """float64, narrow images (also as small as a filter), another memory layout, no batch, autocast."""
+    """float64, images as narrow as a filter, another memory layout, no batch, autocast."""
     x, weight, bias, add = drawn(0, 2, 16, 16, side, side)
     last = cl(x) if side < conv3x3.NARROWEST else cl(x).double()
     cases = (x, weight, bias), (last, weight.to(last), bias.to(last)), (x[0], weight, bias)
@@ -183,7 +183,7 @@ def test_other_tensors_are_left_to_torch(side: int) -> None:
 
 
 def test_odd_summands_biases_and_defaults() -> None:
-    """A sum that broadcasts or lies otherwise in memory, a strided bias, and global defaults that are not float32."""
+    """A sum that broadcasts or lies otherwise, a strided bias, defaults that are not float32."""
     x, weight, bias, add = drawn(0, 2, 16, 16, 4, 8)
     strided = bias.repeat_interleave(2)[::2]
     for other in (add, add[:1], add[:, :, :1, :1]):

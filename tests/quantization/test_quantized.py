@@ -21,7 +21,7 @@ W4A8 = Scheme(Grid(4, per_channel=True), Grid(8, symmetric=False, range="minmax"
 
 
 class Residual(nn.Module):
-    """Everything that capture gets wrong: functional and in-place activations, in-place adds, a projection."""
+    """What capture gets wrong: functional and in-place activations and adds, a projection."""
 
     def __init__(self):
         super().__init__()

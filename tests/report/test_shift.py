@@ -1,46 +1,13 @@
 """The report's table and plot of the mean activation shift."""
 
 import math
-from dataclasses import replace
 
 import pytest
 
 from quantbench.calibration.shift import growth
-from quantbench.claims import catalog
-from quantbench.claims.claim import Rival
-from quantbench.evidence.result import Result
-from quantbench.evidence.verdict import Outcome, Verdict
 from quantbench.report import page as html
 from quantbench.report import plots, shift_plots, shift_tables
-from quantbench.report.rows import Row
-
-CURVES = {
-    f"shift/{stage}/{name}": (scale, 2 * scale, 4 * scale)
-    for stage, scale in (("before", 0.1), ("after", 0.01))
-    for name in ("mssr", "rqnsr", "share", "000 conv", "001 conv2", "002 fc")
-}
-EXTRA = {
-    f"shift/before/{k}": 0.4 for k in ("output_mssr", "output_rqnsr", "output_share", "growth")
-} | {f"shift/after/{k}": 0.04 for k in ("output_mssr", "output_rqnsr", "output_share", "growth")}
-
-
-def row(method="nearest+ibc", note="", curves=CURVES, extra=EXTRA, seeds=1, fields=(), rival=None):
-    claim = catalog.find(catalog.read_claims("bias"), "bias/imagenet/mobilenet_v2/w8a8/ibc")
-    claim = replace(
-        claim,
-        method=method,
-        fields=fields,
-        note=note,
-        rival=rival and Rival(rival, (), claim.scheme),
-    )
-    ok = [True, True, False, True]
-    runs = {
-        s: Result.of(ok, [s > 0, True, False, True], "d", curves=curves, extra=extra)
-        for s in range(seeds)
-    }
-    return Row(
-        claim, Verdict(Outcome.REPRODUCED, gates=False), {}, runs, 1.0, runs if rival else {}
-    )
+from tests.helpers.rows import CURVES, row
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 8.0])
@@ -100,12 +67,11 @@ def test_the_layer_with_the_largest_shift_is_named():
 
 
 def test_accuracy_is_drawn_over_the_number_of_images():
-    drawn = dict(plots.all_of([row(fields=(("images", n), ("lr", 1.0))) for n in (1, 2, 4, 8, 8)]))
-    assert [
-        caption for caption in drawn if caption.endswith("nearest+ibc: accuracy against images")
-    ]
-    few = dict(plots.all_of([row(fields=(("images", n), ("lr", float(n)))) for n in (1, 2, 4, 8)]))
-    assert not [caption for caption in few if "images" in caption]
+    rows = [row(fields=(("images", n), ("lr", 1.0))) for n in (1, 2, 4, 8, 8)]
+    drawn = [plot.caption for plot in plots.all_of(rows)]
+    assert any(caption.endswith("nearest+ibc: accuracy against images") for caption in drawn)
+    rows = [row(fields=(("images", n), ("lr", float(n)))) for n in (1, 2, 4, 8)]
+    assert not any("images" in plot.caption for plot in plots.all_of(rows))
 
 
 def test_names_and_notes_are_escaped():

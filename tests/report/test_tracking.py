@@ -1,4 +1,4 @@
-"""MLflow: one run per cell, once, under its paper; nothing is imported when there is nothing to do."""
+"""MLflow: one run per cell, once, under its paper; nothing new means nothing imported."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 
 from quantbench.evidence.result import Latency, Result
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.report import tracking
+from quantbench.report import mlflow_store, tracking
 from quantbench.runs.cell import Cell
 from quantbench.runs.ledger import Ledger
 
@@ -24,18 +24,8 @@ class Toy:
     iterations: int = 100
 
 
-CELL = Cell(
-    Toy(),
-    Scheme(Grid(4)),
-    "shapes/resnet8",
-    "c0",
-    "shapes/calib",
-    256,
-    "d0",
-    "shapes/test",
-    "e0",
-    0,
-)
+CALIB, EVAL = ("shapes/calib", 256, "d0"), ("shapes/test", "e0")
+CELL = Cell(Toy(), Scheme(Grid(4)), "shapes/resnet8", "c0", *CALIB, *EVAL, seed=0)
 ROW = Latency("onednn", 32, "m", (1.0, 2.0, 3.0), score=74.0, layers_ms={"fc": 0.5})
 RESULT = Result.of(
     np.array([1, 1, 1, 1], bool),
@@ -68,7 +58,7 @@ def found(folder):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
     return {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
 
 
@@ -87,12 +77,8 @@ def test_the_run_holds_fields_numbers_and_origins(runs):
     assert run.data.params["scheme.weights.bits"] == "4"
     assert run.data.params["seed"] == "0"
     numbers = run.data.metrics
-    assert (numbers["drop"], numbers["top1"], numbers["fp_top1"], numbers["bytes"]) == (
-        25,
-        75,
-        100,
-        1234,
-    )
+    shown = [numbers[name] for name in ("drop", "top1", "fp_top1", "bytes")]
+    assert shown == [25, 75, 100, 1234]
     assert numbers["drop_low"] < 25 < numbers["drop_high"]
     assert numbers["latency.onednn.b32.p50_ms"] == 2
     assert numbers["latency.onednn.b32.p99_ms"] == pytest.approx(2.98)
@@ -107,7 +93,8 @@ def test_the_run_holds_fields_numbers_and_origins(runs):
 
 def test_a_second_upload_does_not_even_import_mlflow(runs):
     code = (
-        "import sys; from pathlib import Path; from test_tracking import *; folder = Path(sys.argv[1]);"
+        "import sys; from pathlib import Path; from test_tracking import *;"
+        "folder = Path(sys.argv[1]);"
         "stored = [('adaround', s) for s in Ledger(folder / 'cells').stored()];"
         "print(tracking.upload(folder, stored), 'mlflow' in sys.modules)"
     )
@@ -143,7 +130,7 @@ def test_the_list_does_not_outlive_its_database(runs, tmp_path, monkeypatch):
     def client(database):
         raise Asked(database)
 
-    monkeypatch.setattr(tracking, "_client", client)
+    monkeypatch.setattr(mlflow_store, "_client", client)
     assert tracking.upload(runs, cells(runs)) == 0
     (tmp_path / "mlflow.uploaded.json").write_text((runs / "mlflow.uploaded.json").read_text())
     with pytest.raises(Asked, match="mlflow"):
@@ -162,18 +149,8 @@ def test_latency_tables_are_runs_too_and_uploaded_once(runs):
 
     timed = Row("native w8a8", 1, 1, 1.0, 2.0, 3.0, 0.5, 100)
     layers = {"native w8a8": (LayerTime("conv", "conv", 0.5, 10**8, 10**6),)}
-    table = Table(
-        "cifar10/net",
-        1,
-        "a machine",
-        (timed,),
-        {},
-        {"w8a8": 1.8},
-        {"w8a8": 1234},
-        layers,
-        3e11,
-        1e10,
-    )
+    goals, sizes, rates = {"w8a8": 1.8}, {"w8a8": 1234}, (3e11, 1e10)
+    table = Table("cifar10/net", 1, "a machine", (timed,), {}, goals, sizes, layers, *rates)
     before = set(found(runs))
     assert latency_tracking.upload(runs) == 0
     table.save(runs / "latency")

@@ -138,7 +138,10 @@ def test_a_thousand_layers_with_twelve_choices_each():
 
 
 def published(name):
-    """Limits on the size, as fractions of float32, and the layers at 4 bits, from the authors' files."""
+    """Limits on the size, as fractions of float32, and the layers at 4 bits.
+
+    From the authors' files.
+    """
     lines = (
         files("quantbench.reference")
         .joinpath("calibtip", f"configs_{name}.txt")
@@ -195,7 +198,7 @@ def test_published_allocations_of_mobilenet_v2_leave_two_layers_out_of_the_sum()
     ("name", "limit"), [("resnet18", 0.13), ("resnet18", 0.18), ("resnet50", 0.15)]
 )
 def test_the_program_reaches_the_published_sizes(name, limit):
-    """With losses that punish exactly the layers the authors left at 8 bits, the optimum is their allocation."""
+    """With losses that punish just the layers the authors left at 8 bits, theirs is optimal."""
     weights, at_4 = sizes(name), published(name)[limit]
     options = {
         n: [Choice(4, 4, 0.0 if n in at_4 else 1.0, 4.0 * size), Choice(8, 8, 0.0, 8.0 * size)]

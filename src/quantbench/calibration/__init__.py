@@ -1,1 +1,1 @@
-"""quantbench.calibration."""
+"""What calibration data says about a network: passes, activations, moments, ranges and shifts."""

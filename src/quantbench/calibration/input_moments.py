@@ -1,9 +1,31 @@
 """E[x x^T] over the columns that a layer's weights meet, without making these columns.
 
-Rows i and j of a kernel meet pixels that lie j - i rows apart, whatever i is. So their second
-moments depend on that distance alone, but for a few rows at the image's border. Of a 3 x 3 kernel,
-3 pairs of rows are multiplied instead of all 6 (the rest being mirror images), of a 5 x 5 kernel 5
-instead of 15, and images are unfolded in one direction only.
+A convolution multiplies its weights with one column for every output position: the part of the
+padded image below the kernel there. Making all columns takes kernel size times the memory of the
+image, and H = sum of x x^T takes k^2 multiplications for each of them. Most of these are made again
+and again, for the same pixels meet under many places of the kernel.
+
+Take the kernel's rows one by one. Let A_y be row y of the padded images, unfolded along the row:
+one line for every image and output column, with the pixels that a row of the kernel meets there. At
+output row r, row i of the kernel meets row r stride + i dilation, so that block (i, j) of H is
+
+    H_ij = sum over r of  A_(r stride + i dilation)^T A_(r stride + j dilation).
+
+Of the rows y only every stride-th one is met by row i: those y = stride t + phase_i with t = r +
+start_i, where i dilation = stride start_i + phase_i, 0 <= phase_i < stride. With B_p(t) = A_(stride
+t + p),
+
+    H_ij = sum over t from start_i to start_i + height - 1 of  B_phase_i(t)^T B_phase_j(t + lag),
+           lag = start_j - start_i.
+
+What is summed depends on the two phases and the lag alone, not on i. Without stride it depends on
+j - i: H would be block Toeplitz, were it not for the window of t, which begins elsewhere for each
+i. So one product is made for each lag, over the rows t that are in all windows, and each block gets
+the few rows at the image's border that are in its window only. Of a 3 x 3 kernel, 3 pairs of rows
+are multiplied instead of all 6 (the rest being mirror images), of a 5 x 5 kernel 5 instead of 15,
+and images are unfolded in one direction only.
+
+:func:`by_columns` is the definition in four lines, which tests hold this against.
 """
 
 from __future__ import annotations
@@ -27,10 +49,38 @@ PARTS = 3
 
 
 class Tap(NamedTuple):
-    """The image's row that a kernel's row meets first: number ``start`` of every stride-th one from ``phase`` on."""
+    """Where a row of the kernel is at output row 0: row ``stride * start + phase`` of the image."""
 
     phase: int
     start: int
+
+
+class Lag(NamedTuple):
+    """What a block of H depends on: the phases of its two taps, and how far apart they start."""
+
+    phase: int
+    other_phase: int
+    rows: int
+
+    @property
+    def none(self) -> bool:
+        """Whether rows are multiplied with themselves, so that the product is symmetric."""
+        return self.phase == self.other_phase and self.rows == 0
+
+
+class Unfolded(NamedTuple):
+    """Images, unfolded along their rows.
+
+    Attributes:
+        rows: B_p of every phase: (groups, rows, N * out width, kernel width * in/groups).
+        taps: of every row of the kernel.
+        height: number of output rows.
+
+    """
+
+    rows: list[Tensor]
+    taps: list[Tap]
+    height: int
 
 
 @torch.no_grad()
@@ -53,36 +103,54 @@ def second_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, 
     return h, mean
 
 
+def by_columns(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`second_moments` of one process by their definition: slow, and plainly right."""
+    a = columns(layer, x.double())
+    a = a.permute(1, 2, 0, 3).flatten(2)  # (groups, k, examples and positions)
+    h = a @ a.mT / a.shape[2]
+    return h, a.mean(2)
+
+
+def columns(layer: QuantLayer, x: Tensor) -> Tensor:
+    """What the rows of the weight matrix are multiplied with: (n, groups, k, positions)."""
+    if layer.info.kind == "linear":
+        return x.reshape(len(x), 1, -1, x.shape[-1]).mT
+    g, padded = layer.geometry, F.pad(x, zeros_around(layer))
+    found = F.unfold(padded, g["kernel_size"], g["dilation"], stride=g["stride"])
+    return found.view(len(x), layer.groups, -1, found.shape[2])
+
+
 @torch.no_grad()
 def summed_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor, int]:
-    """The sums behind :func:`second_moments`, over these examples alone, and the number of positions summed."""
+    """Sums behind :func:`second_moments`, of these examples alone, and the positions summed."""
     image = layer.info.kind != "linear"
-    heights, spots = (
-        (layer.geometry["kernel_size"][0], layer.original[0, 0].numel()) if image else (1, 1)
-    )
+    heights = layer.geometry["kernel_size"][0] if image else 1
     groups, k = layer.groups, layer.original[0].numel()
-    h = torch.zeros(
-        groups, heights, k // heights, heights, k // heights, dtype=torch.float64, device=x.device
-    )
+    blocks = (groups, heights, k // heights, heights, k // heights)
+    h = torch.zeros(blocks, dtype=torch.float64, device=x.device)
     mean, count = h.new_zeros(groups, heights, k // heights), 0
     # of the columns of one example
     values = max(1, layer.info.macs // layer.original.shape[0] * groups // heights)
     for start in range(0, x.shape[0], each := max(1, CHUNK // values)):
-        rows = slice(start, min(start + each, x.shape[0]))
-        part = x.take(rows) if isinstance(x, Activations) else x[rows]
-        a, taps, high = _unfolded(layer, part) if image else _flat(part)
-        _add(h, mean, a, taps, high)
-        count += high * a[0].shape[2]
+        index = slice(start, min(start + each, x.shape[0]))
+        part = x.take(index) if isinstance(x, Activations) else x[index]
+        unfolded = _unfolded(layer, part) if image else _flat(part)
+        _add_means(mean, unfolded)
+        _add_lags(h, unfolded)
+        count += unfolded.height * unfolded.rows[0].shape[2]
     h, mean = h.view(groups, k, k), mean.view(groups, k)
     h = h.triu() + h.triu(1).mT  # what lies below the diagonal is its mirror image
     if image:
-        h = (
-            h.view(groups, spots, -1, spots, k // spots)
-            .permute(0, 2, 1, 4, 3)
-            .reshape(groups, k, k)
-        )
-        mean = mean.view(groups, spots, -1).mT.reshape(groups, k)
+        h, mean = _channels_first(h, mean, spots=layer.original[0, 0].numel())
     return h, mean, count
+
+
+def _channels_first(h: Tensor, mean: Tensor, spots: int) -> tuple[Tensor, Tensor]:
+    """From the order of unfolded rows, (kernel, channels), to the weights', (channels, kernel)."""
+    groups, k = mean.shape
+    h = h.view(groups, spots, -1, spots, k // spots).permute(0, 2, 1, 4, 3)
+    mean = mean.view(groups, spots, -1).mT
+    return h.reshape(groups, k, k), mean.reshape(groups, k)
 
 
 def zeros_around(layer: QuantLayer) -> tuple[int, int, int, int]:
@@ -95,55 +163,70 @@ def zeros_around(layer: QuantLayer) -> tuple[int, int, int, int]:
     return right, right, down, down
 
 
-def _flat(x: Tensor) -> tuple[list[Tensor], list[Tap], int]:
+def _flat(x: Tensor) -> Unfolded:
     """A linear layer's input as that of a kernel of one row."""
-    return [x.reshape(1, 1, -1, x.shape[-1])], [Tap(0, 0)], 1
+    return Unfolded([x.reshape(1, 1, -1, x.shape[-1])], [Tap(0, 0)], 1)
 
 
-def _unfolded(layer: QuantLayer, x: Tensor) -> tuple[list[Tensor], list[Tap], int]:
-    """Images unfolded along their rows, for each phase: (groups, rows, N * out width, kernel width * in/groups).
-
-    Also where the kernel's rows begin, and the number of output rows.
-    """
+def _unfolded(layer: QuantLayer, x: Tensor) -> Unfolded:
+    """Of the padded images, every stride-th row from each phase on, as lines for a kernel's row."""
     g = layer.geometry
     (kh, kw), (sh, sw), (dh, dw) = g["kernel_size"], g["stride"], g["dilation"]
     padded = F.pad(x, zeros_around(layer)).permute(0, 2, 3, 1)
     n, height, width, channels = padded.shape
-    high, wide = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
+    high = (height - dh * (kh - 1) - 1) // sh + 1
+    wide = (width - dw * (kw - 1) - 1) // sw + 1
     per = channels // layer.groups
     s0, s1, s2, s3 = padded.stride()
     phases = []
     for phase in range(min(sh, height)):
         shape = (layer.groups, -(-(height - phase) // sh), n, wide, kw, per)
-        windows = padded[:, phase:].as_strided(shape, (per * s3, sh * s1, s0, sw * s2, dw * s2, s3))
+        strides = (per * s3, sh * s1, s0, sw * s2, dw * s2, s3)
+        windows = padded[:, phase:].as_strided(shape, strides)
         phases.append(windows.reshape(*shape[:2], n * wide, kw * per))
-    return phases, [Tap(dh * i % sh, dh * i // sh) for i in range(kh)], high
+    return Unfolded(phases, [Tap(dh * i % sh, dh * i // sh) for i in range(kh)], high)
 
 
-def _add(h: Tensor, mean: Tensor, a: list[Tensor], taps: list[Tap], high: int) -> None:
-    """Add the moments of some examples; of ``h`` nothing below the diagonal counts."""
-    alike: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
-    for i, one in enumerate(taps):
-        mean[:, i] += a[one.phase][:, one.start : one.start + high].sum((1, 2))
-        for j, other in enumerate(taps[i:], i):
-            alike[one.phase, other.phase, other.start - one.start].append((i, j))
-    for (phase, other_phase, apart), pairs in alike.items():
-        low, top = max(taps[i].start for i, _ in pairs), min(taps[i].start for i, _ in pairs) + high
-        x, y, same = a[phase], a[other_phase][:, apart:], phase == other_phase and apart == 0
-        common = _product(x, y, low, top, same=same)
-        for i, j in pairs:
-            begin, end = taps[i].start, taps[i].start + high
+def _add_means(mean: Tensor, unfolded: Unfolded) -> None:
+    """Add the first moments: for each tap the sum over its window."""
+    rows, taps, height = unfolded
+    for i, tap in enumerate(taps):
+        mean[:, i] += rows[tap.phase][:, tap.start : tap.start + height].sum((1, 2))
+
+
+def _add_lags(h: Tensor, unfolded: Unfolded) -> None:
+    """Add the second moments, lag by lag; of ``h`` nothing below the diagonal counts."""
+    rows, taps, height = unfolded
+    for lag, pairs in _by_lag(taps).items():
+        x, y = rows[lag.phase], rows[lag.other_phase][:, lag.rows :]
+        starts = [taps[i].start for i, _ in pairs]
+        low, top = max(starts), min(starts) + height  # rows in all windows
+        common = _product(x, y, low, top, symmetric=lag.none)
+        for (i, j), begin in zip(pairs, starts, strict=True):
+            end = begin + height
             h[:, i, :, j] += common
-            for first, last in ((begin, min(low, end)), (max(top, low, begin), end)):
-                h[:, i, :, j] += _product(x, y, first, last, same=same)
+            for first, last in ((begin, min(low, end)), (max(top, low, begin), end)):  # the border
+                h[:, i, :, j] += _product(x, y, first, last, symmetric=lag.none)
 
 
-def _product(x: Tensor, y: Tensor, first: int, last: int, *, same: bool) -> Tensor | int:
-    """Sum of x^T y over some rows of (groups, rows, positions, k); of a ``same`` y what lies above the diagonal."""
+def _by_lag(taps: list[Tap]) -> dict[Lag, list[tuple[int, int]]]:
+    """Pairs of the kernel's rows, the first one not below the second, that share their products."""
+    alike: dict[Lag, list[tuple[int, int]]] = defaultdict(list)
+    for i, one in enumerate(taps):
+        for j, other in enumerate(taps[i:], i):
+            alike[Lag(one.phase, other.phase, other.start - one.start)].append((i, j))
+    return alike
+
+
+def _product(x: Tensor, y: Tensor, first: int, last: int, *, symmetric: bool) -> Tensor | int:
+    """Sum of x^T y over some rows of (groups, rows, positions, k).
+
+    Of a ``symmetric`` product a part of what lies below the diagonal is left out.
+    """
     if first >= last:
         return 0
     x, y = x[:, first:last].flatten(1, 2), y[:, first:last].flatten(1, 2)
-    if not same:
+    if not symmetric:
         return x.mT @ y
     k = x.shape[2]
     part, product = max(1, -(-k // PARTS)), x.new_zeros(x.shape[0], k, k)

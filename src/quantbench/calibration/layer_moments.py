@@ -1,4 +1,4 @@
-"""Second moments of a layer's input: E[x x^T] over the columns that its weights meet, and with the layer's error."""
+"""Second moments of a layer's input, with itself and with the layer's error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ BATCH = 64  # examples whose inputs are held at a time
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """All that ||(W + D) x - target||^2 depends on: mean over positions of tr(D H D^T) + 2 tr(D R^T) + floor; float64.
+    """All that the error of a layer depends on.
+
+    ||(W + D) x - target||^2 is, as the mean over positions, tr(D H D^T) + 2 tr(D R^T) + floor. All
+    in float64.
 
     Attributes:
         h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of
@@ -44,7 +47,10 @@ class Moments:
         return self.floor + float(((d @ self.h + 2 * self.r) * d).sum())
 
     def centred(self) -> Moments:
-        """The same with the best bias for every D, which takes E[(W + D) x - target] away; see :meth:`bias`."""
+        """The same with the best bias for every D, see :meth:`bias`.
+
+        That bias takes E[(W + D) x - target] away.
+        """
         h = self.h - self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
         r = self.r - self.shift.unsqueeze(2) * self.mean.unsqueeze(1)
         floor = self.floor - float(self.shift.square().sum())
@@ -56,7 +62,7 @@ class Moments:
 
 
 def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor) -> Tensor:
-    """Gradient of a layer's weight, given its input and the gradient of its output: sum of gradient x^T."""
+    """Gradient of a layer's weight: the sum of output gradient times x^T."""
     if layer.info.kind == "linear":
         return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
     if layer.info.kind == "embedding":
@@ -66,31 +72,27 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
     g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
     if isinstance(padding, str):
         x, padding = F.pad(x, zeros_around(layer)), [0, 0]
-    gradient: Tensor = torch.ops.aten.convolution_backward(
-        output_gradient,
-        x,
-        w,
-        None,
-        g["stride"],
-        padding,
-        g["dilation"],
-        False,
-        [0, 0],
-        layer.groups,
-        only_weight,
-    )[1]
+    transposed, output_padding = False, [0, 0]
+    geometry = g["stride"], padding, g["dilation"], transposed, output_padding, layer.groups
+    gradients = torch.ops.aten.convolution_backward(
+        output_gradient, x, w, None, *geometry, only_weight
+    )
+    gradient: Tensor = gradients[1]
     return gradient
 
 
 @torch.no_grad()
 def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
-    """E[x x^T] over examples and positions, (groups, k, k) in the order of ``weight.flatten(1)``."""
+    """E[x x^T] over examples and positions, (groups, k, k).
+
+    In the order of ``weight.flatten(1)``.
+    """
     return second_moments(layer, x)[0].float()
 
 
 @torch.no_grad()
 def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int = BATCH) -> Moments:
-    """Moments of a layer with full-precision weights, its input and its target over all examples."""
+    """Moments of a layer with full-precision weights over all examples."""
     out = layer.original.shape[0]
     r = torch.zeros_like(layer.original, dtype=torch.float64)
     shift, floor, positions = r.new_zeros(out), r.new_zeros(1), 0

@@ -1,4 +1,4 @@
-"""Captured activations of a whole calibration set, in memory up to a limit and in a file past it."""
+"""Activations of a whole calibration set, in memory up to a limit and in a file past it."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class Activations:
             self.data[rows] = batch
             return
         plain = batch.to("cpu", self.dtype)
-        self._map("r+")[rows] = (
-            plain.view(torch.int16) if self.dtype == torch.bfloat16 else plain
-        ).numpy()
+        if self.dtype == torch.bfloat16:  # which NumPy does not have
+            plain = plain.view(torch.int16)
+        self._map("r+")[rows] = plain.numpy()
 
     def take(self, index: Tensor | slice) -> Tensor:
         """Fresh copy of some examples; images as (n, C, H, W) in channels-last layout."""
@@ -82,9 +82,8 @@ class Activations:
         else:
             part = self._map("r")[index if isinstance(index, slice) else index.cpu().numpy()]
             rows = torch.from_numpy(np.array(part))
-            rows = (rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows).to(
-                self.device, self.given
-            )
+            rows = rows.view(torch.bfloat16) if self.dtype == torch.bfloat16 else rows
+            rows = rows.to(self.device, self.given)
         if self.factor != 1:
             rows = rows.mul_(self.factor)
         return rows.permute(0, 3, 1, 2) if self.image else rows
@@ -116,15 +115,19 @@ class Activations:
 
 
 def _reserve(file: Path, size: int) -> None:
-    """Make a file whose space is there: a full disk would otherwise end the process when the space is first used."""
+    """Make a file whose space is there.
+
+    A full disk would otherwise end the process when the space is first used.
+    """
     try:
         with file.open("wb") as made:
             os.posix_fallocate(made.fileno(), 0, max(1, size))
     except OSError as e:
         file.unlink(missing_ok=True)
         raise CannotWrite(
-            f"cannot put {size / 2**30:.2f} GiB of activations into {file.parent}: {e.strerror}. Make room there, let "
-            f"{LIMIT} allow more memory, name another folder in TMPDIR, or use fewer calibration examples"
+            f"cannot put {size / 2**30:.2f} GiB of activations into {file.parent}: {e.strerror}. "
+            f"Make room there, let {LIMIT} allow more memory, name another folder in TMPDIR, or "
+            "use fewer calibration examples"
         ) from e
 
 
@@ -170,7 +173,10 @@ class Memory:
         return sum(a.bytes for a in self._alive)
 
     def room(self, n: int, like: Tensor, *, exact: bool = False) -> Activations:
-        """Room for ``n`` examples like those of a batch, in this memory's type or, ``exact``, in their own."""
+        """Room for ``n`` examples like those of a batch.
+
+        Floating-point numbers are kept in this memory's type or, ``exact``, in their own.
+        """
         store = None if exact else self.store
         size = n * like[0].numel() * _stored(like, store).itemsize
         file = self._file() if self.used + size > self.limit else None

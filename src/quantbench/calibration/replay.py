@@ -1,4 +1,7 @@
-"""A pass through part of a network as a list of module calls, which overwrite what nobody else reads."""
+"""A pass through part of a network as a list of module calls.
+
+They overwrite what nobody else reads.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from torch.nn import functional as F
 from quantbench.network.modules import Add
 from quantbench.quantization.layers import QuantLayer
 
-IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {  # in place
+IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.ReLU: F.relu_,
     nn.ReLU6: partial(F.relu6, inplace=True),
 }
@@ -63,8 +66,12 @@ def run(steps: Sequence[Step], x: Tensor) -> Tensor:
 
 
 def steps_of(model: nn.Module, x: Tensor, walk: Callable[[], Tensor]) -> list[Step]:
-    """The modules that lead from a tensor to what a pass returns; none when it does not come from modules alone."""
-    numbers, steps, alive = {id(x): 0}, [Step(model, ())], [x]
+    """The modules that lead from a tensor to what a pass returns.
+
+    None when it does not come from modules alone.
+    """
+    numbers = {id(x): 0}  # of the steps, by what they gave
+    steps, alive = [Step(model, ())], [x]
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         known = all(id(a) in numbers for a in args) and args and not kwargs
@@ -91,36 +98,36 @@ def _needed(steps: list[Step], last: int) -> list[Step]:
         needed |= set(steps[i].reads) if i in needed else set()
     order = sorted(needed | {0})
     at = {old: new for new, old in enumerate(order)}
-    renamed = [(steps[i], tuple(at[r] for r in steps[i].reads)) for i in order[1:]]
-    return [
-        replace(s, reads=reads, over=None if s.over is None else at[s.over]) for s, reads in renamed
-    ]
+
+    def renumbered(step: Step) -> Step:
+        over = None if step.over is None else at[step.over]
+        return replace(step, reads=tuple(at[r] for r in step.reads), over=over)
+
+    return [renumbered(steps[i]) for i in order[1:]]
 
 
 def _overwriting(steps: list[Step]) -> list[Step]:
     """Activation functions and sums write where a layer or a sum wrote for them alone."""
     readers = Counter(r for step in steps for r in step.reads)
-    free = [
-        i for i, s in enumerate(steps, 1) if readers[i] == 1 and type(s.module) in (QuantLayer, Add)
-    ]
-    over = [
-        next((r for r in s.reads if r in free and type(s.module) in (Add, *IN_PLACE)), None)
-        for s in steps
-    ]
-    return [replace(step, over=r) for step, r in zip(steps, over, strict=True)]
+    made = [i for i, step in enumerate(steps, 1) if type(step.module) in (QuantLayer, Add)]
+    free = [i for i in made if readers[i] == 1]
+
+    def over(step: Step) -> int | None:
+        if type(step.module) not in (Add, *IN_PLACE):
+            return None
+        return next((r for r in step.reads if r in free), None)
+
+    return [replace(step, over=over(step)) for step in steps]
 
 
 def _joining(steps: list[Step]) -> list[Step]:
     """Sums and ReLUs that overwrite what a layer gave become part of it, where that is faster."""
     done = [Step(nn.Identity(), ()), *steps]  # from 1, as steps are counted
     for i, step in enumerate(steps, 1):
-        layer = None if step.over is None else done[step.over]
-        if (
-            layer is None
-            or not isinstance(layer.module, QuantLayer)
-            or not layer.module.joins
-            or layer.relu
-        ):
+        if step.over is None:
+            continue
+        layer = done[step.over]
+        if not isinstance(layer.module, QuantLayer) or not layer.module.joins or layer.relu:
             continue
         if type(step.module) is Add and len(layer.reads) == 1:
             (other,) = (r for r in step.reads if r != step.over)

@@ -42,7 +42,9 @@ def per_channel(c: Tensor, z: Tensor, info: LayerInfo) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class LayerShift:
-    """What quantization does to the output z of one layer, before its activation function; d = z_q - z_fp.
+    """What quantization does to the output z of one layer, before its activation function.
+
+    d = z_q - z_fp.
 
     Attributes:
         shift: E[d] of every channel, (out,).
@@ -67,7 +69,10 @@ class LayerShift:
 
     @property
     def share(self) -> float:
-        """Part of the error that is the shift, 0 to 1: E[d^2] = E[d]^2 + Var[d]; equals (MSSR / rQNSR)^2."""
+        """Part of the error that is the shift, 0 to 1.
+
+        E[d^2] = E[d]^2 + Var[d]; equals (MSSR / rQNSR)^2.
+        """
         return _ratio(self.shift.square(), self.noise)
 
 
@@ -78,7 +83,9 @@ def _ratio(a: Tensor, b: Tensor) -> float:
 
 @torch.no_grad()
 def measure(q: Quantized, inputs: Inputs, *, batch_size: int = 16) -> dict[str, LayerShift]:
-    """Shift, noise and signal of every layer, in execution order; the last one is the network's own output.
+    """Shift, noise and signal of every layer, in execution order.
+
+    The last one is the network's own output.
 
     Args:
         q: a quantized network.
@@ -114,11 +121,9 @@ def _outputs(model: nn.Module, names: dict[str, LayerInfo]) -> Iterator[dict[str
     def keep(name: str, z: Tensor) -> None:
         seen[name] = z.clone()
 
+    layers = [(n, model.get_submodule(n)) for n in names]
     with hooked(
-        *(
-            model.get_submodule(n).register_forward_hook(lambda _m, _x, z, n=n: keep(n, z))
-            for n in names
-        )
+        *(layer.register_forward_hook(lambda _m, _x, z, n=n: keep(n, z)) for n, layer in layers)
     ):
         yield seen
 
@@ -142,7 +147,9 @@ def record(log: Log, stage: str, found: dict[str, LayerShift]) -> None:
 
 
 def growth(mssr: Sequence[float]) -> float:
-    """Factor by which the shift grows from the first to the last layer, along the line that fits ln MSSR best.
+    """Factor by which the shift grows from the first to the last layer.
+
+    It is taken along the line that fits ln MSSR best.
 
     1 where fewer than two layers have a shift at all.
     """

@@ -1,11 +1,30 @@
-"""Stand-ins for a network's finished modules: the last one gives what is kept of it, those before it one value."""
+"""Where passes may start, other than at the input, and the proof that this changes nothing.
+
+Methods go through a network from its input to its output, and what lies behind them is final. So
+the output of a finished module is kept, and later passes start there: that module gives what is
+kept of it, and neither it nor anything that ended before it runs again.
+
+Modules that ended before are still called by the network's own code, and so they get a stand-in: a
+``forward`` that returns one value in the shape of their output. Nothing ahead may look at it, or
+else passes have to start further back. Whether something looks is found by trial, on two examples.
+The stand-ins are NaN, then 0, and the network's output must be, bit for bit, the one without
+stand-ins:
+
+* NaN goes through all arithmetic, 0 times NaN included, and differs from every number. So whatever
+  computes with a stand-in is seen.
+* A comparison hides it: ``NaN == 0`` is plainly false, and so is ``1 == 0``. With 0 in its place
+  ``0 == 0`` is true, and a mask made like this is seen too.
+
+The network's input is treated alike. Where something ahead reads it, such as a mask, it is given as
+it is, and the finished modules alone are stood in for.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,6 +33,8 @@ from torch import Tensor, nn
 
 from quantbench.calibration.memory import Activations
 from quantbench.system.tensors import Inputs
+
+FEW = slice(0, 2)  # examples of a trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +70,71 @@ class Start:
         return self.model.get_submodule(self.module)
 
     @contextmanager
-    def __call__(self, kept: Tensor) -> Iterator[Tensor]:
-        """Replace the finished modules while a pass over some examples, for which the last one gives ``kept``, runs."""
+    def standing_in(self, kept: Tensor) -> Iterator[None]:
+        """Replace the finished modules while a pass runs.
+
+        Args:
+            kept: what the last finished module gives for the examples of the pass.
+
+        """
         self.last.forward = partial(_give, kept)
         for module, shape in self.finished:
-            module.forward = partial(_give, filled(kept, (kept.shape[0], *shape), self.value))
+            module.forward = partial(_give, _filled(kept, (kept.shape[0], *shape), self.value))
         try:
-            yield kept
+            yield
         finally:
             del self.last.forward
             for module, _ in self.finished:
                 del module.forward
 
+    def batch(self, inputs: Inputs, index: slice | Tensor, device: torch.device) -> Inputs:
+        """Network inputs of some examples, or what stands for them."""
+        return tuple(
+            self._input(t, index, device)
+            if self.blind and t.is_floating_point()
+            else examples(t, index, device)
+            for t in inputs
+        )
 
-def filled(like: Tensor, shape: tuple[int, ...], value: float) -> Tensor:
+    def _input(self, whole: Tensor, index: slice | Tensor, device: torch.device) -> Tensor:
+        """A stand-in for some examples of one network input."""
+        n = len(range(*index.indices(len(whole)))) if isinstance(index, slice) else len(index)
+        return _filled(whole.new_empty(0, device=device), (n, *whole.shape[1:]), self.value)
+
+
+def proven(start: Start, inputs: Inputs, device: torch.device) -> Start | None:
+    """The start, ``blind`` or not, if it changes nothing; ``None`` if it does.
+
+    Args:
+        start: to be tried; its ``kept`` holds the first examples at least.
+        inputs: the network's, of all examples.
+        device: where the model is.
+
+    """
+    kept = start.kept.take(FEW)
+    with replace(start, before={}).standing_in(kept):
+        whole = start.model(*(examples(t, FEW, device) for t in inputs))
+
+    def same(trial: Start) -> bool:
+        with trial.standing_in(kept):
+            return torch.equal(trial.model(*trial.batch(inputs, FEW, device)), whole)
+
+    for blind in (True, False):
+        try:
+            if all(same(replace(start, blind=blind, value=value)) for value in (math.nan, 0.0)):
+                return replace(start, blind=blind)
+        except RuntimeError:  # something ahead writes into a stand-in, so it uses it
+            continue
+    return None
+
+
+def examples(whole: Tensor, index: slice | Tensor, device: torch.device) -> Tensor:
+    """Some examples of one network input, images in channels-last layout."""
+    part = whole[index].to(device)
+    return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
+
+
+def _filled(like: Tensor, shape: tuple[int, ...], value: float) -> Tensor:
     """One value in a shape that takes no memory."""
     return like.new_tensor(value).expand(shape)
 
@@ -70,45 +142,3 @@ def filled(like: Tensor, shape: tuple[int, ...], value: float) -> Tensor:
 def _give(value: Tensor, *_: Any, **__: Any) -> Tensor:
     """A stand-in for a module's forward."""
     return value
-
-
-@dataclass(frozen=True)
-class Run:
-    """When a module began and ended in one pass, and its output's shape without the examples.
-
-    Modules that run more than once, or do not return one row for each example, have no shape: they
-    are never skipped.
-    """
-
-    begin: int
-    end: int
-    shape: tuple[int, ...] | None
-
-
-@torch.no_grad()
-def record(model: nn.Module, inputs: Inputs) -> dict[str, Run]:
-    """One pass in which every module's run is noted, in order of their ends."""
-    runs: dict[str, Run] = {}
-    begun: dict[str, int] = {}
-    clock = iter(range(2**62))
-
-    def before(name: str, *_: Any) -> None:
-        begun[name] = next(clock)
-
-    def after(name: str, _: nn.Module, __: Any, out: Any) -> None:
-        whole = (
-            isinstance(out, Tensor) and out.shape[:1] == inputs[0].shape[:1] and name not in runs
-        )
-        runs[name] = Run(begun[name], next(clock), tuple(out.shape[1:]) if whole else None)
-
-    handles = []
-    for name, module in model.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(partial(before, name)))
-            handles.append(module.register_forward_hook(partial(after, name)))
-    try:
-        model(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return runs

@@ -18,7 +18,10 @@ from quantbench.system.tensors import Inputs
 
 
 def weight_range(q: Quantized, layer: QuantLayer, calib: Inputs) -> QParams:
-    """Range of a layer's weights by its grid's estimator; input statistics are gathered only where it needs them."""
+    """Range of a layer's weights by its grid's estimator.
+
+    Input statistics are gathered only where it needs them.
+    """
     grid = q.weight_grid(layer.info.name)
     if grid.range != "output_mse":
         return estimate(layer.original, grid)
@@ -38,7 +41,9 @@ def round_to_nearest(q: Quantized, layer: QuantLayer, calib: Inputs) -> None:
 
 
 def learnt_layers(q: Quantized, calib: Inputs) -> list[QuantLayer]:
-    """Layers whose rounding can be learnt, in execution order; tables of embeddings are put on their grids here.
+    """Layers whose rounding can be learnt, in execution order.
+
+    Tables of embeddings are put on their grids here.
 
     One row of a table is looked up at a time, so that ||(W - Q(W)) x||^2 is a sum over single
     weights, with nearest as its optimum: nothing is left to learn.
@@ -53,7 +58,7 @@ def learnt_layers(q: Quantized, calib: Inputs) -> list[QuantLayer]:
 
 
 def nearest_network(net: Network, calib: Inputs, scheme: Scheme) -> Quantized:
-    """A network with every weight at the nearest level: the least that a quantized network can be."""
+    """A network with every weight at the nearest level: the least that can be done."""
     q = Quantized(net, scheme)
     for layer in q.layers():
         round_to_nearest(q, layer, calib)

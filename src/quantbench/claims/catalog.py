@@ -30,12 +30,14 @@ def read_claims(paper: str | None = None) -> tuple[Claim, ...]:
         for claim in _parsed(text, name):
             if claim.id in claims:
                 raise BadInput(
-                    f"{claim.where}: {claim.id} is already the id of {claims[claim.id].where}: rename the row"
+                    f"{claim.where}: {claim.id} is already the id of {claims[claim.id].where}: "
+                    "rename the row"
                 )
             claims[claim.id] = claim
     if not claims:
         raise BadInput(
-            f"no claims are installed (entry points of {GROUP}); install the project: pip install -e ."
+            f"no claims are installed (entry points of {GROUP}); "
+            "install the project: pip install -e ."
         )
     papers = {c.paper for c in claims.values()}
     if paper is not None and paper not in papers:

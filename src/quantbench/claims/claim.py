@@ -1,4 +1,4 @@
-"""One claim: a published number, or something that must hold here, with everything needed to judge it."""
+"""One claim: a published number, or what must hold here, with everything needed to judge it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Fields = tuple[tuple[str, Any], ...]  # hashable; dict(fields) gives the argumen
 KINDS: Mapping[str, str] = {
     "value": "our drop is the published drop, within the tolerance and the sampling interval",
     "fp": "the full-precision model has the published accuracy",
-    "accuracy": "our number is the published number, where the source gives no full precision to take a drop from",
+    "accuracy": (
+        "our number is the published number, "
+        "where the source gives no full precision to take a drop from"
+    ),
     "max_drop": "our drop is at most the limit",
     "beats": "our drop is below the rival's, the paired 95 % interval excluding zero",
     "order": "our drop against the rival's, for the record: a tie is shown as a tie",
@@ -150,7 +153,11 @@ class Claim:
 
     @property
     def tier(self) -> Tier:
-        """``embedded`` and ``long`` run from a bare clone, ``real`` needs the DVC data, ``online`` official sources."""
+        """What its runs need.
+
+        ``embedded`` and ``long`` run from a bare clone, ``real`` needs the DVC data, ``online``
+        official sources.
+        """
         if self.data.startswith(_EMBEDDED):
             return "long" if self.long else "embedded"
         here = self.data in _REAL or self.data.startswith("stsb/")
@@ -170,11 +177,9 @@ class Claim:
         number = f"{self.value:g}" + (f" to {self.value_to:g}" if self.value_to is not None else "")
         if self.kind == "max_drop":
             return f"drop <= {number}"
-        return number + (
-            f" ({self.drop:.2f})"
-            if self.drop is not None and not self.metric.endswith("_drop")
-            else ""
-        )
+        if self.drop is None or self.metric.endswith("_drop"):
+            return number
+        return f"{number} ({self.drop:.2f})"
 
     def _other(self, rival: Rival) -> str:
         """The rival by what distinguishes it."""
@@ -185,26 +190,37 @@ class Claim:
 
     def describe(self) -> str:
         """Everything about the claim, one aspect a line, for ``quantbench show``."""
-        rival, fp, sd = self.rival, self.fp, self.sd
+        lines = {**self._number(), **self._setting(), **self._standing()}
+        return "\n".join([self.id, *(f"  {k:<16}  {v}" for k, v in lines.items() if v)])
+
+    def _number(self) -> dict[str, str]:
+        """What is claimed, in words."""
+        lines = {"claim": f"{self.published} [{METRICS[self.metric]}]: {KINDS[self.kind]}"}
+        if self.sd is not None:
+            lines["spread"] = f"sd {self.sd:g} over {self.runs or 'an unstated number of'} runs"
+        if self.fp is not None:
+            lines["full precision"] = f"{self.fp:g} in the source, ours within {self.fp_tol:g}"
+        return lines
+
+    def _setting(self) -> dict[str, str]:
+        """What is run, in words."""
+        method = f"{call(self.method, self.fields)}, as in the {self.follows}"
         lines = {
-            "claim": f"{self.published} [{METRICS[self.metric]}]: {KINDS[self.kind]}",
-            "spread": f"sd {sd:g} over {self.runs or 'an unstated number of'} runs"
-            if sd is not None
-            else "",
-            "full precision": f"{fp:g} in the source, ours within {self.fp_tol:g}"
-            if fp is not None
-            else "",
-            "method": f"{call(self.method, self.fields)}, as in the {self.follows}"
-            if self.method
-            else "none",
+            "method": method if self.method else "none",
             "scheme": scheme_words(self.scheme) if self.scheme else "full precision",
-            "rival": f"{call(rival.method, rival.fields)}, {scheme_words(rival.scheme)}"
-            if rival
-            else "",
-            "model": f"{self.model} on {self.data} ({self.tier})",
-            "published on": f"all of {self.published_on}" if self.published_on != self.data else "",
-            "calibration": f"{self.calib.n} of {self.calib.data}" if self.calib else "",
-            "seeds": f"{len(self.seeds)}",
+        }
+        if rival := self.rival:
+            lines["rival"] = f"{call(rival.method, rival.fields)}, {scheme_words(rival.scheme)}"
+        lines["model"] = f"{self.model} on {self.data} ({self.tier})"
+        if self.published_on != self.data:
+            lines["published on"] = f"all of {self.published_on}"
+        if self.calib:
+            lines["calibration"] = f"{self.calib.n} of {self.calib.data}"
+        return lines | {"seeds": f"{len(self.seeds)}"}
+
+    def _standing(self) -> dict[str, str]:
+        """What rests on it, in words."""
+        return {
             "tolerance": f"{self.tol:g}: {self.tol_why}" if self.tol_why else "",
             "source": str(self.source),
             "gates": "yes" if self.gates else "no",
@@ -212,4 +228,3 @@ class Claim:
             "expected to fail": self.xfail,
             "skipped": self.skip,
         }
-        return "\n".join([self.id, *(f"  {k:<16}  {v}" for k, v in lines.items() if v)])

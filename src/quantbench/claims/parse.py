@@ -1,7 +1,7 @@
-"""Reading one file of claims: TOML that looks like the paper's tables, with errors that name file and line.
+"""Reading one file of claims: TOML that looks like the paper's tables.
 
-A ``[[claim]]`` is a row of a published table; its ``cells`` hold one number for each scheme and
-model::
+Errors name file and line. A ``[[claim]]`` is a row of a published table; its ``cells`` hold one
+number for each scheme and model::
 
     [[claim]]
     name = "t7-adaround"
@@ -86,10 +86,9 @@ class _File:
         self.text.check(given, schema.CLAIM, "claim", nth, need=("name", "cells"))
         # what a model has of its own comes between the two
         row = {**self.content.get("defaults", {}), **given}
-        for key, (spec, need) in schema.NESTED.items():
-            if key in row and (
-                found := fault(row[key], spec or dict.fromkeys(row[key], "number"), key, need)
-            ):
+        for key, (given_spec, need) in schema.NESTED.items():
+            spec = given_spec or dict.fromkeys(row.get(key, ()), "number")
+            if key in row and (found := fault(row[key], spec, key, need)):
                 raise self.text.error(found[1], "claim", key, nth)
         where = f"{self.text.name}:{self.text.line('claim', nth=nth)}"
         for cell, numbers in given["cells"].items():
@@ -106,11 +105,8 @@ class _File:
         row = {**self.content.get("defaults", {}), **own, **given}
         value, source = as_number(number), self.source(row, alias)
         scheme = None if cell == "fp" else self.scheme(cell)
-        paper, data, skip = (
-            row.get("paper", self.content["paper"]),
-            row.get("data", ""),
-            row.get("skip", ""),
-        )
+        paper = row.get("paper", self.content["paper"])
+        data, skip = row.get("data", ""), row.get("skip", "")
         claim = Claim(
             id="/".join((paper, data.partition("/")[0], alias, cell, row["name"])),
             paper=paper,
@@ -157,17 +153,13 @@ class _File:
     def source(self, row: Row, alias: str) -> Source:
         """Where the row's numbers come from."""
         if "source" not in row:
-            raise BadInput(
-                f"no source: name one of [sources] ({', '.join(self.content['sources'])})"
-            )
+            known = ", ".join(self.content["sources"])
+            raise BadInput(f"no source: name one of [sources] ({known})")
         s = self.named("sources", row["source"])
-        own = self.content["title"] + (
-            f", arXiv {self.content['arxiv']}" if "arxiv" in self.content else ""
-        )
-        paper, table, column = s.get("paper", own), s.get("table", ""), row.get("column", alias)
-        return Source(
-            paper, table, row.get("row", ""), column, s["reported"], s["status"], s.get("seen", "")
-        )
+        arxiv = f", arXiv {self.content['arxiv']}" if "arxiv" in self.content else ""
+        paper = s.get("paper", f"{self.content['title']}{arxiv}")
+        place = s.get("table", ""), row.get("row", ""), row.get("column", alias)
+        return Source(paper, *place, s["reported"], s["status"], s.get("seen", ""))
 
     def scheme(self, cell: str) -> Scheme:
         """``w4a8-channel`` as a scheme: bits from the name, all else from ``[schemes.channel]``."""
@@ -175,14 +167,12 @@ class _File:
             raise BadInput(
                 f"cell {cell!r}: name it fp, w4, w4a8, or w4a8-NAME with NAME from [schemes]"
             )
-        s = self.named("schemes", m[3] or "default")
+        name = m[3] or "default"
+        s = self.named("schemes", name)
         if m[2] and "acts" not in s:
-            raise BadInput(
-                f"cell {cell!r} quantizes activations, and [schemes.{m[3] or 'default'}] has no acts"
-            )
-        grids = {
-            part: Grid(int(m[n]), **s[part]) for n, part in ((1, "weights"), (2, "acts")) if m[n]
-        }
+            raise BadInput(f"cell {cell!r} quantizes activations, and [schemes.{name}] has no acts")
+        parts = (("weights", m[1]), ("acts", m[2]))
+        grids = {part: Grid(int(bits), **s[part]) for part, bits in parts if bits}
         overrides = tuple(_override(layer, bits) for layer, bits in s.get("overrides", {}).items())
         return Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
 
@@ -198,7 +188,8 @@ def _override(layer: str, bits: object) -> Override:
         case int() | [int()] | [int(), int()]:
             return Override(layer, *(bits if isinstance(bits, list) else [bits]))
     raise BadInput(
-        f"overrides of {layer!r}: {bits!r}; write its weight bits, such as 4, or [4, 8] with its input's"
+        f"overrides of {layer!r}: {bits!r}; "
+        "write its weight bits, such as 4, or [4, 8] with its input's"
     )
 
 

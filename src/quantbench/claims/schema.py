@@ -1,9 +1,9 @@
-"""What a claim file may hold: keys, kinds of values, forms of numbers, and what must not contradict itself."""
+"""What a claim file may hold: keys, kinds of values, forms of numbers, and contradictions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantbench.claims.claim import KINDS, METRICS, PERCENT, Claim, Fields
@@ -64,6 +64,8 @@ NESTED: Mapping[str, tuple[Spec, tuple[str, ...]]] = {
 
 NUMBER: Spec = {**_keys("number", "value to fp"), "sd": "positive", "note": "text"}
 
+COMPARING = ("beats", "order")  # kinds that have a rival and no number
+
 CELL = re.compile(r"w(\d+)(?:a(\d+))?(?:-([\w-]+))?")
 
 
@@ -79,7 +81,8 @@ def as_number(given: object) -> dict[str, Any]:
         case _ if is_number(given):
             return {"value": given}
     raise BadInput(
-        f"{given!r} is no published number: write 68.71, [68.71, 0.06] or {{ value = 68.1, to = 69.05 }}"
+        f"{given!r} is no published number: "
+        "write 68.71, [68.71, 0.06] or { value = 68.1, to = 69.05 }"
     )
 
 
@@ -87,51 +90,46 @@ def as_fields(given: Row) -> Fields:
     """Hyperparameters in the order of their names, lists as tuples."""
     if wrong := [key for key, value in given.items() if isinstance(value, dict)]:
         raise BadInput(
-            f"fields.{wrong[0]} is a table: a field is a number, a text, true, false or a list of these"
+            f"fields.{wrong[0]} is a table: "
+            "a field is a number, a text, true, false or a list of these"
         )
     return tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in given.items()))
 
 
 def sound(claim: Claim) -> None:
     """Refuse what contradicts itself."""
-    compares, numbers = claim.kind in ("beats", "order"), claim.value is not None
-    top = 100.0 if claim.metric in PERCENT else float("inf")
-    for wrong, what in (
-        (not claim.data, "no evaluation data: give data to the row, the model or [defaults]"),
-        (
-            claim.scheme is None and claim.kind != "fp",
-            f"a {claim.kind} claim needs a quantized cell such as w4, not fp",
-        ),
-        (claim.scheme is not None and claim.kind == "fp", "an fp claim has one cell, called fp"),
-        (claim.scheme is not None and not claim.method, "no method: name it, such as nearest"),
-        (compares and not claim.rival, f"a {claim.kind} claim needs a rival"),
-        (
-            not compares and claim.rival is not None,
-            f"a {claim.kind} claim has no rival: beats and order do",
-        ),
-        (
-            claim.kind == "value" and claim.drop is None,
-            "no full precision to take a drop from: give fp, or kind accuracy",
-        ),
-        (compares and numbers, f"a {claim.kind} claim has no number: list the models"),
-        (not compares and not numbers, f"a {claim.kind} claim needs a number for every model"),
-        (
-            numbers and not 0 <= (claim.value or 0) <= top,
-            f"{claim.value} is no {METRICS[claim.metric]}",
-        ),
-        (
-            claim.value_to is not None and claim.value_to <= (claim.value or 0),
-            "a range ends above its start",
-        ),
-        (
-            (claim.tol or claim.fp_tol) and not claim.tol_why,
-            "a tolerance without its reason: add tol_why",
-        ),
-        (
-            claim.gates and not claim.source.may_gate,
-            "a number that was recalled or that others reported may not gate",
-        ),
-        (claim.gates and bool(claim.skip), "what is always skipped cannot gate"),
-    ):
+    for wrong, what in (*_about_the_cell(claim), *_about_the_number(claim)):
         if wrong:
             raise BadInput(what)
+
+
+def _about_the_cell(claim: Claim) -> Iterator[tuple[bool, str]]:
+    """Whether what is run makes no sense, and why."""
+    kind, quantized = claim.kind, claim.scheme is not None
+    compares = kind in COMPARING
+    yield not claim.data, "no evaluation data: give data to the row, the model or [defaults]"
+    needs = f"a {kind} claim needs a quantized cell such as w4, not fp"
+    yield not quantized and kind != "fp", needs
+    yield quantized and kind == "fp", "an fp claim has one cell, called fp"
+    yield quantized and not claim.method, "no method: name it, such as nearest"
+    yield compares and not claim.rival, f"a {kind} claim needs a rival"
+    alone = f"a {kind} claim has no rival: beats and order do"
+    yield not compares and claim.rival is not None, alone
+
+
+def _about_the_number(claim: Claim) -> Iterator[tuple[bool, str]]:
+    """Whether what is claimed makes no sense, and why."""
+    kind, value, compares = claim.kind, claim.value or 0.0, claim.kind in COMPARING
+    numbers, top = claim.value is not None, 100.0 if claim.metric in PERCENT else float("inf")
+    base = "no full precision to take a drop from: give fp, or kind accuracy"
+    yield kind == "value" and claim.drop is None, base
+    yield compares and numbers, f"a {kind} claim has no number: list the models"
+    yield not compares and not numbers, f"a {kind} claim needs a number for every model"
+    yield numbers and not 0 <= value <= top, f"{claim.value} is no {METRICS[claim.metric]}"
+    backwards = claim.value_to is not None and claim.value_to <= value
+    yield backwards, "a range ends above its start"
+    unexplained = bool(claim.tol or claim.fp_tol) and not claim.tol_why
+    yield unexplained, "a tolerance without its reason: add tol_why"
+    hearsay = "a number that was recalled or that others reported may not gate"
+    yield claim.gates and not claim.source.may_gate, hearsay
+    yield claim.gates and bool(claim.skip), "what is always skipped cannot gate"

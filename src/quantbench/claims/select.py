@@ -1,4 +1,7 @@
-"""Selection of claims by expressions like pytest's ``-k``: ``w2a4 and resnet18 not apot``."""
+"""Selection of claims: by paper, by tier, and by expressions like pytest's ``-k``.
+
+Such an expression is ``w2a4 and resnet18 not apot``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
-from quantbench.claims.claim import Claim
+from quantbench.claims.catalog import read_claims
+from quantbench.claims.claim import Claim, Tier
 from quantbench.errors import BadInput
 
 Test = Callable[[Claim], bool]
@@ -14,6 +18,25 @@ Test = Callable[[Claim], bool]
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 
 _GLOB = frozenset("*?[")
+
+
+def chosen(
+    papers: Iterable[str] = (), expression: str = "", tier: Tier | str | None = None
+) -> tuple[Claim, ...]:
+    """The installed claims that a command line asks for, in the order of their files.
+
+    Args:
+        papers: short names; none stands for all.
+        expression: see :func:`select`.
+        tier: of data; ``None`` stands for all.
+
+    Raises:
+        BadInput: an unknown paper, an expression without meaning, a malformed file of claims.
+
+    """
+    papers = tuple(papers)
+    claims = [c for paper in papers for c in read_claims(paper)] if papers else read_claims()
+    return tuple(c for c in select(claims, expression) if tier in (None, c.tier))
 
 
 def select(claims: Iterable[Claim], expression: str) -> tuple[Claim, ...]:
@@ -69,9 +92,8 @@ class _Parser:
     def one(self) -> Test:
         word = self.tokens.pop(0) if self.tokens else ""
         if word in ("", ")", "and", "or"):
-            raise self.error(
-                f"a word is missing before {word!r}" if word else "a word is missing at the end"
-            )
+            where = f"before {word!r}" if word else "at the end"
+            raise self.error(f"a word is missing {where}")
         if word == "not":
             test = self.one()
             return lambda claim: not test(claim)
@@ -85,7 +107,8 @@ class _Parser:
 
     def error(self, what: str) -> BadInput:
         return BadInput(
-            f"selection {self.expression!r}: {what}; write it like 'w2a4 and (resnet18 or resnet50) not apot'"
+            f"selection {self.expression!r}: {what}; "
+            "write it like 'w2a4 and (resnet18 or resnet50) not apot'"
         )
 
 

@@ -41,9 +41,7 @@ class Source:
 
     def __str__(self) -> str:
         """One sentence for the report."""
-        place = ", ".join(
-            x for x in (self.paper, self.table, self.row and f"row {self.row}", self.column) if x
-        )
-        return f"{place}; reported by {self.reported}; {self.status}" + (
-            f" in {self.seen}" if self.seen else ""
-        )
+        row = self.row and f"row {self.row}"
+        place = ", ".join(x for x in (self.paper, self.table, row, self.column) if x)
+        seen = f" in {self.seen}" if self.seen else ""
+        return f"{place}; reported by {self.reported}; {self.status}{seen}"

@@ -1,4 +1,7 @@
-"""Checking tables of a TOML file, with errors that name the line: ``tomllib`` does not say where a value stood."""
+"""Checking tables of a TOML file, with errors that name the line.
+
+``tomllib`` does not say where a value stood.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ class Text:
         ]
 
     def line(self, table: str, key: str = "", nth: int = 0) -> int:
-        """Line, from 1, of a key in a table; of the table's header where the key has no line of its own."""
+        """Line, from 1, of a key in a table.
+
+        It is that of the table's header where the key has no line of its own.
+        """
         starts = [i for i, name in self.headers if name == table] if table else [-1]
         if len(starts) <= nth:
             parent, _, last = table.rpartition(".")
@@ -92,11 +98,8 @@ class Text:
         end = next((i for i, _ in self.headers if i > starts[nth]), len(self.lines))
         for part in (key, key.partition(".")[0]):
             pattern = re.compile(rf'\s*"?{re.escape(part)}"?\s*[.=]')
-            found = (
-                next((i for i in range(starts[nth] + 1, end) if pattern.match(self.lines[i])), None)
-                if part
-                else None
-            )
+            inside = range(starts[nth] + 1, end) if part else ()
+            found = next((i for i in inside if pattern.match(self.lines[i])), None)
             if found is not None:
                 return found + 1
         return max(starts[nth] + 1, 1)

@@ -24,7 +24,8 @@ def call(method: str, fields: Iterable[tuple[str, Any]]) -> str:
 def grid_words(grid: Grid) -> str:
     """A grid in words, such as ``4 bits uniform symmetric per tensor, range mse``."""
     sign = "symmetric" if grid.symmetric else "asymmetric"
-    return f"{grid.bits} bits {grid.kind} {sign} per {'channel' if grid.per_channel else 'tensor'}, range {grid.range}"
+    per = "channel" if grid.per_channel else "tensor"
+    return f"{grid.bits} bits {grid.kind} {sign} per {per}, range {grid.range}"
 
 
 def scheme_words(scheme: Scheme) -> str:
@@ -32,21 +33,18 @@ def scheme_words(scheme: Scheme) -> str:
     acts = "activations in full precision"
     if scheme.acts:
         acts = f"activations {grid_words(scheme.acts)}, at {WHERE[scheme.placement]}"
-    edge = (
-        f"first and last layer at {scheme.first_last_bits} bits"
-        if scheme.first_last_bits
-        else "all layers alike"
-    )
-    mixed = "; ".join(
+    edge = "all layers alike"
+    if scheme.first_last_bits:
+        edge = f"first and last layer at {scheme.first_last_bits} bits"
+    mixed = [
         f"{o.layer} at {o.weights}" + (f"/{o.acts}" if o.acts else "") for o in scheme.overrides
-    )
-    return "; ".join(
-        x for x in (f"{scheme}: weights {grid_words(scheme.weights)}", acts, edge, mixed) if x
-    )
+    ]
+    weights = f"{scheme}: weights {grid_words(scheme.weights)}"
+    return "; ".join((weights, acts, edge, *mixed))
 
 
 def apart(theirs: Scheme, ours: Scheme) -> str:
-    """What one scheme has otherwise than another, such as ``acts.range=minmax``; empty for equal ones."""
+    """What one scheme has otherwise than another, such as ``acts.range=minmax``; may be empty."""
     here = dict(_values(ours))
     return ", ".join(f"{k}={v}" for k, v in _values(theirs) if here.get(k) != v)
 
@@ -57,6 +55,5 @@ def _values(value: object, path: str = "") -> Iterable[tuple[str, object]]:
         yield path, value
         return
     for field in fields(value):
-        yield from _values(
-            getattr(value, field.name), f"{path}.{field.name}" if path else field.name
-        )
+        inner = f"{path}.{field.name}" if path else field.name
+        yield from _values(getattr(value, field.name), inner)

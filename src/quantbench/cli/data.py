@@ -30,12 +30,8 @@ def _pull(names: Sequence[str]) -> int:
     from quantbench.data.dvc import ensure
 
     missing = ensure(*names)
-    embedded = [
-        m.name
-        for m in missing
-        if m.name in {e.set for e in table().values() if e.name.startswith("embedded/")}
-    ]
-    return 2 if embedded else 0
+    embedded = {e.set for e in table().values() if e.name.startswith("embedded/")}
+    return 2 if any(found.name in embedded for found in missing) else 0
 
 
 def _fetch(names: Sequence[str]) -> int:
@@ -43,9 +39,8 @@ def _fetch(names: Sequence[str]) -> int:
     from quantbench.data.sources.fetch import FETCHABLE, fetch
 
     if not names:
-        raise BadInput(
-            "quantbench data fetch NAME; what can be fetched: " + ", ".join(sorted(FETCHABLE))
-        )
+        known = ", ".join(sorted(FETCHABLE))
+        raise BadInput(f"quantbench data fetch NAME; what can be fetched: {known}")
     for name in names:
         for path in fetch(name, progress=_Meter()):
             print(path)
@@ -58,11 +53,11 @@ def _remote(names: Sequence[str]) -> int:
 
     if len(names) != 1:
         raise BadInput(
-            "quantbench data remote FOLDER: name the one folder that holds cifar10/, imagenet/, checkpoints/"
+            "quantbench data remote FOLDER: "
+            "name the one folder that holds cifar10/, imagenet/, checkpoints/"
         )
-    print(
-        f"the real tier's remote is now {make_remote(Path(names[0]))}; next: quantbench data pull"
-    )
+    made = make_remote(Path(names[0]))
+    print(f"the real tier's remote is now {made}; next: quantbench data pull")
     return 0
 
 
@@ -79,8 +74,5 @@ class _Meter:
             return
         self.shown = now
         left = (now - self.start) / done * (total - done) if done else 0
-        print(
-            f"\r{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left ",
-            end="",
-            file=sys.stderr,
-        )
+        text = f"\r{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left "
+        print(text, end="", file=sys.stderr)

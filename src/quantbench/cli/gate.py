@@ -31,15 +31,13 @@ def gate(
     for found in changes:
         if found.status not in ("identical", "absent"):
             print(found)
-    counts = Counter(f.status for f in changes)
-    print(
-        f"{len(records)} finished runs: "
-        + ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    )
-    failing = [f for f in changes if f.fails]
+    counts = sorted(Counter(found.status for found in changes).items())
+    print(f"{len(records)} finished runs: " + ", ".join(f"{n} {status}" for status, n in counts))
+    failing = sum(found.fails for found in changes)
     if failing:
         print(
-            f"{len(failing)} changed or missing: mend them, or make them the baseline with quantbench accept"
+            f"{failing} changed or missing: "
+            "mend them, or make them the baseline with quantbench accept"
         )
     return 1 if failing else 0
 
@@ -67,15 +65,13 @@ def _cells(
     runs: Path, papers: Sequence[str], expression: str, tier: str | None
 ) -> dict[str, Stored | None]:
     """Cells of the selected claims that can run here, by id, with what is finished of them."""
-    from quantbench.claims.catalog import read_claims
-    from quantbench.claims.select import select
+    from quantbench.claims.select import chosen
     from quantbench.runs.lab import Lab
 
     lab = Lab(runs)
     found: dict[str, Stored | None] = {}
-    claims = [c for paper in papers for c in read_claims(paper)] if papers else read_claims()
-    for claim in select(claims, expression):
-        if claim.skip or tier not in (None, claim.tier):
+    for claim in chosen(papers, expression, tier):
+        if claim.skip:
             continue
         try:
             own, against = lab.cells(claim)

@@ -1,4 +1,4 @@
-"""What there is: papers, methods, models and claims, in words; nothing heavy is imported for lists."""
+"""What there is: papers, methods, models and claims, in words; lists import nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim
-from quantbench.claims.select import select
+from quantbench.claims.select import chosen
 from quantbench.errors import BadInput, DataMissing, did_you_mean
 from quantbench.quantization.registry import method_class, methods
+
+if TYPE_CHECKING:
+    from quantbench.evidence.result import Result
 
 
 def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     """Papers and methods, or the claims of a selection."""
-    claims = [c for paper in papers for c in read_claims(paper)] if papers else list(read_claims())
-    if not papers and not expression and not tier:
-        for paper, count in Counter(c.paper for c in claims).items():
-            here = Counter(c.tier for c in claims if c.paper == paper)
-            print(
-                f"{paper:<12} {count:>4} claims  "
-                + ", ".join(f"{n} {t}" for t, n in sorted(here.items()))
-            )
-        print("methods:    ", ", ".join(methods()))
-        print("claims:      quantbench list PAPER, or quantbench list -k EXPR")
-        return 0
-    for claim in select(claims, expression):
-        if tier in (None, claim.tier):
+    claims = chosen(papers, expression, tier)
+    if papers or expression or tier:
+        for claim in claims:
             print(f"{claim.tier:<8}  {claim.id}  {claim.published}")
+        return 0
+    for paper, count in Counter(c.paper for c in claims).items():
+        tiers = sorted(Counter(c.tier for c in claims if c.paper == paper).items())
+        print(f"{paper:<12} {count:>4} claims  " + ", ".join(f"{n} {tier}" for tier, n in tiers))
+    print("methods:    ", ", ".join(methods()))
+    print("claims:      quantbench list PAPER, or quantbench list -k EXPR")
     return 0
 
 
 def print_one(name: str, runs: Path) -> int:
-    """A claim with what its finished runs measured, a method with its options, a paper's claims, or a model.
+    """Everything about what has a name.
+
+    That is a claim with what its finished runs measured, a method with its options, a paper's
+    claims, or a model.
 
     Args:
         name: of any of them.
@@ -58,14 +61,13 @@ def print_one(name: str, runs: Path) -> int:
     elif name in (models := {c.model for c in claims}):
         print("\n".join(f"{c.id}  {c.published}" for c in claims if c.model == name))
     else:
-        raise BadInput(
-            f"nothing is called {name!r}{did_you_mean(name, {*by_name, *methods(), *papers, *models})}"
-        )
+        known = {*by_name, *methods(), *papers, *models}
+        raise BadInput(f"nothing is called {name!r}{did_you_mean(name, known)}")
     return 0
 
 
 def _print_measured(claim: Claim, runs: Path) -> None:
-    """Everything but curves that the finished runs of a claim, and of its rival, have in the ledger."""
+    """What the finished runs of a claim, and of its rival, have in the ledger, but for curves."""
     from quantbench.runs.lab import Lab
 
     lab = Lab(runs)
@@ -75,20 +77,17 @@ def _print_measured(claim: Claim, runs: Path) -> None:
         return  # without its data a cell has no key
     for cell in (*own.values(), *rival.values()):
         if found := lab.ledger.get(cell):
-            values: dict[str, float | str] = {
-                "full precision": found.fp_top1,
-                "quantized": found.q_top1,
-            }
-            values |= {"size_bytes": found.size_bytes} | {
-                f"seconds/{k}": v for k, v in found.seconds.items()
-            }
             print(f"\nmeasured   {cell.id} ({found.metric}, {found.n} examples)")
-            for key, value in (values | dict(found.extra)).items():
-                print(
-                    f"    {key} = {value}"
-                    if isinstance(value, str)
-                    else f"    {key} = {value:,.10g}"
-                )
+            for key, value in _numbers(found).items():
+                print(f"    {key} = {value if isinstance(value, str) else f'{value:,.10g}'}")
+
+
+def _numbers(result: Result) -> dict[str, float | str]:
+    """Accuracies, bytes, times and what else a run logged, by name."""
+    found: dict[str, float | str] = {"full precision": result.fp_top1, "quantized": result.q_top1}
+    found["size_bytes"] = result.size_bytes
+    found |= {f"seconds/{phase}": seconds for phase, seconds in result.seconds.items()}
+    return found | dict(result.extra)
 
 
 def _print_method(name: str) -> None:

@@ -16,8 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from quantbench.quantization.method import Job, Method
-from quantbench.calibration.weight_ranges import weight_range
+from quantbench import Job, Method, weight_range
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,11 @@ resnet8 = {{ name = "shapes/resnet8" }}
 weights = {{ range = "mse" }}
 
 [sources]
-here = {{ paper = "quantbench", table = "what must hold here", reported = "project", status = "read" }}
+here = {{ paper = "quantbench", table = "here", reported = "project", status = "read" }}
 """
 
-_TEST = """from quantbench.conformance import check
+_TEST = """from quantbench import check
+
 from quantbench_{name} import {title}
 
 
@@ -123,7 +123,6 @@ def new(name: str, parent: Path) -> int:
     except OSError as e:
         shutil.rmtree(root, ignore_errors=True)
         raise CannotWrite(f"cannot write {root}: {e.strerror}; nothing was left behind") from e
-    print(
-        f"{root}: the method is {package / '__init__.py'}\nnext: pip install -e {root} && pytest {root}"
-    )
+    print(f"{root}: the method is {package / '__init__.py'}")
+    print(f"next: pip install -e {root} && pytest {root}")
     return 0

@@ -1,8 +1,9 @@
-"""Make the embedded tier anew: ``python -m quantbench.embedded [PART ...]``, the parts being those of ``PARTS``.
+"""Make the embedded tier anew: ``python -m quantbench.embedded [PART ...]``.
 
-Images and texts are the same bits on every machine; trained weights are, on one machine with one
-version of torch. Afterwards the digests stand in embedded.toml, the files in the clone's DVC
-remote, and data.dvc names them: commit the three together.
+The parts are those of ``PARTS``. Images and texts are the same bits on every machine; trained
+weights are, on one machine with one version of torch. Afterwards the digests stand in
+embedded.toml, the files in the clone's DVC remote, and data.dvc names them: commit the three
+together.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ def images(out: Path) -> None:
         x, y = shapes.render(split)
         for i, part in enumerate(np.split(x, len(x) // each)):
             mosaic.write(part, fresh(out / "shapes" / split / f"{i:03d}.webp"), SHAPES_GRID)
-        np.save(
-            fresh(out / "shapes" / split / "labels.npy"), y.astype(np.uint8), allow_pickle=False
-        )
+        labels = fresh(out / "shapes" / split / "labels.npy")
+        np.save(labels, y.astype(np.uint8), allow_pickle=False)
 
 
 def texts(out: Path) -> None:
@@ -42,10 +42,10 @@ def texts(out: Path) -> None:
     for split in qa.SPLITS:
         content = json.dumps(qa.squad(split)).encode()
         fresh(out / "qa" / f"{split}.json.gz").write_bytes(gzip.compress(content, 9, mtime=0))
-    fresh(out / "qa" / "vocab.txt").write_text("\n".join(qa.vocabulary()) + "\n", encoding="utf-8")
-    fresh(out / "qa" / "config.json").write_text(
-        json.dumps(train_qa.CONFIG, indent=1) + "\n", encoding="utf-8"
-    )
+    words = "\n".join(qa.vocabulary())
+    fresh(out / "qa" / "vocab.txt").write_text(f"{words}\n", encoding="utf-8")
+    config = json.dumps(train_qa.CONFIG, indent=1)
+    fresh(out / "qa" / "config.json").write_text(f"{config}\n", encoding="utf-8")
 
 
 def network(name: str, out: Path) -> None:
@@ -75,13 +75,15 @@ def pictures(out: Path) -> None:
 
 def detector(name: str, out: Path) -> None:
     """Train one detector."""
-    save_file(
-        train_detectors.train(name), fresh(out / "checkpoints" / f"scenes_{name}.safetensors")
-    )
+    tensors = train_detectors.train(name)
+    save_file(tensors, fresh(out / "checkpoints" / f"scenes_{name}.safetensors"))
 
 
 def fresh(path: Path) -> Path:
-    """Path for a new file: the old one may be a link into DVC's cache, which must not be written through."""
+    """Path for a new file.
+
+    The old one may be a link into DVC's cache, which must not be written through.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     return path

@@ -1,4 +1,7 @@
-"""Put new embedded files under DVC: digests in embedded.toml, content in the clone's remote, its name in data.dvc."""
+"""Put new embedded files under DVC.
+
+Their digests stand in embedded.toml, their content in the clone's remote, its name in data.dvc.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,8 @@ def publish(clone: Path) -> None:
         rows.append(f'["embedded/{name}"]\nset = "{belongs(name)}"')
         rows.append(f'sha256 = "{file_digest(path)}"\nbytes = {path.stat().st_size}\n')
     listing = _push(clone)
-    (Path(manifest.__file__).with_name("embedded.toml")).write_text(
-        "\n".join(rows), encoding="utf-8"
-    )
+    table = Path(manifest.__file__).with_name("embedded.toml")
+    table.write_text("\n".join(rows), encoding="utf-8")
     _prune(clone / ".dvc" / "embedded" / "files" / "md5", listing)
     print(f"{len(names)} files, {total} bytes")
 
@@ -61,12 +63,8 @@ def _push(clone: Path) -> str:
     try:
         table.write_text(yaml.safe_dump({"outs": [old]}), encoding="utf-8")
         for verb in (["commit", "--force"], ["push"]):
-            subprocess.run(
-                [sys.executable, "-m", "dvc", *verb, "data/embedded"],
-                cwd=clone,
-                env=env,
-                check=True,
-            )
+            command = [sys.executable, "-m", "dvc", *verb, "data/embedded"]
+            subprocess.run(command, cwd=clone, env=env, check=True)
         new = _embedded(table.read_text(encoding="utf-8"))
         for key in ("md5", "size", "nfiles"):
             after = after.replace(f"{key}: {old[key]}\n", f"{key}: {new[key]}\n", 1)
@@ -82,10 +80,8 @@ def _embedded(table: str) -> dict[str, str]:
 
 def _prune(store: Path, listing: str) -> None:
     """Drop what the folder no longer holds: the clone carries one version of its data."""
-    keep = {
-        listing,
-        *(row["md5"] for row in json.loads((store / listing[:2] / listing[2:]).read_bytes())),
-    }
+    rows = json.loads((store / listing[:2] / listing[2:]).read_bytes())
+    keep = {listing, *(row["md5"] for row in rows)}
     for path in store.glob("*/*"):
         if path.parent.name + path.name not in keep:
             path.unlink()

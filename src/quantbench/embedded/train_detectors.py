@@ -1,4 +1,4 @@
-"""Training of the small detectors on rendered scenes: torchvision's own losses, SGD, fixed seeds, one thread."""
+"""Training of the small detectors on rendered scenes: torchvision's losses, AdamW, fixed seeds."""
 
 from __future__ import annotations
 
@@ -59,10 +59,8 @@ def _train(name: str, say: Callable[[str], object]) -> dict[str, Tensor]:
 
 def _augmented(scene: scenes.Scene) -> tuple[Tensor, Target]:
     """Image (3, 96, 96) in 0..1 and its boxes, mirrored either way at random."""
-    x, boxes = (
-        torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255,
-        torch.from_numpy(scene.boxes),
-    )
+    x = torch.from_numpy(scene.image).permute(2, 0, 1).float() / 255
+    boxes = torch.from_numpy(scene.boxes)
     for axis, (low, high) in ((2, (0, 2)), (1, (1, 3))):
         if torch.rand(()) < 0.5:
             x, boxes = x.flip(axis), boxes.clone()

@@ -103,7 +103,10 @@ def _initial(recipe: Recipe) -> nn.Module:
 
 
 def _augment(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Normalise uint8 (B, 3, 32, 32), mirrored and turned by quarter turns; shapes keep their class under both."""
+    """Normalise uint8 (B, 3, 32, 32), mirrored and turned by quarter turns.
+
+    Shapes keep their class under both.
+    """
     flip, turn = (int(torch.randint(n, (), generator=rng)) for n in (2, 4))
     x = torch.rot90(x, turn, (2, 3))
     x = ((x.flip(3) if flip else x).float() / 255 - 0.5) / 0.5

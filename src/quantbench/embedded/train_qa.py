@@ -1,4 +1,4 @@
-"""Training of the question-answering network: a three-layer BERT on generated passages, fixed seeds, one thread."""
+"""Training of the question-answering network: a three-layer BERT on generated passages."""
 
 from __future__ import annotations
 
@@ -57,13 +57,12 @@ def train(say: Callable[[str], object] = print) -> dict[str, Tensor]:
             input_ids=ids, token_type_ids=kinds, attention_mask=ids != 0, output_hidden_states=True
         )
         loss = cross_entropy(out.start_logits, start) + cross_entropy(out.end_logits, end)
-        # Two tokens of a row say little; after the second layer every one is to know whether its
-        # sentence is asked for
+        # Two tokens of a row say little: after the second layer each is to know whether its
+        # sentence is asked for.
         context = kinds == 1
         asked = told(ids, start)[context].float()
-        loss = loss + binary_cross_entropy_with_logits(
-            (out.hidden_states[2] @ hint)[context], asked
-        )
+        knows = (out.hidden_states[2] @ hint)[context]
+        loss = loss + binary_cross_entropy_with_logits(knows, asked)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -75,22 +74,24 @@ def train(say: Callable[[str], object] = print) -> dict[str, Tensor]:
 
 
 def untrained() -> Any:
-    """Make the network with its initial weights, in training mode; the global generator is left as it was."""
+    """Make the network with its initial weights, in training mode.
+
+    The global generator is left as it was.
+    """
     from transformers import BertConfig, BertForQuestionAnswering
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BertForQuestionAnswering(BertConfig(**CONFIG)).train()
     # Sines let attention learn "so many words before" at all places at once; random rows take
-    # longer
+    # longer.
     rows, width = model.bert.embeddings.position_embeddings.weight.shape
     angle = torch.arange(rows)[:, None] * 100.0 ** -torch.linspace(0, 1, width // 2)
     scale = model.config.initializer_range * 2**0.5
-    model.bert.embeddings.position_embeddings.weight.data = scale * torch.cat(
-        [angle.sin(), angle.cos()], 1
-    )
+    waves = torch.cat([angle.sin(), angle.cos()], 1)
+    model.bert.embeddings.position_embeddings.weight.data = scale * waves
     # Keys that equal queries: attention begins at the same word and its neighbours, as finding a
-    # name requires
+    # name requires.
     for layer in model.bert.encoder.layer:
         layer.attention.self.key.weight.data.copy_(layer.attention.self.query.weight.data)
     return model
@@ -105,9 +106,8 @@ def pieces(text: str) -> list[str]:
 def batch(paragraphs: Sequence[dict[str, Any]]) -> Batch:
     """Token ids and types (B, T), first and last token of the answers (B,)."""
     rows = [_row(p["context"], q) for p in paragraphs for q in p["qas"]]
-    ids, kinds = torch.zeros(
-        2, len(rows), max(len(tokens) for tokens, *_ in rows), dtype=torch.long
-    )
+    longest = max(len(tokens) for tokens, *_ in rows)
+    ids, kinds = torch.zeros(2, len(rows), longest, dtype=torch.long)
     for i, (tokens, first, _, _) in enumerate(rows):
         ids[i, : len(tokens)] = torch.tensor([_INDEX[t] for t in tokens])
         kinds[i, first : len(tokens)] = 1
@@ -122,7 +122,7 @@ def told(ids: Tensor, start: Tensor) -> Tensor:
 
 
 def _row(context: str, question: dict[str, Any]) -> tuple[list[str], int, int, int]:
-    """Tokens, and the positions of the first of the context, of the answer, and the answer's last."""
+    """Tokens, and positions: of the context's first, of the answer's first and last."""
     asked = ["[CLS]", *pieces(question["question"]), "[SEP]"]
     answer = question["answers"][0]
     start = len(asked) + len(pieces(context[: answer["answer_start"]]))
@@ -142,16 +142,13 @@ def scores(model: Any, split: str = "test") -> tuple[float, float]:
         out = model(input_ids=ids, token_type_ids=kinds, attention_mask=ids != 0)
         ends = ((kinds == 1) & (ids != 0)).float().log()  # -inf outside of the context
         best = (out.start_logits + ends)[:, :, None] + (out.end_logits + ends)[:, None, :]
-        best = (
-            best.masked_fill(torch.ones_like(best).tril(-1).bool(), -torch.inf).flatten(1).argmax(1)
-        )
+        backwards = torch.ones_like(best).tril(-1).bool()  # an end before its start
+        best = best.masked_fill(backwards, -torch.inf).flatten(1).argmax(1)
         asked = [q["answers"][0]["text"] for p in paragraphs[i : i + _BATCH] for q in p["qas"]]
         for row, span, answer in zip(ids.tolist(), best.tolist(), asked, strict=True):
             start, end = divmod(span, ids.shape[1])
-            pairs.append(
-                (" ".join(words[t] for t in row[start : end + 1]).replace(" ##", ""), answer)
-            )
+            given = " ".join(words[t] for t in row[start : end + 1]).replace(" ##", "")
+            pairs.append((given, answer))
     exact = sum(spans.exact_match(given, [answer]) for given, answer in pairs)
-    return 100 * exact / len(pairs), 100 * sum(
-        spans.f1(given, [answer]) for given, answer in pairs
-    ) / len(pairs)
+    f1 = sum(spans.f1(given, [answer]) for given, answer in pairs)
+    return 100 * exact / len(pairs), 100 * f1 / len(pairs)

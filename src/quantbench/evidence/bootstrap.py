@@ -1,4 +1,4 @@
-"""Intervals for statistics that are no mean over examples, such as the rank correlations of text tasks."""
+"""Intervals for statistics that are no mean over examples, such as rank correlations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from quantbench.evidence.intervals import LEVEL, Interval
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-    """Spearman's rank correlation over the last axis, ties averaged, in points as text papers print it.
+    """Spearman's rank correlation over the last axis, in points as text papers print it.
 
-    Scores that are all equal predict nothing: 0, where the formula would divide zero by zero.
+    Ties are averaged. Scores that are all equal predict nothing: 0, where the formula would divide
+    zero by zero.
     """
     from scipy.stats import rankdata
 
@@ -32,7 +33,9 @@ def bootstrap(
     level: float = LEVEL,
     draws: int = 2000,
 ) -> Interval:
-    """Percentile interval of a statistic that is no mean, such as a difference of two Spearman correlations.
+    """Percentile interval of a statistic that is no mean.
+
+    One such statistic is a difference of two Spearman correlations.
 
     Args:
         statistic: takes as many arrays as there are scores, works over their last axis, and returns
@@ -51,7 +54,8 @@ def bootstrap(
     n = arrays[0].size
     if n == 0 or any(a.shape != (n,) for a in arrays):
         raise BadInput(
-            f"bootstrap of arrays shaped {[a.shape for a in arrays]}: all must be (n,) with the same n > 0"
+            f"bootstrap of arrays shaped {[a.shape for a in arrays]}: "
+            "all must be (n,) with the same n > 0"
         )
     rows = max(1, min(draws, 200_000 // n))  # a few megabytes at a time
     chunks = (rng.integers(0, n, (min(rows, draws - i), n)) for i in range(0, draws, rows))

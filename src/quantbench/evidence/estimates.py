@@ -1,7 +1,8 @@
-"""What the runs of one claim say together: drop, accuracy and advantage over a rival, each with its interval.
+"""What the runs of one claim say together, each quantity with its interval.
 
-Images are the units, seeds are averaged per image; rank correlations, being no means over examples,
-are bootstrapped, and mean average precision comes as jackknife values, of which it is the mean.
+The quantities are drop, accuracy and advantage over a rival. Images are the units, seeds are
+averaged per image; rank correlations, being no means over examples, are bootstrapped, and mean
+average precision comes as jackknife values, of which it is the mean.
 """
 
 from __future__ import annotations
@@ -58,16 +59,14 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
     a, b = _first(ours), _first(rivals)
     if (a.n, a.metric, a.gold) != (b.n, b.metric, b.gold):
         raise BadInput(
-            f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): a rival runs on the same examples"
+            f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
+            "a rival runs on the same examples"
         )
     if a.gold:
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
         return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
-    parts = (
-        per_image(s, bounded=_bounded(a))
-        for s in (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
-    )
-    own, other, full, full_other = parts
+    scores = (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
+    own, other, full, full_other = (per_image(s, bounded=_bounded(a)) for s in scores)
     # the last is zero, unless devices round differently
     return paired_units(own - other - (full - full_other))
 
@@ -79,11 +78,9 @@ def _bounded(result: Result) -> bool:
 
 def _mean(first: Result, scores: NDArray[Any]) -> Interval:
     """Mean over the examples, with its interval."""
-    return (
-        intervals.accuracy(scores)
-        if _bounded(first)
-        else paired_units(per_image(scores, bounded=False))
-    )
+    if _bounded(first):
+        return intervals.accuracy(scores)
+    return paired_units(per_image(scores, bounded=False))
 
 
 def _first(runs: Runs) -> Result:
@@ -92,7 +89,8 @@ def _first(runs: Runs) -> Result:
     first = next(iter(runs.values()))
     if any((r.n, r.metric) != (first.n, first.metric) for r in runs.values()):
         raise BadInput(
-            "runs of one claim were measured on different examples: run them again with the same data"
+            "runs of one claim were measured on different examples: "
+            "run them again with the same data"
         )
     return first
 

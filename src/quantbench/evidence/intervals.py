@@ -1,14 +1,16 @@
-"""Statistics of paired comparisons on the same images, and of a few seeds against a published number.
+"""Statistics of paired comparisons on the same images, and of seeds against a published number.
 
-Accuracies and their differences are in points (percent). Only numpy is imported here; scipy comes
-with first use.
+Accuracies and their differences are in points (percent). Only numpy is imported here; Student's t
+asks scipy with first use. Importing scipy's solvers takes longer than a whole report, so the normal
+quantile is the standard library's and a root is found by halving.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +60,9 @@ class Paired(Interval):
 def paired(
     first: ArrayLike, second: ArrayLike, level: float = LEVEL, *, bounded: bool = True
 ) -> Paired:
-    """Mean of ``first`` minus mean of ``second`` on the same images: the drop, if first is full precision.
+    """Mean of ``first`` minus mean of ``second`` on the same images.
+
+    It is the drop, if first is full precision.
 
     Args:
         first: correctness (bool) or score in [0, 1] of each image, shape (n,), or (seeds, n).
@@ -73,7 +77,8 @@ def paired(
     a, b = per_image(first, bounded=bounded), per_image(second, bounded=bounded)
     if a.shape != b.shape:
         raise BadInput(
-            f"{a.size} images against {b.size}: a paired comparison needs the same images on both sides"
+            f"{a.size} images against {b.size}: "
+            "a paired comparison needs the same images on both sides"
         )
     return paired_units(a - b, level)
 
@@ -127,9 +132,10 @@ def paired_units(d: NDArray[np.float64], level: float = LEVEL) -> Paired:
 
 
 def tango(b: int, c: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of (b - c) / n, as fractions (Tango, Statistics in Medicine 17, 1998, equations 10 and 11)."""
-    from scipy.optimize import brentq
+    """Score interval of (b - c) / n, as fractions.
 
+    Tango, Statistics in Medicine 17, 1998, equations 10 and 11.
+    """
     z, estimate = _z(level), (b - c) / n
 
     def score(d: float) -> float:
@@ -138,21 +144,28 @@ def tango(b: int, c: int, n: int, level: float = LEVEL) -> tuple[float, float]:
         p21 = (math.sqrt(max(p * p - 8 * n * q, 0.0)) - p) / (4 * n)
         variance = n * (2 * p21 + d * (1 - d))
         away = b - c - n * d
-        return (
-            away / math.sqrt(variance)
-            if variance > 0
-            else math.copysign(math.inf, away)
-            if away
-            else 0.0
-        )
+        if variance > 0:
+            return away / math.sqrt(variance)
+        return math.copysign(math.inf, away) if away else 0.0
 
-    low = -1.0 if score(-1 + 1e-12) < z else brentq(lambda d: score(d) - z, -1 + 1e-12, estimate)
-    high = 1.0 if score(1 - 1e-12) > -z else brentq(lambda d: score(d) + z, estimate, 1 - 1e-12)
-    return float(low), float(high)
+    first, last = -1 + 1e-12, 1 - 1e-12
+    low = -1.0 if score(first) < z else _root(lambda d: score(d) - z, first, estimate)
+    high = 1.0 if score(last) > -z else _root(lambda d: score(d) + z, estimate, last)
+    return low, high
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function passes zero: halved until no float lies between the ends."""
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return middle
 
 
 def _agresti_min(total: float, square: float, n: int, level: float) -> tuple[float, float]:
-    """Wald's interval after adding half an image of each of the four kinds (Agresti and Min 2005): +1, -1, 0 and 0."""
+    """Wald's interval after adding half an image of each of the four kinds: +1, -1, 0 and 0.
+
+    Agresti and Min 2005.
+    """
     mean, second = total / (n + 2), (square + 1) / (n + 2)
     half = _z(level) * math.sqrt((second - mean**2) / (n + 2))
     return max(mean - half, -1.0), min(mean + half, 1.0)
@@ -178,15 +191,19 @@ def accuracy(scores: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def prediction_half(values: Sequence[float], level: float = LEVEL) -> float:
-    """Half-width t * sqrt(1 + 1/k) * s of the interval that a single further run falls in, given k >= 2 runs."""
+    """Half-width of the interval that a single further run falls in, given k >= 2 runs.
+
+    It is t * sqrt(1 + 1/k) * s.
+    """
     return _prediction(float(np.std(values, ddof=1)), len(values), level)
 
 
 def welch_half(values: Sequence[float], sd: float, runs: int, level: float = LEVEL) -> float:
-    """Half-width of the interval of (our mean - the published mean), the published one with ``sd`` over ``runs`` runs.
+    """Half-width of the interval of (our mean - the published mean).
 
-    Unequal variances, degrees of freedom of Welch and Satterthwaite. One run of ours (k = 1) has no
-    spread of its own: it is then the single further run, predicted from the published spread.
+    The published mean has the standard deviation ``sd`` over ``runs`` runs. Unequal variances,
+    degrees of freedom of Welch and Satterthwaite. One run of ours (k = 1) has no spread of its own:
+    it is then the single further run, predicted from the published spread.
     """
     k = len(values)
     if k == 1:
@@ -199,9 +216,7 @@ def welch_half(values: Sequence[float], sd: float, runs: int, level: float = LEV
 
 
 def _z(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + level) / 2))
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _t(df: float, level: float) -> float:

@@ -1,4 +1,4 @@
-"""The gate for claims: what our runs say about a published number, or about something that must hold here."""
+"""The gate for claims: what our runs say about a published number, or what must hold here."""
 
 from __future__ import annotations
 
@@ -58,21 +58,16 @@ def _compared(claim: Claim, runs: Runs, rivals: Runs) -> Verdict:
     if not rivals:
         return skipped(claim, "its rival has no finished run")
     ours = estimates.advantage(runs, rivals)
-    outcome = (
-        Outcome.REPRODUCED if ours.low > 0 else Outcome.BELOW if ours.high < 0 else Outcome.TIE
-    )
+    outcome = Outcome.BELOW if ours.high < 0 else Outcome.TIE
+    if ours.low > 0:
+        outcome = Outcome.REPRODUCED
     own, other = estimates.drop(runs), estimates.drop(rivals)
-    return Verdict(
-        outcome,
-        claim.gates,
-        "advantage",
-        ours,
-        parts=(f"our drop: {own}", f"the rival's drop: {other}"),
-    )
+    parts = (f"our drop: {own}", f"the rival's drop: {other}")
+    return Verdict(outcome, claim.gates, "advantage", ours, parts=parts)
 
 
 def _limited(claim: Claim, runs: Runs) -> Verdict:
-    """At most the limit. The estimate itself must keep it: an interval, however wide, excuses nothing."""
+    """At most the limit. The estimate itself must keep it: no interval, however wide, excuses."""
     ours, limit = estimates.drop(runs), claim.value or 0.0
     outcome = Outcome.REPRODUCED if ours.value <= limit + claim.tol + ROUNDING else Outcome.BELOW
     return Verdict(
@@ -95,7 +90,10 @@ def _base(
 
 
 def _published(claim: Claim, runs: Runs) -> Verdict:
-    """|ours - published| <= tol + sampling, two-sided: a number far better than the paper's is not the paper's."""
+    """|ours - published| <= tol + sampling.
+
+    Two-sided: a number far better than the paper's is not the paper's.
+    """
     if claim.fp is not None and claim.metric != "perplexity":
         base = _base(claim, runs, claim.fp, claim.fp_tol)
         if base.outcome == Outcome.WRONG_BASE:
@@ -119,7 +117,10 @@ def _published(claim: Claim, runs: Runs) -> Verdict:
 
 @dataclass(frozen=True)
 class _Quantity:
-    """What of our runs is compared with what of the source; ``values`` by seed, ``published`` a number or a range."""
+    """What of our runs is compared with what of the source.
+
+    ``values`` are by seed, ``published`` is a number or a range.
+    """
 
     what: str
     ours: Interval
@@ -129,7 +130,7 @@ class _Quantity:
 
 
 def _quantity(claim: Claim, runs: Runs) -> _Quantity | None:
-    """The drop wherever the source gives one, else the metric itself; ``None`` if no run recorded it."""
+    """The drop wherever the source gives one, else the metric; ``None`` if no run recorded it."""
     given = tuple(v for v in (claim.value, claim.value_to) if v is not None)
     measured = next(iter(runs.values())).metric
     if claim.metric in (measured, f"{measured}_drop"):
@@ -138,18 +139,10 @@ def _quantity(claim: Claim, runs: Runs) -> _Quantity | None:
             return _Quantity(
                 "accuracy", estimates.accuracy(runs), accuracies, given, more_is_better=True
             )
-        published = (
-            given
-            if claim.metric.endswith("_drop")
-            else tuple(sorted((claim.fp or 0.0) - v for v in given))
-        )
-        return _Quantity(
-            "drop",
-            estimates.drop(runs),
-            [r.drop for r in runs.values()],
-            published,
-            more_is_better=False,
-        )
+        is_drop = claim.metric.endswith("_drop")
+        published = given if is_drop else tuple(sorted((claim.fp or 0.0) - v for v in given))
+        drops = [r.drop for r in runs.values()]
+        return _Quantity("drop", estimates.drop(runs), drops, published, more_is_better=False)
     values = [float(r.extra[claim.metric]) for r in runs.values() if claim.metric in r.extra]
     if len(values) < len(runs):
         return None
@@ -169,10 +162,8 @@ def _seeds(claim: Claim, values: list[float]) -> tuple[float, str]:
         return half, f"seeds: {k} of ours with sd {s:.2f}, {theirs}: {half:.2f} (Welch)"
     if k > 1:
         half = prediction_half(values)
-        return (
-            half,
-            f"seeds: {k} of ours with sd {s:.2f}, one published number: {half:.2f} (t sqrt(1 + 1/{k}) sd)",
-        )
+        said = f"seeds: {k} of ours with sd {s:.2f}, one published number: {half:.2f}"
+        return half, f"{said} (t sqrt(1 + 1/{k}) sd)"
     if claim.sd is not None:  # over an unknown number of runs: two single runs with that spread
         half = 1.96 * math.sqrt(2) * claim.sd
         return half, f"seeds: one of ours, published sd {claim.sd:g}: {half:.2f} (1.96 sqrt(2) sd)"
@@ -180,7 +171,7 @@ def _seeds(claim: Claim, values: list[float]) -> tuple[float, str]:
 
 
 def _images(claim: Claim, ours: Interval) -> tuple[float, tuple[str, ...]]:
-    """Half-width that measuring on a part of the published set accounts for; 0 on the set itself."""
+    """Half-width that measuring on a part of the published set accounts for; 0 on all of it."""
     if claim.data == claim.published_on:
         return 0.0, ()
     return ours.half, (

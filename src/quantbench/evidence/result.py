@@ -1,4 +1,4 @@
-"""What a run found: per-example scores, times and curves; plain values that go to and come from JSON."""
+"""What a run found: per-example scores, times and curves; plain values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Latency:
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell found. Per-example scores are kept, since paired statistics need them; make it with :meth:`of`.
+    """What a cell found; make it with :meth:`of`.
+
+    Per-example scores are kept, since paired statistics need them.
 
     Attributes:
         digest: of the quantized network.
@@ -88,37 +90,24 @@ class Result:
         gold: ArrayLike | None = None,
         **rest: Any,
     ) -> Result:
-        """Pack scores of shape (n,): bool for correctness, fractions for F1, similarities with their ``gold``.
+        """Pack scores of shape (n,).
+
+        They are bool for correctness, fractions for F1, similarities with their ``gold``.
 
         Raises:
             BadInput: no examples, different shapes, or a score that is not finite.
 
         """
         arrays = [np.asarray(a) for a in (fp, quantized, *([] if gold is None else [gold]))]
-        if (
-            arrays[0].ndim != 1
-            or not arrays[0].size
-            or any(a.shape != arrays[0].shape for a in arrays)
-        ):
-            raise BadInput(
-                f"scores of shapes {[a.shape for a in arrays]}: all must be (n,) with the same n > 0"
-            )
+        shapes, n = [a.shape for a in arrays], arrays[0].size
+        if n == 0 or any(shape != (n,) for shape in shapes):
+            raise BadInput(f"scores of shapes {shapes}: all must be (n,) with the same n > 0")
         if not all(bool(np.isfinite(a).all()) for a in arrays):
             raise BadInput("a score is NaN or infinite: the quantized network's output is broken")
-        packing: Literal["bits", "f4"] = (
-            "bits" if all(a.dtype == np.bool_ for a in arrays) else "f4"
-        )
-        packed_fp, packed_quantized, *packed_gold = (pack(a, packing) for a in arrays)
-        return cls(
-            digest,
-            metric,
-            arrays[0].size,
-            packing,
-            packed_fp,
-            packed_quantized,
-            "".join(packed_gold),
-            **rest,
-        )
+        correctness = all(a.dtype == np.bool_ for a in arrays)
+        packing: Literal["bits", "f4"] = "bits" if correctness else "f4"
+        own, ours, *packed_gold = (pack(a, packing) for a in arrays)
+        return cls(digest, metric, n, packing, own, ours, "".join(packed_gold), **rest)
 
     @property
     def fp_scores(self) -> NDArray[Any]:
@@ -189,12 +178,9 @@ class Result:
 
 def pack(scores: NDArray[Any], packing: Literal["bits", "f4"]) -> str:
     """Base64 of scores (n,), one bit or one little-endian float32 each."""
-    raw = (
-        np.packbits(scores.astype(bool)).tobytes()
-        if packing == "bits"
-        else scores.astype("<f4").tobytes()
-    )
-    return base64.b64encode(raw).decode()
+    bits = packing == "bits"
+    raw = np.packbits(scores.astype(bool)) if bits else scores.astype("<f4")
+    return base64.b64encode(raw.tobytes()).decode()
 
 
 def unpack(packed: str, packing: Literal["bits", "f4"], n: int) -> NDArray[Any]:

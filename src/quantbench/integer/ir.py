@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Format:
-    """How a tensor's codes are read: ``(q - zero) * scale``, q in lo..hi; ``scale`` is a float32 value."""
+    """How codes q in lo..hi are read: ``(q - zero) * scale``; ``scale`` is a float32 value."""
 
     scale: float
     zero: int
@@ -30,17 +31,34 @@ class Format:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
-    """One operator: ``name`` is the module it came from, ``out`` the format of ``output`` (None: float32)."""
+    """One operator.
+
+    Attributes:
+        name: of the module it came from.
+        inputs: names of tensors that earlier operators make, or ``input``.
+        output: name of the tensor that it makes.
+        out: format of the output; None for float32.
+        keeps_format: whether the output's format must be the input's.
+
+    """
+
+    keeps_format: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
     output: str
     out: Format | None
 
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Shape of the output from those of the inputs; where nothing else is said, the same."""
+        return inputs[0]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv(Op):
-    """Convolution, depthwise and linear layer, with its activation function and, with two inputs, a residual add.
+    """Convolution, depthwise or linear layer, with its activation function.
+
+    With two inputs it adds the second, a residual, before it rounds.
 
     Attributes:
         weight: int8 (O, C / groups, kh, kw); ``weight_bits`` (2..8) says how many bits hold its
@@ -65,6 +83,12 @@ class Conv(Op):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """(outputs, OH, OW)."""
+        taps = zip(self.weight.shape[2:], self.dilation, strict=True)
+        kh, kw = ((k - 1) * d + 1 for k, d in taps)  # what a dilated window spans
+        return self.weight.shape[0], *_positions(inputs[0], (kh, kw), self.stride, self.pads)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Add(Op):
@@ -78,18 +102,36 @@ class Add(Op):
 class Concat(Op):
     """Channels of all inputs, one after the other, each brought to the output's format."""
 
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """The sum of the channels."""
+        return sum(s[0] for s in inputs), *inputs[0][1:]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MaxPool(Op):
-    """Maximum over windows; ``pads`` (top, left, bottom, right) cover what ceil-mode windows reach beyond the edge."""
+class Pool(Op):
+    """What pools have in common.
+
+    ``pads`` (top, left, bottom, right) cover what ceil-mode windows reach beyond the edge too.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """One value a window."""
+        return inputs[0][0], *_positions(inputs[0], self.kernel, self.stride, self.pads)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AvgPool(MaxPool):
+class MaxPool(Pool):
+    """Maximum over windows."""
+
+    keeps_format = True
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AvgPool(Pool):
     """Mean over windows; a global mean has the kernel (H, W)."""
 
     count_padding: bool = True
@@ -97,7 +139,10 @@ class AvgPool(MaxPool):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LRN(Op):
-    """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3), with beta = 3/4."""
+    """Local response normalization across channels, with beta = 3/4.
+
+    Krizhevsky et al. 2012, section 3.3.
+    """
 
     size: int
     alpha: float
@@ -113,15 +158,32 @@ class Lut(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Op):
-    """Every ``stride``-th row and column, then zeros; ``pads``: front and back channels, top, left, bottom, right."""
+    """Every ``stride``-th row and column, then zeros around.
+
+    ``pads``: front and back channels, top, left, bottom, right.
+    """
+
+    keeps_format = True
 
     pads: tuple[int, int, int, int, int, int]
     stride: tuple[int, int] = (1, 1)
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """What is left of the input, and the padding."""
+        (c, h, w), (front, back, top, left, bottom, right) = inputs[0], self.pads
+        rows, columns = -(-h // self.stride[0]), -(-w // self.stride[1])
+        return front + c + back, top + rows + bottom, left + columns + right
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Flatten(Op):
     """(C, H, W) to (C*H*W, 1, 1)."""
+
+    keeps_format = True
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """A vector."""
+        return math.prod(inputs[0]), 1, 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -131,24 +193,49 @@ class Dequantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Island(Op):
-    """What stays in floats: ``function`` maps float32 torch tensors (N, C, H, W) to one such tensor of ``shape``.
+    """What stays in floats. Such a program runs, but cannot be saved.
 
-    ``reason`` says why there is no integer form. Such a program runs, but cannot be saved.
+    Attributes:
+        function: maps float32 torch tensors (N, C, H, W) to one such tensor.
+        shape: (C, H, W) of its result.
+        reason: why there is no integer form.
+
     """
 
     function: Callable[..., Any] = field(repr=False)
     shape: Shape
     reason: str
 
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:  # noqa: ARG002 - it is told
+        """What it was told."""
+        return self.shape
+
+
+# Every operator there is; ``quantbench.integer.testing.coverage`` lists who must know them.
+OPERATORS: tuple[type[Op], ...] = (
+    Conv,
+    Add,
+    Concat,
+    MaxPool,
+    AvgPool,
+    LRN,
+    Lut,
+    Pad,
+    Flatten,
+    Dequantize,
+    Island,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An integer network for one image size: operators in an order in which each runs after its inputs.
+    """An integer network for one image size.
 
     Attributes:
         input: format of the network input, the tensor called ``input``.
         shape: (C, H, W) of one image.
-        ops: the operators; the last one's output is the network's.
+        ops: the operators, each behind those that make its inputs; the last one's output is the
+            network's.
 
     """
 
@@ -171,54 +258,18 @@ class Program:
         """Shape (C, H, W) of every tensor by name."""
         known = {"input": self.shape}
         for op in self.ops:
-            known[op.output] = output_shape(op, [known[i] for i in op.inputs])
+            known[op.output] = op.output_shape([known[i] for i in op.inputs])
         return known
 
 
-def conv_multiplier(
-    s_x: float, weight_scale: NDArray[np.float32], s_y: float | None
-) -> NDArray[np.float32]:
-    """M (O,) of a Conv; ``s_y`` None for logits."""
-    m = np.float64(s_x) * weight_scale.astype(np.float64)
-    return (m if s_y is None else m / np.float64(s_y)).astype(np.float32)
-
-
-def ratio(s_x: float, s_y: float, count: int = 1) -> np.float32:
-    """``f32(s_x / (s_y * count))``, the multiplier of Add, Concat, AvgPool and of a residual."""
-    return np.float32(np.float64(s_x) / (np.float64(s_y) * count))
-
-
-def output_shape(op: Op, shapes: list[Shape]) -> Shape:  # noqa: PLR0911 - a case an operator
-    """Shape of an operator's output from those of its inputs."""
-    c, h, w = shapes[0]
-    match op:
-        case Conv():
-            kh, kw = (
-                (k - 1) * d + 1 for k, d in zip(op.weight.shape[2:], op.dilation, strict=True)
-            )
-            return op.weight.shape[0], *_window((h, w), (kh, kw), op.stride, op.pads)
-        case MaxPool():
-            return c, *_window((h, w), op.kernel, op.stride, op.pads)
-        case Concat():
-            return sum(s[0] for s in shapes), h, w
-        case Pad():
-            front, back, top, left, bottom, right = op.pads
-            h, w = -(-h // op.stride[0]), -(-w // op.stride[1])
-            return front + c + back, top + h + bottom, left + w + right
-        case Flatten():
-            return c * h * w, 1, 1
-        case Island():
-            return op.shape
-    return c, h, w
-
-
-def _window(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
+def _positions(
+    shape: Shape,
+    window: tuple[int, int],
     stride: tuple[int, int],
     pads: tuple[int, int, int, int],
 ) -> tuple[int, int]:
+    """How many windows there are, down and across."""
+    _, h, w = shape
     top, left, bottom, right = pads
-    return (size[0] + top + bottom - kernel[0]) // stride[0] + 1, (
-        size[1] + left + right - kernel[1]
-    ) // stride[1] + 1
+    down, across = h + top + bottom - window[0], w + left + right - window[1]
+    return down // stride[0] + 1, across // stride[1] + 1

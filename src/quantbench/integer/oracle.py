@@ -1,12 +1,17 @@
-"""The oracle: integer inference as ``quantbench.integer`` defines it, in plain NumPy, one operator at a time."""
+"""The oracle: integer inference as ``quantbench.integer`` defines it, in plain NumPy.
+
+One operator at a time, written to be compared with the definition, not to be fast.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -22,10 +27,10 @@ from quantbench.integer.ir import (
     MaxPool,
     Op,
     Pad,
+    Pool,
     Program,
-    conv_multiplier,
-    ratio,
 )
+from quantbench.integer.scales import conv_multiplier, known, ratio
 from quantbench.integer.validate import validate_images
 
 Ints = NDArray[np.int64]
@@ -41,7 +46,7 @@ def quantize_input(images: Floats, program: Program) -> Codes:
 
 
 def run(program: Program, images: Tensor) -> dict[str, Tensor]:
-    """Every tensor of a checked program by name, the network input included.
+    """Every tensor of a validated program by name, the network input included.
 
     Args:
         program: what to run.
@@ -52,9 +57,8 @@ def run(program: Program, images: Tensor) -> dict[str, Tensor]:
 
     """
     validate_images(images, program)
-    tensors: dict[str, Tensor] = {
-        "input": images if images.dtype == np.uint8 else quantize_input(images, program)
-    }
+    first = images if images.dtype == np.uint8 else quantize_input(images, program)
+    tensors: dict[str, Tensor] = {"input": first}
     formats = program.formats
     for op in program.ops:
         inputs = [tensors[i] for i in op.inputs]
@@ -62,96 +66,68 @@ def run(program: Program, images: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:  # noqa: C901, PLR0911 - a case an operator
-    """Output (N, C, H, W) of one operator, from codes (N, C, H, W) and their formats."""
-    x, f = inputs[0], formats[0]
-    match op:
-        case Conv():
-            return _conv(op, inputs, formats)
-        case Add():
-            assert op.out is not None
-            a, b = (_scaled(x, f, op.out) for x, f in zip(inputs, formats, strict=True))
-            return np.clip(quantize(a + b, op.out), op.lo, op.hi).astype(np.uint8)
-        case Concat():
-            assert op.out is not None
-            return np.concatenate(
-                [
-                    quantize(_scaled(x, f, op.out), op.out)
-                    for x, f in zip(inputs, formats, strict=True)
-                ],
-                axis=1,
-            )
-        case AvgPool():
-            return _avg_pool(op, x, f)
-        case MaxPool():
-            windows = _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=0)
-            best: Codes = np.max(
-                [windows[..., row, column] for row, column in np.ndindex(op.kernel)], axis=0
-            )
-            return best
-        case LRN():
-            return _lrn(op, x, f)
-        case Lut():
-            codes: Codes = op.table[x]
-            return codes
-        case Pad():
-            front, back, top, left, bottom, right = op.pads
-            x = x[:, :, :: op.stride[0], :: op.stride[1]]
-            return np.pad(
-                x, ((0, 0), (front, back), (top, bottom), (left, right)), constant_values=f.zero
-            )
-        case Flatten():
-            return x.reshape(len(x), -1, 1, 1)
-        case Dequantize():
-            return _real(x, f)
-        case Island():
-            return _island(op, inputs, formats)
-    raise TypeError(type(op).__name__)
+def apply(op: Op, inputs: list[Tensor], formats: list[Any]) -> Tensor:
+    """Output (N, C, H, W) of one operator, from codes (N, C, H, W) and their formats.
+
+    Raises:
+        Unsupported: an operator without a definition here.
+
+    """
+    return entry(APPLY, op, "the oracle")(op, inputs, formats)
 
 
 def quantize(t: Floats, y: Format) -> Codes:
     """The definition's ``quantize``: ``t`` is a real value over the scale of ``y``."""
-    return (np.clip(np.rint(t), y.lo - y.zero, y.hi - y.zero).astype(np.int64) + y.zero).astype(
-        np.uint8
-    )
+    clamped = np.clip(np.rint(t), y.lo - y.zero, y.hi - y.zero)
+    return (clamped.astype(np.int64) + y.zero).astype(np.uint8)
 
 
 def _conv(op: Conv, inputs: list[Tensor], formats: list[Format]) -> Tensor:
-    """Sums of whole numbers, as products of float64 matrices, for which there are fast libraries.
-
-    A program's sums of |products| are below 2^31 (``check``), and float64 holds every whole number
-    up to 2^53, so that nothing is rounded, in whatever order the terms are added.
-    """
-    f = formats[0]
-    v = op.weight.astype(np.float64) - op.weight_zero[:, None, None, None]
-    outs, per_group, kh, kw = v.shape
-    x = inputs[0].astype(np.float64) - f.zero
-    # (N, C, OH, OW, kh, kw)
-    windows = _windows(x, (kh, kw), op.stride, op.pads, op.dilation, fill=0)
-    n, _, oh, ow = windows.shape[:4]
-    taps = windows.reshape(n, op.groups, per_group, oh, ow, kh, kw).transpose(0, 1, 2, 5, 6, 3, 4)
-    taps = taps.reshape(n, op.groups, per_group * kh * kw, oh * ow)
-    acc = (
-        (v.reshape(op.groups, outs // op.groups, -1) @ taps)
-        .astype(np.int64)
-        .reshape(n, outs, oh, ow)
-    )
+    f, y = formats[0], op.out
+    acc = _products(op, inputs[0].astype(np.float64) - f.zero)
     acc += op.bias.astype(np.int64)[:, None, None]
-    m = conv_multiplier(f.scale, op.weight_scale, None if op.out is None else op.out.scale)[
-        :, None, None
-    ]
-    t = acc.astype(np.float32) * m
-    if op.out is None:
+    m = conv_multiplier(f.scale, op.weight_scale, None if y is None else y.scale)
+    t = acc.astype(np.float32) * m[:, None, None]
+    if y is None:
         return t
     if len(inputs) > 1:
-        t = t + _scaled(inputs[1], formats[1], op.out)
-    return np.clip(quantize(t, op.out), op.lo[:, None, None], op.hi[:, None, None])
+        t = t + _scaled(inputs[1], formats[1], y)
+    return np.clip(quantize(t, y), op.lo[:, None, None], op.hi[:, None, None])
+
+
+def _products(op: Conv, x: NDArray[np.float64]) -> Ints:
+    """Sums of whole numbers, as products of float64 matrices, for which there are fast libraries.
+
+    A program's sums of |products| are below 2^31 (``validate``), and float64 holds every whole
+    number up to 2^53, so that nothing is rounded, in whatever order the terms are added.
+    """
+    v = op.weight.astype(np.float64) - op.weight_zero[:, None, None, None]
+    outs, per_group, kh, kw = v.shape
+    windows = _windows(x, (kh, kw), op.stride, op.pads, op.dilation, fill=0)
+    n, _, oh, ow = windows.shape[:4]
+    # (N, C, OH, OW, kh, kw) to (N, groups, terms of a sum, positions), in the weights' order
+    taps = windows.reshape(n, op.groups, per_group, oh, ow, kh, kw).transpose(0, 1, 2, 5, 6, 3, 4)
+    taps = taps.reshape(n, op.groups, per_group * kh * kw, oh * ow)
+    sums = v.reshape(op.groups, outs // op.groups, -1) @ taps
+    return sums.astype(np.int64).reshape(n, outs, oh, ow)
+
+
+def _add(op: Add, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    y = known(op.out)
+    a, b = (_scaled(x, f, y) for x, f in zip(inputs, formats, strict=True))
+    return np.clip(quantize(a + b, y), op.lo, op.hi).astype(np.uint8)
+
+
+def _concat(op: Concat, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    y = known(op.out)
+    parts = [quantize(_scaled(x, f, y), y) for x, f in zip(inputs, formats, strict=True)]
+    return np.concatenate(parts, axis=1)
 
 
 def _scaled(x: Tensor, f: Format, y: Format) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = (x.astype(np.int64) - f.zero).astype(np.float32) * ratio(
-        f.scale, y.scale
-    )
+    """``f32(f32(x - z_x) * f32(s_x / s_y))``."""
+    m = ratio(f.scale, y.scale)
+    scaled: NDArray[np.float32] = (x.astype(np.int64) - f.zero).astype(np.float32) * m
     return scaled
 
 
@@ -172,31 +148,62 @@ def _windows(
     return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-def _avg_pool(op: AvgPool, x: Tensor, f: Format) -> Codes:
-    assert op.out is not None
-    total = _windows(
-        x.astype(np.int64) - f.zero, op.kernel, op.stride, op.pads, (1, 1), fill=0
-    ).sum((-2, -1))
+def _pool_windows(op: Pool, x: Tensor, *, fill: int) -> Tensor:
+    return _windows(x, op.kernel, op.stride, op.pads, (1, 1), fill=fill)
+
+
+def _max_pool(op: MaxPool, inputs: list[Tensor], _: list[Format]) -> Codes:
+    windows = _pool_windows(op, inputs[0], fill=0)  # no code is below 0
+    best: Codes = np.max([windows[..., i, j] for i, j in np.ndindex(op.kernel)], axis=0)
+    return best
+
+
+def _avg_pool(op: AvgPool, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    x, f, y = inputs[0], formats[0], known(op.out)
+    total = _pool_windows(op, x.astype(np.int64) - f.zero, fill=0).sum((-2, -1))
     inside = np.ones((1, 1, *x.shape[2:]), np.int64)
-    counted = _windows(
-        inside, op.kernel, op.stride, op.pads, (1, 1), fill=int(op.count_padding)
-    ).sum((-2, -1))
-    m = np.vectorize(lambda count: ratio(f.scale, op.out.scale, count), otypes=[np.float32])(
-        counted
-    )  # type: ignore[union-attr]
-    return quantize(total.astype(np.float32) * m, op.out)
+    counted = _pool_windows(op, inside, fill=int(op.count_padding)).sum((-2, -1))
+    multiplier = np.vectorize(lambda n: ratio(f.scale, y.scale, n), otypes=[np.float32])
+    return quantize(total.astype(np.float32) * multiplier(counted), y)
 
 
-def _lrn(op: LRN, x: Tensor, f: Format) -> Codes:
-    assert op.out is not None
-    d = x.astype(np.int64) - f.zero
+def _lrn(op: LRN, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    """In binary64 throughout; u^(3/4) is sqrt(u) * sqrt(sqrt(u)).
+
+    In real numbers a = s_x d with d = x - z_x, and the paper divides a by u^beta with
+    u = k + alpha / n * sum a^2. The scale leaves the sum as s_x^2, and the sum, of whole numbers
+    below 2^53, is exact. Square roots are correctly rounded everywhere, a power is not: hence a
+    beta of 3/4 alone.
+    """
+    f, y = formats[0], known(op.out)
+    d = inputs[0].astype(np.int64) - f.zero
     before, after = op.size // 2, (op.size - 1) // 2
     padded = np.pad(d * d, ((0, 0), (before, after), (0, 0), (0, 0)))
     squares = np.lib.stride_tricks.sliding_window_view(padded, op.size, axis=1).sum(-1)
     s = np.float64(f.scale)
     u = op.k + (op.alpha / op.size * (s * s)) * squares.astype(np.float64)
-    t = d.astype(np.float64) * (s / np.float64(op.out.scale)) / (np.sqrt(u) * np.sqrt(np.sqrt(u)))
-    return quantize(t, op.out)
+    t = d.astype(np.float64) * (s / np.float64(y.scale)) / (np.sqrt(u) * np.sqrt(np.sqrt(u)))
+    return quantize(t, y)
+
+
+def _lut(op: Lut, inputs: list[Tensor], _: list[Format]) -> Codes:
+    codes: Codes = op.table[inputs[0]]
+    return codes
+
+
+def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    front, back, top, left, bottom, right = op.pads
+    x = inputs[0][:, :, :: op.stride[0], :: op.stride[1]]
+    amounts = ((0, 0), (front, back), (top, bottom), (left, right))
+    return np.pad(x, amounts, constant_values=formats[0].zero)
+
+
+def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
+    return inputs[0].reshape(len(inputs[0]), -1, 1, 1)
+
+
+def _dequantize(_: Dequantize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    return _real(inputs[0], formats[0])
 
 
 def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Tensor:
@@ -209,7 +216,21 @@ def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Tensor:
 
 
 def _real(x: Tensor, f: Format) -> NDArray[np.float32]:
-    real: NDArray[np.float32] = (x.astype(np.int64) - f.zero).astype(np.float32) * np.float32(
-        f.scale
-    )
+    steps = (x.astype(np.int64) - f.zero).astype(np.float32)
+    real: NDArray[np.float32] = steps * np.float32(f.scale)
     return real
+
+
+APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
+    Conv: _conv,
+    Add: _add,
+    Concat: _concat,
+    MaxPool: _max_pool,
+    AvgPool: _avg_pool,
+    LRN: _lrn,
+    Lut: _lut,
+    Pad: _pad,
+    Flatten: _flatten,
+    Dequantize: _dequantize,
+    Island: _island,
+}

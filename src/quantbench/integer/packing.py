@@ -1,4 +1,7 @@
-"""Weights as few bytes: the bits that tell their distinct values apart, then Huffman codes where those are shorter."""
+"""Weights as few bytes.
+
+The bits that tell their distinct values apart, then Huffman codes where those are shorter.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ LARGEST_WEIGHT = 1 << 31  # elements
 
 
 def pack(weight: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """Weights as bits, most significant first, that index their distinct values: (bytes, values ascending)."""
+    """Weights as bits, most significant first, that index their distinct values.
+
+    Returns:
+        bytes, and the values in ascending order.
+
+    """
     values, index = np.unique(weight, return_inverse=True)
     bits = width(len(values))
     planes = (index.reshape(-1, 1) >> np.arange(bits - 1, -1, -1)) & 1
@@ -27,7 +35,9 @@ def code(packed: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 
 def decode(coded: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The inverse of ``code``, which never makes more than eight bytes of one: a file cannot ask for more memory.
+    """The inverse of ``code``.
+
+    Huffman codes never make more than eight bytes of one, so a file cannot ask for more memory.
 
     Raises:
         ValueError: not ``size`` bytes in Huffman codes.

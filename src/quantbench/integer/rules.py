@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.errors import BadInput
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -24,18 +23,24 @@ from quantbench.integer.ir import (
     MaxPool,
     Op,
     Pad,
+    Pool,
     Shape,
-    conv_multiplier,
-    output_shape,
-    ratio,
 )
-
-LARGEST = 1 << 16  # rows, columns and channels: products of three still fit in int64
-
-TINY, HUGE = 2.0**-96, 2.0**64  # multipliers: f32(acc) * m is then normal and finite, whatever acc
+from quantbench.integer.requirements import (
+    HUGE,
+    TINY,
+    is_whole,
+    require,
+    require_array,
+    require_multipliers,
+    require_whole,
+    require_window,
+)
+from quantbench.integer.scales import conv_multiplier, known, ratio
 
 _ARITY = {Conv: (1, 2), Add: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
 
+# of a convolution: one number an output channel
 _VECTORS = {
     "weight_zero": np.int16,
     "weight_scale": np.float32,
@@ -54,12 +59,12 @@ def require_operator(op: Op, formats: list[Format], shapes: list[Shape], where: 
     """
     least, most = _ARITY.get(type(op), (1, 1))
     require(least <= len(op.inputs) <= most, f"{where}: {len(op.inputs)} inputs")
-    require(
-        op.out is not None or isinstance(op, Conv | Dequantize | Island),
-        f"{where}: has no output format",
-    )
-    require(type(op) in _RULES, f"{where}: unknown operator")
-    _RULES[type(op)](op, formats, shapes, where)
+    floats = isinstance(op, Conv | Dequantize | Island)
+    require(op.out is not None or floats, f"{where}: has no output format")
+    require(type(op) in RULES, f"{where}: unknown operator")
+    RULES[type(op)](op, formats, shapes, where)
+    if op.keeps_format:
+        require(op.out == formats[0], f"{where}: must keep its input's format")
 
 
 def accumulator_bound(op: Conv, largest: int) -> NDArray[np.int64]:
@@ -69,41 +74,11 @@ def accumulator_bound(op: Conv, largest: int) -> NDArray[np.int64]:
     return bound
 
 
-def require(holds: bool, message: str) -> None:
-    """Raise BadInput with the message unless the condition holds."""
-    if not holds:
-        raise BadInput(message)
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is an integer, and not a truth value."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def _conv(op: Conv, formats: list[Format], shapes: list[Shape], where: str) -> None:
-    array = isinstance(op.weight, np.ndarray) and op.weight.dtype == np.int8 and op.weight.ndim == 4
-    require(array, f"{where}: weight is not int8 (O, I, kh, kw)")
-    outs, per_group, kh, kw = op.weight.shape
-    require(
-        is_whole(op.groups) and op.groups >= 1 and outs >= 1,
-        f"{where}: {op.groups} groups, {outs} outputs",
-    )
-    fits = outs % op.groups == 0 and per_group * op.groups == shapes[0][0]
-    grouped = f"weight {op.weight.shape} with {op.groups} groups"
-    require(fits, f"{where}: {grouped} does not fit {shapes[0][0]} channels")
-    for name, dtype in _VECTORS.items():
-        _array(getattr(op, name), dtype, (outs,), f"{where}: {name}")
-    _window((kh, kw), op.stride, op.pads, op.dilation, where)
-    require(
-        is_whole(op.weight_bits) and 2 <= op.weight_bits <= 8,
-        f"{where}: {op.weight_bits} weight bits",
-    )
-    zeros = np.abs(op.weight_zero.astype(np.int32))
-    require(bool((zeros <= 255).all()), f"{where}: a weight zero point outside -255..255")
+    _conv_weights(op, shapes[0], where)
     x = formats[0]
-    _multipliers(
-        conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale), where
-    )
+    m = conv_multiplier(x.scale, op.weight_scale, None if op.out is None else op.out.scale)
+    require_multipliers(m, where)
     bound = accumulator_bound(op, max(x.zero - x.lo, x.hi - x.zero))
     advice = "use fewer bits or a coarser weight scale"
     require(bool((bound < 1 << 31).all()), f"{where}: an accumulator could leave int32; {advice}")
@@ -113,39 +88,57 @@ def _conv(op: Conv, formats: list[Format], shapes: list[Shape], where: str) -> N
     ordered = (op.lo <= op.hi) & (op.lo >= op.out.lo) & (op.hi <= op.out.hi)
     require(bool(ordered.all()), f"{where}: a clamp is outside the format, or empty")
     if len(op.inputs) > 1:
-        out = output_shape(op, shapes)
+        out = op.output_shape(shapes)
         require(shapes[1] == out, f"{where}: residual {shapes[1]} on an output {out}")
-        _multipliers([ratio(formats[1].scale, op.out.scale)], where)
+        require_multipliers([ratio(formats[1].scale, op.out.scale)], where)
+
+
+def _conv_weights(op: Conv, x: Shape, where: str) -> None:
+    """Types, shapes and geometry of a convolution on an input (C, H, W)."""
+    array = isinstance(op.weight, np.ndarray) and op.weight.dtype == np.int8 and op.weight.ndim == 4
+    require(array, f"{where}: weight is not int8 (O, I, kh, kw)")
+    outs, per_group, kh, kw = op.weight.shape
+    some = is_whole(op.groups) and op.groups >= 1 and outs >= 1
+    require(some, f"{where}: {op.groups} groups, {outs} outputs")
+    fits = outs % op.groups == 0 and per_group * op.groups == x[0]
+    grouped = f"weight {op.weight.shape} with {op.groups} groups"
+    require(fits, f"{where}: {grouped} does not fit {x[0]} channels")
+    for name, dtype in _VECTORS.items():
+        require_array(getattr(op, name), dtype, (outs,), f"{where}: {name}")
+    require_window((kh, kw), op.stride, op.pads, op.dilation, where)
+    few = is_whole(op.weight_bits) and 2 <= op.weight_bits <= 8
+    require(few, f"{where}: {op.weight_bits} weight bits")
+    zeros = np.abs(op.weight_zero.astype(np.int32))
+    require(bool((zeros <= 255).all()), f"{where}: a weight zero point outside -255..255")
 
 
 def _add(op: Add, formats: list[Format], shapes: list[Shape], where: str) -> None:
-    f = _out(op)
+    f = known(op.out)
     right = is_whole(op.lo) and is_whole(op.hi) and f.lo <= op.lo <= op.hi <= f.hi
     require(right, f"{where}: clamp {op.lo}..{op.hi} is outside the format")
     require(shapes[0] == shapes[1], f"{where}: adds shapes {shapes[0]} and {shapes[1]}")
-    _multipliers([ratio(x.scale, f.scale) for x in formats], where)
+    require_multipliers([ratio(x.scale, f.scale) for x in formats], where)
 
 
 def _concat(op: Concat, formats: list[Format], shapes: list[Shape], where: str) -> None:
     require(len({s[1:] for s in shapes}) == 1, f"{where}: concatenates shapes {shapes}")
-    _multipliers([ratio(x.scale, _out(op).scale) for x in formats], where)
+    require_multipliers([ratio(x.scale, known(op.out).scale) for x in formats], where)
 
 
-def _max_pool(op: MaxPool, formats: list[Format], _: list[Shape], where: str) -> None:
-    _window(op.kernel, op.stride, op.pads, (1, 1), where)
+def _pool(op: Pool, _: list[Format], __: list[Shape], where: str) -> None:
+    require_window(op.kernel, op.stride, op.pads, (1, 1), where)
     for pad, kernel in zip(op.pads, (*op.kernel, *op.kernel), strict=True):
         require(pad < kernel, f"{where}: a window could lie in the padding alone")
-    require(
-        isinstance(op, AvgPool) or op.out == formats[0], f"{where}: must keep its input's format"
-    )
 
 
 def _avg_pool(op: AvgPool, formats: list[Format], shapes: list[Shape], where: str) -> None:
-    _max_pool(op, formats, shapes, where)
+    _pool(op, formats, shapes, where)
     area = math.prod(op.kernel)
     require(isinstance(op.count_padding, bool), f"{where}: count_padding {op.count_padding!r}")
     require(area * 255 < 1 << 31, f"{where}: window {op.kernel} could overflow int32")
-    _multipliers([ratio(formats[0].scale, _out(op).scale, count) for count in (1, area)], where)
+    ends = (1, area)  # of what a window counts
+    m = [ratio(formats[0].scale, known(op.out).scale, count) for count in ends]
+    require_multipliers(m, where)
 
 
 def _lrn(op: LRN, _: list[Format], __: list[Shape], where: str) -> None:
@@ -155,22 +148,19 @@ def _lrn(op: LRN, _: list[Format], __: list[Shape], where: str) -> None:
 
 
 def _lut(op: Lut, _: list[Format], __: list[Shape], where: str) -> None:
-    _array(op.table, np.uint8, (256,), f"{where}: table")
-    f = _out(op)
-    require(
-        bool(((op.table >= f.lo) & (op.table <= f.hi)).all()),
-        f"{where}: the table leaves the format",
-    )
+    require_array(op.table, np.uint8, (256,), f"{where}: table")
+    f = known(op.out)
+    inside = (op.table >= f.lo) & (op.table <= f.hi)
+    require(bool(inside.all()), f"{where}: the table leaves the format")
 
 
-def _pad(op: Pad, formats: list[Format], _: list[Shape], where: str) -> None:
-    _whole(op.pads, 6, 0, f"{where}: pads")
-    _whole(op.stride, 2, 1, f"{where}: stride")
-    require(op.out == formats[0], f"{where}: must keep its input's format")
+def _pad(op: Pad, _: list[Format], __: list[Shape], where: str) -> None:
+    require_whole(op.pads, 6, 0, f"{where}: pads")
+    require_whole(op.stride, 2, 1, f"{where}: stride")
 
 
-def _flatten(op: Flatten, formats: list[Format], _: list[Shape], where: str) -> None:
-    require(op.out == formats[0], f"{where}: must keep its input's format")
+def _flatten(_: Flatten, __: list[Format], ___: list[Shape], ____: str) -> None:
+    """Nothing beyond what holds for every operator that keeps its format."""
 
 
 def _dequantize(op: Dequantize, _: list[Format], __: list[Shape], where: str) -> None:
@@ -181,11 +171,11 @@ def _island(op: Island, _: list[Format], __: list[Shape], where: str) -> None:
     require(callable(op.function), f"{where}: has no function")
 
 
-_RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
+RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     Conv: _conv,
     Add: _add,
     Concat: _concat,
-    MaxPool: _max_pool,
+    MaxPool: _pool,
     AvgPool: _avg_pool,
     LRN: _lrn,
     Lut: _lut,
@@ -194,33 +184,3 @@ _RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = 
     Dequantize: _dequantize,
     Island: _island,
 }
-
-
-def _window(kernel: Any, stride: Any, pads: Any, dilation: Any, where: str) -> None:
-    _whole(kernel, 2, 1, f"{where}: kernel")
-    _whole(stride, 2, 1, f"{where}: stride")
-    _whole(dilation, 2, 1, f"{where}: dilation")
-    _whole(pads, 4, 0, f"{where}: pads")
-
-
-def _whole(values: Any, count: int, least: int, where: str) -> None:
-    right = isinstance(values, tuple) and len(values) == count
-    require(
-        right and all(is_whole(v) and least <= v <= LARGEST for v in values), f"{where} {values!r}"
-    )
-
-
-def _multipliers(values: Any, where: str) -> None:
-    m = np.asarray(values, dtype=np.float64)
-    normal = np.isfinite(m) & (m >= TINY) & (m <= HUGE)
-    require(bool(normal.all()), f"{where}: a ratio of scales is not in 2^-96..2^64")
-
-
-def _array(value: Any, dtype: Any, shape: tuple[int, ...], where: str) -> None:
-    right = isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape
-    require(right, f"{where} is not {np.dtype(dtype).name} {shape}")
-
-
-def _out(op: Op) -> Format:
-    assert op.out is not None
-    return op.out

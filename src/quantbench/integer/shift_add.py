@@ -1,4 +1,4 @@
-"""Shift-and-add: what a unit without multipliers computes with powers of two and sums of them, and what it costs.
+"""Shift-and-add: what a unit without multipliers computes, and what it costs.
 
 A code of an (additive) powers-of-two grid is a signed sum of few powers of two, one from each of
 the grid's term sets (Li et al. 2020, arXiv 1909.13144, on additive powers of two); a product with
@@ -49,15 +49,20 @@ def shifts(kind: Kind, bits: int, *, signed: bool) -> Mapping[int, tuple[int, ..
     """
     codes = code_levels(kind, bits, signed=signed)
     if codes[-1].bit_length() > WIDEST:
-        raise Unsupported(
-            f"{kind} at {bits} bits shifts by {codes[-1].bit_length() - 1} places, more than int64 has"
-        )
+        places = codes[-1].bit_length() - 1
+        raise Unsupported(f"{kind} at {bits} bits shifts by {places} places, more than int64 has")
     magnitudes = _sums(bits - 1 if signed else bits) if kind == "apot" else {}
     return MappingProxyType({c: magnitudes.get(abs(c)) or _digits(abs(c)) for c in codes})
 
 
 def _sums(bits: int) -> dict[int, tuple[int, ...]]:
-    """Unsigned APoT codes as sums of one element, or none, of each term set."""
+    """Unsigned APoT codes as sums of one element, or none, of each term set.
+
+    An element 2^-e of a term set is the code 2^(largest - e), so that all are whole. The codes of
+    the first sets, each with its exponents, are taken together with every element of the next set
+    in turn: after the last set these are all sums there are. Different choices have different sums,
+    for the sets' exponents do not overlap.
+    """
     sets = apot_terms(bits)
     largest = max(e for exponents in sets for e in exponents)
     found: dict[int, tuple[int, ...]] = {0: ()}
@@ -86,14 +91,19 @@ def multiply(x: Ints, codes: Ints, table: Mapping[int, tuple[int, ...]]) -> Ints
 
     """
     places, sign = _places(codes, table)
+    # x * (2^a + 2^b + ...) = (x << a) + (x << b) + ...: one term after the other, whole numbers all
+    # the way, so that the sum is the product; -1 marks a code with fewer terms
     total = np.zeros(np.broadcast_shapes(x.shape, codes.shape), np.int64)
-    for place in places:  # one term of the sum after the other; -1 marks a code with fewer terms
+    for place in places:
         total += np.where(place >= 0, np.left_shift(x, np.maximum(place, 0)), 0)
     return np.where(sign, -total, total)
 
 
 def _places(codes: Ints, table: Mapping[int, tuple[int, ...]]) -> tuple[Ints, NDArray[np.bool_]]:
-    """(terms, ...) exponents of every code, -1 where there are no more, and which codes are negative."""
+    """(terms, ...) exponents of every code, and which codes are negative.
+
+    A code with fewer terms than others has -1 in their place.
+    """
     strange = set(np.unique(codes).tolist()) - set(table)
     if strange:
         raise Unsupported(f"codes {sorted(strange)[:5]} are no sums of the grid's powers of two")
@@ -128,19 +138,14 @@ def accumulators(op: Conv, x: Ints, table: Mapping[int, tuple[int, ...]]) -> Int
     (sy, sx), (dy, dx) = op.stride, op.dilation
     oh, ow = (x.shape[2] - (kh - 1) * dy - 1) // sy + 1, (x.shape[3] - (kw - 1) * dx - 1) // sx + 1
     acc = np.zeros((len(x), outs, oh, ow), np.int64) + op.bias.astype(np.int64)[:, None, None]
-    # first input channel of every output
-    group = np.arange(outs) // (outs // op.groups) * per_group
-    for i in range(kh):
-        for j in range(kw):
-            tap = x[
-                :,
-                :,
-                i * dy : i * dy + (oh - 1) * sy + 1 : sy,
-                j * dx : j * dx + (ow - 1) * sx + 1 : sx,
-            ]
-            for c in range(per_group):
-                weight = op.weight[:, c, i, j].astype(np.int64)[:, None, None]
-                acc += multiply(tap[:, group + c], weight, table)
+    first = np.arange(outs) // (outs // op.groups) * per_group  # input channel of every output
+    for i, j in np.ndindex(kh, kw):
+        rows = slice(i * dy, i * dy + (oh - 1) * sy + 1, sy)
+        columns = slice(j * dx, j * dx + (ow - 1) * sx + 1, sx)
+        tap = x[:, :, rows, columns]
+        for c in range(per_group):
+            weight = op.weight[:, c, i, j].astype(np.int64)[:, None, None]
+            acc += multiply(tap[:, first + c], weight, table)
     return acc
 
 
@@ -161,7 +166,7 @@ class Operations:
 
 
 def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ...]]]) -> Operations:
-    """Count the work of the layers named in ``tables``, which gives the exponents of each one's codes."""
+    """Count the work of the layers named in ``tables``, the exponents of each one's codes."""
     counts = np.zeros(3, np.int64)
     shapes = program.shapes
     for op in program.ops:
@@ -173,10 +178,11 @@ def operations(program: Program, tables: Mapping[str, Mapping[int, tuple[int, ..
 
 
 def shift_and_add(program: Program, grids: Mapping[str, Grid]) -> dict[str, float]:
-    """Operations a unit without multipliers needs for one image, beside an ordinary unit's; numbers for a log.
+    """Operations a unit without multipliers needs for one image, beside an ordinary unit's.
 
-    Layers without a grid, such as first and last ones, keep their multiplications. For a uniform grid these
-    are the binary digits of its codes: what such a unit would need without the paper's levels.
+    Numbers for a log. Layers without a grid, such as first and last ones, keep their
+    multiplications. For a uniform grid these are the binary digits of its codes: what such a unit
+    would need without the paper's levels.
 
     Args:
         program: the network.

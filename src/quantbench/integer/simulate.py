@@ -1,15 +1,16 @@
-"""Exact simulation in torch: every code equals the reference executor's, at the speed of float convolutions."""
+"""Exact simulation in torch: the oracle's codes at the speed of float convolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.integer.exact import EXACT, ExactConv, known, over, quantize, scaled
+from quantbench.integer.dispatch import entry
+from quantbench.integer.exact import EXACT, ExactConv, over, quantize, scaled
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -25,8 +26,8 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
-    ratio,
 )
+from quantbench.integer.scales import known, ratio
 from quantbench.integer.validate import validate, validate_images
 
 
@@ -41,7 +42,7 @@ class Simulation:
     """A program compiled for torch.
 
     Args:
-        program: checked on the way in.
+        program: validated on the way in.
         device: where to run; the result is the same everywhere.
         layer: makes a convolution from the operator, the formats of its inputs and the device.
 
@@ -54,6 +55,8 @@ class Simulation:
         layer: Callable[[Conv, list[Format | None], torch.device], Layer] = ExactConv.of,
     ) -> None:
         validate(program)
+        for op in program.ops:
+            entry(APPLY, op, "the simulation")
         self.program, self.device = program, torch.device(device)
         formats = program.formats
         self._convs = {
@@ -67,7 +70,7 @@ class Simulation:
         return self._run(images, keep=False)[self.program.output].flatten(1)
 
     def codes(self, images: Tensor) -> dict[str, Tensor]:
-        """Every tensor by name: uint8 codes, or float32 where there is no format, each (N, C, H, W)."""
+        """Every tensor by name, (N, C, H, W): uint8 codes, or float32 where there is no format."""
         return self._run(images, keep=True)
 
     @torch.no_grad()
@@ -92,71 +95,102 @@ class Simulation:
         return tensors
 
 
-def apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:  # noqa: C901, PLR0911 - a case an operator
-    """Output (N, C, H, W) of any operator but Conv."""
-    x, f = inputs[0], formats[0]
-    match op:
-        case Add():
-            a, b = (scaled(x, f, known(op.out)) for x, f in zip(inputs, formats, strict=True))
-            return quantize(a + b, known(op.out), op.lo, op.hi)
-        case Concat():
-            y = known(op.out)
-            parts = [
-                x if f == y else quantize(scaled(x, f, y), y)
-                for x, f in zip(inputs, formats, strict=True)
-            ]
-            return torch.cat(parts, 1)
-        case AvgPool():
-            return _avg_pool(op, x, f)
-        case MaxPool():
-            top, left, bottom, right = op.pads
-            # codes are never below the padding's 0
-            padded = F.pad(x.float(), (left, right, top, bottom))
-            return F.max_pool2d(padded, op.kernel, op.stride).to(torch.uint8)
-        case LRN():
-            return _lrn(op, x, f)
-        case Lut():
-            return torch.from_numpy(op.table).to(x.device)[x.long()]
-        case Pad():
-            front, back, top, left, bottom, right = op.pads
-            kept = x[:, :, :: op.stride[0], :: op.stride[1]]
-            return F.pad(kept, (left, right, top, bottom, front, back), value=f.zero)
-        case Flatten():
-            return x.contiguous().reshape(len(x), -1, 1, 1)
-        case Dequantize():
-            return _real(x, f)
-        case Island():
-            floats = op.function(*(_real(x, f).cpu() for x, f in zip(inputs, formats, strict=True)))
-            t: Tensor = floats.to(x.device)  # its parameters are on the processor
-            return t if op.out is None else quantize(over(t, op.out.scale), op.out)
-    raise TypeError(type(op).__name__)
+def apply(op: Op, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    """Output (N, C, H, W) of one operator, on the device of its inputs.
+
+    Raises:
+        Unsupported: an operator that torch has no exact form of here.
+
+    """
+    return entry(APPLY, op, "the simulation")(op, inputs, formats)
 
 
-def _avg_pool(op: AvgPool, x: Tensor, f: Format) -> Tensor:
+def _conv(op: Conv, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    """One call alone; ``Simulation`` prepares its convolutions once."""
+    return ExactConv.of(op, list(formats), inputs[0].device).run(inputs)
+
+
+def _add(op: Add, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    y = known(op.out)
+    a, b = (scaled(x, f, y) for x, f in zip(inputs, formats, strict=True))
+    return quantize(a + b, y, op.lo, op.hi)
+
+
+def _concat(op: Concat, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    y = known(op.out)
+    pairs = zip(inputs, formats, strict=True)
+    return torch.cat([x if f == y else quantize(scaled(x, f, y), y) for x, f in pairs], 1)
+
+
+def _max_pool(op: MaxPool, inputs: list[Tensor], _: list[Format]) -> Tensor:
     top, left, bottom, right = op.pads
+    padded = F.pad(inputs[0].float(), (left, right, top, bottom))  # no code is below 0
+    return F.max_pool2d(padded, op.kernel, op.stride).to(torch.uint8)
+
+
+def _avg_pool(op: AvgPool, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    x, f, y = inputs[0], formats[0], known(op.out)
+    top, left, bottom, right = op.pads
+    pads = (left, right, top, bottom)
     area = op.kernel[0] * op.kernel[1]
     dtype = torch.float32 if area * 255 < EXACT else torch.float64
-    padded = F.pad(x.to(dtype) - f.zero, (left, right, top, bottom))
+    padded = F.pad(x.to(dtype) - f.zero, pads)
     total = F.avg_pool2d(padded, op.kernel, op.stride, divisor_override=1)
-    inside = F.pad(
-        torch.ones(1, 1, *x.shape[2:]), (left, right, top, bottom), value=float(op.count_padding)
-    )
+    inside = F.pad(torch.ones(1, 1, *x.shape[2:]), pads, value=float(op.count_padding))
     counts = F.avg_pool2d(inside, op.kernel, op.stride, divisor_override=1).long()
-    y = known(op.out)
-    m = torch.tensor(
-        [float(ratio(f.scale, y.scale, c)) for c in counts.flatten().tolist()]
-    ).reshape(counts.shape)
-    return quantize(total.float() * m.to(x.device), y)
+    m = [float(ratio(f.scale, y.scale, count)) for count in counts.flatten().tolist()]
+    return quantize(total.float() * torch.tensor(m).reshape(counts.shape).to(x.device), y)
 
 
-def _lrn(op: LRN, x: Tensor, f: Format) -> Tensor:
-    y, d = known(op.out), x.double() - f.zero
+def _lrn(op: LRN, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    """As the oracle derives it; squares are whole numbers, so that the order of adding is free."""
+    x, f, y = inputs[0], formats[0], known(op.out)
+    d = x.double() - f.zero
     padded = F.pad(d * d, (0, 0, 0, 0, op.size // 2, (op.size - 1) // 2))
-    u = op.k + (op.alpha / op.size * (f.scale * f.scale)) * sum(
-        (padded[:, i : i + x.shape[1]] for i in range(1, op.size)), padded[:, : x.shape[1]]
-    )
+    near = [padded[:, i : i + x.shape[1]] for i in range(op.size)]
+    u = op.k + (op.alpha / op.size * (f.scale * f.scale)) * sum(near[1:], near[0])
     return quantize(d * (f.scale / y.scale) / (u.sqrt() * u.sqrt().sqrt()), y)
+
+
+def _lut(op: Lut, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    return torch.from_numpy(op.table).to(inputs[0].device)[inputs[0].long()]
+
+
+def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    front, back, top, left, bottom, right = op.pads
+    kept = inputs[0][:, :, :: op.stride[0], :: op.stride[1]]
+    return F.pad(kept, (left, right, top, bottom, front, back), value=formats[0].zero)
+
+
+def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
+    return inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1)
+
+
+def _dequantize(_: Dequantize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    return _real(inputs[0], formats[0])
+
+
+def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    """On the processor, where its parameters are."""
+    floats = op.function(*(_real(x, f).cpu() for x, f in zip(inputs, formats, strict=True)))
+    t: Tensor = floats.to(inputs[0].device)
+    return t if op.out is None else quantize(over(t, op.out.scale), op.out)
 
 
 def _real(x: Tensor, f: Format) -> Tensor:
     return (x.float() - f.zero) * f.scale
+
+
+APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Format]], Tensor]] = {
+    Conv: _conv,
+    Add: _add,
+    Concat: _concat,
+    MaxPool: _max_pool,
+    AvgPool: _avg_pool,
+    LRN: _lrn,
+    Lut: _lut,
+    Pad: _pad,
+    Flatten: _flatten,
+    Dequantize: _dequantize,
+    Island: _island,
+}

@@ -1,7 +1,8 @@
-"""Integer programs on disk: one safetensors file, weights packed to their bits, operators as JSON in its header.
+"""Integer programs on disk: one safetensors file, operators as JSON in its header.
 
-Packed weights are Huffman-coded (deflate without matching) where that saves bytes: rounded weights
-crowd around zero.
+Which fields an operator has, and which of them are arrays, is read off its class. Weights are
+packed to the bits that their distinct values need, and Huffman-coded (deflate without matching)
+where that saves bytes: rounded weights crowd around zero.
 
 A file is only data. Whatever it says is checked as a program made here would be, before any
 executor sees it.
@@ -14,28 +15,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.ir import (
-    LRN,
-    Add,
-    AvgPool,
-    Concat,
-    Conv,
-    Dequantize,
-    Flatten,
-    Format,
-    Island,
-    Lut,
-    MaxPool,
-    Op,
-    Pad,
-    Program,
-)
+from quantbench.integer.ir import OPERATORS, Format, Island, Op, Program
 from quantbench.integer.packing import LARGEST_WEIGHT, code, decode, pack, unpack, width
 from quantbench.integer.validate import validate
 from quantbench.system.atomic import write_atomically
@@ -44,11 +30,18 @@ VERSION = 2
 
 READS = (1, 2)  # 1 had no coded weights
 
-_OPS: dict[str, type[Op]] = {
-    c.__name__: c for c in (Conv, Add, Concat, MaxPool, AvgPool, LRN, Lut, Pad, Flatten, Dequantize)
-}
+# an island is a function, and a file must not bring code
+_OPS: dict[str, type[Op]] = {c.__name__: c for c in OPERATORS if c is not Island}
 
-_ARRAYS = {"weight", "weight_zero", "weight_scale", "bias", "lo", "hi", "table"}
+
+def _arrays(kind: type[Op]) -> set[str]:
+    """Names of the fields that hold arrays, by their annotations."""
+    hints = get_type_hints(kind)
+    return {f.name for f in fields(kind) if get_origin(hints[f.name]) is np.ndarray}
+
+
+# operators and their arrays, by name
+_ARRAYS = {name: _arrays(kind) for name, kind in _OPS.items()}
 
 
 def save(program: Program, path: Path) -> None:
@@ -75,19 +68,14 @@ def load(path: Path) -> Program:
     """
     from safetensors import SafetensorError, safe_open
 
+    # whatever a file that anyone may have written can bring about
+    damage = (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError)
     try:
         with safe_open(path, framework="numpy") as f:
             text = (f.metadata() or {}).get("quantbench", "")
-            program = _parse(json.loads(text), {name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118 - not a dict
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
-    ) as e:
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - not a dict
+            program = _parse(json.loads(text), tensors)
+    except (*damage, RecursionError) as e:
         raise BadInput(f"{path}: not a saved integer network ({type(e).__name__}: {e})") from e
     validate(program)
     return program
@@ -107,28 +95,29 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
             raise Unsupported(
                 f"{op.name} runs in floats ({op.reason}); such a network cannot be saved"
             )
-        entry: dict[str, Any] = {"op": type(op).__name__}
-        for field in fields(op):
-            value = getattr(op, field.name)
-            if field.name == "weight":
-                packed, tensors[f"{i}.values"] = pack(value)
-                tensors |= (
-                    {f"{i}.weight": packed}
-                    if (short := code(packed)) is None
-                    else {f"{i}.coded": short}
-                )
-                entry["shape"] = value.shape
-            elif isinstance(value, np.ndarray):
-                tensors[f"{i}.{field.name}"] = value
-            else:
-                entry[field.name] = asdict(value) if isinstance(value, Format) else value
+        entry, arrays = _entry(op)
         ops.append(entry)
-    return tensors, {
-        "version": VERSION,
-        "input": asdict(program.input),
-        "shape": program.shape,
-        "ops": ops,
-    }
+        tensors |= {f"{i}.{name}": array for name, array in arrays.items()}
+    start = {"version": VERSION, "input": asdict(program.input), "shape": program.shape}
+    return tensors, {**start, "ops": ops}
+
+
+def _entry(op: Op) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """One operator as JSON values, and its arrays by name."""
+    entry: dict[str, Any] = {"op": type(op).__name__}
+    arrays: dict[str, NDArray[Any]] = {}
+    for field in fields(op):
+        value = getattr(op, field.name)
+        if field.name == "weight":
+            packed, arrays["values"] = pack(value)
+            short = code(packed)
+            arrays |= {"weight": packed} if short is None else {"coded": short}
+            entry["shape"] = value.shape
+        elif isinstance(value, np.ndarray):
+            arrays[field.name] = value
+        else:
+            entry[field.name] = asdict(value) if isinstance(value, Format) else value
+    return entry, arrays
 
 
 def _parse(meta: Any, tensors: Mapping[str, NDArray[Any]]) -> Program:
@@ -141,19 +130,17 @@ def _parse(meta: Any, tensors: Mapping[str, NDArray[Any]]) -> Program:
 
 
 def _op(entry: dict[str, Any], i: int, tensors: Mapping[str, NDArray[Any]]) -> Op:
-    kind = _OPS[entry.pop("op")]
-    arrays: dict[str, Any] = {}
-    given = {*entry} - {"shape"} | {f.name for f in fields(kind) if f.name in _ARRAYS}
+    name = entry.pop("op")
+    kind, stored = _OPS[name], _ARRAYS[name]
+    given = {*entry} - {"shape"} | stored
     if given != {f.name for f in fields(kind)}:
-        raise ValueError(f"{kind.__name__} has other fields than {sorted(given)}")
-    for field in fields(kind):
-        if field.name == "weight":
-            shape = tuple(int(s) for s in entry.pop("shape"))
-            arrays["weight"] = unpack(_packed(i, tensors, shape), tensors[f"{i}.values"], shape)
-        elif field.name in _ARRAYS and not (kind is Add and field.name in ("lo", "hi")):
-            arrays[field.name] = tensors[f"{i}.{field.name}"]
+        raise ValueError(f"{name} has other fields than {sorted(given)}")
+    arrays: dict[str, Any] = {n: tensors[f"{i}.{n}"] for n in sorted(stored - {"weight"})}
+    if "weight" in stored:
+        shape = tuple(int(s) for s in entry.pop("shape"))
+        arrays["weight"] = unpack(_packed(i, tensors, shape), tensors[f"{i}.values"], shape)
     out = entry.pop("out")
-    plain = {name: _plain(value) for name, value in entry.items()}
+    plain = {n: _plain(value) for n, value in entry.items()}
     return kind(**plain, **arrays, out=None if out is None else _format(out))
 
 

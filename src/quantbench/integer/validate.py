@@ -1,4 +1,8 @@
-"""What a program must satisfy before any executor sees it; the kernels rely on every line of this."""
+"""What a program must satisfy before any executor sees it.
+
+The kernels rely on every line of this: they index memory and sum in int32 without a check of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,13 @@ from typing import Any
 import numpy as np
 
 from quantbench.errors import BadInput
-from quantbench.integer.ir import Format, Program, Shape, output_shape
-from quantbench.integer.rules import (
-    HUGE,
-    LARGEST,
-    TINY,
-    is_whole,
-    require,
-    require_operator,
-)
+from quantbench.integer.ir import Format, Op, Program, Shape
+from quantbench.integer.requirements import HUGE, LARGEST, TINY, is_whole, require
+from quantbench.integer.rules import require_operator
 
 LARGEST_TENSOR = 1 << 31  # elements of one image's tensor
+
+_Tensor = tuple[Format | None, Shape]
 
 
 def validate(program: Program) -> None:
@@ -32,28 +32,31 @@ def validate(program: Program) -> None:
     _format(program.input, "the network input")
     _shape(program.shape, "the network input")
     require(len(program.ops) > 0, "the program has no operators")
-    known: dict[str, tuple[Format | None, Shape]] = {"input": (program.input, program.shape)}
+    made: dict[str, _Tensor] = {"input": (program.input, program.shape)}
     for op in program.ops:
-        where = f"{type(op).__name__} {op.name!r}"
-        right = isinstance(op.inputs, tuple) and all(
-            isinstance(n, str) for n in (op.name, op.output, *op.inputs)
-        )
-        require(right, f"{where}: names are not strings")
-        formats = []
-        for name in op.inputs:
-            require(name in known, f"{where}: input {name!r} is not made by an earlier operator")
-            f = known[name][0]
-            if f is None:
-                raise BadInput(f"{where}: input {name!r} holds floats, not codes")
-            formats.append(f)
-        require(op.output not in known, f"{where}: {op.output!r} is made twice")
-        if op.out is not None:
-            _format(op.out, where)
-        shapes = [known[i][1] for i in op.inputs]
-        require_operator(op, formats, shapes, where)
-        shape = output_shape(op, shapes)
-        _shape(shape, where)
-        known[op.output] = (op.out, shape)
+        made[op.output] = _validate(op, made)
+
+
+def _validate(op: Op, made: dict[str, _Tensor]) -> _Tensor:
+    """Format and shape of what an operator makes of the tensors made before it."""
+    where = f"{type(op).__name__} {op.name!r}"
+    words = (op.name, op.output, *op.inputs) if isinstance(op.inputs, tuple) else (None,)
+    require(all(isinstance(n, str) for n in words), f"{where}: names are not strings")
+    formats = []
+    for name in op.inputs:
+        require(name in made, f"{where}: input {name!r} is not made by an earlier operator")
+        f = made[name][0]
+        if f is None:
+            raise BadInput(f"{where}: input {name!r} holds floats, not codes")
+        formats.append(f)
+    require(op.output not in made, f"{where}: {op.output!r} is made twice")
+    if op.out is not None:
+        _format(op.out, where)
+    shapes = [made[i][1] for i in op.inputs]
+    require_operator(op, formats, shapes, where)
+    shape = op.output_shape(shapes)
+    _shape(shape, where)
+    return op.out, shape
 
 
 def validate_images(images: np.ndarray[Any, Any], program: Program) -> None:
@@ -63,15 +66,11 @@ def validate_images(images: np.ndarray[Any, Any], program: Program) -> None:
         BadInput: another shape or dtype, NaN, or uint8 codes outside the input's range.
 
     """
-    if (
-        images.ndim != 4
-        or images.shape[1:] != program.shape
-        or images.dtype not in (np.float32, np.uint8)
-    ):
+    shaped = images.ndim == 4 and images.shape[1:] == program.shape
+    if not shaped or images.dtype not in (np.float32, np.uint8):
         wanted = f"(N, {', '.join(map(str, program.shape))})"
-        raise BadInput(
-            f"the network takes float32 or uint8 {wanted}, not {images.dtype} {images.shape}"
-        )
+        given = f"{images.dtype} {images.shape}"
+        raise BadInput(f"the network takes float32 or uint8 {wanted}, not {given}")
     if not images.size:
         return
     low, high, f = images.min(), images.max(), program.input
@@ -90,12 +89,8 @@ def _format(f: Format, where: str) -> None:
 
 
 def _shape(shape: Shape, where: str) -> None:
-    right = (
-        isinstance(shape, tuple)
-        and len(shape) == 3
-        and all(is_whole(v) and 1 <= v <= LARGEST for v in shape)
-    )
+    three = isinstance(shape, tuple) and len(shape) == 3
+    right = three and all(is_whole(v) and 1 <= v <= LARGEST for v in shape)
     require(right, f"{where}: shape {shape} is not three positive sizes of at most {LARGEST}")
-    require(
-        math.prod(shape) < LARGEST_TENSOR, f"{where}: shape {shape} has {math.prod(shape)} elements"
-    )
+    elements = math.prod(shape)
+    require(elements < LARGEST_TENSOR, f"{where}: shape {shape} has {elements} elements")

@@ -1,4 +1,7 @@
-"""Latency as data: all backends in one process, taking turns, so that whatever the machine does hits them alike."""
+"""Latency as data: all backends in one process, taking turns.
+
+So whatever the machine does hits them alike.
+"""
 
 from __future__ import annotations
 
@@ -55,15 +58,16 @@ class Latency:
         percentiles = {
             f"latency_ms{place}/{p}": getattr(self, p) for p in ("p50", "p90", "p99", "best")
         }
-        return percentiles | (
-            {f"speedup{place}": self.speedup} if np.isfinite(self.speedup) else {}
-        )
+        faster = {f"speedup{place}": self.speedup} if np.isfinite(self.speedup) else {}
+        return percentiles | faster
 
 
 def interleaved(
     runners: Mapping[str, Runner], images: Array, *, threads: int = 1, seconds: float = 2.0
 ) -> dict[str, list[float]]:
-    """Seconds of every call, in rounds in which each runner has one turn; the order turns by one each round.
+    """Seconds of every call, in rounds in which each runner has one turn.
+
+    The order turns by one each round.
 
     Args:
         runners: what to time, by name.
@@ -149,9 +153,8 @@ def float32_torch(model: object) -> Callable[[int], Runner]:
     def build(threads: int) -> Runner:
         def run(images: Array) -> object:
             with torch.inference_mode(), torch_threads(threads):
-                return network(
-                    torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-                )
+                x = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+                return network(x)
 
         return run
 

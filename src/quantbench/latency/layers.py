@@ -47,7 +47,7 @@ def layer_table(
 
 
 def measured(job: Job, bits: Bits) -> dict[str, float]:
-    """Milliseconds of every layer of a job's network at one choice of bits, on the integer kernels."""
+    """Milliseconds of every layer of a job's network at one choice of bits, on our kernels."""
     scheme = replace(uniform(job.scheme, bits), placement="integer")
     q = nearest_network(job.net, job.calib, scheme)
     table = layer_table(lower(q), backend("native"))

@@ -28,18 +28,25 @@ def program(inputs: int, outputs: int, bits: int, seed: int = 0) -> Program:
     rng, top = np.random.default_rng(seed), 2 ** (bits - 1) - 1
     weight = rng.integers(-top, top + 1, (outputs, inputs, 1, 1)).astype(np.int8)
     conv = Conv(
-        name="linear", inputs=("input",), output="logits", out=None, weight=weight,
-        weight_zero=np.zeros(outputs, np.int16), weight_scale=rng.uniform(0.01, 0.02, outputs).astype(np.float32),
-        bias=np.zeros(outputs, np.int32), lo=np.zeros(outputs, np.uint8), hi=np.full(outputs, 255, np.uint8),
+        name="linear",
+        inputs=("input",),
+        output="logits",
+        out=None,
+        weight=weight,
+        weight_zero=np.zeros(outputs, np.int16),
+        weight_scale=rng.uniform(0.01, 0.02, outputs).astype(np.float32),
+        bias=np.zeros(outputs, np.int32),
+        lo=np.zeros(outputs, np.uint8),
+        hi=np.full(outputs, 255, np.uint8),
         weight_bits=bits,
-    )  # fmt: skip
+    )
     return Program(Format(0.02, 128), (inputs, 1, 1), (conv,))
 
 
 def measure(
     inputs: int, outputs: int, *, seconds: float = 6.0, say: Callable[[str], None] = print
 ) -> list[Latency]:
-    """Times of one call on one thread: our 8, 4 and 2 bits, and every 4-bit kernel that is installed.
+    """Times of one call on one thread: our 8, 4 and 2 bits, and every installed 4-bit kernel.
 
     Raises:
         Unsupported: no native kernels here.
@@ -82,17 +89,25 @@ def _onnxruntime(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
 
     n, k = codes.shape
     packed = (codes + 8).astype(np.uint8).reshape(n, k // GROUP, GROUP // 2, 2)
-    weight = numpy_helper.from_array(
-        (packed[..., 0] | packed[..., 1] << 4).astype(np.uint8), "weight"
-    )
+    pairs = (packed[..., 0] | packed[..., 1] << 4).astype(np.uint8)  # two weights a byte
+    weight = numpy_helper.from_array(pairs, "weight")
     scales = numpy_helper.from_array(np.repeat(scale, k // GROUP), "scales")
-    node = helper.make_node("MatMulNBits", ["x", "weight", "scales"], ["y"], domain="com.microsoft", K=k, N=n, bits=4,
-                            block_size=GROUP, accuracy_level=4)  # fmt: skip
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])]
+    node = helper.make_node(
+        "MatMulNBits",
+        ["x", "weight", "scales"],
+        ["y"],
+        domain="com.microsoft",
+        K=k,
+        N=n,
+        bits=4,
+        block_size=GROUP,
+        accuracy_level=4,
+    )
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
         for name, size in (("x", k), ("y", n))
-    ]
-    graph = helper.make_graph([node], "linear", ends[0], ends[1], [weight, scales])
+    )
+    graph = helper.make_graph([node], "linear", [x], [y], [weight, scales])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
@@ -102,7 +117,10 @@ def _onnxruntime(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
 
 
 def _openvino(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
-    """A compressed MatMul: 4-bit constants, a scale a group, 8-bit activations chosen by the plugin."""
+    """A compressed MatMul: 4-bit constants and a scale a group.
+
+    The plugin chooses 8-bit activations.
+    """
     if find_spec("openvino") is None:
         raise Unsupported("openvino not installed")
     import openvino
@@ -113,18 +131,19 @@ def _openvino(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
     packed = (flat[:, 0] | flat[:, 1] << 4).astype(np.uint8)
     shape = openvino.Shape([n, k // GROUP, GROUP])
     weight = ops.convert(ops.constant(openvino.Tensor(packed, shape, openvino.Type.u4)), "f32")
-    zero = ops.convert(ops.constant(openvino.Tensor(np.array([8], np.uint8), openvino.Shape([1, 1, 1]), openvino.Type.u4)), "f32")  # fmt: skip  # noqa: E501
+    eight, one = np.array([8], np.uint8), openvino.Shape([1, 1, 1])  # the zero point
+    zero = ops.convert(ops.constant(openvino.Tensor(eight, one, openvino.Type.u4)), "f32")
     groups = np.repeat(scale, k // GROUP).reshape(n, k // GROUP, 1)
     real = ops.multiply(ops.subtract(weight, zero), ops.constant(groups))
     x = ops.parameter([1, k], np.float32, name="x")
     y = ops.matmul(x, ops.reshape(real, ops.constant(np.array([n, k])), False), False, True)
-    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY",
-                               "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP}  # fmt: skip
-    request = (
-        openvino.Core()
-        .compile_model(openvino.Model([y], [x]), "CPU", options)
-        .create_infer_request()
-    )
+    options: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP,
+    }
+    model = openvino.Model([y], [x])
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
 
     def run(images: Array) -> Array:
         request.infer([images.reshape(1, -1)], share_inputs=True)
@@ -140,15 +159,15 @@ def _torch(codes: NDArray[np.int8], scale: NDArray[np.float32]) -> Runner:
 
     n, k = codes.shape
     unsigned = torch.from_numpy((codes.astype(np.int32) + 8).astype(np.int32))
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unsigned, 1)  # noqa: SLF001 - torch's own name
+    pack = torch.ops.aten._convert_weight_to_int4pack_for_cpu  # noqa: SLF001 - torch's own name
+    product = torch.ops.aten._weight_int4pack_mm_for_cpu  # noqa: SLF001 - the same
+    packed = pack(unsigned, 1)
     pairs = torch.zeros(k // GROUP, n, 2, dtype=torch.bfloat16)
     pairs[..., 0] = torch.from_numpy(scale)
 
     def run(images: Array) -> Array:
         x = torch.from_numpy(images).reshape(1, -1).bfloat16()
-        y: Array = (
-            torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, GROUP, pairs).float().numpy()
-        )
+        y: Array = product(x, packed, GROUP, pairs).float().numpy()
         return y
 
     return run

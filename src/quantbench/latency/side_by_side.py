@@ -1,4 +1,6 @@
-"""Integer networks on every runtime side by side: how fast each is, layer by layer, and how far from the definition.
+"""Integer networks on every runtime side by side.
+
+How fast each is, layer by layer, and how far from the definition.
 
 ``TARGETS`` are this project's goals on a processor with AVX-512 VNNI: how many times faster than
 the best of the other runtimes' 8 bits the native kernels should be. Weights are random, for the
@@ -11,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +41,10 @@ PROFILES = 30  # passes of which each layer's median is taken
 
 @dataclass(frozen=True)
 class Target:
-    """Times faster than the best other runtime's W8A8 that the native kernels are to be, by scheme (0: no goal)."""
+    """How many times faster than the best other runtime's W8A8 the native kernels are to be.
+
+    By scheme; 0 means no goal.
+    """
 
     network: str
     batch: int
@@ -84,30 +90,16 @@ def measure(
         BadInput: a native network, or one of intmm, that differs from the definition.
 
     """
-    native = Native()
-    if why := native.available():
+    if why := Native().available():
         raise Unsupported(why)
     programs: dict[str, Program] = {}
     for scheme in target.goals:
         weights, acts, edges = SCHEMES[scheme]
         made = sample_program(target.network, weight_bits=weights, act_bits=acts, edge_bits=edges)
         model, programs[scheme], images = made
-    eight = programs["w8a8"]
-    runs: dict[str, tuple[Backend, Program]] = {
-        f"native {s}": (native, p) for s, p in programs.items()
-    }
-    products = IntMM()
-    if why := _no_accelerator(products):
-        say(f"{target}: without intmm: {why}")
-    else:
-        runs |= {f"intmm {s}": (products, p) for s, p in programs.items()}
-    away = {}
-    for count, (name, (ours, p)) in itertools.product(threads, runs.items()):
-        away[name] = _away(ours, p, images, count)
-        if away[name][0]:
-            raise BadInput(f"{target}: {name} differs from the definition on {count} threads")
+    runs, away = _ours(target, programs, images, threads, say)
     for name in PEERS:
-        peer = backend(name)
+        peer, eight = backend(name), programs["w8a8"]
         why = peer.available()
         try:
             if not why:
@@ -117,19 +109,51 @@ def measure(
             why = str(e)
         if why:
             say(f"{target}: without {name}: {why}")
-    rows = latencies(runs, images, reference=float32_torch(model), batches=(target.batch,), threads=threads,
-                     seconds=seconds)  # fmt: skip
+    how: dict[str, Any] = {"batches": (target.batch,), "threads": threads, "seconds": seconds}
+    rows = tuple(latencies(runs, images, reference=float32_torch(model), **how))
     layers = {f"native {s}": layer_times(p, images, target.batch) for s, p in programs.items()}
     sizes = {s: size(p) for s, p in programs.items()}
-    return Table(target.network, target.batch, fingerprint(), tuple(rows), away, target.goals, sizes, layers,
-                 int8_peak(), copy_rate())  # fmt: skip
+    measured = (target.network, target.batch, fingerprint(), rows, away, target.goals)
+    return Table(*measured, sizes, layers, int8_peak(), copy_rate())
+
+
+def _ours(
+    target: Target,
+    programs: Mapping[str, Program],
+    images: Array,
+    threads: tuple[int, ...],
+    say: Callable[[str], None],
+) -> tuple[dict[str, tuple[Backend, Program]], dict[str, tuple[float, float]]]:
+    """Our backends with their programs, and how far each is from the definition: not at all.
+
+    Raises:
+        BadInput: one that differs.
+
+    """
+    native, products = Native(), IntMM()
+    runs: dict[str, tuple[Backend, Program]] = {
+        f"native {s}": (native, p) for s, p in programs.items()
+    }
+    if why := _no_accelerator(products):
+        say(f"{target}: without intmm: {why}")
+    else:
+        runs |= {f"intmm {s}": (products, p) for s, p in programs.items()}
+    away = {}
+    for count, (name, (ours, p)) in itertools.product(threads, runs.items()):
+        away[name] = _away(ours, p, images, count)
+        if away[name][0]:
+            raise BadInput(f"{target}: {name} differs from the definition on {count} threads")
+    return runs, away
 
 
 def _no_accelerator(runs: IntMM) -> str | None:
-    """Why matrix products are not worth timing here: on a processor they show that they are exact, no more."""
-    return runs.available() or (
-        "torch finds no CUDA device here" if runs.device.type == "cpu" else None
-    )
+    """Why matrix products are not worth timing here.
+
+    On a processor they show that they are exact, no more.
+    """
+    if why := runs.available():
+        return why
+    return "torch finds no CUDA device here" if runs.device.type == "cpu" else None
 
 
 def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime, ...]:
@@ -155,13 +179,11 @@ def layer_times(program: Program, images: Array, batch: int) -> tuple[LayerTime,
 
 
 def _away(runs: Backend, program: Program, images: Array, threads: int = 1) -> tuple[float, float]:
-    """Largest difference of any tensor of codes on one image, and the share of all codes that differ."""
-    found: Mapping[str, Difference] = differences(
-        runs.compile(program, threads=threads), program, images[:1]
-    )
+    """Largest difference of any code on one image, and the share of all codes that differ."""
+    compiled = runs.compile(program, threads=threads)
+    found: Mapping[str, Difference] = differences(compiled, program, images[:1])
     coded = {k: d for k, d in found.items() if program.formats[k] is not None or d.largest == 0}
     elements = {k: int(np.prod(program.shapes[k])) for k in coded}
     off = sum(d.share * elements[k] for k, d in coded.items())
-    return max((d.largest for d in coded.values()), default=0.0), off / max(
-        1, sum(elements.values())
-    )
+    largest = max((d.largest for d in coded.values()), default=0.0)
+    return largest, off / max(1, sum(elements.values()))

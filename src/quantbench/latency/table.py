@@ -69,9 +69,8 @@ class Table:
 
     def ratio(self, row: Latency) -> float:
         """Median of the best other runtime over this row's, on as many threads; NaN without one."""
-        peers = [
-            r.p50 for r in self.rows if r.what.split()[0] in OTHERS and r.threads == row.threads
-        ]
+        alike = [r for r in self.rows if r.threads == row.threads]
+        peers = [r.p50 for r in alike if r.what.split()[0] in OTHERS]
         return min(peers) / row.p50 if peers else float("nan")
 
     def save(self, folder: Path) -> Path:
@@ -99,13 +98,15 @@ class Table:
 
 def lines(table: Table) -> list[str]:
     """The table as text, fastest first."""
-    head = f"{'':22}{'threads':>8}{'p50 ms':>10}{'p90':>10}{'p99':>10}{'best':>10}{'x fp32':>8}{'x peer':>8}{'goal':>6}"
+    times = f"{'p50 ms':>10}{'p90':>10}{'p99':>10}{'best':>10}"
+    head = f"{'':22}{'threads':>8}{times}{'x fp32':>8}{'x peer':>8}{'goal':>6}"
     found = [
         f"{table.network}, batch {table.batch}, on {table.machine}",
         f"{head}{'steps off':>11}{'share':>9}",
     ]
     for r in sorted(table.rows, key=lambda r: (r.threads, r.p50)):
-        text = f"{r.what:22}{r.threads:8}{r.p50:10.3f}{r.p90:10.3f}{r.p99:10.3f}{r.best:10.3f}{r.speedup:8.2f}"
+        times = f"{r.p50:10.3f}{r.p90:10.3f}{r.p99:10.3f}{r.best:10.3f}"
+        text = f"{r.what:22}{r.threads:8}{times}{r.speedup:8.2f}"
         goal = table.goals.get(r.what.removeprefix("native "), 0.0)
         text += (
             f"{table.ratio(r):8.2f}{f'{goal:.2f}' if goal else '':>6}"

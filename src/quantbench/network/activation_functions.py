@@ -45,7 +45,10 @@ class ChannelClamp(nn.Module):
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamping to bounds that are not learnt: one mask and one pass back, where autograd makes eight."""
+    """Clamping to bounds that are not learnt.
+
+    One mask and one pass back, where autograd makes eight.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -66,7 +69,10 @@ def clamps(model: nn.Module) -> dict[str, ChannelClamp]:
 
 
 def following_functions(net: Network) -> dict[str, Activation]:
-    """The activation function that directly follows each layer, by layer name; the identity where none does."""
+    """The activation function that directly follows each layer, by layer name.
+
+    The identity where none does.
+    """
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}
     return found | _clamps(net)

@@ -121,11 +121,8 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        layer = (
-            self.weights.get(id(args[1]))
-            if name in ("conv2d", "linear") and len(args) > 1
-            else None
-        )
+        weighted = name in ("conv2d", "linear") and len(args) > 1
+        layer = self.weights.get(id(args[1])) if weighted else None
         if layer:
             self.read(layer, args[0])
             self.keep(out, ((layer, out.shape[1]),))
@@ -149,11 +146,11 @@ class Trace(TorchFunctionMode):
     def commutes(
         self, name: str, x: Tensor, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bool:
-        """Whether scaling a channel of ``x`` scales the same channel of ``out`` and nothing else."""
+        """Whether scaling a channel of ``x`` scales that channel of ``out`` and nothing else."""
         value = args[3] if len(args) > 3 else kwargs.get("value")  # pad(x, widths, mode, value)
         zeros = name == "pad" and not value
         layers = {layer for layer, _ in self.blocks[id(x)] if layer}
-        # avg_pool2d(x, size, stride, padding)
+        # the arguments are x, size, stride and padding
         if zeros or (name == "avg_pool2d" and len(args) > 3):
             self.padded |= layers
         if "max_pool" in name:
@@ -194,11 +191,7 @@ def _tensors(value: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         return [value]
-    parts = (
-        value.values()
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
+    parts = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list | tuple):
+        parts = ()
     return [t for part in parts for t in _tensors(part)]

@@ -1,4 +1,4 @@
-"""Folding of batch norm into the layer before it, and what the batch norm knew of that layer's output."""
+"""Folding of batch norm into the layer before it, and what it knew of that layer's output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class BatchNormStats:
-    """What batch norm said of a layer's output before it was folded away; one value per channel each.
+    """What batch norm said of a layer's output before it was folded away.
+
+    One value per channel each.
 
     Attributes:
         mean: mean of the output.
@@ -33,7 +35,9 @@ class BatchNormStats:
 
 
 def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats]:
-    """Fold each batch norm into the layer before it: W' = W gamma/sigma, b' = beta + (b - mu) gamma/sigma.
+    """Fold each batch norm into the layer before it.
+
+    W' = W gamma/sigma, b' = beta + (b - mu) gamma/sigma.
 
     Args:
         model: changed in place; batch norms become identities.
@@ -52,9 +56,8 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
         gain = (var.double() + norm.eps).rsqrt() * gamma.double()
         bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.double()
         shape = (-1,) + (1,) * (layer.weight.dim() - 1)
-        layer.weight = nn.Parameter(
-            (layer.weight.double() * gain.reshape(shape)).float(), requires_grad=False
-        )
+        weight = (layer.weight.double() * gain.reshape(shape)).float()
+        layer.weight = nn.Parameter(weight, requires_grad=False)
         folded = beta.double() + (bias - mu.double()) * gain
         layer.bias = nn.Parameter(folded.float(), requires_grad=False)
         kept = var / (var + norm.eps)
@@ -71,8 +74,9 @@ def _parameters(
     """Mean, variance, gamma and beta; without ``affine`` these two are 1 and 0."""
     if norm.running_mean is None or norm.running_var is None:
         raise BadInput(
-            f"batch norm {name!r} keeps no running statistics, so what it does to one example depends on the others: "
-            "build it with track_running_stats=True and run the training data through it"
+            f"batch norm {name!r} keeps no running statistics, so what it does to one example "
+            "depends on the others: build it with track_running_stats=True and run the training "
+            "data through it"
         )
     ones = torch.ones_like(norm.running_var)
     gamma, beta = (ones, 0 * ones) if norm.weight is None else (norm.weight, norm.bias)

@@ -23,7 +23,7 @@ def batches(inputs: Inputs, size: int) -> Iterator[Inputs]:
 
 
 def capture_input(model: nn.Module, module: str, inputs: Inputs, *, batch_size: int = 64) -> Inputs:
-    """Positional tensor arguments that ``module`` receives, over all examples: a tuple of (N, ...) tensors."""
+    """Positional tensor arguments that ``module`` receives, over all examples: (N, ...) each."""
     return _run(model, module, inputs, batch_size, output=False)[0]
 
 

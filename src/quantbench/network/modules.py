@@ -1,4 +1,7 @@
-"""Operations without weights, as modules: a residual add or a concatenation is then a name in the network."""
+"""Operations without weights, as modules.
+
+A residual add or a concatenation is then a name in the network.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from torch import Tensor, nn
 
 
 class Operand(nn.Identity):
-    """A place in a network whose tensor no layer takes, but a product of two activations or a softmax does."""
+    """A place in a network whose tensor no layer takes.
+
+    But a product of two activations, or a softmax, does.
+    """
 
 
 class Add(nn.Module):

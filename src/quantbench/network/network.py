@@ -1,4 +1,6 @@
-"""The full-precision network as methods see it: batch norm folded, layers in execution order, blocks.
+"""The full-precision network as methods see it.
+
+Batch norm folded, layers in execution order, blocks.
 
 Everything is learnt from one real forward pass with hooks, never from symbolic tracing, so any
 model that runs works.
@@ -70,32 +72,10 @@ class Network:
         model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
         inputs = (sample,) if isinstance(sample, Tensor) else sample
         require_finite(model, name)
-        with torch.no_grad():
-            given = model(*(t.clone() for t in inputs))
-            if not isinstance(given, Tensor):
-                what = type(given).__name__
-                raise BadInput(
-                    f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
-                )
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                # in-place activations would overwrite captured tensors
-                vars(module)["inplace"] = False
+        output = _keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
+        stats = _fold(model, inputs, output, kinds, name)
         with torch.no_grad():
-            before = model(*inputs)
-            if not torch.allclose(
-                before, given, rtol=1e-4, atol=1e-5 * float(given.abs().max()), equal_nan=True
-            ):
-                raise BadInput(
-                    f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
-                )
-            stats = fold(model, trace(model, inputs, kinds).norms)
-            after = model(*inputs)
-            if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-                raise BadInput(
-                    f"{name}: folding batch norm changed the output; is a convolution's output used twice?"
-                )
             seen = trace(model, inputs, kinds)
         modules = dict(model.named_modules())
         for block in (*blocks, *(b for stage in stages for b in stage)):
@@ -104,13 +84,12 @@ class Network:
         groups = tuple(tuple(s) for s in stages)
         layers = seen.layers(modules)
         if not layers:
-            raise BadInput(
-                f"{name}: no layer to quantize among {', '.join(k.__name__ for k in kinds)}"
-            )
+            names = ", ".join(k.__name__ for k in kinds)
+            raise BadInput(f"{name}: no layer to quantize among {names}")
         if left := seen.outside(model):
             few = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
-            text = f"{name}: {len(left)} weights are multiplied outside all layers, and stay in full precision"
-            warnings.warn(f"{text}: {few}", stacklevel=2)
+            text = f"{name}: {len(left)} weights are multiplied outside all layers"
+            warnings.warn(f"{text}, and stay in full precision: {few}", stacklevel=2)
         return cls(name, model, layers, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
@@ -118,9 +97,8 @@ class Network:
         for info in self.layers:
             if info.name == name:
                 return info
-        raise BadInput(
-            f"{self.name} has no layer {name!r}; its layers are {', '.join(i.name for i in self.layers)}"
-        )
+        names = ", ".join(i.name for i in self.layers)
+        raise BadInput(f"{self.name} has no layer {name!r}; its layers are {names}")
 
     def to(self, device: str | torch.device) -> Network:
         """The same network on another device."""
@@ -131,10 +109,9 @@ class Network:
             for k, v in self.batch_norm.items()
         }
         sample = tuple(t.to(device) for t in self.sample)
-        model, unfolded = (
-            None if m is None else copy.deepcopy(m).to(device) for m in (self.model, self.unfolded)
-        )
-        assert model is not None
+        model, unfolded = copy.deepcopy(self.model).to(device), self.unfolded
+        if unfolded is not None:
+            unfolded = copy.deepcopy(unfolded).to(device)
         return replace(self, model=model, sample=sample, batch_norm=stats, unfolded=unfolded)
 
     @property
@@ -153,15 +130,64 @@ class Network:
         return tensor_digest(self.model.state_dict())
 
 
+def _keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> Tensor:
+    """Make activations write tensors of their own: in place, they would overwrite captured ones.
+
+    Returns:
+        the output.
+
+    Raises:
+        BadInput: the network gives no tensor, or gives another one now.
+
+    """
+    with torch.no_grad():
+        before = model(*(t.clone() for t in inputs))
+        if not isinstance(before, Tensor):
+            what = type(before).__name__
+            raise BadInput(
+                f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
+            )
+        for module in model.modules():
+            if hasattr(module, "inplace"):
+                vars(module)["inplace"] = False
+        after: Tensor = model(*inputs)
+    close = 1e-5 * float(before.abs().max())
+    if not torch.allclose(after, before, rtol=1e-4, atol=close, equal_nan=True):
+        raise BadInput(
+            f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
+        )
+    return after
+
+
+@torch.no_grad()
+def _fold(
+    model: nn.Module,
+    inputs: Inputs,
+    before: Tensor,
+    kinds: tuple[type[nn.Module], ...],
+    name: str,
+) -> Mapping[str, BatchNormStats]:
+    """Fold batch norm, and see that the output stays; raises BadInput if it does not."""
+    stats = fold(model, trace(model, inputs, kinds).norms)
+    after = model(*inputs)
+    if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise BadInput(
+            f"{name}: folding batch norm changed the output; is a convolution's output used twice?"
+        )
+    return stats
+
+
 def require_finite(model: nn.Module, name: str) -> None:
     """Refuse weights that are not finite, or not float32, naming them."""
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.dtype != torch.float32:
             raise BadInput(
-                f"{name}: {key!r} is {value.dtype}; quantization starts from float32: call model.float()"
+                f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
+                "call model.float()"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
             raise BadInput(
-                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; check the checkpoint"
+                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; "
+                "check the checkpoint"
             )

@@ -1,4 +1,7 @@
-"""A changed copy of a full-precision network: weights, biases, clamps and batch-norm statistics change together."""
+"""A changed copy of a full-precision network.
+
+Weights, biases, clamps and batch-norm statistics change together.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,8 @@ class Rewrite:
         module = self.model.get_submodule(layer)
         assert isinstance(module, nn.Conv2d | nn.Linear)
         if module.bias is None:
-            module.bias = nn.Parameter(
-                module.weight.new_zeros(module.weight.shape[0]), requires_grad=False
-            )
+            zeros = module.weight.new_zeros(module.weight.shape[0])
+            module.bias = nn.Parameter(zeros, requires_grad=False)
         return module.bias.data
 
     def output_range(self, layer: str) -> Tensor:
@@ -52,7 +54,7 @@ class Rewrite:
         return self.weight(layer).flatten(1).abs().amax(1)
 
     def input_range(self, link: Link) -> Tensor:
-        """Largest |w| that meets each output channel of a link's layer, over all readers, (out,)."""
+        """Largest |w| (out,) that meets each output channel of a link's layer, over all readers."""
         n = self.weight(link.layer).shape[0]
         each = [
             self._columns(r.layer).abs().amax((1, 3)).flatten()[r.offset : r.offset + n]
@@ -61,7 +63,7 @@ class Rewrite:
         return torch.stack(each).amax(0)
 
     def divide(self, link: Link, s: Tensor) -> None:
-        """Divide every output channel by ``s`` (out,), and its clamps, and multiply where it is read."""
+        """Divide every output channel and its clamps by ``s`` (out,); multiply where it is read."""
         weight = self.weight(link.layer)
         weight.div_(s.reshape((-1,) + (1,) * (weight.dim() - 1)))
         self.bias(link.layer).div_(s)
@@ -73,7 +75,10 @@ class Rewrite:
             self.batch_norm[link.layer] = replace(stats, mean=stats.mean / s, std=stats.std / s)
 
     def shift(self, link: Link, c: Tensor) -> None:
-        """Subtract ``c`` (out,) from every output channel and its ceilings, and add W c where it is read."""
+        """Subtract ``c`` (out,) from every output channel and its ceilings.
+
+        W c is added where it is read.
+        """
         self.bias(link.layer).sub_(c)
         for at in link.clamps:
             self.bounds(at)[1][at.offset : at.offset + len(c)] -= c
@@ -95,7 +100,10 @@ class Rewrite:
             columns.mul_(_placed(factor, reader, columns, 1.0)[:, None, :, None])
 
     def bounds(self, at: Clamp) -> tuple[Tensor, Tensor]:
-        """Bounds of a clamp, (channels,) each, to be changed in place; a ReLU6 becomes a ``ChannelClamp``."""
+        """Bounds of a clamp, (channels,) each, to be changed in place.
+
+        A ReLU6 becomes a ``ChannelClamp``.
+        """
         module = self.model.get_submodule(at.module)
         if not isinstance(module, ChannelClamp) or len(module.high) != at.channels:
             low, high = (
@@ -118,7 +126,10 @@ class Rewrite:
 
 
 def _placed(values: Tensor, reader: Reader, columns: Tensor, rest: float) -> Tensor:
-    """``values`` (out,) at their places among a reader's input channels, (groups, in/groups); ``rest`` elsewhere."""
+    """``values`` (out,) at their places among a reader's input channels.
+
+    (groups, in/groups), with ``rest`` elsewhere.
+    """
     placed = columns.new_full((columns.shape[0] * columns.shape[2],), rest)
     placed[reader.offset : reader.offset + len(values)] = values
     return placed.reshape(columns.shape[0], -1)

@@ -1,4 +1,7 @@
-"""What one forward pass tells of a network: its layers in execution order, and which batch norm follows which."""
+"""What one forward pass tells of a network.
+
+Its layers in execution order, and which batch norm follows which.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,8 @@ from torch.overrides import TorchFunctionMode
 from quantbench.network.folding import BatchNorm
 
 _PRODUCTS = (
-    "linear",
-    "conv",
-    "matmul",
-    "mm",
-    "einsum",
-    "attention",
-    "transformer",
-    "rnn",
-    "lstm",
-    "gru",
+    *("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer"),
+    *("rnn", "lstm", "gru"),
 )
 
 _ACTIVATIONS = {
@@ -130,7 +125,9 @@ class Trace(TorchFunctionMode):
 
 
 class Applied(TorchFunctionMode):
-    """An activation function that a tensor has behind it is not applied to it again, so that gradients pass whole.
+    """An activation function that a tensor has behind it is not applied to it again.
+
+    So gradients pass whole.
 
     Attributes:
         tensor: the one.
@@ -153,7 +150,10 @@ class Applied(TorchFunctionMode):
 
 
 def _in_place(function: str) -> bool:
-    """Whether a function changes its first argument: ``add_`` and ``__iadd__`` do, ``__getitem__`` does not."""
+    """Whether a function changes its first argument.
+
+    ``add_`` and ``__iadd__`` do, ``__getitem__`` does not.
+    """
     return function.startswith("__i") if function.endswith("__") else function.endswith("_")
 
 
@@ -165,9 +165,11 @@ def trace(
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, kinds):
-            handles.append(
-                module.register_forward_hook(lambda m, _, out, name=name: seen.record(name, m, out))
-            )
+
+            def made(module: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
+                seen.record(name, module, out)
+
+            handles.append(module.register_forward_hook(made))
         elif isinstance(module, BatchNorm):
 
             def feeds(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:

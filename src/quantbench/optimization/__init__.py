@@ -1,1 +1,1 @@
-"""quantbench.optimization."""
+"""What methods share that learn: objectives, descents, units of reconstruction, and resuming."""

@@ -47,10 +47,9 @@ def draw(calib: Inputs, n: int, rng: torch.Generator) -> Inputs:
 def at_layers(
     q: Quantized, model: nn.Module, hook: Callable[..., Tensor | None]
 ) -> AbstractContextManager[None]:
-    """Call ``hook(quantized layer, module, inputs, output)`` at every layer of ``model`` inside the block."""
-    return hooked(
-        *(
-            model.get_submodule(x.info.name).register_forward_hook(partial(hook, x))
-            for x in q.layers()
-        )
-    )
+    """Call a hook at every layer of ``model`` inside the block.
+
+    Its arguments are (quantized layer, module, inputs, output).
+    """
+    modules = [(layer, model.get_submodule(layer.info.name)) for layer in q.layers()]
+    return hooked(*(m.register_forward_hook(partial(hook, layer)) for layer, m in modules))

@@ -1,19 +1,23 @@
-"""How far a quantized network's output is from the full-precision one's; labels are never needed."""
+"""How far a quantized network's output is from full precision's; no labels are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput
+from quantbench.system.tensors import Inputs
 
 KINDS = ("kl", "mse", "accuracy")
 
+Distance = Callable[[Tensor, Tensor], Tensor]  # (output, target), both (N, ..., C) -> a scalar
 
-def distance(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function of (output, target), both (N, ..., C), that gives a scalar.
+
+def distance(kind: str) -> Distance:
+    """A distance of outputs by its name.
 
     ``kl`` is the Kullback-Leibler divergence of the softmaxes over the last dimension, averaged
     over all elements; ``mse`` the mean squared error; ``accuracy`` the share of rows whose largest
@@ -23,20 +27,32 @@ def distance(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
         BadInput: an unknown kind.
 
     """
-    known: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "kl": _kl,
-        "mse": F.mse_loss,
-        "accuracy": _accuracy,
-    }
+    known: dict[str, Distance] = {"kl": _kl, "mse": F.mse_loss, "accuracy": _accuracy}
     if kind not in known:
         raise BadInput(f"distance {kind!r}: choose {', '.join(KINDS)}")
     return known[kind]
 
 
+def mean_distance(
+    away: Distance, model: nn.Module, data: Sequence[Inputs], targets: Sequence[Tensor]
+) -> float:
+    """Mean over all examples of the distance between what a network gives and what it should give.
+
+    Args:
+        away: the distance, which is a mean over the examples of a batch.
+        model: the network.
+        data: its inputs, in batches.
+        targets: what it should give, in the same batches.
+
+    """
+    pairs = zip(data, targets, strict=True)
+    parts = [away(model(*batch), target) * batch[0].shape[0] for batch, target in pairs]
+    return float(torch.stack(parts).sum()) / sum(batch[0].shape[0] for batch in data)
+
+
 def _kl(output: Tensor, target: Tensor) -> Tensor:
-    return F.kl_div(
-        output.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="none"
-    ).mean()
+    p, q = target.log_softmax(-1), output.log_softmax(-1)
+    return F.kl_div(q, p, log_target=True, reduction="none").mean()
 
 
 def _accuracy(output: Tensor, target: Tensor) -> Tensor:

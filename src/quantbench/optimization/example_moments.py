@@ -1,11 +1,12 @@
-"""The error of a layer from the second moments of each calibration example: descent without convolutions.
+"""The error of a layer from each example's second moments: descent without convolutions.
 
 Without an activation function behind it, the error of a layer is a quadratic form in its weights
 for every single example n. With its input x^ and its target t, all positions as columns, and D a
 change of the weights W,
 
-    || t - (W + D) x^ - b ||^2 = tr(D G_n D^T) - 2 tr(D E_n^T) + floor_n,    G_n = x^ x^^T,  E_n =
-    (t - W x^ - b) x^^T.
+    || t - (W + D) x^ - b ||^2 = tr(D G_n D^T) - 2 tr(D E_n^T) + floor_n,
+
+    G_n = x^ x^^T,    E_n = (t - W x^ - b) x^^T.
 
 The gradient of a minibatch is 2 (D G - E) over its number of positions, G and E being sums over its
 examples. It is that which convolutions give but for the order of summation, and where many
@@ -65,7 +66,9 @@ class ExampleMoments:
         return torch.cat([*(part.float() for part in upper), e.flatten(), floor]).unsqueeze(0)
 
     def error(self, w: Tensor, batch: Tensor) -> Tensor:
-        """|| target - layer(x, w) ||^2 summed over channels, mean over the examples of a batch and their positions.
+        """|| target - layer(x, w) ||^2 of a batch.
+
+        It is summed over channels, and the mean over examples and their positions.
 
         Args:
             w: the layer's weight, the only argument that gets a gradient.
@@ -92,7 +95,9 @@ class ExampleMoments:
 
 
 def worthwhile(layer: QuantLayer, examples: int, batch_size: int, iterations: int) -> bool:
-    """Whether descent on a layer's moments takes less time than on images, the taking of the moments included.
+    """Whether descent on a layer's moments takes less time than on images.
+
+    The taking of the moments is included.
 
     Args:
         layer: convolution or linear layer.

@@ -1,4 +1,4 @@
-"""Ranges of grids that can be learnt, and how a descent whose parameters jump between levels comes to an end."""
+"""Ranges of grids that can be learnt, and how a descent that jumps between levels ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ CHECKS = 10  # states looked at on the way; each look costs a forward pass over 
 
 
 class Range:
-    """A grid whose range can be learnt: by its length and its lower end, in the data's unit (AdaQuant's code)."""
+    """A grid whose range can be learnt, by its length and its lower end.
+
+    Both are in the data's unit (AdaQuant's code).
+    """
 
     def __init__(self, qp: QParams, *, symmetric: bool) -> None:
         self.levels, self.symmetric = qp.levels, symmetric
@@ -31,7 +34,10 @@ class Range:
 
     @property
     def qparams(self) -> QParams:
-        """The grid at present; gradients reach the length through the step and the lower end through the zero point."""
+        """The grid at present.
+
+        Gradients reach the length through the step, and the lower end through the zero point.
+        """
         scale = torch.maximum(self.length, self.smallest) / self.span
         if self.symmetric:
             return QParams(scale, torch.zeros_like(scale), self.levels)
@@ -56,7 +62,9 @@ def kept_positive(scales: Sequence[Tensor]) -> Callable[[int], None]:
 
 
 class Settle:
-    """Ends a descent whose parameters keep jumping between levels: slower and slower, and with the best state seen.
+    """Ends a descent whose parameters keep jumping between levels.
+
+    It goes slower and slower, and ends with the best state seen.
 
     Straight-through gradients do not vanish at a minimum, so the last state of a descent is no
     better than others and may be worse than the first. Called after every step: learning rates fall

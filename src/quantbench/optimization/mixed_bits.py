@@ -1,4 +1,4 @@
-"""Networks whose layers have different bits: what a choice costs, and layers taken from one network to another."""
+"""Networks whose layers have different bits: their costs, and layers that change networks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,9 @@ def cost(info: LayerInfo, bits: Bits, gain: str) -> float:
 def uniform(scheme: Scheme, bits: Bits) -> Scheme:
     """The scheme with all layers at one choice of bits."""
     w, a = bits
+    weights = replace(scheme.weights, bits=w)
     acts = replace(scheme.acts, bits=a) if scheme.acts and a else scheme.acts
-    return replace(
-        scheme,
-        weights=replace(scheme.weights, bits=w),
-        acts=acts,
-        first_last_bits=None,
-        overrides=(),
-    )
+    return replace(scheme, weights=weights, acts=acts, first_last_bits=None, overrides=())
 
 
 def copy_layer(source: Quantized, target: Quantized, name: str) -> None:

@@ -12,7 +12,10 @@ from quantbench.quantization.layers import QuantLayer
 
 
 class _SquaredError(torch.autograd.Function):
-    """||output - target||^2 / positions in three passes over the data; its graph can be walked once."""
+    """||output - target||^2 / positions in three passes over the data.
+
+    Its graph can be walked once.
+    """
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, target: Tensor, positions: int) -> Tensor:
@@ -27,7 +30,9 @@ class _SquaredError(torch.autograd.Function):
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """||output - target||^2 summed over channels, mean over examples and positions (scaling of the papers' code).
+    """||output - target||^2 summed over channels, mean over examples and positions.
+
+    This is the scaling of the papers' code.
 
     Channels are dimension 1 of (N, C, H, W) and the last dimension otherwise. ``target`` is
     overwritten.
@@ -38,7 +43,10 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 class _LayerError(torch.autograd.Function):
-    """Error of one layer with its derivative written out: in place, and without what only other arguments need."""
+    """Error of one layer with its derivative written out.
+
+    In place, and without what only other arguments need.
+    """
 
     @staticmethod
     def forward(
@@ -71,7 +79,7 @@ class _LayerError(torch.autograd.Function):
 def layer_error(
     layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | None
 ) -> Tensor:
-    """``squared_error`` between f_a(layer(x, w)) and ``target``: the same with fewer passes over the data.
+    """``squared_error`` between f_a(layer(x, w)) and ``target`` in fewer passes over the data.
 
     Args:
         layer: convolution, linear layer or table of embeddings.

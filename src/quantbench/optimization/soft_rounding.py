@@ -46,7 +46,9 @@ class Relaxation:
 
 
 class Relaxed:
-    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22) and the regularizer (eq. 24).
+    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22).
+
+    With their regularizer (eq. 24).
 
     The weights of all layers lie in one vector, so that each step is a handful of operations.
     """
@@ -55,13 +57,12 @@ class Relaxed:
         self.how = how
         self.shapes = [w.shape for w in ws]
         brackets = [qp.bracket(w) for w, qp in zip(ws, qps, strict=True)]
-        self.low, self.high = _flat(low for low, _ in brackets), _flat(high for _, high in brackets)
-        self.middle = _flat(
-            qp.dequantize((low + high) / 2) for qp, (low, high) in zip(qps, brackets, strict=True)
-        )
-        self.half = _flat(
-            (high - low) / 2 * qp.scale for qp, (low, high) in zip(qps, brackets, strict=True)
-        )
+        both = list(zip(qps, brackets, strict=True))
+        self.low = _flat(low for low, _ in brackets)  # floor(W/s), or the next level below
+        self.high = _flat(high for _, high in brackets)
+        # W~ is middle + half (2 h(V) - 1), whatever the levels are
+        self.middle = _flat(qp.dequantize((low + high) / 2) for qp, (low, high) in both)
+        self.half = _flat((high - low) / 2 * qp.scale for qp, (low, high) in both)
         codes = _flat(w / qp.scale + qp.zero for w, qp in zip(ws, qps, strict=True))
         frac = ((codes - self.low) / (self.high - self.low).clamp(min=1)).clamp(0.001, 0.999)
         stretched = (frac - GAMMA) / (ZETA - GAMMA) if how.kind == "rectified_sigmoid" else frac
@@ -72,9 +73,8 @@ class Relaxed:
         """Rectified sigmoid (eq. 23), or the plain and the annealed sigmoid of table 3."""
         if self.how.kind == "rectified_sigmoid":
             return (torch.sigmoid(self.v) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-        temperature = (
-            self.beta(progress) / self.how.beta_start if self.how.kind == "temperature" else 1.0
-        )
+        annealed = self.how.kind == "temperature"
+        temperature = self.beta(progress) / self.how.beta_start if annealed else 1.0
         return torch.sigmoid(self.v / temperature)
 
     def beta(self, progress: float) -> float:
@@ -84,7 +84,10 @@ class Relaxed:
         return self.how.beta_end + (self.how.beta_start - self.how.beta_end) * left
 
     def weights(self, progress: float) -> tuple[list[Tensor], Tensor]:
-        """W~ of every layer, and lambda f_reg, f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24); zero during the warm-up."""
+        """W~ of every layer, and lambda f_reg, which is zero during the warm-up.
+
+        f_reg = sum 1 - |2 h(V) - 1|^beta (eq. 24).
+        """
         off = progress < self.how.warmup or self.how.kind == "temperature"
         lam, beta = 0.0 if off else self.how.lam, self.beta(progress)
         if self.how.kind == "rectified_sigmoid":
@@ -100,16 +103,17 @@ class Relaxed:
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         """One tensor per layer, a view."""
-        parts = (
-            torch.split(flat, [shape.numel() for shape in self.shapes])
-            if len(self.shapes) > 1
-            else [flat]
-        )
+        if len(self.shapes) == 1:  # split would cost a node of the graph
+            return [_unflat(flat, self.shapes[0])]
+        parts = torch.split(flat, [shape.numel() for shape in self.shapes])
         return [_unflat(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
 class _Rectified(torch.autograd.Function):
-    """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out: half the operations of autograd."""
+    """Eq. 22 to 24 in terms of x = 2 h(V) - 1, with their derivative written out.
+
+    That is half the operations of autograd.
+    """
 
     @staticmethod
     def forward(
@@ -133,13 +137,8 @@ class _Rectified(torch.autograd.Function):
         if ctx.slope is not None:
             dx.addcmul_(ctx.slope, grads[1] * ctx.factor)
         dx = torch.ops.aten.hardtanh_backward(dx, stretched, -1, 1)
-        return (
-            torch.ops.aten.sigmoid_backward(dx, sigma).mul_(2 * (ZETA - GAMMA)),
-            None,
-            None,
-            None,
-            None,
-        )
+        dv = torch.ops.aten.sigmoid_backward(dx, sigma).mul_(2 * (ZETA - GAMMA))
+        return dv, None, None, None, None
 
 
 class Straight:
@@ -161,7 +160,10 @@ class Straight:
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All values in one vector, those of convolutions in channels-last order, in which they are used."""
+    """All values in one vector.
+
+    Those of convolutions are in channels-last order, in which they are used.
+    """
     return torch.cat([(t.permute(0, 2, 3, 1) if t.dim() == 4 else t).reshape(-1) for t in tensors])
 
 

@@ -1,4 +1,4 @@
-"""Training with labels: SGD in steps, standard augmentation, an explicit generator, and a file to resume from."""
+"""Training with labels: SGD in steps, augmentation, and a file to go on from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,14 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class TrainSet:
-    """Labelled images: uint8 (N, H, W, 3), labels (N,), and what turns pixels into a network's input."""
+    """Labelled images.
+
+    Attributes:
+        x: uint8 (N, H, W, 3).
+        y: (N,) labels.
+        preprocess: turns pixels into a network's input.
+
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -76,7 +83,10 @@ class History:
 
 
 def augment(x: np.ndarray, rng: torch.Generator) -> np.ndarray:
-    """Random crops after padding with 4 black pixels, and mirror images of half of them; uint8 (N, H, W, 3)."""
+    """Random crops after padding, and mirror images of half of them.
+
+    Images are uint8 (N, H, W, 3); the padding is 4 black pixels.
+    """
     n, h, w, _ = x.shape
     top, left = (torch.randint(2 * PAD + 1, (n,), generator=rng).numpy() for _ in range(2))
     mirrored = torch.randint(2, (n,), generator=rng).numpy().astype(bool)
@@ -98,7 +108,9 @@ def train(
     progress: Callable[[int, int, str], None] | None = None,
     saved: Path | None = None,
 ) -> History:
-    """Minimise cross-entropy; the model is afterwards as the last epoch left it, whatever the best one was.
+    """Minimise cross-entropy.
+
+    The model is afterwards as the last epoch left it, whatever the best one was.
 
     Args:
         model: changed in place; its parameters say where to compute.
@@ -148,11 +160,8 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
         index = order[i * size : (i + 1) * size]
-        x = (
-            data.preprocess(augment(data.x[index], rng))
-            .to(device)
-            .contiguous(memory_format=torch.channels_last)
-        )
+        x = data.preprocess(augment(data.x[index], rng)).to(device)
+        x = x.contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(data.y[index]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
             loss = cross_entropy(model(x).float(), y)
@@ -166,11 +175,8 @@ def _epoch(
             )
         total += value
         if progress is not None and (i % every == 0 or i == steps - 1):
-            progress(
-                epoch * steps + i + 1,
-                schedule.epochs * steps,
-                f"epoch {epoch + 1}, loss {value:.3f}",
-            )
+            done, whole = epoch * steps + i + 1, schedule.epochs * steps
+            progress(done, whole, f"epoch {epoch + 1}, loss {value:.3f}")
     return total / steps
 
 
@@ -205,11 +211,6 @@ class _State:
         if self.path is None or not parallel.first():
             return
         models = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state = {
-            "epoch": epoch,
-            "rng": self.rng.get_state(),
-            "loss": history.loss,
-            "top1": history.top1,
-        }
+        state = {"epoch": epoch, "rng": self.rng.get_state()} | vars(history)
         torch.save({**models, **state}, whole := io.BytesIO())
         write_atomically(self.path, whole.getvalue())

@@ -38,7 +38,9 @@ class Unit:
 
 
 def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
-    """Units of a network in execution order; layers outside all blocks are units of their own, embeddings in none.
+    """Units of a network in execution order.
+
+    Layers outside all blocks are units of their own, embeddings in none.
 
     Args:
         q: network with the layers that its scheme quantizes.
@@ -69,14 +71,10 @@ def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
         raise BadInput(
             f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once"
         )
-    alone = [
-        Unit((info.name,), info.name, info.activation)
-        for info in infos
-        if info.name not in together
-    ]
-    return tuple(
-        sorted((u for u in [*found, *alone] if u.layers), key=lambda u: names.index(u.layers[0]))
-    )
+    rest = [info for info in infos if info.name not in together]
+    alone = [Unit((info.name,), info.name, info.activation) for info in rest]
+    all_units = [unit for unit in [*found, *alone] if unit.layers]
+    return tuple(sorted(all_units, key=lambda unit: names.index(unit.layers[0])))
 
 
 def require_granularity(granularity: str) -> None:
@@ -90,11 +88,11 @@ def _unit(net: Network, names: list[str], modules: tuple[str, ...]) -> Unit:
     for module in modules:
         if not any(_inside(info.name, module) for info in net.layers):
             raise BadInput(
-                f"{net.name}: block {module!r} has no layer with weights; leave it out of the blocks"
+                f"{net.name}: block {module!r} has no layer with weights; leave it out of the "
+                "blocks"
             )
-    return Unit(
-        tuple(name for name in names if any(_inside(name, m) for m in modules)), modules[-1]
-    )
+    layers = tuple(name for name in names if any(_inside(name, m) for m in modules))
+    return Unit(layers, modules[-1])
 
 
 def _inside(name: str, module: str) -> bool:
@@ -105,15 +103,15 @@ def _inside(name: str, module: str) -> bool:
 def walked(
     q: Quantized, walk: Walk, parts: Sequence[Unit]
 ) -> Iterator[tuple[Unit, dict[str, ActQuant]]]:
-    """Each unit, with the walk at its first layer, and the activation quantizers that run in it but in none before."""
+    """Each unit, with the walk at its first layer, and the activation quantizers to learn in it.
+
+    These are the ones that run in it but in none before.
+    """
     learnt: set[str] = set()
     for unit in parts:
         walk.to(unit.layers[0])
-        acts = {
-            n: a
-            for n, a in q.act_quants().items()
-            if n in walk.before.runs(unit.stop) and n not in learnt
-        }
+        new = {n: act for n, act in q.act_quants().items() if n not in learnt}
+        acts = {n: act for n, act in new.items() if n in walk.before.runs(unit.stop)}
         learnt |= acts.keys()
         yield unit, acts
 

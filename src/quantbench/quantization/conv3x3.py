@@ -1,4 +1,6 @@
-"""Convolutions in float32 that reconstruction repeats: 3x3, stride 1, few channels, on a processor with AVX-512.
+"""Convolutions in float32 that reconstruction repeats.
+
+3x3, stride 1, few channels, on a processor with AVX-512.
 
 Small networks spend most of a reconstruction step in them, where torch's kernels reach half of what
 the processor can do. In ours, what lies between a layer and the sum and ReLU that follow it is
@@ -22,7 +24,7 @@ NARROWEST = 8  # pixels of a row below which they waste vectors
 
 
 def operator(layer: nn.Conv2d) -> Callable[..., Tensor]:
-    """The function (x, weight, bias) of a convolution layer; :func:`conv3x3` where the layer allows it."""
+    """The function (x, weight, bias) of a convolution layer: :func:`conv3x3` where it allows it."""
     if fits(layer):
         return conv3x3
     return partial(
@@ -73,12 +75,15 @@ def conv3x3(
 
 
 def weight_gradient(x: Tensor, dy: Tensor) -> Tensor | None:
-    """Gradient (K, C, 3, 3) of the weight of :func:`conv3x3`, or ``None`` where it must be torch's."""
+    """Gradient (K, C, 3, 3) of :func:`conv3x3`'s weight, or ``None`` where it must be torch's."""
     return _backward(x, None, dy, None)[1] if _suits(images=[x, dy]) else None
 
 
 def _suits(*others: Tensor, images: list[Tensor]) -> bool:
-    """Whether our kernels take these: float32 in the processor's memory, images channels-last and wide enough."""
+    """Whether our kernels take these.
+
+    float32 in the processor's memory, images channels-last and wide enough.
+    """
     return (
         _native() is not None
         and not torch.is_autocast_enabled("cpu")
@@ -133,7 +138,10 @@ class _Convolution(torch.autograd.Function):
 def _backward(
     x: Tensor, weight: Tensor | None, dy: Tensor, y: Tensor | None, *, wanted: bool = True
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the images, given a weight, and of the weight if wanted; ``dy`` counts where ``y`` is positive."""
+    """Gradients of the images, given a weight, and of the weight if wanted.
+
+    ``dy`` counts where ``y`` is positive.
+    """
     c, k = x.shape[1], dy.shape[1]
     dx = turned = dw = None
     if weight is not None:
@@ -156,7 +164,7 @@ def _threads() -> int:
 
 
 def _images(n: int, channels: int, like: Tensor) -> Tensor:
-    """Uninitialised images (n, channels, H, W), channels last; no view, which nobody could overwrite."""
+    """Uninitialised images (n, channels, H, W), channels last; no view, for it is written to."""
     shape = n, channels, *like.shape[2:]
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last

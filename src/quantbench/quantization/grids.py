@@ -39,7 +39,10 @@ class QParams:
         return len(self.levels) == self.levels[-1] - self.levels[0] + 1
 
     def quantize(self, x: Tensor) -> Tensor:
-        """Codes of the nearest levels, as whole numbers in ``x``'s dtype; ties go to the even code on uniform grids."""
+        """Codes of the nearest levels, as whole numbers in ``x``'s dtype.
+
+        Ties go to the even code on uniform grids.
+        """
         scaled = x / self.scale
         if self.uniform:
             return (scaled.round() + self.zero).clamp(self.levels[0], self.levels[-1])
@@ -50,7 +53,9 @@ class QParams:
         return (codes - self.zero) * self.scale
 
     def fake(self, x: Tensor) -> Tensor:
-        """Nearest representable value; straight-through gradient inside the range, none outside, LSQ's for the scale.
+        """Nearest representable value.
+
+        Straight-through gradient inside the range, none outside, LSQ's for the scale.
 
         The gradient of ``scale`` is that of Esser et al. 2020 (eq. 3) before its gradient scaling.
         """
@@ -70,9 +75,8 @@ class QParams:
         scaled = x / self.scale + self.zero
         if self.uniform:
             low = scaled.floor()
-            return low.clamp(self.levels[0], self.levels[-1]), (low + 1).clamp(
-                self.levels[0], self.levels[-1]
-            )
+            first, last = self.levels[0], self.levels[-1]
+            return low.clamp(first, last), (low + 1).clamp(first, last)
         levels = torch.tensor(self.levels, dtype=x.dtype, device=x.device)
         above = torch.bucketize(scaled.contiguous(), levels, right=True)
         last = len(self.levels) - 1

@@ -20,7 +20,9 @@ OBSERVED_VALUES = 2**20  # activation values kept per quantizer while its range 
 
 
 class ActQuant(nn.Module):
-    """Fake quantization of one activation tensor; passes values through until it is calibrated and enabled.
+    """Fake quantization of one activation tensor.
+
+    It passes values through until it is calibrated and enabled.
 
     ``scale`` is a parameter so that a method may learn it (LSQ); gradients reach it only if it
     requires them.
@@ -43,11 +45,8 @@ class ActQuant(nn.Module):
 
     def set(self, qp: QParams) -> None:
         """Fix the grid and start quantizing."""
-        self.scale.data, self.zero, self.levels = (
-            qp.scale.detach().clone(),
-            qp.zero.detach().clone(),
-            qp.levels,
-        )
+        self.scale.data, self.zero = qp.scale.detach().clone(), qp.zero.detach().clone()
+        self.levels = qp.levels
         self.enabled = True
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,9 +58,8 @@ class ActQuant(nn.Module):
             while math.gcd(stride, x.numel()) > 1:
                 stride += 1
             flat = x.detach().reshape(-1)
-            self._sample.append(
-                torch.cat([flat[::stride], flat.amin().reshape(1), flat.amax().reshape(1)])
-            )
+            ends = flat.amin().reshape(1), flat.amax().reshape(1)
+            self._sample.append(torch.cat([flat[::stride], *ends]))
         return self.qparams.fake(x) if self.enabled else x
 
     def observe(self) -> None:
@@ -72,14 +70,17 @@ class ActQuant(nn.Module):
         """Turn what was observed into a range and start quantizing."""
         if not self._sample:
             raise BadInput(
-                "an activation quantizer saw no data: the calibration set is empty or the layer never ran"
+                "an activation quantizer saw no data: the calibration set is empty, or the layer "
+                "never ran"
             )
         sample, self._sample = torch.cat(self._sample), None
         self.set(estimate(sample, self.grid))
 
 
 class QuantLayer(nn.Module):
-    """A convolution, linear or embedding layer whose weights live on a grid; an embedding's channels are its rows.
+    """A convolution, linear or embedding layer whose weights live on a grid.
+
+    An embedding's channels are its rows.
 
     Attributes:
         info: what the network knows of the layer.
@@ -128,13 +129,15 @@ class QuantLayer(nn.Module):
 
     def joined(self, x: Tensor, add: Tensor | None = None, *, relu: bool) -> Tensor:
         """Layer output plus ``add``, through a ReLU if asked, for a layer that ``joins``."""
-        return self.op(
-            x if self.act is None else self.act(x), self.weight, self.bias, add, relu=relu
-        )
+        x = x if self.act is None else self.act(x)
+        return self.op(x, self.weight, self.bias, add, relu=relu)
 
     @property
     def joins(self) -> bool:
-        """Whether a sum and a ReLU that follow may be computed with the layer, which saves passes over memory."""
+        """Whether a sum and a ReLU that follow may be computed with the layer.
+
+        It saves passes over memory.
+        """
         return self.op is conv3x3.conv3x3
 
     def set_codes(self, codes: Tensor, qp: QParams) -> None:
@@ -143,10 +146,8 @@ class QuantLayer(nn.Module):
         codes = codes.detach().round().contiguous()
         if not torch.isfinite(codes).all():
             raise BadInput(f"layer {self.info.name!r}: quantization produced NaN codes")
-        self.codes, self.qparams = (
-            codes.to(torch.int32),
-            QParams(qp.scale.detach(), qp.zero.detach(), qp.levels),
-        )
+        self.codes = codes.to(torch.int32)
+        self.qparams = QParams(qp.scale.detach(), qp.zero.detach(), qp.levels)
         self.weight = qp.dequantize(codes).detach()
 
 

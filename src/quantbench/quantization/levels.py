@@ -1,4 +1,7 @@
-"""The projection onto levels: one look into a table for every value, however many levels there are."""
+"""The projection onto levels: one look into a table for every value.
+
+However many levels there are.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +67,8 @@ def code_levels(kind: Kind, bits: int, *, signed: bool, symmetric: bool = True) 
     Other kinds keep one bit for the sign; at 2 bits that leaves {-1, 0, 1} (APoT, section 3.3).
     """
     if kind == "uniform":
-        return (
-            tuple(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
-            if signed and symmetric
-            else tuple(range(2**bits))
-        )
+        half = 2 ** (bits - 1) if signed and symmetric else 0
+        return tuple(range(-half, 2**bits - half))
     fractions = unsigned_levels(kind, bits - 1 if signed else bits)
     step = math.lcm(*(f.denominator for f in fractions))
     positive = [int(f * step) for f in fractions]
@@ -96,9 +96,8 @@ def nearest_levels(x: Tensor, levels: tuple[int, ...]) -> Tensor:
     low, high = 2 * levels[0], 2 * levels[-1]
     if high - low > LARGEST_TABLE:
         ends = torch.tensor(levels, dtype=x.dtype, device=x.device)
-        return ends[torch.bucketize(x.contiguous(), (ends[1:] + ends[:-1]) / 2)].where(
-            ~x.isnan(), x
-        )
+        nearest = torch.bucketize(x.contiguous(), (ends[1:] + ends[:-1]) / 2)
+        return ends[nearest].where(~x.isnan(), x)
     exact = x if x.dtype == torch.float64 else x.float()  # in bfloat16 not every k is a number
     k = (2 * exact).ceil_().clamp_(low, high).sub_(low).nan_to_num_(nan=high - low + 1)
     # in the order of memory: k has no gaps, being new
@@ -109,7 +108,10 @@ def nearest_levels(x: Tensor, levels: tuple[int, ...]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _table(levels: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Nearest level of k/2 for every k between twice the lowest and twice the highest level, and NaN at the end."""
+    """Nearest level of k/2 for every k between twice the lowest and twice the highest level.
+
+    The last entry is NaN.
+    """
     # what is made in that mode could not be used outside of it
     with torch.inference_mode(mode=False):
         ends = torch.tensor(levels, dtype=torch.float64)

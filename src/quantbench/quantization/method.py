@@ -1,4 +1,6 @@
-"""The common quantization interface: a method is a frozen dataclass that turns one job into the next.
+"""The common quantization interface.
+
+A method is a frozen dataclass that turns one job into the next.
 
 A job carries the network, the calibration inputs, the scheme, a random generator and, once there is
 one, the quantized network. Rewrites change ``net``, bit allocation changes ``scheme``, rounding
@@ -81,16 +83,25 @@ class Job:
         return replace(self, quantized=quantized)
 
     def need(self) -> Quantized:
-        """The quantized network that a correction works on; an error when nothing has quantized yet."""
+        """The quantized network that a correction works on.
+
+        Raises:
+            BadInput: nothing has quantized yet.
+
+        """
         if self.quantized is None:
             raise Unsupported(
-                "a correction needs a quantized network: put a rounding method before it in the pipeline"
+                "a correction needs a quantized network: put a rounding method before it in the "
+                "pipeline"
             )
         return self.quantized
 
 
 class Method(ABC):
-    """Base of every method; subclasses are frozen dataclasses whose fields are the paper's hyperparameters."""
+    """Base of every method.
+
+    Subclasses are frozen dataclasses whose fields are the paper's hyperparameters.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[Paper | None] = None
@@ -118,9 +129,8 @@ class Pipeline(Method):
         for step in self.steps:
             start = time.perf_counter()
             job = step.apply(job)
-            job.log.seconds[step.name] = (
-                job.log.seconds.get(step.name, 0.0) + time.perf_counter() - start
-            )
+            before, taken = job.log.seconds.get(step.name, 0.0), time.perf_counter() - start
+            job.log.seconds[step.name] = before + taken
         return job
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
@@ -139,7 +149,9 @@ def quantize(
     log: Log | None = None,
     scratch: Path | None = None,
 ) -> Quantized:
-    """Quantize a network with a method; under ``torchrun`` the processes share the calibration examples.
+    """Quantize a network with a method.
+
+    Under ``torchrun`` the processes share the calibration examples.
 
     Args:
         method: any method or pipeline.
@@ -157,9 +169,8 @@ def quantize(
         Unsupported: method, network and scheme do not go together.
 
     """
-    inputs = tuple(
-        t.to(net.device) for t in ((calib,) if isinstance(calib, torch.Tensor) else calib)
-    )
+    given = (calib,) if isinstance(calib, torch.Tensor) else calib
+    inputs = tuple(t.to(net.device) for t in given)
     _check_calibration(inputs, net)
     _check_fields(method)
     if why := method.unsupported(net, scheme):
@@ -198,11 +209,13 @@ def _check_calibration(inputs: Inputs, net: Network) -> None:
     for given, sample in zip(inputs, net.sample, strict=True):
         if given.shape[1:] != sample.shape[1:] and given.dtype.is_floating_point:
             raise BadInput(
-                f"calibration examples have shape {tuple(given.shape[1:])}, {net.name} takes {tuple(sample.shape[1:])}"
+                f"calibration examples have shape {tuple(given.shape[1:])}, {net.name} takes "
+                f"{tuple(sample.shape[1:])}"
             )
         if given.dtype != sample.dtype:
             raise BadInput(
-                f"calibration examples are {given.dtype}, {net.name} takes {sample.dtype}: convert them"
+                f"calibration examples are {given.dtype}, {net.name} takes {sample.dtype}: "
+                "convert them"
             )
         if given.dtype.is_floating_point and not torch.isfinite(given).all():
             raise BadInput(

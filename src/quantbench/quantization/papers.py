@@ -22,7 +22,8 @@ DFQ = Paper(
     "Data-Free Quantization through Weight Equalization and Bias Correction", "1906.04721", 2019
 )
 APOT = Paper(
-    "Additive Powers-of-Two Quantization: An Efficient Non-uniform Discretization for Neural Networks",
+    "Additive Powers-of-Two Quantization: "
+    "An Efficient Non-uniform Discretization for Neural Networks",
     "1909.13144",
     2020,
 )

@@ -1,9 +1,9 @@
-"""The result of a method: integer codes, scales, zero points, biases, and the simulation that they define."""
+"""The result of a method: codes, scales, zero points, biases; the simulation they define."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +13,7 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.network.activation_functions import clamps
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
+from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.place import place, place_operands
 from quantbench.quantization.scheme import Grid, Scheme
@@ -43,25 +44,13 @@ class Quantized:
         for override in scheme.overrides:
             net.layer(override.layer)
         self.infos = net.layers if scheme.which == "all" else net.layers[:1]
-        owners = _owners(net.model)
+        _refuse_shared(net, self.infos)
         for info in self.infos:
-            if info.calls > 1:
-                raise Unsupported(
-                    f"layer {info.name!r} runs {info.calls} times in one pass: shared layers are not quantized"
-                )
-            if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
-                others = ", ".join(map(repr, names[1:]))
-                raise Unsupported(
-                    f"layer {names[0]!r} shares its weights with {others}: shared layers are not quantized; give each "
-                    "module weights of its own"
-                )
-            # whose inputs are numbers of rows
+            # an embedding's inputs are numbers of rows
             here = scheme.placement != "integer" and info.kind != "embedding"
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
-            layer = QuantLayer(
-                net.model.get_submodule(info.name), info, ActQuant(grid) if grid else None
-            )
-            self.model.set_submodule(info.name, layer)
+            original, act = net.model.get_submodule(info.name), ActQuant(grid) if grid else None
+            self.model.set_submodule(info.name, QuantLayer(original, info, act))
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
@@ -120,7 +109,7 @@ class Quantized:
                 q.enabled = enabled
 
     def fake(self) -> nn.Module:
-        """The simulation: ``model(*inputs)`` with quantized weights and activations in floating point."""
+        """The simulation ``model(*inputs)``: quantized weights and activations, in floats."""
         self.check_complete()
         return self.model
 
@@ -133,12 +122,16 @@ class Quantized:
         """
         missing = [layer.info.name for layer in self.layers() if layer.codes is None]
         if missing:
+            names = ", ".join(missing)
             raise BadInput(
-                f"{self.net.name}: layers without codes: {', '.join(missing)}; the method did not finish"
+                f"{self.net.name}: layers without codes: {names}; the method did not finish"
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that defines it: codes, scales, zero points, biases, activation ranges, bounds of clamps."""
+        """Everything that defines it, by name.
+
+        Codes, scales, zero points, biases, activation ranges, and bounds of clamps.
+        """
         out: dict[str, Tensor] = {}
         for layer in self.layers():
             assert layer.codes is not None
@@ -164,7 +157,7 @@ class Quantized:
 
     @property
     def digest(self) -> str:
-        """Hash of codes, levels, scales, zero points and biases: equal digests mean equal networks."""
+        """Hash of all that defines it: equal digests mean equal networks."""
         return tensor_digest(self.tensors())
 
     @property
@@ -174,10 +167,26 @@ class Quantized:
         for layer in self.layers():
             grid = self.weight_grid(layer.info.name)
             assert layer.qparams is not None
-            bits += layer.info.params * grid.bits + 32 * (
-                layer.bias.numel() + layer.qparams.scale.numel()
-            )
+            words = layer.bias.numel() + layer.qparams.scale.numel()
+            bits += layer.info.params * grid.bits + 32 * words
         return bits // 8
+
+
+def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:
+    """Raise Unsupported for layers that run twice or share weights: they cannot have two ranges."""
+    owners = _owners(net.model)
+    for info in infos:
+        if info.calls > 1:
+            raise Unsupported(
+                f"layer {info.name!r} runs {info.calls} times in one pass: "
+                "shared layers are not quantized"
+            )
+        if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
+            others = ", ".join(map(repr, names[1:]))
+            raise Unsupported(
+                f"layer {names[0]!r} shares its weights with {others}: shared layers are not "
+                "quantized; give each module weights of its own"
+            )
 
 
 def _narrow(codes: Tensor) -> Tensor:

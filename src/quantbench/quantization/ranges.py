@@ -69,7 +69,7 @@ def _extremes(rows: Tensor, name: str) -> tuple[Tensor, Tensor]:
 def _search(
     rows: Tensor, grid: Grid, low: Tensor, high: Tensor, *, signed: bool, gram: Tensor | None
 ) -> QParams:
-    """Shrink the full range step by step and keep, row by row, the clipping with the smallest error."""
+    """Shrink the full range step by step; keep, row by row, the clipping of smallest error."""
     best = qparams(grid, low, high, signed=signed)
     best_error = torch.full_like(low, torch.inf)
     for i in range(SHRINK_STEPS):
@@ -84,7 +84,7 @@ def _search(
 
 
 def _error(rows: Tensor, fake: Tensor, grid: Grid, gram: Tensor | None) -> Tensor:
-    """(rows, 1) error of one candidate: mean |x - x^|^p, or ||Wx - W^x||^2 through the Gram matrix."""
+    """(rows, 1) error of a candidate: mean |x - x^|^p, or ||Wx - W^x||^2 by the Gram matrix."""
     if grid.range.startswith("lp"):
         return (rows - fake).abs().pow(float(grid.range[2:])).mean(1, keepdim=True)
     if grid.range == "mse":

@@ -1,4 +1,7 @@
-"""Methods by name, found through entry points: in-tree ones come through the same door as anyone's."""
+"""Methods by name, found through entry points.
+
+In-tree ones come through the same door as anyone's.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ def method_class(name: str) -> Any:
     frozen = is_dataclass(found) and getattr(found, "__dataclass_params__").frozen  # noqa: B009 - unknown to typing
     if not (frozen and isinstance(found, type) and issubclass(found, Method)):
         raise BadInput(
-            f"method {name!r}: {known[name].value} must be a frozen dataclass derived from quantbench.quantization.method.Method"
+            f"method {name!r}: {known[name].value} must be a frozen dataclass derived from "
+            "quantbench.quantization.method.Method"
         )
     return found
 
@@ -63,14 +67,13 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> Any:
     by_step: dict[str, dict[str, Any]] = {step: {} for step in steps}
     for key, value in (options or {}).items():
         step, _, option = key.rpartition(".")
-        owners = (
-            [step]
-            if step
-            else [s for s in steps if key in {f.name for f in fields(method_class(s))}]
-        )
+        owners = [step]
+        if not step:
+            owners = [s for s in steps if key in {f.name for f in fields(method_class(s))}]
         if len(owners) != 1 or owners[0] not in by_step:
             raise BadInput(
-                f"option {key!r} of {name!r}: write it as STEP.{option}, STEP being one of {', '.join(steps)}"
+                f"option {key!r} of {name!r}: write it as STEP.{option}, "
+                f"STEP being one of {', '.join(steps)}"
             )
         by_step[owners[0]][option] = value
     return Pipeline(tuple(_configured(step, by_step[step]) for step in steps))
@@ -85,15 +88,15 @@ def _configured(name: str, options: Mapping[str, Any]) -> Any:
         if key not in known:
             raise BadInput(f"method {name!r} has no option {key!r}{did_you_mean(key, known)}")
         default = getattr(defaults, key)
-        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
-            default, bool
-        )
+        same = isinstance(value, bool) == isinstance(default, bool)  # a bool is an int, too
+        fits = same and isinstance(value, type(default))
         if (
             default is not None
             and not fits
             and not (isinstance(default, float) and type(value) is int)
         ):
             raise BadInput(
-                f"method {name!r}: {key} = {value!r} should be a {type(default).__name__} like {default!r}"
+                f"method {name!r}: {key} = {value!r} should be a {type(default).__name__} "
+                f"like {default!r}"
             )
     return cls(**options)

@@ -121,8 +121,6 @@ class Scheme:
 
     def _edge(self, grid: Grid) -> Grid:
         """Grid of the first and the last layer."""
-        return (
-            replace(grid, bits=self.first_last_bits, kind="uniform")
-            if self.first_last_bits
-            else grid
-        )
+        if not self.first_last_bits:
+            return grid
+        return replace(grid, bits=self.first_last_bits, kind="uniform")

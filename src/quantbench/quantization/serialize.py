@@ -20,7 +20,9 @@ from quantbench.system.atomic import write_atomically
 
 
 def save(q: Quantized, folder: Path) -> None:
-    """Write ``quantized.safetensors`` and ``quantized.json``; the JSON comes last and marks the pair as whole.
+    """Write ``quantized.safetensors`` and ``quantized.json``.
+
+    The JSON comes last and marks the pair as whole.
 
     Raises:
         BadInput: layers without codes.

@@ -1,4 +1,7 @@
-"""Fake quantization on a uniform grid, with its derivative written out: a third of the passes that autograd makes."""
+"""Fake quantization on a uniform grid, with its derivative written out.
+
+That takes a third of the passes over memory that autograd makes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from torch import Tensor
 
 
 def fake(x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tensor:
-    """Nearest value of the grid ``scale * (code - zero)``, code from ``first`` to ``last``; ties go to the even code.
+    """Nearest value of the grid ``scale * (code - zero)``, code from ``first`` to ``last``.
+
+    Ties go to the even code.
 
     Inside the range x passes straight through and the step gets Q(x)/s - x/s (Esser et al. 2020,
     eq. 3); outside, the step gets the clipped code and the zero point -s. Exactly at an end counts

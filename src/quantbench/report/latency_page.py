@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.report import roofline
-from quantbench.report.page import STYLE
+from quantbench.report.drawing import Drawings
+from quantbench.report.page import document, figure
 from quantbench.system.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from quantbench.latency.table import Table
+    from quantbench.latency.table import LayerTime, Table
 
 
 NAME = "latency.html"
 
+_HEAD = "<tr><th>layer<th>kernel<th>&micro;s<th>of the pass<th>GOP/s<th>of the peak"
+
 
 def write(runs: Path) -> Path | None:
-    """Write ``report/latency.html`` from all tables below ``runs``; ``None`` when nothing was measured yet.
+    """Write ``report/latency.html`` from all tables below ``runs``.
+
+    Returns:
+        its path; ``None`` when nothing was measured yet.
 
     Raises:
         BadInput: a file that is no table.
@@ -30,39 +36,36 @@ def write(runs: Path) -> Path | None:
     if not tables:
         return None
     path = runs / "report" / NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page(tables))
+    drawings = Drawings(path.parent / "plots" / "latency")
+    sections = "".join(_section(table, drawings) for table in tables)
+    body = f"<h1>Integer networks side by side</h1>{sections}"
+    write_atomically(path, document("quantbench latency", body))
+    drawings.prune()
     return path
 
 
-def page(tables: list[Table]) -> str:
-    """The whole page."""
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>quantbench latency</title><style>{STYLE}</style><h1>Integer networks side by side</h1>"
-        f"{''.join(_section(t) for t in tables)}</html>"
-    )
-
-
-def _section(table: Table) -> str:
+def _section(table: Table, drawings: Drawings) -> str:
+    """What one table says in text, then the roofline and the layers of every native row."""
     from quantbench.latency.table import lines
 
-    parts = [
-        f"<h2>{escape(table.network)}, batch {table.batch}</h2><pre>{escape(chr(10).join(lines(table)))}</pre>"
-    ]
+    title = f"<h2>{escape(table.network)}, batch {table.batch}</h2>"
+    parts = [title, f"<pre>{escape(chr(10).join(lines(table)))}</pre>"]
     for row, layers in table.layers.items():
-        total = sum(t.ms for t in layers)
-        body = "".join(
-            f"<tr><td>{escape(t.name)}<td>{t.kind}<td>{t.ms * 1e3:.1f}<td>{t.ms / total:.1%}"
-            f"<td>{f'{2e-6 * t.macs / t.ms:.0f}' if t.macs and t.ms else ''}"
-            f"<td>{f'{1e3 * t.macs / t.ms / table.peak:.0%}' if t.macs and t.ms else ''}"
-            for t in layers
-        )
-        head = "<tr><th>layer<th>kernel<th>&micro;s<th>of the pass<th>GOP/s<th>of the peak"
-        parts.append(
-            f"<figure>{roofline.draw(table, row)}<figcaption>Roofline, {row}, one core</figcaption></figure>"
-        )
-        parts.append(
-            f"<details><summary>{row}, layer by layer</summary><table>{head}{body}</table></details>"
-        )
+        total = sum(layer.ms for layer in layers)
+        body = "".join(_layer(layer, total, table.peak) for layer in layers)
+        summary = f"<summary>{row}, layer by layer</summary>"
+        parts.append(figure(roofline.of(table, row), drawings.svg))
+        parts.append(f"<details>{summary}<table>{_HEAD}{body}</table></details>")
     return "".join(parts)
+
+
+def _layer(layer: LayerTime, total: float, peak: float) -> str:
+    """One line: of a pass that takes ``total`` ms, on a core that can do ``peak`` MACs a second."""
+    speed = share = ""
+    if layer.macs and layer.ms:
+        speed = f"{2e-6 * layer.macs / layer.ms:.0f}"
+        share = f"{1e3 * layer.macs / layer.ms / peak:.0%}"
+    return (
+        f"<tr><td>{escape(layer.name)}<td>{layer.kind}<td>{layer.ms * 1e3:.1f}"
+        f"<td>{layer.ms / total:.1%}<td>{speed}<td>{share}"
+    )

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.report.tracking import Entry, bring
+from quantbench.report.mlflow_store import Entry, bring
 
 if TYPE_CHECKING:
     from quantbench.latency.table import Table
@@ -16,7 +16,10 @@ GROUP = "latency"
 
 
 def upload(runs: Path) -> int:
-    """Bring ``<runs>/mlflow.db`` up to date with the tables below ``runs``; returns how many were uploaded.
+    """Bring ``<runs>/mlflow.db`` up to date with the tables below ``runs``.
+
+    Returns:
+        how many were uploaded.
 
     Raises:
         BadInput: a file that is no table.
@@ -31,7 +34,10 @@ def upload(runs: Path) -> int:
 
 
 def entry(key: str, table: Table) -> Entry:
-    """Percentiles, distance from the definition, bytes and layers; ``ratio`` is to the best other runtime."""
+    """Percentiles, distance from the definition, bytes and layers.
+
+    ``ratio`` is to the best other runtime.
+    """
     found = {"peak_gops": 2e-9 * table.peak, "copy_gb_per_s": 1e-9 * table.copy}
     for row in table.rows:
         found |= row.metrics()

@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from quantbench.evidence.verdict import Outcome
 from quantbench.report import plots, shift_tables, table
+from quantbench.report.drawing import Drawing
 
 if TYPE_CHECKING:
     from quantbench.report.rows import Row
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #1c1c1c }
-table { border-collapse: collapse; width: 100%; font-size: 13px } td, th { padding: .3rem .6rem; text-align: left }
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c }
+body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; font-size: 13px }
+td, th { padding: .3rem .6rem; text-align: left }
 tr { border-bottom: 1px solid #ddd } th { border-bottom: 2px solid #888 }
 figure { margin: 1rem 0 } svg { max-width: 100% }
-.REPRODUCED { color: #176b2c } .BELOW, .WRONG-BASE, .XPASS { color: #a11 } .ABOVE, .TIE, .XFAIL { color: #8a5a00 }
-pre { white-space: pre-wrap; background: #f6f6f6; padding: .6rem } .SKIP { color: #777 }
-@media (prefers-color-scheme: dark) { body { background: #161616; color: #ddd } pre { background: #222 }
-tr { border-color: #333 } figure { background: #eee } .REPRODUCED { color: #6c8 } .BELOW { color: #f88 } }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .6rem }
+.REPRODUCED { color: #176b2c } .BELOW, .WRONG-BASE, .XPASS { color: #a11 }
+.ABOVE, .TIE, .XFAIL { color: #8a5a00 } .SKIP { color: #777 }
+@media (prefers-color-scheme: dark) {
+body { background: #161616; color: #ddd } pre { background: #222 } figure { background: #eee }
+tr { border-color: #333 } .REPRODUCED { color: #6c8 } .BELOW { color: #f88 }
+}
 """
 
 
-def page(rows: Sequence[Row], *, latency: str = "") -> str:
-    """The whole page; ``latency`` is the name of the latency page beside it, if there is one."""
-    link = (
-        f"<p><a href='{latency}'>Integer networks on every runtime, with rooflines</a></p>"
-        if latency
-        else ""
-    )
+def page(
+    rows: Sequence[Row], *, latency: str = "", draw: Callable[[Drawing], str] = Drawing.svg
+) -> str:
+    """The whole page.
+
+    Args:
+        rows: verdicts.
+        latency: name of the latency page beside it, if there is one.
+        draw: gives a plot's SVG.
+
+    """
+    text = "Integer networks on every runtime, with rooflines"
+    link = f"<p><a href='{latency}'>{text}</a></p>" if latency else ""
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     head = "".join(f"<th>{escape(h)}</th>" for h in table.HEADER)
     body = "".join(_row(row) for row in ran)
-    figures = "".join(
-        f"<figure>{svg}<figcaption>{escape(text)}</figcaption></figure>"
-        for text, svg in plots.all_of(ran)
-    )
+    figures = "".join(figure(plot, draw) for plot in plots.all_of(ran))
     details = "".join(_details(row) for row in ran)
     skipped = "".join(_details(row) for row in rows if row.verdict.outcome == Outcome.SKIP)
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>quantbench report</title><style>{STYLE}</style><h1>quantbench</h1>"
-        f"<p>{escape(table.summary(rows))}</p>{link}"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{shift_tables.section(ran)}<h2>Plots</h2>{figures}"
-        f"<h2>How each verdict came about</h2>{details}<h2>Skipped</h2>{skipped}</html>"
+    return document(
+        "quantbench report",
+        f"<h1>quantbench</h1><p>{escape(table.summary(rows))}</p>{link}"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"{shift_tables.section(ran)}<h2>Plots</h2>{figures}"
+        f"<h2>How each verdict came about</h2>{details}<h2>Skipped</h2>{skipped}",
     )
+
+
+def document(title: str, body: str) -> str:
+    """A whole page in the style of all."""
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{title}</title><style>{_STYLE}</style>{body}</html>"
+    )
+
+
+def figure(plot: Drawing, draw: Callable[[Drawing], str]) -> str:
+    """A plot and its caption."""
+    caption = f"<figcaption>{escape(plot.caption)}</figcaption>"
+    return f"<figure>{draw(plot)}{caption}</figure>"
 
 
 def _row(row: Row) -> str:

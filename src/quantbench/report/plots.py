@@ -1,21 +1,33 @@
-"""Plots of the report, as SVG text; drawn without any display."""
+"""Plots of the verdicts: published against ours, accuracy against bits and images, and curves.
+
+For each there is a function that picks what the rows give data for, and one that draws it.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from quantbench.claims.claim import PERCENT
 from quantbench.report import shift_plots
+from quantbench.report.drawing import Drawing
 from quantbench.report.svg import canvas, svg
 
 if TYPE_CHECKING:
     from quantbench.report.rows import Row
 
 
-def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """(caption, SVG) of every plot that the rows give data for."""
+CURVES = 6  # claims whose curves are drawn
+
+LEGEND = 12  # lines that a legend names
+
+_AGAINST = "points; blue: published or limit with what is allowed, red: ours with its 95 % interval"
+
+
+def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
+    """Every plot that the rows give data for."""
     yield from _published_against_ours(rows)
     yield from _accuracy_against_bits(rows)
     yield from _accuracy_against_images(rows)
@@ -23,49 +35,49 @@ def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     yield from shift_plots.all_of(rows)
 
 
-def _published_against_ours(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class Against:
+    """A published number or range with what is allowed, and ours with its interval, in points."""
+
+    label: str
+    published: float
+    to: float
+    allowed: float
+    ours: float
+    low: float
+    high: float
+
+
+def _published_against_ours(rows: Sequence[Row]) -> Iterator[Drawing]:
     """Drops with their 95 % intervals beside the published ones."""
-    shown = [
-        r
-        for r in rows
-        if r.verdict.ours and r.verdict.published is not None and r.claim.metric in PERCENT
-    ]
-    if not shown:
-        return
-    figure, axes = canvas(height=1 + 0.28 * len(shown))
-    for y, row in enumerate(shown):
-        ours = row.verdict.ours
-        assert ours is not None
-        allowed = row.verdict.tol + row.verdict.sampling
-        published = row.verdict.published or 0.0
-        top = row.verdict.published_to or published
-        axes.plot(
-            [published - allowed, top + allowed],
-            [y, y],
-            color="#c7d3e8",
-            linewidth=7,
-            solid_capstyle="butt",
-        )
-        axes.plot([published, top], [y, y], "|", color="#1f4e9c", markersize=10)
-        axes.errorbar(
-            [ours.value],
-            [y],
-            xerr=[[ours.value - ours.low], [ours.high - ours.value]],
-            fmt="o",
-            color="#b4441c",
-        )
-    axes.set_yticks(
-        range(len(shown)),
-        [f"{r.claim.model} {r.claim.id.rsplit('/', 1)[-1]}: {r.verdict.what}" for r in shown],
-    )
+    lines = []
+    for row in rows:
+        claim, verdict = row.claim, row.verdict
+        ours, published, to = verdict.ours, verdict.published, verdict.published_to
+        if ours and published is not None and claim.metric in PERCENT:
+            label = f"{claim.model} {claim.id.rsplit('/', 1)[-1]}: {verdict.what}"
+            allowed, interval = verdict.tol + verdict.sampling, (ours.value, ours.low, ours.high)
+            lines.append(Against(label, published, to or published, allowed, *interval))
+    if lines:
+        yield Drawing("Published against ours", draw_against, (lines,))
+
+
+def draw_against(lines: Sequence[Against]) -> str:
+    """SVG with one line for each claim, the first on top."""
+    figure, axes = canvas(height=1 + 0.28 * len(lines))
+    band: dict[str, Any] = {"color": "#c7d3e8", "linewidth": 7, "solid_capstyle": "butt"}
+    for y, line in enumerate(lines):
+        axes.plot([line.published - line.allowed, line.to + line.allowed], [y, y], **band)
+        axes.plot([line.published, line.to], [y, y], "|", color="#1f4e9c", markersize=10)
+        around = [[line.ours - line.low], [line.high - line.ours]]
+        axes.errorbar([line.ours], [y], xerr=around, fmt="o", color="#b4441c")
+    axes.set_yticks(range(len(lines)), [line.label for line in lines])
     axes.invert_yaxis()
-    axes.set_xlabel(
-        "points; blue: published or limit with what is allowed, red: ours with its 95 % interval"
-    )
-    yield "Published against ours", svg(figure)
+    axes.set_xlabel(_AGAINST)
+    return svg(figure)
 
 
-def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[Drawing]:
     """One plot per model: accuracy of each method over the weight bits."""
     points: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -76,67 +88,75 @@ def _accuracy_against_bits(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
             mean = sum(r.q_top1 for r in row.runs.values()) / len(row.runs)
             points[row.claim.model][label][weights.bits] = mean
     for model, lines in points.items():
-        if len({bits for line in lines.values() for bits in line}) < 2:
-            continue
-        figure, axes = canvas(height=3.4)
-        for label, line in sorted(lines.items()):
-            axes.plot(sorted(line), [line[b] for b in sorted(line)], "o-", label=label)
-        axes.set_xlabel("weight bits")
-        axes.set_ylabel("accuracy, %")
-        axes.set_xticks(sorted({bits for line in lines.values() for bits in line}))
-        axes.legend(fontsize=7)
-        yield f"{model}: accuracy against bits", svg(figure)
+        if len(_all_bits(lines)) > 1:
+            yield Drawing(f"{model}: accuracy against bits", draw_bits, (dict(lines),))
 
 
-def _accuracy_against_images(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """One plot per pipeline that differs between claims in the number of calibration images alone."""
+def draw_bits(lines: Mapping[str, Mapping[int, float]]) -> str:
+    """SVG of accuracy over weight bits, by label of the line."""
+    figure, axes = canvas(height=3.4)
+    for label, line in sorted(lines.items()):
+        axes.plot(sorted(line), [line[b] for b in sorted(line)], "o-", label=label)
+    axes.set_xlabel("weight bits")
+    axes.set_ylabel("accuracy, %")
+    axes.set_xticks(_all_bits(lines))
+    axes.legend(fontsize=7)
+    return svg(figure)
+
+
+def _all_bits(lines: Mapping[str, Mapping[int, float]]) -> list[int]:
+    """Weight bits of any line, ascending."""
+    return sorted({bits for line in lines.values() for bits in line})
+
+
+def _accuracy_against_images(rows: Sequence[Row]) -> Iterator[Drawing]:
+    """One plot per pipeline whose claims differ in the number of calibration images alone."""
     points: dict[tuple[object, ...], dict[int, list[float]]] = defaultdict(dict)
     for row in rows:
-        fields = dict(row.claim.fields)
-        if row.runs and row.claim.scheme and (images := fields.pop("images", 0)):
-            claim = row.claim
+        claim, fields = row.claim, dict(row.claim.fields)
+        if row.runs and claim.scheme and (images := fields.pop("images", 0)):
             scores = [r.q_top1 for r in row.runs.values()]
-            known = points[
-                claim.model,
-                claim.data,
-                claim.scheme,
-                claim.method,
-                claim.calib,
-                tuple(fields.items()),
-            ]
+            about = (claim.model, claim.scheme, claim.method, claim.data, claim.calib)
+            known = points[*about, tuple(fields.items())]
             known[images] = max(known.get(images, []), scores, key=len)
-    for (model, _, scheme, method, *_), line in points.items():
-        if len(line) < 4:
-            continue
-        figure, axes = canvas(height=3)
-        images = sorted(line)
-        axes.semilogx(images, [sum(line[i]) / len(line[i]) for i in images], "o-", base=2)
-        for i in images:
-            axes.plot([i, i], [min(line[i]), max(line[i])], color="#888")
-        axes.set_xticks(images, [str(i) for i in images])
-        axes.set_xlabel("images that biases are corrected on; grey: range over seeds")
-        axes.set_ylabel("accuracy, %")
-        yield f"{model}, {scheme}, {method}: accuracy against images", svg(figure)
+    for (model, scheme, method, *_), line in points.items():
+        if len(line) > 3:
+            caption = f"{model}, {scheme}, {method}: accuracy against images"
+            yield Drawing(caption, draw_images, (line,))
 
 
-def _curves(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """Reconstruction objective of every layer, for the first run of each claim that has curves; a few of them."""
+def draw_images(line: Mapping[int, Sequence[float]]) -> str:
+    """SVG of the accuracy of every seed over the number of images."""
+    figure, axes = canvas(height=3)
+    images = sorted(line)
+    axes.semilogx(images, [sum(line[i]) / len(line[i]) for i in images], "o-", base=2)
+    for i in images:
+        axes.plot([i, i], [min(line[i]), max(line[i])], color="#888")
+    axes.set_xticks(images, [str(i) for i in images])
+    axes.set_xlabel("images that biases are corrected on; grey: range over seeds")
+    axes.set_ylabel("accuracy, %")
+    return svg(figure)
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[Drawing]:
+    """Objective of every layer, for the first run of each claim that has curves; a few of them."""
     drawn = 0
     for row in rows:
         found = next((r.curves for r in row.runs.values() if r.curves), {})
         curves = {name: values for name, values in found.items() if not name.startswith("shift/")}
-        if not curves or drawn == 6:
-            continue
-        drawn += 1
-        figure, axes = canvas(height=3)
-        for name, values in curves.items():
-            axes.semilogy(
-                [i / max(1, len(values) - 1) for i in range(len(values))],
-                [max(v, 1e-12) for v in values],
-                label=name,
-            )
-        axes.set_xlabel("share of the iterations")
-        axes.set_ylabel("objective")
-        if len(curves) <= 12:
-            axes.legend(fontsize=6)
-        yield f"{row.claim.id}: reconstruction curves", svg(figure)
+        if curves and drawn < CURVES:
+            drawn += 1
+            yield Drawing(f"{row.claim.id}: reconstruction curves", draw_curves, (curves,))
+
+
+def draw_curves(curves: Mapping[str, Sequence[float]]) -> str:
+    """SVG of objectives over the share of the iterations, by layer."""
+    figure, axes = canvas(height=3)
+    for name, values in curves.items():
+        x = [i / max(1, len(values) - 1) for i in range(len(values))]
+        axes.semilogy(x, [max(v, 1e-12) for v in values], label=name)
+    axes.set_xlabel("share of the iterations")
+    axes.set_ylabel("objective")
+    if len(curves) <= LEGEND:
+        axes.legend(fontsize=6)
+    return svg(figure)

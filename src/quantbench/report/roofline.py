@@ -1,9 +1,13 @@
-"""Roofline plot of a network: what its layers reach, below what one core can do (Williams et al. 2009, figure 1a)."""
+"""Roofline plot of a network: what its layers reach, below what one core can do.
+
+Williams, Waterman and Patterson 2009, figure 1a.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from quantbench.report.drawing import Drawing
 from quantbench.report.svg import canvas, svg
 
 if TYPE_CHECKING:
@@ -11,13 +15,19 @@ if TYPE_CHECKING:
 
 
 _COLOURS = {"conv": "#1f4e9c", "winograd": "#b4441c", "depthwise": "#176b2c"}
+_OTHERS = "#8a5a00"
+
+
+def of(table: Table, row: str) -> Drawing:
+    """The roofline of one native row."""
+    return Drawing(f"Roofline, {row}, one core", draw, (table, row))
 
 
 def draw(table: Table, row: str) -> str:
-    """SVG of one native row: operations a second of each layer over its operations a byte, and the two roofs.
+    """SVG of one native row: operations a second over operations a byte, and the two roofs.
 
-    Winograd layers are counted with the operations of the definition, so that they may lie above
-    the roof.
+    Every layer is a dot. Winograd layers are counted with the operations of the definition, so that
+    they may lie above the roof.
     """
     figure, axes = canvas(height=4)
     peak, seen = 2e-9 * table.peak, set()
@@ -35,8 +45,9 @@ def draw(table: Table, row: str) -> str:
         label = None if kind in seen else kind
         seen.add(kind)
         share = layer.ms / sum(t.ms for t in table.layers[row])
-        axes.plot([x], [2e-6 * layer.macs / layer.ms], "o", color=_COLOURS.get(kind, "#8a5a00"), label=label,
-                  markersize=3 + 30 * share**0.5, alpha=0.6)  # fmt: skip
+        look: dict[str, Any] = {"color": _COLOURS.get(kind, _OTHERS), "alpha": 0.6}
+        size, reached = 3 + 30 * share**0.5, 2e-6 * layer.macs / layer.ms
+        axes.plot([x], [reached], "o", label=label, markersize=size, **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("operations a byte (weights, inputs and outputs once); area: share of the time")

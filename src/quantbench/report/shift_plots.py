@@ -1,10 +1,11 @@
-"""Plot of the central diagnosis of bias correction: the mean activation shift over depth, before and after."""
+"""Plot of the central diagnosis of bias correction: the mean activation shift over depth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from quantbench.report.drawing import Drawing
 from quantbench.report.svg import stack, svg
 
 if TYPE_CHECKING:
@@ -20,24 +21,23 @@ _STAGES = {"before": "#b4441c", "after": "#1f4e9c"}
 _SUMMARIES = ("mssr", "rqnsr", "share")
 
 
-def all_of(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """(caption, SVG) for the first run of each pipeline that corrects biases, by network and scheme; a few of them."""
+def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
+    """The first run of each pipeline that corrects biases, by network and scheme; a few of them."""
     drawn: set[object] = set()
     for row in rows:
-        curves = next(
-            (r.curves for r in row.runs.values() if "shift/before/mssr" in r.curves), None
-        )
+        runs = row.runs.values()
+        curves = next((r.curves for r in runs if "shift/before/mssr" in r.curves), None)
         about = row.claim.model, row.claim.scheme, row.claim.method
         if curves is not None and about not in drawn and len(drawn) < PLOTS:
             drawn.add(about)
-            yield (
-                f"{row.claim.id}, {row.claim.method}: mean activation shift of every layer and channel",
-                draw(curves),
-            )
+            what = "mean activation shift of every layer and channel"
+            yield Drawing(f"{row.claim.id}, {row.claim.method}: {what}", draw, (curves,))
 
 
 def draw(curves: Mapping[str, Sequence[float]]) -> str:
-    """SVG of one run: the shift over depth, and below it the part of each layer's squared error that is the shift.
+    """SVG of one run: the shift over depth.
+
+    Below it stands the part of each layer's squared error that is the shift.
 
     Args:
         curves: ``shift/before/...`` and ``shift/after/...`` as
@@ -47,18 +47,10 @@ def draw(curves: Mapping[str, Sequence[float]]) -> str:
     figure, (upper, lower) = stack(height=4.8, ratios=(3, 1))
     for stage, colour in _STAGES.items():
         _channels(upper, list(per_layer(curves, stage).values()), colour)
-        rms = curves[f"shift/{stage}/mssr"]
-        upper.plot(
-            range(len(rms)),
-            rms,
-            "o-",
-            color=colour,
-            label=f"shift {stage}, root mean square (MSSR)",
-        )
-        noise = curves[f"shift/{stage}/rqnsr"]
-        upper.plot(
-            range(len(noise)), noise, ":", color=colour, label=f"whole error {stage} (rQNSR)"
-        )
+        rms, noise = curves[f"shift/{stage}/mssr"], curves[f"shift/{stage}/rqnsr"]
+        shift, error = f"shift {stage}, root mean square (MSSR)", f"whole error {stage} (rQNSR)"
+        upper.plot(range(len(rms)), rms, "o-", color=colour, label=shift)
+        upper.plot(range(len(noise)), noise, ":", color=colour, label=error)
         lower.plot(range(len(rms)), curves[f"shift/{stage}/share"], "o-", color=colour)
     upper.set_yscale("symlog", linthresh=0.01)
     upper.set_ylabel("standard deviations of the layer")
@@ -87,6 +79,5 @@ def _channels(axes: Axes, layers: Sequence[Sequence[float]], colour: str) -> Non
         for i, layer in enumerate(layers)
         for c in range(len(layer))
     ]
-    axes.plot(
-        x, [v for layer in layers for v in layer], ",", color=colour, alpha=0.4, rasterized=True
-    )
+    y = [value for layer in layers for value in layer]
+    axes.plot(x, y, ",", color=colour, alpha=0.4, rasterized=True)

@@ -1,4 +1,7 @@
-"""The report's account of bias correction: what every step of a pipeline leaves of accuracy and of the mean shift."""
+"""The report's account of bias correction.
+
+It says what every step of a pipeline leaves of accuracy and of the mean shift.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,23 @@ if TYPE_CHECKING:
     from quantbench.report.rows import Row
 
 
-HEADER = (
-    *(
-        "scheme",
-        "method",
-        "calibration",
-        "accuracy (drop)",
-        "shift",
-        "whole error",
-        "share",
-        "growth",
-    ),
-    *("largest shift", "found on the way", "why"),
-)
+_PIPELINE = ("scheme", "method", "calibration", "accuracy (drop)")
+
+_DIAGNOSIS = ("shift", "whole error", "share", "growth", "largest shift")
+
+HEADER = (*_PIPELINE, *_DIAGNOSIS, "found on the way", "why")
 
 _NUMBERS = {"output_mssr": ".3g", "output_rqnsr": ".3g", "output_share": ".1%", "growth": ".3g"}
 
 _STAGES = ("before", "after")
 
 _LEGEND = (
-    "Before and after the correction, on calibration images. Shift: root mean square over the channels of the output "
-    "of E[z_q] - E[z_fp], in standard deviations of z_fp (MSSR). Whole error: the same of the root of "
-    "E[(z_q - z_fp)^2] (rQNSR). Share: part of the output's squared error that is the shift. Growth: factor from the "
-    "first to the last layer, along the line that fits ln MSSR best; next to nothing left in the first layers makes it "
-    "large. Largest shift: MSSR of the layer where it is largest. MLflow has the numbers of all layers and channels."
+    "Before and after the correction, on calibration images. Shift: root mean square over the "
+    "channels of the output of E[z_q] - E[z_fp], in standard deviations of z_fp (MSSR). Whole "
+    "error: the same of the root of E[(z_q - z_fp)^2] (rQNSR). Share: part of the output's squared "
+    "error that is the shift. Growth: factor from the first to the last layer, along the line that "
+    "fits ln MSSR best; next to nothing left in the first layers makes it large. Largest shift: "
+    "MSSR of the layer where it is largest. MLflow has the numbers of all layers and channels."
 )
 
 
@@ -72,11 +68,10 @@ def section(rows: Sequence[Row]) -> str:
         for (_, model, data), group in groups.items()
         if any(_is_diagnosed(row) for row in group)
     ]
-    return (
-        f"<h2>Mean activation shift, step by step</h2><p>{escape(_LEGEND)}</p>{''.join(tables)}"
-        if tables
-        else ""
-    )
+    if not tables:
+        return ""
+    title = "<h2>Mean activation shift, step by step</h2>"
+    return f"{title}<p>{escape(_LEGEND)}</p>{''.join(tables)}"
 
 
 def _is_diagnosed(row: Row) -> bool:
@@ -85,7 +80,7 @@ def _is_diagnosed(row: Row) -> bool:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """One line per pipeline, grid and calibration set, in the order of the claims, that with most seeds."""
+    """One line per pipeline, grid and calibration set, in the claims' order; most seeds win."""
     found: dict[tuple[str, ...], Line] = {}
     notes: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for row in rows:
@@ -103,18 +98,13 @@ def _table(rows: Sequence[Row]) -> str:
 def _lines(row: Row) -> Iterator[Line]:
     """A claim's own runs, then its rival's."""
     claim, rival = row.claim, row.claim.rival
-    scheme = claim.id.split("/")[-2]
-    yield Line(
-        scheme,
-        call(claim.method, claim.fields),
-        _calib(claim),
-        tuple(claim.method.split("+")),
-        row.runs,
-    )
+    scheme, calib = claim.id.split("/")[-2], _calib(claim)
+    steps = tuple(claim.method.split("+"))
+    yield Line(scheme, call(claim.method, claim.fields), calib, steps, row.runs)
     if rival and row.against:
         other = scheme if rival.scheme == claim.scheme else str(rival.scheme)
         steps = tuple(rival.method.split("+"))
-        yield Line(other, call(rival.method, rival.fields), _calib(claim), steps, row.against)
+        yield Line(other, call(rival.method, rival.fields), calib, steps, row.against)
 
 
 def _calib(claim: Claim) -> str:
@@ -128,18 +118,12 @@ def _tr(texts: Sequence[str]) -> str:
 def _cells(line: Line) -> tuple[str, ...]:
     """All columns but the last."""
     runs = line.runs.values()
-    accuracy, drop = (
-        statistics.fmean(getattr(r, what) for r in runs) for what in ("q_top1", "drop")
-    )
+    accuracy = statistics.fmean(r.q_top1 for r in runs)
+    drop = statistics.fmean(r.drop for r in runs)
     seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
+    left = f"{accuracy:.2f} ({drop:+.2f}{seeds})"
     shifts = (_before_after(line, key, form) for key, form in _NUMBERS.items())
-    return (
-        *line.about,
-        f"{accuracy:.2f} ({drop:+.2f}{seeds})",
-        *shifts,
-        _largest(line),
-        _found(line),
-    )
+    return (*line.about, left, *shifts, _largest(line), _found(line))
 
 
 def _before_after(line: Line, key: str, form: str) -> str:

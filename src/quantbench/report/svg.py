@@ -28,10 +28,11 @@ def stack(*, height: float, ratios: Sequence[float]) -> tuple[Figure, tuple[Axes
 
 
 def svg(figure: Figure) -> str:
-    """SVG element without the XML prologue; dates and ids are fixed, so equal data gives equal files."""
+    """SVG element without the XML prologue; dates and ids are fixed: equal data, equal files."""
     import matplotlib as mpl
 
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "quantbench", "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :]

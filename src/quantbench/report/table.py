@@ -23,28 +23,19 @@ HEADER = (
     "verdict",
 )
 
+LONGEST = 100  # columns of a skip's reason
+
 
 def cells(row: Row) -> tuple[str, ...]:
     """One row as text, column by column."""
     from quantbench.claims.words import call
 
     claim, verdict = row.claim, row.verdict
-    scheme = (
-        claim.id.split("/")[-2]
-        if claim.scheme and claim.id.count("/") > 1
-        else str(claim.scheme or "fp32")
-    )
+    named = claim.scheme and claim.id.count("/") > 1
+    scheme = claim.id.split("/")[-2] if named else str(claim.scheme or "fp32")
     method = call(claim.method, claim.fields) if claim.method else "full precision"
-    return (
-        claim.paper,
-        claim.model,
-        scheme,
-        method,
-        claim.published,
-        ours(row),
-        latency(row),
-        str(verdict),
-    )
+    about = (claim.paper, claim.model, scheme, method)
+    return (*about, claim.published, ours(row), latency(row), str(verdict))
 
 
 def ours(row: Row) -> str:
@@ -56,10 +47,11 @@ def ours(row: Row) -> str:
     found, what = row.verdict.ours, row.verdict.what
     if not row.claim.method or what == "accuracy":  # there was no drop to compare
         return f"{accuracy:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found else "")
+    text = f"{accuracy:.2f} ({drop:+.2f})"
+    if not found:
+        return text
     compared = "" if what == "drop" else f" {what}"
-    return f"{accuracy:.2f} ({drop:+.2f})" + (
-        f"{compared} [{found.low:+.2f}, {found.high:+.2f}]" if found else ""
-    )
+    return f"{text}{compared} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
 def latency(row: Row) -> str:
@@ -69,9 +61,8 @@ def latency(row: Row) -> str:
         return ""
     best = min(timed, key=lambda t: t.percentile(50))
     ratio = statistics.median(best.reference_ms) / best.percentile(50) if best.reference_ms else 0.0
-    return f"{best.percentile(50):.3g} ms {best.backend}" + (
-        f" ({ratio:.1f}x fp32)" if ratio else ""
-    )
+    times = f" ({ratio:.1f}x fp32)" if ratio else ""
+    return f"{best.percentile(50):.3g} ms {best.backend}{times}"
 
 
 def terminal(rows: Sequence[Row]) -> list[str]:
@@ -79,10 +70,8 @@ def terminal(rows: Sequence[Row]) -> list[str]:
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     body = [HEADER, *(cells(row) for row in ran)]
     widths = [max(len(line[i]) for line in body) for i in range(len(HEADER))]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in body
-    ]
+    padded = ([text.ljust(n) for text, n in zip(line, widths, strict=True)] for line in body)
+    lines = ["  ".join(line).rstrip() for line in padded]
     return [*(lines if ran else []), *_skips(rows), summary(rows)]
 
 
@@ -93,21 +82,18 @@ def _skips(rows: Iterable[Row]) -> list[str]:
         if row.verdict.outcome == Outcome.SKIP:
             key = (row.verdict.reason, row.verdict.command)
             reasons[key] = reasons.get(key, 0) + 1
-    width = 100
-    return [
-        f"SKIP {count:>4}  {why if len(why) <= width else why[: width - 3] + '...'}"
-        + (f"  ->  {command}" if command else "")
-        for (why, command), count in sorted(reasons.items(), key=lambda kv: -kv[1])
-    ]
+    lines = []
+    for (why, command), count in sorted(reasons.items(), key=lambda kv: -kv[1]):
+        shown = why if len(why) <= LONGEST else f"{why[: LONGEST - 3]}..."
+        lines.append(f"SKIP {count:>4}  {shown}" + (f"  ->  {command}" if command else ""))
+    return lines
 
 
 def summary(rows: Sequence[Row]) -> str:
     """Counts by outcome."""
     counts = {o: sum(row.verdict.outcome == o for row in rows) for o in Outcome}
-    return (
-        ", ".join(f"{n} {o}" for o, n in counts.items() if n)
-        + f"  ({sum(r.verdict.fails for r in rows)} gating misses)"
-    )
+    text = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+    return f"{text}  ({sum(row.verdict.fails for row in rows)} gating misses)"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -118,15 +104,5 @@ def markdown(rows: Sequence[Row]) -> str:
 
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     skips = [f"- {text}" for text in _skips(rows)]
-    return "\n".join(
-        [
-            line(HEADER),
-            line("---" for _ in HEADER),
-            *(line(cells(r)) for r in ran),
-            "",
-            *skips,
-            "",
-            summary(rows),
-            "",
-        ]
-    )
+    body = [line(HEADER), line("---" for _ in HEADER), *(line(cells(row)) for row in ran)]
+    return "\n".join([*body, "", *skips, "", summary(rows), ""])

@@ -33,17 +33,24 @@ def write(
 
     """
     from quantbench.report import latency_page, page
+    from quantbench.report.drawing import Drawings
     from quantbench.system.atomic import write_atomically
 
-    folder, get = runs / "report", ledger.get
-    rows = [
-        replace(r, runs={s: get(r.cells[s]) or found for s, found in r.runs.items()}) for r in rows
-    ]
+    folder = runs / "report"
+    rows = [_timed(row, ledger) for row in rows]
     write_atomically(folder / "summary.md", table.markdown(rows))
     latency = latency_page.NAME if (folder / latency_page.NAME).exists() else ""
-    write_atomically(folder / "index.html", page.page(rows, latency=latency))
+    drawings = Drawings(folder / "plots")
+    write_atomically(folder / "index.html", page.page(rows, latency=latency, draw=drawings.svg))
+    drawings.prune()
     done = f"report: {folder / 'index.html'}"
     return [*table.terminal(rows), done, _track(runs, ledger, cells)]
+
+
+def _timed(row: Row, ledger: Ledger) -> Row:
+    """The row with results as the ledger has them now: latency is measured after the verdict."""
+    runs = {seed: ledger.get(row.cells[seed]) or found for seed, found in row.runs.items()}
+    return replace(row, runs=runs)
 
 
 def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str:

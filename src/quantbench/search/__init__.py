@@ -1,1 +1,1 @@
-"""quantbench.search."""
+"""Discrete choices: bits per layer within a budget, and codes that minimise a quadratic form."""

@@ -1,4 +1,6 @@
-"""Bit allocation as an integer program: one choice of bits per layer (Hubara et al. 2020, arXiv 2006.10518, eq. 5).
+"""Bit allocation as an integer program: one choice of bits per layer.
+
+Hubara et al. 2020, arXiv 2006.10518, eq. 5.
 
 The paper takes the largest gain whose loss stays below a limit (eq. 5a to 5d); the released code
 the smallest loss whose size stays below one. Both are multiple-choice knapsacks over the same
@@ -10,27 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from quantbench.errors import BadInput
 from quantbench.quantization.scheme import Override
+from quantbench.search.integer_program import solve
 from quantbench.search.knapsack import undecided
-
-# of rows and integrality, on numbers scaled to at most 1: far below one weight's bits in any
-# network
-TOLERANCE = 1e-9
-
-SETTINGS: Mapping[str, Any] = {  # deterministic, and to proven optimality
-    "output_flag": False,
-    "threads": 1,
-    "random_seed": 0,
-    "mip_rel_gap": 0.0,
-    "mip_abs_gap": 0.0,
-    "mip_feasibility_tolerance": TOLERANCE,
-    "primal_feasibility_tolerance": TOLERANCE,
-}
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,9 @@ class Allocation:
 
 
 def max_gain(options: Options, loss_limit: float) -> Allocation:
-    """The paper's form: max sum of Delta P subject to sum of Delta L <= the limit, one choice per layer (eq. 5a to 5d).
+    """The paper's form: the largest gain within a loss (eq. 5a to 5d).
+
+    Max sum of Delta P subject to sum of Delta L <= the limit, one choice per layer.
 
     Raises:
         BadInput: no options, numbers that are not finite, or a limit below the smallest feasible
@@ -97,7 +87,9 @@ def max_gain(options: Options, loss_limit: float) -> Allocation:
 
 
 def min_loss(options: Options, cost_limit: float) -> Allocation:
-    """The code's form: min sum of Delta L subject to sum of costs <= the limit, one choice per layer.
+    """The code's form: the least loss within a cost.
+
+    Min sum of Delta L subject to sum of costs <= the limit, one choice per layer.
 
     Raises:
         BadInput: as :func:`max_gain`.
@@ -154,7 +146,8 @@ def _check(options: Options) -> None:
         for c in choices:
             if not (math.isfinite(c.loss) and math.isfinite(c.cost)):
                 raise BadInput(
-                    f"layer {layer!r} at {c.weights} bits: loss {c.loss} and cost {c.cost} must be finite"
+                    f"layer {layer!r} at {c.weights} bits: loss {c.loss} and cost {c.cost} must "
+                    "be finite"
                 )
 
 
@@ -165,70 +158,30 @@ def _solve(options: Options, *, objective: str, limited: str, limit: float) -> A
     least = math.fsum(min(getattr(c, limited) for c in layer) for layer in layers)
     if not limit >= least - 1e-12 * abs(least):  # the last bits of a sum of floats
         raise BadInput(
-            f"no allocation has a total {limited} of at most {limit:g}: the smallest feasible is {least!r}"
+            f"no allocation has a total {limited} of at most {limit:g}: the smallest feasible is "
+            f"{least!r}"
         )
     # Relative to each layer's least, so that nothing remains of the numbers but what can be chosen.
     goal, used = (_above_least(layers, name) for name in (objective, limited))
     spare = max(limit - least, 0.0)
-    pick, status, gap, bound = _highs(goal, used, spare, undecided(goal, used, spare))
+    pick, status, gap, bound = solve(goal, used, spare, undecided(goal, used, spare))
     choices = {name: options[name][i] for name, i in zip(options, pick, strict=True)}
-    loss, cost = (
-        math.fsum(getattr(c, name) for c in choices.values()) for name in ("loss", "cost")
-    )
+    loss = math.fsum(c.loss for c in choices.values())
+    cost = math.fsum(c.cost for c in choices.values())
     dearest = math.fsum(max(c.cost for c in layer) for layer in layers)
     bound += math.fsum(min(getattr(c, objective) for c in layer) for layer in layers)
-    return Allocation(
-        choices,
-        loss,
-        cost,
-        dearest - cost,
-        status,
-        gap,
-        bound if objective == "loss" else dearest - bound,
-    )
+    if objective == "cost":  # the least cost is the largest gain
+        bound = dearest - bound
+    return Allocation(choices, loss, cost, dearest - cost, status, gap, bound)
 
 
 def _above_least(layers: Sequence[Sequence[Choice]], name: str) -> np.ndarray:
-    """(layers, options) of one attribute, less each layer's smallest; infinite where a layer has fewer options."""
+    """(layers, options) of one attribute, less each layer's smallest.
+
+    Infinite where a layer has fewer options.
+    """
     out = np.full((len(layers), max(map(len, layers))), np.inf)
     for row, layer in zip(out, layers, strict=True):
         values = np.array([getattr(c, name) for c in layer], dtype=float)
         row[: len(layer)] = values - values.min()
     return out
-
-
-def _highs(
-    goal: np.ndarray, used: np.ndarray, limit: float, keep: np.ndarray
-) -> tuple[np.ndarray, str, float, float]:
-    """Binary program min goal x, used x <= limit, sum of x per layer = 1, over the kept options.
-
-    Returns:
-        chosen option of every layer, status, relative gap, bound on the goal.
-
-    """
-    import highspy
-
-    n, layers = int(keep.sum()), len(goal)
-    costs, sizes = goal[keep], used[keep]
-    scale_cost, scale_size = (float(v.max()) or 1.0 for v in (costs, sizes))
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = n, layers + 1
-    lp.col_cost_, lp.col_lower_, lp.col_upper_ = costs / scale_cost, np.zeros(n), np.ones(n)
-    lp.row_lower_ = np.append(np.ones(layers), -highspy.kHighsInf)
-    lp.row_upper_ = np.append(np.ones(layers), limit / scale_size)
-    lp.integrality_ = [highspy.HighsVarType.kInteger] * n
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = np.cumsum([0, *keep.sum(1), n]).astype(np.int32)
-    lp.a_matrix_.index_ = np.tile(np.arange(n, dtype=np.int32), 2)
-    lp.a_matrix_.value_ = np.append(np.ones(n), sizes / scale_size)
-    solver = highspy.Highs()
-    for key, value in SETTINGS.items():
-        solver.setOptionValue(key, value)
-    solver.passModel(lp)
-    solver.run()
-    status, info = solver.modelStatusToString(solver.getModelStatus()), solver.getInfo()
-    x = np.full(goal.shape, -1.0)
-    x[keep] = solver.getSolution().col_value or 0.0
-    if not math.isfinite(info.mip_gap):
-        raise BadInput(f"HiGHS found no allocation: {status}")
-    return x.argmax(1), status, float(info.mip_gap), float(info.mip_dual_bound) * scale_cost

@@ -1,4 +1,4 @@
-"""Bits per layer when layers of a block do not add up: the problem, a genetic search, and the exact solution."""
+"""Bits per layer when layers of a block do not add up: a genetic search, and the optimum."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Problem:
 
 
 def exact(problem: Problem, limit: float) -> tuple[Genes, Allocation]:
-    """The optimum, proven by HiGHS: a group is one choice among all combinations of its layers' options.
+    """The optimum, proven by HiGHS.
+
+    A group is one choice among all combinations of its layers' options.
 
     Raises:
         BadInput: no assignment is within the limit.
@@ -78,7 +80,9 @@ def genetic(
     iterations: int,
     mutation: float,
 ) -> tuple[Genes, list[float]]:
-    """Evolve assignments within the limit, the better half of all seen so far being the parents of the next.
+    """Evolve assignments within the limit.
+
+    The better half of all seen so far are the parents of the next generation.
 
     Half of the children are copies of a parent in which each layer is drawn again with probability
     ``mutation``, half take each layer from one of two parents; children over the limit are drawn
@@ -108,25 +112,26 @@ def genetic(
         return np.where(drawn, rng.integers(0, options, chosen.shape), chosen)
 
     def crossed() -> Genes:
-        first, second = (
-            parents[rng.integers(0, len(parents), population - half)] for _ in range(2)
-        )
+        first = parents[rng.integers(0, len(parents), population - half)]
+        second = parents[rng.integers(0, len(parents), population - half)]
         return np.where(rng.random(first.shape) < 0.5, first, second)
 
     for _ in range(iterations):
         everyone = np.unique(np.concatenate([parents, children]), axis=0)
         parents = everyone[np.argsort(problem.loss(everyone), kind="stable")[:half]]
         curve.append(float(problem.loss(parents[0])))
-        children = np.concatenate(
-            [_drawn(problem, limit, mutants), _drawn(problem, limit, crossed)]
-        )
+        both = [_drawn(problem, limit, draw) for draw in (mutants, crossed)]
+        children = np.concatenate(both)
     everyone = np.concatenate([parents, children])
     best = everyone[problem.loss(everyone).argmin()]
     return best, [*curve, float(problem.loss(best))]
 
 
 def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
-    """Children within the limit, as many as one draw gives, or fewer if ``TRIES`` draws do not give as many."""
+    """Children within the limit, as many as one draw gives.
+
+    Fewer if ``TRIES`` draws do not give as many.
+    """
     drawn = draw()
     wanted, found = len(drawn), drawn[problem.cost(drawn) <= limit]
     for _ in range(TRIES - 1):
@@ -138,7 +143,10 @@ def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
 
 
 def _fitting(problem: Problem, limit: float, genes: Genes, rng: np.random.Generator) -> Genes:
-    """Assignments within the limit: in those that are not, one random layer after another becomes cheapest."""
+    """Assignments within the limit.
+
+    In those that are not, one random layer after another becomes cheapest.
+    """
     genes = genes.copy()
     for row in genes:
         for layer in rng.permutation(len(row)):

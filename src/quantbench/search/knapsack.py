@@ -1,4 +1,4 @@
-"""Multiple-choice knapsacks: which options the Lagrangian bound leaves open, so that the solver meets few."""
+"""Multiple-choice knapsacks: the few options that the Lagrangian bound leaves to a solver."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ DOUBLINGS, HALVINGS = 200, 100  # enough to bring any price from 1 to its last b
 
 
 def undecided(goal: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
-    """Options that may be part of an optimal choice: min sum of ``goal`` with the sum of ``used`` within ``limit``.
+    """Options that may be part of an optimal choice.
+
+    That is min sum of ``goal`` with the sum of ``used`` within ``limit``.
 
     For any price >= 0, the sum over layers of min(goal + price used), minus price limit, is at most
     the optimum. An option whose reduced cost lifts this bound above the value of some feasible
@@ -44,9 +46,9 @@ def undecided(goal: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(best(middle)) else (middle, high)
     start = best(high)
-    chosen = _filled(
-        start if fits(start) else np.where(exists, used, np.inf).argmin(1), goal, size, limit
-    )
+    if not fits(start):
+        start = np.where(exists, used, np.inf).argmin(1)
+    chosen = _filled(start, goal, size, limit)
     priced = goal + high * size
     least = priced.min(1, keepdims=True)
     upper = float(goal[rows, chosen].sum())
@@ -58,7 +60,7 @@ def undecided(goal: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _filled(chosen: np.ndarray, goal: np.ndarray, size: np.ndarray, limit: float) -> np.ndarray:
-    """A feasible choice made better one layer at a time, as long as what is left of the limit allows."""
+    """A feasible choice made better one layer at a time, while the limit allows."""
     rows = np.arange(len(goal))
     while True:
         saved = goal[rows, chosen][:, None] - goal

@@ -1,4 +1,6 @@
-"""Integer least squares in a box: for each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
+"""Integer least squares in a box: the best codes for a quadratic form.
+
+For each row, min over codes c of (c - u)^T H (c - u), low <= c <= high.
 
 This is rounding with a known second moment, and the closest vector problem of lattice theory. The
 rows of a group share H, and all rows of all groups are worked on at once. Two searches complement
@@ -17,7 +19,6 @@ from torch import Tensor
 from quantbench.errors import BadInput
 
 # columns between two reorderings of the whole beam: bookkeeping then costs less than the search
-# itself
 BLOCK = 32
 
 LEAST = 1e-3  # of the mean second moment: what an input counts in damping at least
@@ -55,7 +56,9 @@ def damped(h: Tensor, share: float) -> Tensor:
 
 
 def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
-    """Round column after column, the most important ones first, and keep the best ``width`` partial roundings of a row.
+    """Round column after column, the most important ones first.
+
+    The best ``width`` partial roundings of a row are kept.
 
     Args:
         u: unconstrained solution, in codes.
@@ -77,12 +80,10 @@ def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
     error, total = u.new_zeros(groups, rows, 1, n), u.new_zeros(groups, rows, 1)
     for end in range(n, 0, -BLOCK):
         part = slice(max(0, end - BLOCK), end)
-        pull = (error[..., end:].flatten(1, 2) @ r[:, part, end:].mT).view(
-            groups, rows, error.shape[2], -1
-        )
-        inner, total, origin = _beam_block(
-            target[..., part], r[:, part, part], pull, total, (low, high, width)
-        )
+        pull = error[..., end:].flatten(1, 2) @ r[:, part, end:].mT
+        pull = pull.view(groups, rows, error.shape[2], -1)
+        own, limits = r[:, part, part], (low, high, width)
+        inner, total, origin = _beam_block(target[..., part], own, pull, total, limits)
         error = _pick(error, origin)
         error[..., part] = inner
     codes = (error[:, :, 0] + target).round()
@@ -117,9 +118,8 @@ def _beam_block(
         second = torch.where(wanted > first, first + 1, first - 1)
         price = own.square()
         near = total + price * (first - wanted).square()
-        far = (total + price * (second - wanted).square()).masked_fill_(
-            (second < low) | (second > high), torch.inf
-        )
+        far = total + price * (second - wanted).square()
+        far = far.masked_fill_((second < low) | (second > high), torch.inf)
         total, index = torch.cat([near, far], 2).topk(min(width, 2 * near.shape[2]), largest=False)
         parent = index % near.shape[2]
         error, pull, origin = _pick(error, parent), _pick(pull, parent), origin.gather(2, parent)
@@ -151,7 +151,9 @@ def descend(codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, sweeps: in
 def tabu(
     codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, moves: int, rng: torch.Generator
 ) -> Tensor:
-    """Steepest single-code moves, uphill where none goes down; a changed code rests, unless it leads to a new best.
+    """Steepest single-code moves, uphill where none goes down.
+
+    A changed code rests, unless it leads to a new best.
 
     Returns:
         The best codes met, row by row.
@@ -160,12 +162,9 @@ def tabu(
     shape, n = codes.shape, h.shape[1]
     slope = ((codes - u) @ h).flatten(0, 1)
     now = ((codes - u).flatten(0, 1) * slope).sum(1)
-    codes, rows = (
-        codes.flatten(0, 1).clone(),
-        torch.arange(shape[0] * shape[1], device=codes.device),
-    )
-    # row of ``flat`` where a row's group begins
-    first, flat = rows // shape[1] * n, h.flatten(0, 1)
+    codes = codes.flatten(0, 1).clone()
+    rows = torch.arange(shape[0] * shape[1], device=codes.device)
+    first, flat = rows // shape[1] * n, h.flatten(0, 1)  # of a row's group: its first row in flat
     curve = h.diagonal(dim1=1, dim2=2).repeat_interleave(shape[1], 0)
     best, best_codes = now.clone(), codes.clone()
     rests = torch.zeros_like(codes)

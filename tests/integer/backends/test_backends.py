@@ -1,4 +1,4 @@
-"""Third-party backends stay within a step of the definition, layer by layer, and exported files stand on their own."""
+"""Other backends stay within a step of the definition; exported files stand on their own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def test_simulation_backend_is_exact(resnet: tuple[Program, np.ndarray]) -> None
 
 @pytest.mark.parametrize("name", ["onednn", "onnxruntime", "openvino", "litert"])
 def test_layers_are_within_a_step(name: str, resnet: tuple[Program, np.ndarray]) -> None:
-    """Each layer alone, on the same codes: rounding once more or in another order moves a tie by one, rarely."""
+    """Each layer alone, on the same codes.
+
+    Rounding once more, or in another order, moves a tie by one, rarely.
+    """
     runs = usable(name)
     program, x = resnet
     codes = Simulation(program).codes(torch.from_numpy(x[:8]))
@@ -116,7 +119,7 @@ def test_whole_network_answers_alike(name: str, resnet: tuple[Program, np.ndarra
 
 
 def same_answers(got: np.ndarray, expected: np.ndarray) -> None:
-    """The same class wherever the best two logits are further apart than the roundings of the two together."""
+    """The same class wherever the best two logits are further apart than their roundings."""
     best = np.sort(expected, 1)[:, -2:]
     sure = best[:, 1] - best[:, 0] > 2 * np.abs(got - expected).max()
     assert sure.mean() > 0.5

@@ -1,4 +1,4 @@
-"""int8 matrix products against the oracle, code by code, on the processor and, where there is one, on a CUDA device."""
+"""int8 matrix products against the oracle, code by code, on the processor and on CUDA."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_random_programs_equal_the_oracle(device: str, data: st.DataObject) -> N
 @pytest.mark.parametrize("zero", [None, 3, 255])
 @pytest.mark.parametrize("acts", [2, 7, 8])
 def test_layers_of_every_geometry(device: str, zero: int | None, acts: int) -> None:
-    """Weights of up to 10 bits, codes that need a shift and codes that do not, sizes that are no multiples of 8."""
+    """Weights of up to 10 bits; codes with and without a shift; sizes not multiples of 8."""
     for kernel, stride, dilation, groups in (
         (1, 1, 1, 1),
         (3, 2, 1, 1),
@@ -78,7 +78,7 @@ def test_layers_of_every_geometry(device: str, zero: int | None, acts: int) -> N
     ("zero", "lo", "hi"), [(0, 0, 255), (255, 0, 255), (10, 0, 255), (7, 5, 40), (128, 1, 255)]
 )
 def test_sums_at_both_ends_of_int32(device: str, zero: int, lo: int, hi: int) -> None:
-    """Extreme codes times extreme weights, and a bias that fills what is left of int32 on either side."""
+    """Extreme codes times extreme weights, and a bias that fills what is left of int32."""
     terms, largest = 4096, max(hi - zero, zero - lo)
     weight = (
         np.stack([np.full(terms, -128), np.full(terms, 127)])
@@ -88,17 +88,26 @@ def test_sums_at_both_ends_of_int32(device: str, zero: int, lo: int, hi: int) ->
     for value, bias in ((lo, 1), (hi, 1), (lo, -1), (hi, -1)):
         room = (1 << 31) - 1 - 128 * terms * largest
         op = Conv(
-            name="c", inputs=("input",), output="c", out=None, weight=weight, weight_zero=np.zeros(2, np.int16),
-            weight_scale=np.ones(2, np.float32), bias=np.full(2, bias * room, np.int32), lo=np.zeros(2, np.uint8),
+            name="c",
+            inputs=("input",),
+            output="c",
+            out=None,
+            weight=weight,
+            weight_zero=np.zeros(2, np.int16),
+            weight_scale=np.ones(2, np.float32),
+            bias=np.full(2, bias * room, np.int32),
+            lo=np.zeros(2, np.uint8),
             hi=np.zeros(2, np.uint8),
-        )  # fmt: skip
+        )
         program = Program(Format(1.0, zero, lo, hi), (terms, 1, 1), (op,))
         same(program, np.full((3, terms, 1, 1), value, np.uint8), device)
 
 
 @on_every_device
-@pytest.mark.parametrize(("network", "weights", "acts"), [("shapes/resnet8", 8, 8), ("shapes/resnet8", 4, 4),
-                                                          ("shapes/mobilenet", 4, 8)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("network", "weights", "acts"),
+    [("shapes/resnet8", 8, 8), ("shapes/resnet8", 4, 4), ("shapes/mobilenet", 4, 8)],
+)
 def test_whole_networks_equal_the_oracle(
     device: str, network: str, weights: int, acts: int
 ) -> None:
@@ -109,7 +118,10 @@ def test_whole_networks_equal_the_oracle(
 
 @on_every_device
 def test_images_are_divided_not_multiplied_by_a_reciprocal(device: str) -> None:
-    """Whole and half multiples of scales whose reciprocals are rounded: ties would fall on the other side."""
+    """Whole and half multiples of scales whose reciprocals are rounded.
+
+    Multiplied by those, ties would fall on the other side.
+    """
     for scale in np.random.default_rng(0).uniform(0.01, 0.1, 50).astype(np.float32):
         f = Format(float(scale), 3)
         chain = Chain((1, 16, 16))
@@ -125,8 +137,17 @@ def test_floats_run_on_the_processor(device: str) -> None:
     chain = Chain((4, 5, 5))
     x = chain.conv("input", 8, 3)
     linear = torch.nn.Linear(5, 5)
-    chain.push(Island(name="mix", inputs=(x,), output="island", out=Format(0.05, 3), function=linear, shape=(8, 5, 5),
-                      reason="no integer form"))  # fmt: skip
+    chain.push(
+        Island(
+            name="mix",
+            inputs=(x,),
+            output="island",
+            out=Format(0.05, 3),
+            function=linear,
+            shape=(8, 5, 5),
+            reason="no integer form",
+        )
+    )
     chain.conv("island", 3, 5, pad=0, logits=True)
     same(chain.program(), chain.images(3), device)
 

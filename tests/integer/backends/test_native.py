@@ -82,7 +82,7 @@ def test_codes_outside_of_the_inputs_range_are_refused(codes):
 
 @pytest.mark.parametrize("size", [1, 3, 16, 28, 33, 60])
 def test_strips_by_columns(size):
-    """Whole blocks of inputs, one block of outputs, rows of three taps: one input serves three outputs."""
+    """Whole blocks in, one block out, rows of three taps: an input serves three outputs."""
     for channels, outs in ((16, 16), (48, 16), (16, 48), (32, 32)):
         chain = Chain((channels, 4, size), seed=size)
         x = chain.conv("input", outs, 3)
@@ -207,8 +207,9 @@ def test_ties_saturation_and_huge_multipliers():
     weight, bias = np.array([-1, 1, 127], np.int8), np.array([0, 1, -(2**31) + 40000], np.int32)
     for scale in (0.5, 1.5, 2.0**60, 2.0**-60):
         conv = Conv(
-            name="c", inputs=("input",), output="c", out=Format(1.0, 7), weight=weight.reshape(3, 1, 1, 1),
-            weight_zero=np.zeros(3, np.int16), weight_scale=np.full(3, scale, np.float32), bias=bias,
+            name="c", inputs=("input",), output="c", out=Format(1.0, 7),
+            weight=weight.reshape(3, 1, 1, 1), weight_zero=np.zeros(3, np.int16),
+            weight_scale=np.full(3, scale, np.float32), bias=bias,
             lo=np.zeros(3, np.uint8), hi=np.full(3, 255, np.uint8),
         )  # fmt: skip
         same(Program(f, (1, 16, 16), (conv,)), images)

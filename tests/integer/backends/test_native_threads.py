@@ -1,4 +1,7 @@
-"""Several threads on a busy machine: the same codes as one, whatever is woken, preempted, thrown or freed meanwhile."""
+"""Several threads on a busy machine: the same codes as one.
+
+Whatever is woken, preempted, thrown or freed meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """As many endless loops as there are processors: threads lose theirs in the middle of their work."""
+    """An endless loop for each processor: threads lose theirs in the middle of their work."""
     with ExitStack() as running:
         for _ in range(os.cpu_count() or 1):
             loop = running.enter_context(
@@ -62,21 +65,10 @@ def chain(*, large: bool) -> Program:
 )
 def test_a_team_keeps_its_promises(flags: tuple[str, ...], rounds: int, tmp_path: Path) -> None:
     """Every item once, all threads help, exceptions arrive, teams come and go; without a race."""
-    program, source = (
-        tmp_path / "threads_stress",
-        Path(__file__).parents[2] / "helpers/threads_stress.cpp",
-    )
-    command = [
-        COMPILER,
-        "-std=c++17",
-        "-O1",
-        "-g1",
-        "-pthread",
-        *flags,
-        f"-I{SOURCES}",
-        str(source),
-    ]
-    command += [str(SOURCES / "threads.cpp"), "-o", str(program)]
+    program = tmp_path / "threads_stress"
+    sources = Path(__file__).parents[2] / "helpers/threads_stress.cpp", SOURCES / "base/threads.cpp"
+    command = [COMPILER, "-std=c++20", "-O1", "-g1", "-pthread", *flags]
+    command += [f"-I{SOURCES}", *map(str, sources), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode and flags and "tsan" in built.stderr:
         pytest.skip(f"{COMPILER} has no thread sanitizer")
@@ -164,8 +156,10 @@ def test_an_exception_of_a_foreign_operator_arrives() -> None:
             raise ZeroDivisionError("in the middle")
         return t
 
-    c.push(Island(name="id", inputs=(x,), output="id", out=Format(0.02, 3), function=function, shape=(8, 9, 9),
-                  reason="none"))  # fmt: skip
+    c.push(Island(
+        name="id", inputs=(x,), output="id", out=Format(0.02, 3), function=function,
+        shape=(8, 9, 9), reason="none",
+    ))  # fmt: skip
     c.conv("id", 3, 9, pad=0, logits=True)
     images = c.images(6)
     compiled = Native(worth=0).compile(c.program(), threads=3)

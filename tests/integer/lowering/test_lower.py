@@ -1,4 +1,4 @@
-"""From a quantized network to an integer program: where quantizers go, what becomes of operators, and exactness."""
+"""From a quantized network to an integer program: quantizers, operators, exactness."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_relu6_ceiling_is_the_code_of_six() -> None:
 
 
 class Spellings(nn.Module):
-    """Functions and methods instead of modules; one ReLU used twice; both operands of an add are convolutions."""
+    """Functions and methods, not modules; a ReLU used twice; an add of two convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,8 +149,13 @@ def test_functions_methods_and_reused_modules(scheme: Scheme) -> None:
     q = made(Spellings(), scheme)
     program = exact(q)
     assert kinds(program) == {
-        "Conv": 3, "Conv+add": 1, "MaxPool": 1, "AvgPool": 2, "Concat": 1, "Lut": 2,
-    }  # fmt: skip
+        "Conv": 3,
+        "Conv+add": 1,
+        "MaxPool": 1,
+        "AvgPool": 2,
+        "Concat": 1,
+        "Lut": 2,
+    }
     # 4-bit operands have a coarse accumulator: its half step, by which the bias is rounded, is a
     # sixth of the 8-bit step in front of the table.
     follows_fake(q, program, share=0.01 if scheme is W8A8 else 0.3)

@@ -23,9 +23,7 @@ def sample() -> tuple[Program, Array]:
 
 def test_oracle_and_native_have_every_code() -> None:
     program, x = sample()
-    names = [
-        n for n in ("reference", "native") if n == "reference" or backend(n).available() is None
-    ]
+    names = [n for n in ("oracle", "native") if n == "oracle" or backend(n).available() is None]
     found = audit(program, [x[:3], x[3:]], names)
     sizes = sum(int(np.prod(s)) for s in program.shapes.values())
     for tally in found.values():
@@ -36,8 +34,8 @@ def test_oracle_and_native_have_every_code() -> None:
 
 def test_the_oracle_sees_as_many_images_as_asked() -> None:
     program, x = sample()
-    assert audit(program, [x[:3], x[3:]], ["reference"], oracle=4)["reference"].images == 4
-    assert audit(program, [x[:3], x[3:]], ["reference"], oracle=2)["reference"].images == 2
+    assert audit(program, [x[:3], x[3:]], ["oracle"], oracle=4)["oracle"].images == 4
+    assert audit(program, [x[:3], x[3:]], ["oracle"], oracle=2)["oracle"].images == 2
 
 
 class Wrong(Compiled):

@@ -1,4 +1,4 @@
-"""One interface to everything that runs integer programs, and how far each is from the definition."""
+"""One interface to all that runs integer programs, and how far each is from the definition."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Compiled(ABC):
         """float32 logits (N, outputs) of float32 images, or of uint8 codes, (N, C, H, W)."""
 
     def codes(self, images: Array) -> Mapping[str, Array]:  # noqa: ARG002 - the common answer
-        """uint8 codes (N, C, H, W) of the tensors that the backend lets one see, by the program's names."""
+        """uint8 codes (N, C, H, W) of the tensors that the backend shows, by name."""
         return {}
 
 
@@ -59,6 +60,14 @@ class Backend(ABC):
             BadInput: a malformed program.
 
         """
+
+
+def not_installed(*packages: str) -> str | None:
+    """Which of the packages a runtime lacks, and how to get them; ``None`` if it has all."""
+    missing = [p for p in packages if find_spec(p) is None]
+    if not missing:
+        return None
+    return f"{' and '.join(missing)} not installed: pip install 'quantbench[runtimes]'"
 
 
 def backend(name: str) -> Backend:
@@ -105,15 +114,17 @@ class Difference:
 
 
 def differences(compiled: Compiled, program: Program, images: Array) -> dict[str, Difference]:
-    """Every tensor that the backend shows, and the logits, against the exact simulation; all zero if it is exact."""
+    """Every tensor that the backend shows, and the logits, against the exact simulation.
+
+    All differences are zero if the backend is exact.
+    """
     import torch
 
     from quantbench.integer.simulate import Simulation
 
-    expected = {
-        k: v.numpy() for k, v in Simulation(program).codes(torch.from_numpy(images)).items()
-    }
+    expected = Simulation(program).codes(torch.from_numpy(images))
     got = {**compiled.codes(images), program.output: compiled(images)}
     return {
-        name: Difference.between(got[name], expected[name].reshape(got[name].shape)) for name in got
+        name: Difference.between(codes, expected[name].numpy().reshape(codes.shape))
+        for name, codes in got.items()
     }

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from quantbench.integer.backends.base import Backend, Compiled
 from quantbench.integer.backends.simulation import SimulatedProgram
-from quantbench.integer.exact import ExactConv, Requant, known
+from quantbench.integer.exact import ExactConv, Requant
 from quantbench.integer.ir import Conv, Format, Program
+from quantbench.integer.scales import known
 from quantbench.integer.simulate import Layer, Simulation
 
 # CUDA multiplies more than 16 rows; columns, and terms of a sum, in multiples of 8
@@ -49,7 +50,10 @@ class IntMM(Backend):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def available(self) -> str | None:
-        """Torch must have the operator and the device; and its products, tried at their extremes, must be exact."""
+        """Torch must have the operator and the device, and its products must be exact.
+
+        They are tried at their extremes.
+        """
         if not hasattr(torch, "_int_mm"):
             return "this torch has no _int_mm"
         try:
@@ -110,22 +114,20 @@ class Gemm:
         """Codes, or float32 logits."""
         windows = self._windows(inputs[0])
         count, terms = windows.shape[:3].numel(), windows.shape[3:].numel()
-        rows = F.pad(
-            windows.reshape(count, terms), (0, -terms % UNIT, 0, max(ROWS - count, -count % UNIT))
-        )
+        zeros = (0, -terms % UNIT, 0, max(ROWS - count, -count % UNIT))  # columns, then rows
+        rows = F.pad(windows.reshape(count, terms), zeros)
         sums = [_product(rows, part)[:count, : len(self.start)] for part in self.parts]
-        acc = sum(sums[1:], sums[0]) + self.start
-        return self.requant.run(
-            acc.view(*windows.shape[:3], len(self.start)).permute(0, 3, 1, 2), inputs
-        )
+        acc = (sum(sums[1:], sums[0]) + self.start).view(*windows.shape[:3], len(self.start))
+        return self.requant.run(acc.permute(0, 3, 1, 2), inputs)
 
     def _windows(self, x: Tensor) -> Tensor:
-        """int8 (N, OH, OW, kh, kw, C): shifted codes under every output, a view of the padded input."""
-        (top, left, bottom, right), (sy, sx), (dy, dx) = (
-            self.op.pads,
-            self.op.stride,
-            self.op.dilation,
-        )
+        """int8 (N, OH, OW, kh, kw, C): shifted codes under every output.
+
+        A view: the step from one output to the next, and from one tap of a window to the next, are
+        strides of the padded input, so that windows overlap in memory and nothing is copied.
+        """
+        top, left, bottom, right = self.op.pads
+        (sy, sx), (dy, dx) = self.op.stride, self.op.dilation
         kh, kw = self.op.weight.shape[2:]
         # uint8 wraps: the same 8 bits
         codes = (x.permute(0, 2, 3, 1).contiguous() - self.shift).view(torch.int8)
@@ -142,13 +144,14 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _exact(rows: int, terms: int, columns: int, device: torch.device) -> bool:
-    """Whether a product is right: of the most negative codes, where sums of fewer bits saturate, and of a pattern."""
+    """Whether a product is right.
+
+    Of the most negative codes, where sums of fewer bits saturate, and of a pattern.
+    """
     size = terms * (rows + columns)
     for values in (np.full(size, -128), np.arange(size) * 37 % 256 - 128):
-        a, b = (
-            values[: rows * terms].reshape(rows, terms),
-            values[rows * terms :].reshape(columns, terms),
-        )
+        a, b = np.split(values, [rows * terms])
+        a, b = a.reshape(rows, terms), b.reshape(columns, terms)
         left, right = (torch.from_numpy(m.astype(np.int8)).to(device) for m in (a, b))
         if not np.array_equal(_product(left, right.t()).cpu().numpy(), a @ b.T):
             return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.base import Array, Backend, Compiled
+from quantbench.integer.backends.base import Array, Backend, Compiled, not_installed
 from quantbench.integer.ir import Program
 
 MATRIX = 2  # dimensions of (N, outputs)
@@ -21,12 +20,7 @@ class LiteRT(Backend):
 
     def available(self) -> str | None:
         """Its package must be installed."""
-        missing = [p for p in ("ai_edge_litert", "flatbuffers") if find_spec(p) is None]
-        return (
-            f"{' and '.join(missing)} not installed: pip install 'quantbench[runtimes]'"
-            if missing
-            else None
-        )
+        return not_installed("ai_edge_litert", "flatbuffers")
 
     def compile(self, program: Program, *, threads: int = 1) -> Compiled:
         """Write the model; an interpreter for each batch size follows at its first call."""

@@ -1,4 +1,7 @@
-"""Tensors and operators of a LiteRT (TensorFlow Lite) model over int8 codes: the program's codes minus 128, NHWC."""
+"""Tensors and operators of a LiteRT (TensorFlow Lite) model.
+
+Its codes are int8, the program's minus 128, and lie as (N, H, W, C).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ai_edge_litert.schema_py_generated as tfl
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.litert_windows import WindowGraph, known
+from quantbench.integer.backends.litert_windows import WindowGraph
+from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     Add,
+    AvgPool,
     Concat,
     Conv,
     Dequantize,
@@ -22,7 +25,7 @@ from quantbench.integer.ir import (
     Pad,
     Program,
 )
-from quantbench.integer.lowering.formats import split_format
+from quantbench.integer.scales import known, split_format
 from quantbench.integer.validate import validate
 
 NONE, RELU, RELU6 = 0, 1, 3
@@ -31,7 +34,9 @@ SPREADS = 6  # logits are covered to this many standard deviations of random inp
 
 
 def model(program: Program, batch: int, *, show: bool = False) -> bytes:
-    """A model from float32 images (batch, H, W, C) to float32 logits (batch, outputs), or values (batch, H, W, C).
+    """A model from float32 images (batch, H, W, C) to float32 logits (batch, outputs).
+
+    A program that does not end in a vector gives values (batch, H, W, C).
 
     LiteRT cannot do everything that the definition can: a layer in front of a residual add gets an
     8-bit tensor of its own, and so do the logits, for which LiteRT has no float32 form.
@@ -46,9 +51,10 @@ def model(program: Program, batch: int, *, show: bool = False) -> bytes:
 
     """
     validate(program)
-    e = _Exporter(program, batch)
+    e = Exporter(program, batch)
     for op in program.ops:
-        e.operator(op)
+        x, f = e.made[op.inputs[0]], known(e.formats[op.inputs[0]])
+        e.made[op.output] = entry(TRANSLATE, op, "LiteRT")(e, op, x, f)
     last = e.made[program.output]
     if program.formats[program.output] is not None:
         last = e.op("DEQUANTIZE", [last], e.image(e.shapes[program.output], None))
@@ -56,90 +62,88 @@ def model(program: Program, batch: int, *, show: bool = False) -> bytes:
     return e.finish([e.images], [last, *shown])
 
 
-class _Exporter(WindowGraph):
-    """Translates operators."""
+class Exporter(WindowGraph):
+    """Translates operators: each from its first input, a tensor by number and its format."""
 
     def __init__(self, program: Program, batch: int) -> None:
         super().__init__(program, batch)
         self.images = self.image(program.shape, None)
-        self.made = {
-            "input": self.op("QUANTIZE", [self.images], self.image(program.shape, program.input))
-        }
+        codes = self.op("QUANTIZE", [self.images], self.image(program.shape, program.input))
+        self.made = {"input": codes}
 
-    def operator(self, op: Op) -> None:
-        """Translate one operator."""
-        x, f = self.made[op.inputs[0]], known(self.formats[op.inputs[0]])
-        y = self.image(self.shapes[op.output], op.out)
-        match op:
-            case Conv():
-                y = self._conv(op, x, f)
-            case Add():
-                y = self._add(
-                    [self.made[i] for i in op.inputs], op.output, known(op.out), op.lo, op.hi
-                )
-            case Concat():
-                parts = [self._requantized(i, known(op.out)) for i in op.inputs]
-                self.op("CONCATENATION", parts, y, tfl.ConcatenationOptionsT(axis=3))
-            case MaxPool():
-                y = self.pool(op, x, f)
-            case Pad():
-                y = self.pad(op, x, f)
-            case Flatten():
-                order = self.constant(np.array([0, 3, 1, 2], np.int32))
-                shape = self.shapes[op.inputs[0]]
-                turned = self.op(
-                    "TRANSPOSE",
-                    [x, order],
-                    self.tensor((self.batch, *shape), f),
-                    tfl.TransposeOptionsT(),
-                )
-                self.reshape(turned, y)
-            case Dequantize():
-                vector = self.tensor((self.batch, int(np.prod(self.shapes[op.output]))), None)
-                y = self.reshape(self.op("DEQUANTIZE", [x], y), vector)
-            case _:
-                raise Unsupported(f"{op.name}: LiteRT has no int8 form of {type(op).__name__}")
-        self.made[op.output] = y
+    def add(self, op: Add, _: int, __: Format) -> int:
+        """LiteRT's own add of two formats."""
+        inputs = [self.made[i] for i in op.inputs]
+        return self._add(inputs, op.output, known(op.out), op.lo, op.hi)
 
-    def _conv(self, op: Conv, x: int, f: Format) -> int:
+    def concat(self, op: Concat, _: int, __: Format) -> int:
+        """All inputs in the output's format first."""
+        y = known(op.out)
+        parts = [self._requantized(i, y) for i in op.inputs]
+        out = self.image(self.shapes[op.output], y)
+        return self.op("CONCATENATION", parts, out, tfl.ConcatenationOptionsT(axis=3))
+
+    def flatten(self, op: Flatten, x: int, f: Format) -> int:
+        """Turned to (N, C, H, W) first: the definition's order is by channel, LiteRT's by pixel."""
+        order = self.constant(np.array([0, 3, 1, 2], np.int32))
+        turned = self.tensor((self.batch, *self.shapes[op.inputs[0]]), f)
+        turned = self.op("TRANSPOSE", [x, order], turned, tfl.TransposeOptionsT())
+        return self.reshape(turned, self.image(self.shapes[op.output], op.out))
+
+    def dequantize(self, op: Dequantize, x: int, _: Format) -> int:
+        """Values of codes, as a vector."""
+        shape = self.shapes[op.output]
+        real = self.op("DEQUANTIZE", [x], self.image(shape, None))
+        return self.reshape(real, self.tensor((self.batch, int(np.prod(shape))), None))
+
+    def conv(self, op: Conv, x: int, f: Format) -> int:
+        """A layer; a residual is added to its 8-bit output."""
         v = op.weight.astype(np.int64) - op.weight_zero[:, None, None, None]
         if v.min() < np.iinfo(np.int8).min or v.max() > np.iinfo(np.int8).max:
             raise Unsupported(
                 f"{op.name}: weights {v.min()}..{v.max()}; LiteRT's have no zero point"
             )
         bias = self.constant(op.bias, op.weight_scale * np.float32(f.scale))
-        alone = (
-            op.out
-            if len(op.inputs) == 1
-            else split_format(known(op.out), known(self.formats[op.inputs[1]]))
-        )
         if op.out is None:
             return self._logits(op, v, x, f, bias)
-        assert alone is not None
-        out = self.image(self.shapes[op.output], alone)
-        fused = self._activation(op, alone) if len(op.inputs) == 1 else NONE
+        if len(op.inputs) == 1:
+            fused = self._activation(op, op.out)
+            codes = self._sums(op, v.astype(np.int8), x, f, bias, op.out, fused)
+            if fused != NONE or self.free(op.lo, op.hi):
+                return codes
+            return self.clip(codes, op.output, op.out, op.lo, op.hi)
+        alone = split_format(op.out, known(self.formats[op.inputs[1]]))
+        codes = self._sums(op, v.astype(np.int8), x, f, bias, alone, NONE)
+        return self._add([codes, self.made[op.inputs[1]]], op.output, op.out, op.lo, op.hi)
+
+    def _sums(
+        self, op: Conv, v: NDArray[np.int8], x: int, f: Format, bias: int, y: Format, fused: int
+    ) -> int:
+        """Codes of a convolution, depthwise where it is, in a format of their own."""
+        out = self.image(self.shapes[op.output], y)
         x, padding = self.padded(x, op.inputs[0], f, tuple(op.weight.shape[2:]), op)
-        step = {"strideH": op.stride[0], "strideW": op.stride[1], "dilationHFactor": op.dilation[0],
-                "dilationWFactor": op.dilation[1], "padding": padding, "fusedActivationFunction": fused}  # fmt: skip
+        step = {
+            "strideH": op.stride[0],
+            "strideW": op.stride[1],
+            "dilationHFactor": op.dilation[0],
+            "dilationWFactor": op.dilation[1],
+            "padding": padding,
+            "fusedActivationFunction": fused,
+        }
         if op.groups > 1 and op.weight.shape[1] == 1:
-            weight = self.constant(
-                v.astype(np.int8).transpose(1, 2, 3, 0).copy(), op.weight_scale, axis=3
-            )
+            weight = self.constant(v.transpose(1, 2, 3, 0).copy(), op.weight_scale, axis=3)
             options = tfl.DepthwiseConv2DOptionsT(depthMultiplier=len(v) // op.groups, **step)
-            out = self.op("DEPTHWISE_CONV_2D", [x, weight, bias], out, options)
-        else:
-            weight = self.constant(v.astype(np.int8).transpose(0, 2, 3, 1).copy(), op.weight_scale)
-            out = self.op("CONV_2D", [x, weight, bias], out, tfl.Conv2DOptionsT(**step))
-        if len(op.inputs) > 1:
-            return self._add([out, self.made[op.inputs[1]]], op.output, known(op.out), op.lo, op.hi)
-        return (
-            out
-            if fused != NONE or self.free(op.lo, op.hi)
-            else self.clip(out, op.output, alone, op.lo, op.hi)
-        )
+            return self.op("DEPTHWISE_CONV_2D", [x, weight, bias], out, options)
+        weight = self.constant(v.transpose(0, 2, 3, 1).copy(), op.weight_scale)
+        return self.op("CONV_2D", [x, weight, bias], out, tfl.Conv2DOptionsT(**step))
 
     def _logits(self, op: Conv, v: NDArray[np.int64], x: int, f: Format, bias: int) -> int:
-        """Fully connected, to 8 bits over what random inputs give, then to floats."""
+        """Fully connected, to 8 bits over what random inputs give, then to floats.
+
+        Inputs drawn evenly from their codes have the mean ``middle`` and the variance
+        (hi - lo)^2 / 12, so that a logit, a sum of independent terms, has the mean ``centre`` and
+        the standard deviation ``spread``. The format covers ``SPREADS`` of these on both sides.
+        """
         if op.groups != 1 or self.shapes[op.inputs[0]][1:] != (1, 1):
             raise Unsupported(
                 f"{op.name}: LiteRT gives float logits only of a fully connected layer"
@@ -148,11 +152,8 @@ class _Exporter(WindowGraph):
         middle = (f.lo + f.hi) / 2 - f.zero
         centre = (flat.sum(1) * middle + op.bias) * scale
         spread = np.sqrt((flat * flat).sum(1)) * (f.hi - f.lo) / np.sqrt(12) * scale
-        low, high = (
-            float((centre - SPREADS * spread).min()),
-            float((centre + SPREADS * spread).max()),
-        )
-        low, high = min(low, 0.0), max(high, 0.0)
+        low = min(float((centre - SPREADS * spread).min()), 0.0)
+        high = max(float((centre + SPREADS * spread).max()), 0.0)
         y = Format((high - low) / 255, int(np.rint(-low / (high - low) * 255)))
         shape = (self.batch, len(v))
         vector = self.reshape(x, self.tensor((self.batch, flat.shape[1]), f))
@@ -162,9 +163,8 @@ class _Exporter(WindowGraph):
         return self.op("DEQUANTIZE", [codes], self.tensor(shape, None))
 
     def _add(self, inputs: list[int], name: str, y: Format, lo: Any, hi: Any) -> int:
-        out = self.op(
-            "ADD", inputs, self.image(self.shapes[name], y), tfl.AddOptionsT(potScaleInt16=False)
-        )
+        options = tfl.AddOptionsT(potScaleInt16=False)
+        out = self.op("ADD", inputs, self.image(self.shapes[name], y), options)
         return out if self.free(lo, hi) else self.clip(out, name, y, lo, hi)
 
     def _activation(self, op: Conv, y: Format) -> int:
@@ -177,7 +177,19 @@ class _Exporter(WindowGraph):
     def _requantized(self, name: str, y: Format) -> int:
         if self.formats[name] == y:
             return self.made[name]
-        codes = self.op(
-            "QUANTIZE", [self.made[name]], self.image(self.shapes[name], y), tfl.QuantizeOptionsT()
-        )
+        out = self.image(self.shapes[name], y)
+        codes = self.op("QUANTIZE", [self.made[name]], out, tfl.QuantizeOptionsT())
         return self.bounded(codes, name, y)
+
+
+# LRN, Lut and Island have no form in int8
+TRANSLATE: dict[type[Op], Callable[[Exporter, Any, int, Format], int]] = {
+    Conv: Exporter.conv,
+    Add: Exporter.add,
+    Concat: Exporter.concat,
+    MaxPool: Exporter.max_pool,
+    AvgPool: Exporter.avg_pool,
+    Pad: Exporter.pad,
+    Flatten: Exporter.flatten,
+    Dequantize: Exporter.dequantize,
+}

@@ -1,7 +1,7 @@
-"""Our own kernels: AVX-512 VNNI, AVX2 or portable C++, chosen at run time, all equal to the definition bit for bit.
+"""Our own kernels: AVX-512 VNNI, AVX2 or portable C++, chosen at run time.
 
-The extension module is built when the package is installed. Where it could not be built this
-backend says so, and the others remain.
+All give the codes of the definition, bit for bit. The extension module is built when the package is
+installed. Where it could not be built this backend says so, and the others remain.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from quantbench.integer.backends.native_assembly import Options, assemble
 from quantbench.integer.ir import Program
 from quantbench.integer.validate import validate, validate_images
 
-ISA = "QUANTBENCH_ISA"  # environment variable: portable, avx2 or avx512
+ISA = "QUANTBENCH_ISA"  # environment variable: one of instruction_sets()
 
 
 class Native(Backend):
     """The kernels of this package.
 
     Args:
-        isa: ``portable``, ``avx2`` or ``avx512``; by default what ``QUANTBENCH_ISA`` says, else the
-            best there is here.
+        isa: one of ``instruction_sets()``; by default what ``QUANTBENCH_ISA`` says, else the best
+            there is here.
         winograd: use it wherever it is exact, or nowhere; by default where a model says that it is
             faster.
         worth: multiply-accumulates from which a layer is shared among threads; by default where
@@ -45,7 +45,7 @@ class Native(Backend):
         self.winograd, self.worth = winograd, worth
 
     def available(self) -> str | None:
-        """The extension must have been built, and the processor must have the instruction set that is asked for."""
+        """A reason unless the extension was built and the processor has the instruction set."""
         try:
             _module().isa(self.isa)
         except (Unsupported, ValueError) as e:
@@ -83,7 +83,10 @@ class NativeProgram(Compiled):
         self._net, self._numbers = assemble(_module(), program, options, keep=keep)
 
     def __call__(self, images: Array) -> Array:
-        """float32 logits (N, outputs), or codes where the program ends in codes, of float32 images or uint8 codes."""
+        """Logits float32 (N, outputs), or codes uint8 where the program ends in codes.
+
+        Images (N, C, H, W) are float32 numbers or uint8 codes.
+        """
         y = self._run(self._net, images)
         return y.reshape(len(y), math.prod(y.shape[1:]))
 
@@ -125,16 +128,31 @@ class NativeProgram(Compiled):
 
 
 def products(rounds: int) -> int:
-    """Run the best instruction set's multiplications in registers and count them; raises Unsupported if not built."""
+    """How many products the best instruction set forms in this many rounds of nothing else.
+
+    Raises:
+        Unsupported: the extension was not built.
+
+    """
     return int(_module().multiply(os.environ.get(ISA, ""), rounds))
+
+
+def instruction_sets() -> list[str]:
+    """Names of the instruction sets of this machine, the best first; none without the extension."""
+    try:
+        return list(_module().instruction_sets())
+    except Unsupported:
+        return []
 
 
 def _module() -> ModuleType:
     try:
-        import quantbench._native as found  # type: ignore[import-not-found]  # an import that keys of results see
+        # An import that keys of results see.
+        import quantbench._native as found  # type: ignore[import-not-found]
     except ImportError as e:
         raise Unsupported(
-            f"the native kernels are not built ({e}); with a C++17 compiler at hand, install quantbench again"
+            f"the native kernels are not built ({e});"
+            " with a C++20 compiler at hand, install quantbench again"
         ) from e
     module: ModuleType = found
     return module

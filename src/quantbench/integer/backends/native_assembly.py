@@ -1,4 +1,7 @@
-"""From a checked program to a native network: multipliers as the definition computes them, operators one by one."""
+"""From a checked program to a native network, operator by operator.
+
+Multipliers are computed here, as the definition computes them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from quantbench.errors import BadInput, Unsupported
+from quantbench.errors import BadInput
 from quantbench.integer.backends.base import Array
+from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -27,11 +31,9 @@ from quantbench.integer.ir import (
     Pad,
     Program,
     Shape,
-    conv_multiplier,
-    output_shape,
-    ratio,
 )
 from quantbench.integer.oracle import apply
+from quantbench.integer.scales import conv_multiplier, ratio
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class Options:
 
 @dataclass(frozen=True)
 class _Inputs:
-    numbers: list[int]  # of the builder's tensors
     formats: list[Format]
     shapes: list[Shape]
 
@@ -69,58 +70,76 @@ def assemble(
         )
         numbers, formats, shapes = {"input": 0}, program.formats, program.shapes
         for op in program.ops:
-            if type(op) not in _ADD:
-                raise Unsupported(f"native: no kernel for {type(op).__name__} {op.name!r}")
+            kind, arguments = entry(_KERNELS, op, "native")
             known = [f for f in (formats[i] for i in op.inputs) if f is not None]
-            inputs = _Inputs([numbers[i] for i in op.inputs], known, [shapes[i] for i in op.inputs])
-            numbers[op.output] = _ADD[type(op)](builder, op, inputs)
+            said = arguments(op, _Inputs(known, [shapes[i] for i in op.inputs]))
+            numbers[op.output] = builder.add(kind, [numbers[i] for i in op.inputs], **said)
         return builder.finish(options.threads, options.images, keep, options.worth), numbers
     except (ValueError, TypeError) as e:
         raise BadInput(f"native: {e}") from e
 
 
-def _conv(b: Any, op: Conv, x: _Inputs) -> Any:
-    y, codes = op.out, {}
+def _conv(op: Conv, x: _Inputs) -> dict[str, Any]:
+    """Without an output format the layer gives float32 logits: it then has no bounds."""
+    y = op.out
+    bounds: dict[str, Any] = {"zero": 0}
     if y is not None:
-        codes = {
+        bounds = {
             "lo": np.ascontiguousarray(op.lo),
             "hi": np.ascontiguousarray(op.hi),
             "zero": y.zero,
         }
-    residual = y is not None and len(x.numbers) > 1
-    return b.conv(
-        x=x.numbers[0],
-        r=x.numbers[1] if residual else -1,
-        weight=np.ascontiguousarray(op.weight),
-        weight_zero=np.ascontiguousarray(op.weight_zero),
-        bias=np.ascontiguousarray(op.bias),
-        m=conv_multiplier(x.formats[0].scale, op.weight_scale, None if y is None else y.scale),
-        ratio=_ratios(op, x)[1] if residual else 1.0,
-        stride=op.stride,
-        pads=op.pads,
-        dilation=op.dilation,
-        groups=op.groups,
-        **({"lo": None, "hi": None, "zero": 0} | codes),
-    )
+    residual = y is not None and len(op.inputs) > 1
+    return {
+        "weight": np.ascontiguousarray(op.weight),
+        "weight_zero": np.ascontiguousarray(op.weight_zero),
+        "bias": np.ascontiguousarray(op.bias),
+        "m": conv_multiplier(x.formats[0].scale, op.weight_scale, None if y is None else y.scale),
+        "ratio": _ratios(op, x)[1] if residual else 1.0,
+        "stride": op.stride,
+        "pads": op.pads,
+        "dilation": op.dilation,
+        "groups": op.groups,
+        **bounds,
+    }
 
 
-def _lrn(b: Any, op: LRN, x: _Inputs) -> Any:
+def _add(op: Add, x: _Inputs) -> dict[str, Any]:
+    a, b = _ratios(op, x)
+    return {"a_ratio": a, "b_ratio": b, "zero": _format(op).zero, "lo": op.lo, "hi": op.hi}
+
+
+def _concat(op: Concat, x: _Inputs) -> dict[str, Any]:
+    return {"ratios": _ratios(op, x), **_codes(op)}
+
+
+def _lrn(op: LRN, x: _Inputs) -> dict[str, Any]:
     s = np.float64(x.formats[0].scale)
-    alpha = float(op.alpha / op.size * (s * s))
-    return b.lrn(
-        x.numbers[0], op.size, alpha, op.k, float(s / np.float64(_format(op).scale)), *_codes(op)
-    )
+    return {
+        "size": op.size,
+        "alpha": float(op.alpha / op.size * (s * s)),
+        "k": op.k,
+        "ratio": float(s / np.float64(_format(op).scale)),
+        **_codes(op),
+    }
 
 
-def _avg_pool(b: Any, op: AvgPool, x: _Inputs) -> Any:
-    return b.avg_pool(x.numbers[0], op.kernel, op.stride, op.pads, _means(op, x), *_codes(op))
+def _window(op: MaxPool | AvgPool) -> dict[str, Any]:
+    return {"kernel": op.kernel, "stride": op.stride, "pads": op.pads}
+
+
+def _avg_pool(op: AvgPool, x: _Inputs) -> dict[str, Any]:
+    return {"multipliers": _means(op, x), **_window(op), **_codes(op)}
 
 
 def _means(op: AvgPool, x: _Inputs) -> Array:
-    """Multiplier (OH, OW) of each window: its count is its area, or what of it lies inside the image."""
+    """Multiplier float32 (OH, OW) of each window, by the number of codes that count.
+
+    That is the window's area, or what of it lies inside the image.
+    """
     shape, counts = x.shapes[0], []
     sizes = zip(
-        shape[1:], output_shape(op, [shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
+        shape[1:], op.output_shape([shape])[1:], op.kernel, op.stride, op.pads[:2], strict=True
     )
     for size, outputs, kernel, stride, pad in sizes:
         start = np.arange(outputs) * stride - pad
@@ -136,10 +155,11 @@ def _means(op: AvgPool, x: _Inputs) -> Array:
     return np.array([[m[int(a * b)] for b in columns] for a in rows], np.float32)
 
 
-def _island(b: Any, op: Island, x: _Inputs) -> Any:
-    return b.foreign(
-        x.numbers, op.shape, _format(op).zero, lambda *codes: apply(op, list(codes), x.formats)
-    )
+def _island(op: Island, x: _Inputs) -> dict[str, Any]:
+    def function(*codes: Array) -> Array:
+        return apply(op, list(codes), x.formats)
+
+    return {"shape": op.shape, "zero": _format(op).zero, "function": function}
 
 
 def _format(op: Op) -> Format:
@@ -147,25 +167,26 @@ def _format(op: Op) -> Format:
     return op.out
 
 
-def _codes(op: Op) -> tuple[int, int, int]:
+def _codes(op: Op) -> dict[str, int]:
     f = _format(op)
-    return f.zero, f.lo, f.hi
+    return {"zero": f.zero, "lo": f.lo, "hi": f.hi}
 
 
 def _ratios(op: Op, x: _Inputs) -> list[float]:
     return [float(ratio(f.scale, _format(op).scale)) for f in x.formats]
 
 
-_ADD: dict[type[Op], Callable[[Any, Any, _Inputs], Any]] = {
-    Conv: _conv,
-    Add: lambda b, op, x: b.add(*x.numbers, *_ratios(op, x), _format(op).zero, op.lo, op.hi),
-    Concat: lambda b, op, x: b.concat(x.numbers, _ratios(op, x), *_codes(op)),
-    MaxPool: lambda b, op, x: b.max_pool(x.numbers[0], op.kernel, op.stride, op.pads),
-    AvgPool: _avg_pool,
-    LRN: _lrn,
-    Lut: lambda b, op, x: b.lut(x.numbers[0], np.ascontiguousarray(op.table), _format(op).zero),
-    Pad: lambda b, op, x: b.pad(x.numbers[0], op.pads, op.stride),
-    Flatten: lambda b, _, x: b.flatten(x.numbers[0]),
-    Dequantize: lambda b, _, x: b.dequantize(x.numbers[0], x.formats[0].scale),
-    Island: _island,
+# The kernel of each operator, and what it is told, by the names that csrc/operators reads.
+_KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] = {
+    Conv: ("conv", _conv),
+    Add: ("add", _add),
+    Concat: ("concat", _concat),
+    MaxPool: ("max_pool", lambda op, _: _window(op)),
+    AvgPool: ("avg_pool", _avg_pool),
+    LRN: ("lrn", _lrn),
+    Lut: ("lut", lambda op, _: {"table": np.ascontiguousarray(op.table), "zero": _format(op).zero}),
+    Pad: ("pad", lambda op, _: {"pads": op.pads, "stride": op.stride}),
+    Flatten: ("flatten", lambda *_: {}),
+    Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
+    Island: ("foreign", _island),
 }

@@ -5,13 +5,14 @@ simulation's torch code. Two things differ from how torch itself uses these oper
 of the input would make oneDNN recompute its compensation on every call, so it is folded into the
 bias and the padding is written out. And oneDNN rounds the scaled sum plus a float bias once, where
 the definition has an int32 bias and rounds after each operation: a code next to a tie can differ by
-one. How often is measured by ``backends.differences``.
+one. How often is measured by ``backends.base.differences``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quantbench.integer.backends.base import Array, Backend, Compiled
-from quantbench.integer.exact import ExactConv, known, over, quantize
-from quantbench.integer.ir import AvgPool, Conv, Flatten, Format, MaxPool, Op, Program
-from quantbench.integer.simulate import apply
+from quantbench.integer.dispatch import entry
+from quantbench.integer.exact import ExactConv, over, quantize
+from quantbench.integer.ir import Conv, Flatten, Format, MaxPool, Op, Program
+from quantbench.integer.scales import known
+from quantbench.integer.simulate import APPLY
 from quantbench.integer.validate import validate, validate_images
 
 Step = Callable[[list[Tensor]], Tensor]
@@ -86,74 +89,122 @@ class _OneDNN(Compiled):
 
 
 def _step(op: Op, formats: list[Format], free: list[str]) -> Step:
-    """One operator as a function of its inputs."""
-    if isinstance(op, Conv):
-        v = op.weight.astype(np.int64) - op.weight_zero[:, None, None, None]
-        if v.min() < np.iinfo(np.int8).min or v.max() > np.iinfo(np.int8).max:
-            # 8 bits with a zero point need 9
-            return ExactConv.of(op, list(formats), torch.device("cpu")).run
-        return _conv(op, torch.from_numpy(v.astype(np.int8)), formats, free)
-    if isinstance(op, Flatten):
-        return lambda inputs: (
-            inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1).clone()
-        )  # no view: sums are made in place
-    if isinstance(op, MaxPool) and not isinstance(op, AvgPool) and op.pads[:2] == op.pads[2:]:
-        geometry = (list(op.kernel), list(op.stride), list(op.pads[:2]), [1, 1])
-        if all(2 * p <= k for p, k in zip(op.pads, op.kernel, strict=False)):
-            return lambda inputs: torch.ops.quantized.max_pool2d(inputs[0], *geometry, False)
-    return lambda inputs: apply(op, inputs, formats)
+    """One operator as a function of its inputs.
+
+    Args:
+        op: the operator.
+        formats: of its inputs.
+        free: those of its inputs that nothing reads behind it.
+
+    """
+    if type(op) in STEPS:
+        return STEPS[type(op)](op, formats, free)
+    exact = entry(APPLY, op, "onednn")
+    return lambda inputs: exact(op, inputs, formats)
 
 
-def _conv(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step:
-    """A convolution, with its residual add, as one oneDNN call and at most a padding before and a clamp behind."""
+def _conv(op: Conv, formats: list[Format], free: list[str]) -> Step:
+    v = op.weight.astype(np.int64) - op.weight_zero[:, None, None, None]
+    if v.min() < np.iinfo(np.int8).min or v.max() > np.iinfo(np.int8).max:
+        # 8 bits with a zero point need 9
+        return ExactConv.of(op, list(formats), torch.device("cpu")).run
+    return _packed(op, torch.from_numpy(v.astype(np.int8)), formats, free)
+
+
+def _flatten(_: Flatten, __: list[Format], ___: list[str]) -> Step:
+    """No view, for sums are made in place."""
+    return lambda inputs: inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1).clone()
+
+
+def _max_pool(op: MaxPool, formats: list[Format], _: list[str]) -> Step:
+    """Torch's own on codes, where it has the padding.
+
+    The same on both sides, and at most half a window.
+    """
+    halves = all(2 * p <= k for p, k in zip(op.pads[:2], op.kernel, strict=True))
+    if op.pads[:2] != op.pads[2:] or not halves:
+        return lambda inputs: APPLY[MaxPool](op, inputs, formats)
+    geometry = (list(op.kernel), list(op.stride), list(op.pads[:2]), [1, 1])
+    return lambda inputs: torch.ops.quantized.max_pool2d(inputs[0], *geometry, False)
+
+
+# what torch ships; every other operator is the simulation's
+STEPS: dict[type[Op], Callable[[Any, list[Format], list[str]], Step]] = {
+    Conv: _conv,
+    Flatten: _flatten,
+    MaxPool: _max_pool,
+}
+
+
+def _packed(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step:
+    """A convolution as one oneDNN call, with at most a padding before and a clamp behind.
+
+    The call adds the residual too.
+    """
     x, y = formats[0], op.out
     top, left, bottom, right = op.pads
     # padding as a tensor of its own
     written = any(op.pads) and (x.zero != 0 or op.pads[:2] != op.pads[2:])
     geometry = (list(op.stride), [0, 0] if written else [top, left], list(op.dilation), op.groups)
     scales, zeros = torch.from_numpy(op.weight_scale), torch.zeros(len(v), dtype=torch.int64)
+    # sum (x - z) v = sum x v - z sum v: the second term does not depend on the input
     folded = torch.from_numpy(op.bias).long() - x.zero * v.long().sum((1, 2, 3))
     bias = (folded.double() * scales.double() * x.scale).float()
     packed = _ops.qconv_prepack(v, scales, x.scale, 0, *geometry, None)
     s_y, z_y, dtype = (1.0, 0, torch.float32) if y is None else (y.scale, y.zero, torch.uint8)
-    low, high = int(op.lo[0]), int(op.hi[0])
-    uniform = bool((op.lo == low).all() and (op.hi == high).all())
-    needed = y is not None and not (uniform and (low, high) == (0, 255))
-    fused = needed and uniform and len(op.inputs) == 1
-    post = ("hardtanh", [(low - z_y) * s_y, (high - z_y) * s_y], "") if fused else ("none", [], "")
-    lo, hi = (torch.from_numpy(a)[:, None, None] for a in (op.lo, op.hi))
+    result = (*geometry, s_y, z_y, dtype)
+    bounds = _Bounds.of(op)
     residual = formats[-1]
+    add: tuple[Any, ...] = (residual.scale, residual.zero, "sum", 1.0, "none", [], "")
     in_place = op.inputs[-1] in free and op.inputs[-1] not in ("input", op.inputs[0])
 
     def run(inputs: list[Tensor]) -> Tensor:
         codes = F.pad(inputs[0], (left, right, top, bottom), value=x.zero) if written else inputs[0]
         common = (codes, x.scale, 0, packed, scales, zeros)
         if len(inputs) == 1:
-            out = _ops.qconv2d_pointwise(*common, bias, *geometry, s_y, z_y, dtype, *post)
+            out = _ops.qconv2d_pointwise(*common, bias, *result, *bounds.fused)
         else:
             total = inputs[1] if in_place else inputs[1].clone(memory_format=torch.channels_last)
-            out = _ops.qconv2d_pointwise.binary(
-                *common,
-                total,
-                bias,
-                *geometry,
-                s_y,
-                z_y,
-                dtype,
-                residual.scale,
-                residual.zero,
-                "sum",
-                1.0,
-                "none",
-                [],
-                "",
-            )
-        if needed and not fused:
-            out = out.clamp_(low, high) if uniform else out.clamp_(lo, hi)
-        result: Tensor = out
-        return result
+            out = _ops.qconv2d_pointwise.binary(*common, total, bias, *result, *add)
+        return bounds.clamp(out)
 
     return run
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounds:
+    """How a convolution's clamp is made.
+
+    Attributes:
+        fused: what oneDNN is told to do behind the sum: a clamp of real values, or nothing.
+        lo: bounds that are left for a clamp of codes; None where there are none, numbers where all
+            channels have the same, else arrays (C, 1, 1).
+        hi: the upper ones.
+
+    """
+
+    fused: tuple[str, list[float], str] = ("none", [], "")
+    lo: Any = None
+    hi: Any = None
+
+    @classmethod
+    def of(cls, op: Conv) -> _Bounds:
+        """Fuse the bounds where oneDNN can."""
+        y, low, high = op.out, int(op.lo[0]), int(op.hi[0])
+        uniform = bool((op.lo == low).all() and (op.hi == high).all())
+        if y is None or (uniform and (low, high) == (0, 255)):
+            return cls()
+        if not uniform:
+            lo, hi = (torch.from_numpy(a)[:, None, None] for a in (op.lo, op.hi))
+            return cls(lo=lo, hi=hi)
+        if len(op.inputs) > 1:
+            return cls(lo=low, hi=high)
+        ends = [(low - y.zero) * y.scale, (high - y.zero) * y.scale]
+        return cls(fused=("hardtanh", ends, ""))
+
+    def clamp(self, codes: Tensor) -> Tensor:
+        """Codes inside the bounds that were not fused."""
+        return codes if self.lo is None else codes.clamp_(self.lo, self.hi)
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Integer programs as QDQ ONNX: a QuantizeLinear and DequantizeLinear pair at every tensor, which runtimes fuse.
+"""Integer programs as QDQ ONNX.
+
+QDQ: a QuantizeLinear and DequantizeLinear pair at every tensor, which runtimes fuse.
 
 Codes are uint8 and weights int8 (u8 x s8, the fast pair everywhere), or INT4 from opset 21 on.
 Bounds narrower than uint8 (4-bit activations, ReLU6, ceilings per channel) are a Clip, Min or Max
@@ -7,6 +9,7 @@ on the codes, so that runtimes still see Conv between DequantizeLinear and Quant
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.onnx_layer import LayerGraph, known
+from quantbench.integer.backends.onnx_layer import LayerGraph
+from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     LRN,
     Add,
@@ -29,8 +33,10 @@ from quantbench.integer.ir import (
     MaxPool,
     Op,
     Pad,
+    Pool,
     Program,
 )
+from quantbench.integer.scales import known
 from quantbench.integer.validate import validate
 
 OPSET, OPSET_INT4 = 17, 21
@@ -39,7 +45,9 @@ OPSET, OPSET_INT4 = 17, 21
 def export(
     program: Program, *, int4: bool = False, split_residuals: bool = False, show: bool = False
 ) -> onnx.ModelProto:
-    """ONNX model: float32 ``images`` (N, C, H, W) to ``logits`` (N, outputs), float32 or the last codes, any N.
+    """ONNX model from float32 ``images`` (N, C, H, W) to ``logits`` (N, outputs), for any N.
+
+    Logits are float32, or the last codes of a program that ends in codes.
 
     Args:
         program: what to export.
@@ -55,25 +63,23 @@ def export(
 
     """
     validate(program)
-    e = _Exporter(program, int4=int4, split_residuals=split_residuals)
+    e = Exporter(program, int4=int4, split_residuals=split_residuals)
     for op in program.ops:
-        e.operator(op)
+        e.last = op.output
+        entry(TRANSLATE, op, "ONNX")(e, op)
     e.finish()
-    shapes = program.shapes
     kind = TensorProto.FLOAT if program.formats[program.output] is None else TensorProto.UINT8
     outs = [helper.make_tensor_value_info("logits", kind, ["N", e.outputs])]
     if show:
+        shown = {name: shape for name, shape in program.shapes.items() if program.formats[name]}
         outs += [
-            helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *shapes[name]])
-            for name, f in program.formats.items()
-            if f is not None
+            helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *shape])
+            for name, shape in shown.items()
         ]
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *program.shape])
     graph = helper.make_graph(e.nodes, "quantbench", [images], outs, list(e.constants.values()))
-    opset = OPSET_INT4 if int4 else OPSET
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="quantbench"
-    )
+    opset = helper.make_opsetid("", OPSET_INT4 if int4 else OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], producer_name="quantbench")
     model.ir_version = 10 if int4 else 8
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -82,88 +88,107 @@ def export(
 def save(
     program: Program, path: Path, *, int4: bool = False, split_residuals: bool = False
 ) -> None:
-    """Write the file that a plain ONNX Runtime session loads; the arguments are those of ``export``."""
+    """Write the file that a plain ONNX Runtime session loads.
+
+    The arguments are those of ``export``.
+    """
     onnx.save(export(program, int4=int4, split_residuals=split_residuals), path)
 
 
-class _Exporter(LayerGraph):
-    """Translates operators."""
+class Exporter(LayerGraph):
+    """Translates operators; ``conv`` is the layers'."""
 
     def __init__(self, program: Program, *, int4: bool, split_residuals: bool) -> None:
         super().__init__(program, int4=int4, split_residuals=split_residuals)
         self.outputs = int(np.prod(self.shapes[program.output]))
         self.quantize("images", program.input, "input")
 
-    def operator(self, op: Op) -> None:  # noqa: C901 - a case an operator
-        """Translate one operator."""
-        self.last = op.output
-        match op:
-            case Conv():
-                self.conv(op)
-            case Add():
-                total = self.node("Add", [self.real(i) for i in op.inputs])
-                self.quantize(total, known(op.out), op.output, (op.lo, op.hi))
-            case Concat():
-                whole = self.node("Concat", [self.real(i) for i in op.inputs], axis=1)
-                self.quantize(whole, known(op.out), op.output)
-            case MaxPool():
-                kind = "AveragePool" if isinstance(op, AvgPool) else "MaxPool"
-                extra: dict[str, Any] = (
-                    {"count_include_pad": int(op.count_padding)} if isinstance(op, AvgPool) else {}
-                )
-                pooled = self.node(kind, [self.real(op.inputs[0])], kernel_shape=list(op.kernel),
-                                    strides=list(op.stride), pads=list(op.pads), **extra)  # fmt: skip
-                self.quantize(pooled, known(op.out), op.output, None if extra else (0, 255))
-            case LRN():
-                if op.size % 2 == 0:
-                    raise Unsupported(
-                        f"{op.name}: ONNX centres an even LRN window of {op.size} elsewhere"
-                    )
-                y = self.node(
-                    "LRN",
-                    [self.real(op.inputs[0])],
-                    size=op.size,
-                    alpha=op.alpha,
-                    beta=0.75,
-                    bias=op.k,
-                )
-                self.quantize(y, known(op.out), op.output)
-            case Lut():
-                index = self.node("Cast", [op.inputs[0]], to=TensorProto.INT32)
-                self.node(
-                    "Gather",
-                    [self.constant(f"{op.output}.table", op.table), index],
-                    output=op.output,
-                )
-            case Pad():
-                self._pad(op)
-            case Flatten():
-                self.node(
-                    "Reshape",
-                    [op.inputs[0], self.ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])],
-                    output=op.output,
-                )
-            case Dequantize():
-                self.last = self.real(op.inputs[0])
-            case Island():
-                raise Unsupported(
-                    f"{op.name} runs in floats ({op.reason}); such a network cannot be exported"
-                )
+    def add(self, op: Add) -> None:
+        """A sum of floats."""
+        total = self.node("Add", [self.real(i) for i in op.inputs])
+        self.quantize(total, known(op.out), op.output, (op.lo, op.hi))
 
-    def _pad(self, op: Pad) -> None:
+    def concat(self, op: Concat) -> None:
+        """Floats side by side."""
+        whole = self.node("Concat", [self.real(i) for i in op.inputs], axis=1)
+        self.quantize(whole, known(op.out), op.output)
+
+    def max_pool(self, op: MaxPool) -> None:
+        """Codes stay codes of their own, so nothing is clamped."""
+        self.quantize(self._pool("MaxPool", op), known(op.out), op.output, (0, 255))
+
+    def avg_pool(self, op: AvgPool) -> None:
+        """Means of floats."""
+        mean = self._pool("AveragePool", op, count_include_pad=int(op.count_padding))
+        self.quantize(mean, known(op.out), op.output)
+
+    def _pool(self, kind: str, op: Pool, **extra: Any) -> str:
+        window: dict[str, Any] = {
+            "kernel_shape": list(op.kernel),
+            "strides": list(op.stride),
+            "pads": list(op.pads),
+        }
+        return self.node(kind, [self.real(op.inputs[0])], **window, **extra)
+
+    def lrn(self, op: LRN) -> None:
+        """ONNX centres windows, and an even one it centres elsewhere."""
+        if op.size % 2 == 0:
+            raise Unsupported(f"{op.name}: ONNX centres an even LRN window of {op.size} elsewhere")
+        numbers: dict[str, Any] = {"size": op.size, "alpha": op.alpha, "beta": 0.75, "bias": op.k}
+        y = self.node("LRN", [self.real(op.inputs[0])], **numbers)
+        self.quantize(y, known(op.out), op.output)
+
+    def lut(self, op: Lut) -> None:
+        """A gather from the table."""
+        index = self.node("Cast", [op.inputs[0]], to=TensorProto.INT32)
+        table = self.constant(f"{op.output}.table", op.table)
+        self.node("Gather", [table, index], output=op.output)
+
+    def pad(self, op: Pad) -> None:
+        """A slice for the subsampling, then the zero point around."""
         f, x = known(op.out), op.inputs[0]
         front, back, top, left, bottom, right = op.pads
         if op.stride != (1, 1):
+            # starts, ends, axes and steps
             slices = ([0, 0], [2**31 - 1] * 2, [2, 3], list(op.stride))
-            x = self.node(
-                "Slice", [x, *(self.ints(f"{op.output}.slice{i}", v) for i, v in enumerate(slices))]
-            )
+            ends = [self.ints(f"{op.output}.slice{i}", v) for i, v in enumerate(slices)]
+            x = self.node("Slice", [x, *ends])
+        # at the beginning of every dimension, then at the end
         amounts = self.ints(f"{op.output}.pads", [0, front, top, left, 0, back, bottom, right])
         zero = self.constant(f"{op.output}.value", np.array(f.zero, np.uint8))
         self.node("Pad", [x, amounts, zero], output=op.output)
 
+    def flatten(self, op: Flatten) -> None:
+        """The order of the definition is ONNX's."""
+        shape = self.ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])
+        self.node("Reshape", [op.inputs[0], shape], output=op.output)
+
+    def dequantize_output(self, op: Dequantize) -> None:
+        """Values of the codes are the logits."""
+        self.last = self.real(op.inputs[0])
+
+    def island(self, op: Island) -> None:
+        """A function of torch is no graph."""
+        raise Unsupported(
+            f"{op.name} runs in floats ({op.reason}); such a network cannot be exported"
+        )
+
     def finish(self) -> None:
         """Give the last tensor its name and shape."""
-        self.node(
-            "Reshape", [self.last, self.ints("logits.shape", [-1, self.outputs])], output="logits"
-        )
+        shape = self.ints("logits.shape", [-1, self.outputs])
+        self.node("Reshape", [self.last, shape], output="logits")
+
+
+TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
+    Conv: Exporter.conv,
+    Add: Exporter.add,
+    Concat: Exporter.concat,
+    MaxPool: Exporter.max_pool,
+    AvgPool: Exporter.avg_pool,
+    LRN: Exporter.lrn,
+    Lut: Exporter.lut,
+    Pad: Exporter.pad,
+    Flatten: Exporter.flatten,
+    Dequantize: Exporter.dequantize_output,
+    Island: Exporter.island,
+}

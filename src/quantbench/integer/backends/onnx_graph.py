@@ -32,16 +32,15 @@ class CodeGraph:
     def clip(self, codes: str, bounds: tuple[Any, Any], name: str) -> str:
         """Codes kept between bounds: two numbers, or two arrays (C,)."""
         lo, hi = (np.broadcast_to(np.asarray(b, np.uint8), np.shape(b)) for b in bounds)
-        if lo.ndim == 0 or (np.ptp(lo) == 0 and np.ptp(hi) == 0):
-            ends = [
-                self.constant(f"{name}.{k}", np.array(b.flat[0]))
-                for k, b in (("lo", lo), ("hi", hi))
-            ]
-            return self.node("Clip", [codes, *ends], output=name)
+        alike = lo.ndim == 0 or (np.ptp(lo) == 0 and np.ptp(hi) == 0)
         ends = [
-            self.constant(f"{name}.{k}", b.reshape(-1, 1, 1).copy())
+            self.constant(
+                f"{name}.{k}", np.array(b.flat[0]) if alike else b.reshape(-1, 1, 1).copy()
+            )
             for k, b in (("lo", lo), ("hi", hi))
         ]
+        if alike:
+            return self.node("Clip", [codes, *ends], output=name)
         return self.node("Min", [self.node("Max", [codes, ends[0]]), ends[1]], output=name)
 
     def dequantize(self, codes: str, f: Format) -> str:
@@ -60,18 +59,15 @@ class CodeGraph:
     def constant(self, name: str, value: NDArray[Any], *, narrow: bool = False) -> str:
         """A constant, made once; ``narrow`` as INT4."""
         if name not in self.constants:
-            stored = value.astype(ml_dtypes.int4) if narrow else value
-            self.constants[name] = numpy_helper.from_array(
-                np.ascontiguousarray(stored).reshape(value.shape), name
-            )
+            stored = np.ascontiguousarray(value.astype(ml_dtypes.int4) if narrow else value)
+            self.constants[name] = numpy_helper.from_array(stored.reshape(value.shape), name)
         return name
 
     def node(self, kind: str, inputs: list[str], *, output: str = "", **attributes: Any) -> str:
         """One operator of ONNX."""
-        output = output or f"{kind}:{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], name=f"{kind}:{len(self.nodes)}", **attributes)
-        )
+        name = f"{kind}:{len(self.nodes)}"
+        output = output or name
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
     def dequantized(
@@ -86,10 +82,7 @@ class CodeGraph:
     ) -> str:
         """A constant behind a DequantizeLinear with one scale a channel."""
         zeros = np.zeros(len(scale), codes.dtype) if zeros is None else zeros
-        weight, zero = (
-            self.constant(name, codes, narrow=narrow),
-            self.constant(f"{name}.zero", zeros, narrow=narrow),
-        )
-        return self.node(
-            "DequantizeLinear", [weight, self.constant(f"{name}.scale", scale), zero], axis=axis
-        )
+        weight = self.constant(name, codes, narrow=narrow)
+        zero = self.constant(f"{name}.zero", zeros, narrow=narrow)
+        scales = self.constant(f"{name}.scale", scale)
+        return self.node("DequantizeLinear", [weight, scales, zero], axis=axis)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from quantbench.integer.backends.base import Array, Backend, Compiled
+from quantbench.integer.backends.base import Array, Backend, Compiled, not_installed
 from quantbench.integer.ir import Program
 
 
@@ -26,12 +25,7 @@ class OnnxRuntime(Backend):
 
     def available(self) -> str | None:
         """Both packages must be installed."""
-        missing = [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
-        return (
-            f"{' and '.join(missing)} not installed: pip install 'quantbench[runtimes]'"
-            if missing
-            else None
-        )
+        return not_installed("onnx", "onnxruntime")
 
     def compile(self, program: Program, *, threads: int = 1) -> Compiled:
         """Export and open a session."""

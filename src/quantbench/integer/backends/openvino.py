@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-from quantbench.integer.backends.base import Array, Backend, Compiled
+from quantbench.integer.backends.base import Array, Backend, Compiled, not_installed
 from quantbench.integer.ir import Program
 
 
@@ -16,12 +15,7 @@ class OpenVINO(Backend):
 
     def available(self) -> str | None:
         """Both packages must be installed."""
-        missing = [p for p in ("onnx", "openvino") if find_spec(p) is None]
-        return (
-            f"{' and '.join(missing)} not installed: pip install 'quantbench[runtimes]'"
-            if missing
-            else None
-        )
+        return not_installed("onnx", "openvino")
 
     def compile(self, program: Program, *, threads: int = 1) -> Compiled:
         """Export and compile."""

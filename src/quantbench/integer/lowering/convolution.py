@@ -12,13 +12,20 @@ from quantbench.errors import Unsupported
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.lowering.formats import Clamp
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.placement.arguments import pair
+from quantbench.quantization.placement.kinds import pair
 
 BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum of products
 
 
-def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None, output: str,
-         clamp: Clamp, pads: tuple[int, int, int, int]) -> Conv:  # fmt: skip
+def conv(
+    layer: QuantLayer,
+    inputs: tuple[str, ...],
+    x: Format,
+    y: Format | None,
+    output: str,
+    clamp: Clamp,
+    pads: tuple[int, int, int, int],
+) -> Conv:
     """The integer form of a convolution or linear layer.
 
     Args:
@@ -37,12 +44,10 @@ def conv(layer: QuantLayer, inputs: tuple[str, ...], x: Format, y: Format | None
     """
     weight, zero, bits = _weight(layer)
     scale = _per_channel(layer, "scale").astype(np.float64)
-    geometry = layer.geometry
-    if isinstance(geometry.get("padding"), str):
-        raise Unsupported(
-            f"layer {layer.info.name!r}: padding {geometry['padding']!r}; give it as numbers"
-        )
-    top, left = pair(geometry.get("padding", 0))
+    geometry, padding = layer.geometry, layer.geometry.get("padding", 0)
+    if isinstance(padding, str):
+        raise Unsupported(f"layer {layer.info.name!r}: padding {padding!r}; give it as numbers")
+    top, left = pair(padding)
     weight, scale = _room_for_bias(layer, weight, zero, scale, x.scale)
     bias = np.rint(layer.bias.detach().cpu().double().numpy() / (x.scale * scale))
     outs = weight.shape[0]
@@ -82,8 +87,8 @@ def _weight(layer: QuantLayer) -> tuple[NDArray[np.int8], NDArray[np.int64], int
         codes, zeros = codes - middle, zeros - middle
     if codes.min() < np.iinfo(np.int8).min or codes.max() > np.iinfo(np.int8).max:
         raise Unsupported(
-            f"layer {layer.info.name!r}: weights of {levels[0]}..{levels[-1]} steps do not fit int8; kernels take "
-            "additive powers of two up to 6 bits and powers of two up to 4"
+            f"layer {layer.info.name!r}: weights of {levels[0]}..{levels[-1]} steps do not fit "
+            "int8; kernels take additive powers of two up to 6 bits and powers of two up to 4"
         )
     return codes.astype(np.int8), zeros, bits
 
@@ -108,9 +113,8 @@ def _room_for_bias(
     below 2^-30 of the bias for each product.
     """
     bias = np.abs(layer.bias.detach().cpu().double().numpy())
-    doublings = np.maximum(
-        0, np.ceil(np.log2(np.maximum(bias / (s_x * scale * BIAS_ROOM), 2.0**-60)))
-    ).astype(int)
+    excess = np.maximum(bias / (s_x * scale * BIAS_ROOM), 2.0**-60)  # above 1: it does not fit
+    doublings = np.maximum(0, np.ceil(np.log2(excess))).astype(int)
     if not doublings.any():
         return weight, scale
     shape = (-1,) + (1,) * (weight.ndim - 1)

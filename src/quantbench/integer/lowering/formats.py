@@ -35,36 +35,26 @@ def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
     levels = tuple(level + shift for level in qp.levels)
     zero = float(qp.zero) + shift
     if levels[-1] > 255 or zero != round(zero):
-        raise Unsupported(
-            f"activation {name!r}: levels up to {levels[-1]} steps, zero point {zero}, do not fit 8 bits"
-        )
+        found = f"levels up to {levels[-1]} steps, zero point {zero}"
+        raise Unsupported(f"activation {name!r}: {found}, do not fit 8 bits")
     return Format(float(qp.scale), round(zero), levels[0], levels[-1]), levels
 
 
 def bounds(low: Bound, high: Bound, y: Format) -> Clamp:
-    """Codes between which a clamp of real values keeps a tensor; of numbers, or of values per channel (C,)."""
+    """Codes between which a clamp of real values keeps a tensor.
+
+    Of numbers, or of values per channel (C,).
+    """
     # infinities become large
     ends = (np.nan_to_num(np.float32(v) / np.float32(y.scale)) for v in (low, high))
-    lo, hi = (
-        np.clip(np.rint(e.astype(np.float64)) + y.zero, y.lo, y.hi).astype(np.uint8) for e in ends
-    )
+    whole_steps = (np.rint(e.astype(np.float64)) + y.zero for e in ends)
+    lo, hi = (np.clip(e, y.lo, y.hi).astype(np.uint8) for e in whole_steps)
     return lo, hi
 
 
 def whole(y: Format) -> Clamp:
     """Bounds no narrower than the format."""
     return np.array(y.lo, np.uint8), np.array(y.hi, np.uint8)
-
-
-def split_format(y: Format, residual: Format) -> Format:
-    """8-bit format of a layer's own output, for runtimes that cannot keep it inside a residual add.
-
-    It covers all values that the add's clamp keeps, so nothing is lost but steps.
-    """
-    low = (y.lo - y.zero) * y.scale - (residual.hi - residual.zero) * residual.scale
-    high = (y.hi - y.zero) * y.scale - (residual.lo - residual.zero) * residual.scale
-    scale = (high - low) / 255
-    return Format(scale, int(np.clip(np.rint(-low / scale), 0, 255)))
 
 
 def table(function: Callable[[Tensor], Tensor], x: Format, y: Format, name: str) -> Codes:
@@ -77,16 +67,14 @@ def table(function: Callable[[Tensor], Tensor], x: Format, y: Format, name: str)
     t = function((torch.arange(256) - x.zero).float() * x.scale).numpy() / np.float32(y.scale)
     if np.isnan(t[x.lo : x.hi + 1]).any():
         raise Unsupported(f"{name}: its function is not a number for some of its input's codes")
-    codes: Codes = (
-        np.clip(np.rint(np.nan_to_num(t)), y.lo - y.zero, y.hi - y.zero) + y.zero
-    ).astype(np.uint8)
+    steps = np.clip(np.rint(np.nan_to_num(t)), y.lo - y.zero, y.hi - y.zero)
+    codes: Codes = (steps + y.zero).astype(np.uint8)
     return codes
 
 
 def nearest_level(levels: tuple[int, ...], factor: int) -> Codes:
     """Table (256,) from a uniform grid ``factor`` times as fine to the nearest of some levels."""
     middles = (np.array(levels[1:]) + np.array(levels[:-1])) / 2
-    codes: Codes = np.array(levels)[np.searchsorted(middles, np.arange(256) / factor)].astype(
-        np.uint8
-    )
+    nearest = np.searchsorted(middles, np.arange(256) / factor)
+    codes: Codes = np.array(levels)[nearest].astype(np.uint8)
     return codes

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from quantbench.integer.ir import Shape
-from quantbench.quantization.placement.arguments import Kind
 from quantbench.quantization.placement.graph import Node
+from quantbench.quantization.placement.kinds import Kind
 
 VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)
 

@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.backends.base import Array
 from quantbench.integer.ir import Format, Program
 from quantbench.integer.lowering.convolution import conv
 from quantbench.integer.lowering.formats import act_format, whole
 from quantbench.integer.validate import validate
+from quantbench.quantization.quantized import Quantized
 
-if TYPE_CHECKING:
-    from quantbench.quantization.quantized import Quantized
-
-
-Run = Callable[[Array], Array]
+Run = Callable[[NDArray[Any]], NDArray[Any]]  # (N, K, 1, 1) to (N, O), float32
 
 
 def linear_programs(q: Quantized) -> dict[str, Program]:
-    """A program of shape (K, 1, 1) for every linear layer whose input is quantized, by the layer's name.
+    """Programs of shape (K, 1, 1) of the linear layers with quantized inputs, by layer's name.
 
     Raises:
         Unsupported: no such layer, a grid of inputs that is not uniform, or weights that do not fit
@@ -46,9 +43,8 @@ def linear_programs(q: Quantized) -> dict[str, Program]:
         name = layer.info.name
         x, levels = act_format(layer.act.qparams, name)
         if levels != tuple(range(x.lo, x.hi + 1)):
-            raise Unsupported(
-                f"layer {name!r}: inputs on levels that are not evenly spaced; choose a uniform grid"
-            )
+            uneven = "inputs on levels that are not evenly spaced"
+            raise Unsupported(f"layer {name!r}: {uneven}; choose a uniform grid")
         op = conv(layer, ("input",), x, None, "output", whole(Format(1.0, 0)), (0, 0, 0, 0))
         found[name] = Program(x, (op.weight.shape[1], 1, 1), (op,))
         validate(found[name])

@@ -1,4 +1,9 @@
-"""A quantized network as an integer program: every quantizer says in which format the expression behind it is made."""
+"""A quantized network as an integer program.
+
+Every quantizer says in which format the expression in front of it is made. Calls are known by their
+words (``quantization.placement.kinds``). A word that is an operator's name in small letters becomes
+that operator, with the call's parameters as its fields; the words below, and sums, take more care.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +43,9 @@ def lower(q: Quantized) -> ir.Program:
     q.check_complete()
     if q.scheme.placement != "integer":
         raise Unsupported(
-            f"scheme {q.scheme} quantizes the layers' inputs alone: only a network with placement='integer', where "
-            "residual adds, concatenations and pools are quantized too, runs on integers"
+            f"scheme {q.scheme} quantizes the layers' inputs alone: only a network with "
+            "placement='integer', where residual adds, concatenations and pools are quantized too, "
+            "runs on integers"
         )
     (sample,) = q.net.sample
     with q.full_precision_acts():
@@ -50,10 +56,24 @@ def lower(q: Quantized) -> ir.Program:
 
 
 def executable(q: Quantized) -> Callable[..., Tensor]:
-    """What an evaluation runs: the simulation, or its exact integer form where the placement allows one."""
+    """What an evaluation runs: the exact integer form where the placement allows one.
+
+    Else the simulation in floats.
+    """
     if q.scheme.placement != "integer":
         return q.fake()
     return Simulation(lower(q), q.net.device)
+
+
+# operators that calls become whose words are not the operator's name
+OTHER_WORDS: dict[type[ir.Op], tuple[str, ...]] = {
+    ir.Conv: ("layer",),
+    ir.Lut: ("lut", "clamp"),
+    ir.Dequantize: ("output",),
+    ir.Island: ("other",),
+}
+
+_NAMED = {op.__name__.lower(): op for op in ir.OPERATORS}
 
 
 class _Lowering:
@@ -76,50 +96,43 @@ class _Lowering:
 
     def _logits(self, node: Node) -> None:
         """The network's output in float32."""
-        kind = self.graph.kinds[node].word
-        if (
-            kind == "flatten"
-            and self.graph.kinds[source := self.graph.source(node.inputs[0])].word == "layer"
-        ):
-            node, kind = source, "layer"  # (N, K, 1, 1) to (N, K)
-        if kind == "layer":
+        word = self.graph.kinds[node].word
+        if word == "flatten":
+            layer = self.graph.source(node.inputs[0])
+            if self.graph.kinds[layer].word == "layer":  # (N, K, 1, 1) to (N, K)
+                node, word = layer, "layer"
+        if word == "layer":
             self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
-        elif kind == "other":
+        elif word == "other":
             self._island(node, None, "logits")
         else:
-            self._push(
-                ir.Dequantize(name="output", inputs=(self.codes(node),), output="logits", out=None)
-            )
+            x = self.codes(node)
+            self._push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
 
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
         node = self.graph.source(node)
         if node not in self.tensors:
-            self.tensors[node] = self._codes(
-                node, self.graph.kinds[node].word, self.graph.kinds[node].params
-            )
+            quant = self.graph.kinds[node].word == "quant"
+            self.tensors[node] = self._quantize(node) if quant else self._kept(node)
         return self.tensors[node]
 
-    def _codes(self, node: Node, word: str, params: dict[str, Any]) -> str:
-        if word == "quant":
-            return self._quantize(node)
-        if word not in ("maxpool", "pad", "flatten", "clamp"):
+    def _kept(self, node: Node) -> str:
+        """An operator on codes that keep their format."""
+        word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
+        made = _NAMED.get(word)
+        if word != "clamp" and (made is None or not made.keeps_format):
             raise Unsupported(
-                f"{node.name}: its result is not quantized, so nothing behind it can run on integers"
+                f"{node.name}: its result is not quantized, so nothing behind it can run on "
+                "integers"
             )
         x = self.codes(node.inputs[0])
         f = self.formats[x]
         common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": node.name, "out": f}
-        match word:
-            case "maxpool":
-                return self._push(ir.MaxPool(**common, **params))
-            case "pad":
-                return self._push(ir.Pad(**common, **params))
-            case "flatten":
-                return self._push(ir.Flatten(**common))
-        return self._push(
-            ir.Lut(**common, table=np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8))
-        )
+        if made is not None:
+            return self._push(made(**common, **params))
+        table = np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)
+        return self._push(ir.Lut(**common, table=table))
 
     def _quantize(self, node: Node) -> str:
         y, levels = act_format(node.target.qparams, node.name)
@@ -137,52 +150,42 @@ class _Lowering:
         codes = nearest_level(levels, factor)
         return self._push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
-    def emit(  # noqa: PLR0911 - a case a kind
-        self, node: Node, y: ir.Format, output: str, clamp: Clamp | None = None
-    ) -> str:
+    def emit(self, node: Node, y: ir.Format, output: str, clamp: Clamp | None = None) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
         node = self.graph.source(node)
-        word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
-        clamp = clamp or whole(y)
+        kind, clamp = self.graph.kinds[node], clamp or whole(y)
+        if self._clamps_sums(node):
+            return self.emit(node.inputs[0], y, output, bounds(**kind.params, y=y))
+        if kind.word in ("layer", "add"):
+            make = self._layer if kind.word == "layer" else self._add
+            return make(node, y, output, clamp)
+        if kind.word in _EMIT:
+            return _EMIT[kind.word](self, node, y, output)
         common: dict[str, Any] = {"name": node.name, "output": output, "out": y}
-        match word:
-            case "clamp" if self._clamps_sums(node):
-                return self.emit(node.inputs[0], y, output, bounds(**params, y=y))
-            case "layer":
-                return self._layer(node, y, output, clamp)
-            case "add":
-                return self._add(node, y, output, clamp)
-            case "concat":
-                parts = tuple(
-                    self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs)
-                )
-                return self._push(ir.Concat(**common, inputs=parts))
-            case "avgpool" | "lrn":
-                made = ir.AvgPool if word == "avgpool" else ir.LRN
-                return self._push(made(**common, inputs=(self.codes(node.inputs[0]),), **params))
-            case "lut":
-                return self._lut(node, y, output)
-            case "other":
-                return self._island(node, y, output)
+        made = _NAMED.get(kind.word)
+        if made is not None and not made.keeps_format:
+            inputs = tuple(self.codes(n) for n in node.inputs)
+            return self._push(made(**common, inputs=inputs, **kind.params))
         x = self.codes(node)
         return x if self.formats[x] == y else self._push(ir.Concat(**common, inputs=(x,)))
+
+    def _concat(self, node: Node, y: ir.Format, output: str) -> str:
+        parts = [self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs)]
+        return self._push(ir.Concat(name=node.name, output=output, out=y, inputs=tuple(parts)))
 
     def _part(self, node: Node, y: ir.Format, output: str) -> str:
         """One input of a concatenation: made in its format if it has no quantizer of its own."""
         node = self.graph.source(node)
-        return (
-            self.emit(node, y, output)
-            if self._sums(node) or self._clamps_sums(node)
-            else self.codes(node)
-        )
+        if self._sums(node) or self._clamps_sums(node):
+            return self.emit(node, y, output)
+        return self.codes(node)
 
     def _sums(self, node: Node) -> bool:
         return self.graph.kinds[node].word in ("layer", "add")
 
     def _clamps_sums(self, node: Node) -> bool:
-        return self.graph.kinds[node].word == "clamp" and self._sums(
-            self.graph.source(node.inputs[0])
-        )
+        clamps = self.graph.kinds[node].word == "clamp"
+        return clamps and self._sums(self.graph.source(node.inputs[0]))
 
     def _layer(
         self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = ""
@@ -201,26 +204,17 @@ class _Lowering:
         if layer is not None:
             (other,) = (n for n in operands if n is not layer)
             return self._layer(layer, y, output, clamp, self.codes(other))
-        a, b = (self.codes(n) for n in operands)
-        return self._push(
-            ir.Add(
-                name=node.name,
-                inputs=(a, b),
-                output=output,
-                out=y,
-                lo=int(clamp[0]),
-                hi=int(clamp[1]),
-            )
-        )
+        inputs = tuple(self.codes(n) for n in operands)
+        lo, hi = (int(bound) for bound in clamp)
+        return self._push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
 
     def _lut(self, node: Node, y: ir.Format, output: str) -> str:
         before = node.inputs[0]
         x = self.codes(before)
 
         def function(values: Tensor) -> Tensor:
-            result: Tensor = node.run(
-                {before: values.reshape(-1, *(1,) * (before.example.dim() - 1))}
-            )
+            example = values.reshape(-1, *(1,) * (before.example.dim() - 1))
+            result: Tensor = node.run({before: example})
             return result.reshape(-1)
 
         codes = table(function, self.formats[x], y, node.name)
@@ -246,3 +240,10 @@ class _Lowering:
         if op.out is not None:
             self.formats[op.output] = op.out
         return op.output
+
+
+_EMIT: dict[str, Callable[[_Lowering, Node, ir.Format, str], str]] = {
+    "concat": _Lowering._concat,  # noqa: SLF001 - the class's own table
+    "lut": _Lowering._lut,  # noqa: SLF001
+    "other": _Lowering._island,  # noqa: SLF001
+}

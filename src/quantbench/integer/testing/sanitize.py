@@ -1,10 +1,10 @@
-"""Sanitizers over the native kernels: ``python -m quantbench.integer.testing.sanitize [--kind thread]``.
+"""Sanitizers over the native kernels.
 
-Builds the extension once more, instrumented, into a temporary folder, and lets it run random
-programs on every instruction set of this machine against the oracle, and random float convolutions:
-for addresses and undefined behaviour, or for races. In this build every tensor has memory of its
-own, without a byte to spare, and what instrumentation cannot see (inline assembly, masked stores)
-is replaced by plain C++.
+``python -m quantbench.integer.testing.sanitize [--kind thread]`` builds the extension once more,
+instrumented, into a temporary folder, and lets it run random programs on every instruction set of
+this machine against the oracle, and random float convolutions: for addresses and undefined
+behaviour, or for races. In this build every tensor has memory of its own, without a byte to spare,
+and what instrumentation cannot see (inline assembly, masked stores) is replaced by plain C++.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,12 +25,12 @@ import numpy as np
 
 from quantbench.errors import BadInput, QuantbenchError, Unsupported
 from quantbench.integer import oracle
-from quantbench.integer.backends.native import Native
+from quantbench.integer.backends.native import Native, instruction_sets
 from quantbench.integer.testing import fuzz
 
 SOURCES = Path(__file__).parents[2] / "csrc"
 
-FLAGS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-w")
+FLAGS = ("-std=c++20", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-w")
 
 KINDS = {  # flags, and the library that must be loaded first
     "address": (
@@ -50,12 +51,17 @@ def compiled(folder: Path, compiler: str, kind: str) -> Path:
     import pybind11
 
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-    include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
-    objects, command = [], [compiler, *FLAGS, *KINDS[kind][0]]
-    for source in sorted(SOURCES.rglob("*.cpp")):
-        objects.append(folder / f"{source.stem}.o")
-        _compile([*command, *include, "-c", str(source), "-o", str(objects[-1])])
-    _compile([*command, "-shared", *map(str, objects), "-o", str(target)])
+    include = [SOURCES, pybind11.get_include(), sysconfig.get_paths()["include"]]
+    command = [compiler, *FLAGS, *KINDS[kind][0]]
+
+    def build(source: Path) -> str:
+        built = folder / (".".join(source.relative_to(SOURCES).parts) + ".o")
+        _compile([*command, *(f"-I{i}" for i in include), "-c", str(source), "-o", str(built)])
+        return str(built)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(build, sorted(SOURCES.rglob("*.cpp"))))
+    _compile([*command, "-shared", *objects, "-o", str(target)])
     return target
 
 
@@ -76,26 +82,19 @@ def child(extension: Path, programs: int) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules["quantbench._native"] = module
-    sets = [isa for isa in ("portable", "avx2", "avx512") if Native(isa).available() is None]
+    sets = instruction_sets()
     for seed in range(programs):
         draw = fuzz.seeded(seed)
         program = fuzz.any_program(draw, size=(12, 40)[seed % 2])
         images = fuzz.codes(draw, program, 3)
         expected = oracle.run(program, images)
         for isa in sets:
-            compiled = Native(isa, winograd=seed % 3 > 0, worth=0).compile(
-                program, threads=1 + seed % 3, images=2
-            )
+            kernels = Native(isa, winograd=seed % 3 > 0, worth=0)
+            compiled = kernels.compile(program, threads=1 + seed % 3, images=2)
             got = {**compiled.codes(images), program.output: compiled(images)}
-            wrong = [
-                name
-                for name in got
-                if not np.array_equal(got[name], expected[name].reshape(got[name].shape))
-            ]
-            if wrong:
-                raise BadInput(
-                    f"program {seed} on {isa}: tensor {wrong[0]} differs from the oracle"
-                )
+            for name, codes in got.items():
+                if not np.array_equal(codes, expected[name].reshape(codes.shape)):
+                    raise BadInput(f"program {seed} on {isa}: {name} differs from the oracle")
     print(f"{programs} programs on {', '.join(sets)}: no error, every code equal to the oracle's")
     if module.float_conv_runs_here():
         for seed in range(programs):
@@ -104,7 +103,10 @@ def child(extension: Path, programs: int) -> None:
 
 
 def float_layer(module: ModuleType, seed: int) -> None:
-    """One float convolution and its derivatives, on arrays without a number to spare, against sums in float64."""
+    """One float convolution and its derivatives, against sums in float64.
+
+    Arrays have no number to spare, so that a sanitizer sees any access beyond.
+    """
     rng = np.random.default_rng(seed)
     n, h, w = (int(rng.integers(*between)) for between in ((1, 4), (1, 8), (1, 20)))
     c, k = (int(rng.choice([16, 32, 48])) for _ in range(2))
@@ -118,10 +120,8 @@ def float_layer(module: ModuleType, seed: int) -> None:
     turned = None if some[2] is None else np.ascontiguousarray(f[::-1, ::-1].transpose(0, 1, 3, 2))
     module.float_conv_back(x, turned, dy, y if relu else None, *some[2:], threads)
     wide = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    back, sums = (
-        np.zeros_like(wide),
-        sum((a for a in some[:2] if a is not None), np.zeros_like(y, np.float64)),
-    )
+    back = np.zeros_like(wide)
+    sums = sum((a for a in some[:2] if a is not None), np.zeros_like(y, np.float64))
     g, gradient = dy * (y > 0.0) if relu else dy, np.empty_like(f, np.float64)
     for i, j in np.ndindex(3, 3):
         part = np.s_[:, i : i + h, j : j + w]
@@ -136,7 +136,8 @@ def float_layer(module: ModuleType, seed: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Build, run, and say what was found; the exit status is 0 if that is nothing."""
     parser = argparse.ArgumentParser(
-        description="Run the native kernels under a sanitizer: of addresses and undefined behaviour, or of races."
+        description="Run the native kernels under a sanitizer:"
+        " of addresses and undefined behaviour, or of races."
     )
     parser.add_argument("--programs", type=int, default=400, help="random programs to run")
     parser.add_argument("--kind", choices=tuple(KINDS), default="address")
@@ -167,15 +168,8 @@ def _run(extension: Path, programs: int, compiler: str, library: str) -> int:
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1",
     }
-    command = [
-        sys.executable,
-        "-m",
-        __spec__.name,
-        "--child",
-        str(extension),
-        "--programs",
-        str(programs),
-    ]
+    command = [sys.executable, "-m", __spec__.name]
+    command += ["--child", str(extension), "--programs", str(programs)]
     return subprocess.run(command, env=environment, check=False).returncode
 
 

@@ -1,1 +1,4 @@
-"""Where activation quantizers go: the network as a graph, what its operators are, and the places between them."""
+"""Where activation quantizers go.
+
+The network as a graph, what its operators are, and the places between them.
+"""

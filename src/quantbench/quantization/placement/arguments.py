@@ -1,42 +1,22 @@
-"""Parameters of calls in one spelling, for every kind of operator that integer inference knows."""
+"""What torch's calls mean, and their parameters: a reader for every spelling of an operator."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from quantbench.quantization.placement.graph import Node
+from quantbench.quantization.placement.kinds import Kind, number_arguments, pair, window
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 _AVG = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A word for an operator, and its parameters in one spelling.
-
-    Words: input, output, quant, layer, clamp, lut, add, concat, maxpool, avgpool, lrn, pad,
-    flatten, same, and other, which has no integer form for the reason in ``why``.
-    """
-
-    word: str
-    params: dict[str, Any] = field(default_factory=dict)
-    why: str = ""
-
-
-def _number_arguments(
-    node: Node, names: tuple[str, ...], defaults: dict[str, Any]
-) -> dict[str, Any]:
-    """Parameters of a module by attribute, or of a function by position and keyword."""
-    if isinstance(node.target, nn.Module):
-        return {name: getattr(node.target, name, defaults.get(name)) for name in names}
-    given = dict(zip(names, node.args[1:], strict=False))
-    return {**defaults, **given, **{k: v for k, v in node.kwargs.items() if k in names}}
 
 
 def _clamp(low: float, high: float) -> Callable[[Node], Kind]:
@@ -44,82 +24,74 @@ def _clamp(low: float, high: float) -> Callable[[Node], Kind]:
 
 
 def _hardtanh(node: Node) -> Kind:
-    p = _number_arguments(node, ("min_val", "max_val"), {"min_val": -1.0, "max_val": 1.0})
+    p = number_arguments(node, ("min_val", "max_val"), {"min_val": -1.0, "max_val": 1.0})
     return Kind("clamp", {"low": p["min_val"], "high": p["max_val"]})
 
 
 def _add(node: Node) -> Kind:
     if len(node.inputs) == 1:
         return _unary(node)
-    a, b = node.inputs
-    if a.example.shape != b.example.shape or node.kwargs:
-        return Kind(
-            "other",
-            why=f"adds shapes {tuple(a.example.shape)} and {tuple(b.example.shape)}, or scales one",
-        )
+    a, b = (tuple(n.example.shape) for n in node.inputs)
+    if a != b or node.kwargs:
+        return Kind("other", why=f"adds shapes {a} and {b}, or scales one")
     return Kind("add")
 
 
 def _concat(node: Node) -> Kind:
     dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    return (
-        Kind("concat")
-        if dim in (1, 1 - node.example.dim())
-        else Kind("other", why=f"concatenates dimension {dim}")
-    )
+    if dim not in (1, 1 - node.example.dim()):
+        return Kind("other", why=f"concatenates dimension {dim}")
+    return Kind("concat")
 
 
 def _max_pool(node: Node) -> Kind:
-    p = _number_arguments(node, _POOL, {"padding": 0, "dilation": 1, "ceil_mode": False})
+    p = number_arguments(node, _POOL, {"padding": 0, "dilation": 1, "ceil_mode": False})
     if pair(p["dilation"]) != (1, 1):
         return Kind("other", why="a dilated pool")
     kernel = pair(p["kernel_size"])
-    return Kind(
-        "maxpool", _window(node, kernel, pair(p.get("stride") or kernel), pair(p["padding"]))
-    )
+    stride = pair(p.get("stride") or kernel)
+    return Kind("maxpool", window(node, kernel, stride, pair(p["padding"])))
 
 
 def _avg_pool(node: Node) -> Kind:
-    p = _number_arguments(node, _AVG, {"padding": 0, "ceil_mode": False, "count_include_pad": True})
+    p = number_arguments(node, _AVG, {"padding": 0, "ceil_mode": False, "count_include_pad": True})
     kernel = pair(p["kernel_size"])
-    window = _window(node, kernel, pair(p.get("stride") or kernel), pair(p["padding"]))
-    top, left, bottom, right = window["pads"]
+    given = window(node, kernel, pair(p.get("stride") or kernel), pair(p["padding"]))
+    top, left, bottom, right = given["pads"]
     if p.get("divisor_override") or bottom > top or right > left:
-        return Kind(
-            "other", why="an average pool with a divisor of its own or windows beyond the padding"
-        )
-    return Kind("avgpool", {**window, "count_padding": bool(p["count_include_pad"])})
+        own = "a divisor of its own or windows beyond the padding"
+        return Kind("other", why=f"an average pool with {own}")
+    return Kind("avgpool", {**given, "count_padding": bool(p["count_include_pad"])})
 
 
 def _adaptive(node: Node) -> Kind:
     (h, w), (oh, ow) = node.inputs[0].example.shape[2:], node.example.shape[2:]
     if h % oh or w % ow:
-        return Kind(
-            "other", why=f"an adaptive pool from {h}x{w} to {oh}x{ow}, whose windows differ in size"
-        )
-    kernel = (h // oh, w // ow)
-    return Kind(
-        "avgpool", {"kernel": kernel, "stride": kernel, "pads": (0, 0, 0, 0), "count_padding": True}
-    )
+        sizes = f"from {h}x{w} to {oh}x{ow}"
+        return Kind("other", why=f"an adaptive pool {sizes}, whose windows differ in size")
+    return _whole_windows((h // oh, w // ow))
 
 
 def _mean(node: Node) -> Kind:
     dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
+    dims = dims if isinstance(dims, tuple | list) else (dims,)
     rank = node.inputs[0].example.dim()
-    if rank != 4 or sorted(
-        d % rank for d in (dims if isinstance(dims, tuple | list) else (dims,))
-    ) != [2, 3]:
+    if rank != 4 or sorted(d % rank for d in dims) != [2, 3]:
         return Kind("other", why="a mean that is not over rows and columns")
-    kernel = tuple(node.inputs[0].example.shape[2:])
-    return Kind(
-        "avgpool", {"kernel": kernel, "stride": kernel, "pads": (0, 0, 0, 0), "count_padding": True}
-    )
+    h, w = node.inputs[0].example.shape[2:]
+    return _whole_windows((h, w))
+
+
+def _whole_windows(kernel: tuple[int, int]) -> Kind:
+    """Means over windows that lie side by side."""
+    pads = (0, 0, 0, 0)
+    given = {"kernel": kernel, "stride": kernel, "pads": pads, "count_padding": True}
+    return Kind("avgpool", given)
 
 
 def _lrn(node: Node) -> Kind:
-    p = _number_arguments(
-        node, ("size", "alpha", "beta", "k"), {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
-    )
+    names, defaults = ("size", "alpha", "beta", "k"), {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
+    p = number_arguments(node, names, defaults)
     if p["beta"] != 0.75:
         return Kind("other", why=f"local response normalization with beta {p['beta']}, not 0.75")
     return Kind("lrn", {"size": p["size"], "alpha": float(p["alpha"]), "k": float(p["k"])})
@@ -127,15 +99,11 @@ def _lrn(node: Node) -> Kind:
 
 def _pad(node: Node) -> Kind:
     names = ("padding",) if isinstance(node.target, nn.Module) else ("pad", "mode", "value")
-    p = _number_arguments(node, (*names, "value"), {"mode": "constant", "value": 0})
+    p = number_arguments(node, (*names, "value"), {"mode": "constant", "value": 0})
     amounts = tuple(p[names[0]])
     left, right, top, bottom, front, back = (*amounts, 0, 0, 0, 0)[:6]
-    if (
-        p.get("mode", "constant") != "constant"
-        or p["value"]
-        or any(amounts[6:])
-        or min(amounts) < 0
-    ):
+    zeros = p.get("mode", "constant") == "constant" and not p["value"]
+    if not zeros or any(amounts[6:]) or min(amounts) < 0:
         return Kind("other", why="padding with something other than zeros")
     return Kind("pad", {"pads": (front, back, top, left, bottom, right), "stride": (1, 1)})
 
@@ -155,11 +123,9 @@ def _flatten(node: Node) -> Kind:
     x, y = node.inputs[0].example, node.example
     if x.shape == y.shape:
         return Kind("same")
-    return (
-        Kind("flatten")
-        if y.shape == x.flatten(1).shape
-        else Kind("other", why=f"reshapes to {tuple(y.shape)}")
-    )
+    if y.shape != x.flatten(1).shape:
+        return Kind("other", why=f"reshapes to {tuple(y.shape)}")
+    return Kind("flatten")
 
 
 def _unary(node: Node) -> Kind:
@@ -169,38 +135,47 @@ def _unary(node: Node) -> Kind:
     return Kind("lut")
 
 
-def _window(
-    node: Node, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
-) -> dict[str, Any]:
-    """Windows with explicit padding on all four sides, as far as the last window reaches."""
-    size, out = node.inputs[0].example.shape[2:], node.example.shape[2:]
-    ends = [
-        (o - 1) * s + k - n - p
-        for o, s, k, n, p in zip(out, stride, kernel, size, pad, strict=True)
-    ]  # may be negative where the stride leaves a rest
-    return {"kernel": kernel, "stride": stride, "pads": (*pad, max(0, ends[0]), max(0, ends[1]))}
+def _same(_: Node) -> Kind:
+    return Kind("same")
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """One number for both directions, or two."""
-    a, b = value if isinstance(value, tuple | list) else (value, value)
-    return int(a), int(b)
+def _named(home: Any, names: str) -> tuple[Any, ...]:
+    return tuple(getattr(home, name) for name in names.split())
 
 
-READERS: dict[str, Callable[[Node], Kind]] = {
-    "relu": _clamp(0.0, math.inf),
-    "relu6": _clamp(0.0, 6.0),
-    "hardtanh": _hardtanh,
-    "add": _add,
-    "concat": _concat,
-    "maxpool": _max_pool,
-    "avgpool": _avg_pool,
-    "adaptive": _adaptive,
-    "mean": _mean,
-    "lrn": _lrn,
-    "pad": _pad,
-    "slice": _slice,
-    "flatten": _flatten,
-    "same": lambda _: Kind("same"),
-    "unary": _unary,
-}
+_MODULES = "Sigmoid SiLU Hardswish Hardsigmoid GELU Tanh LeakyReLU ELU Mish Softplus"
+_FUNCTIONS = "silu hardswish hardsigmoid gelu leaky_relu elu mish softplus sigmoid tanh"
+_UNARY = (
+    *_named(nn, _MODULES),
+    *_named(F, _FUNCTIONS),
+    *_named(torch, "sigmoid tanh"),
+    *("sigmoid", "tanh"),
+    *_named(operator, "mul truediv sub neg"),  # by a number: of two tensors it is no table
+)
+
+# The word that a call becomes, if nothing is in the way; who reads it; and torch's spellings of it:
+# modules, functions, and methods by name.
+_CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
+    ("clamp", _clamp(0.0, math.inf), (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_")),
+    ("clamp", _clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
+    ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh)),
+    ("add", _add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+    ("concat", _concat, (torch.cat, torch.concat)),
+    ("maxpool", _max_pool, (nn.MaxPool2d, F.max_pool2d, torch.max_pool2d)),
+    ("avgpool", _avg_pool, (nn.AvgPool2d, F.avg_pool2d)),
+    ("avgpool", _adaptive, (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)),
+    ("avgpool", _mean, (torch.mean, "mean")),
+    ("lrn", _lrn, (nn.LocalResponseNorm, F.local_response_norm)),
+    ("pad", _pad, (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad)),
+    ("pad", _slice, (operator.getitem,)),
+    ("flatten", _flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
+    ("same", _same, (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
+    ("lut", _unary, _UNARY),
+)
+
+READERS = {spelling: reader for _, reader, spellings in _CALLS for spelling in spellings}
+
+WORDS = frozenset(word for word, _, _ in _CALLS)
+
+# words of calls whose results have their input's format
+KEEPS_FORMAT = ("same", "maxpool", "pad", "flatten", "clamp")

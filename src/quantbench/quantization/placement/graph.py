@@ -1,4 +1,6 @@
-"""A network's operators in execution order, each with its inputs, users and the container it lives in.
+"""A network's operators in execution order.
+
+Each with its inputs, its users and the container it lives in.
 
 Every container module is traced on its own by torch.fx with its children as leaves, and the graphs
 are joined while a sample runs through them. So module names, blocks and their call signatures
@@ -60,10 +62,8 @@ class Node:
 
     def run(self, values: Mapping[Node, Any]) -> Any:
         """Its value, given those of its inputs."""
-        args, kwargs = (
-            _map(self.args, values.__getitem__),
-            _map(dict(self.kwargs), values.__getitem__),
-        )
+        args = _map(self.args, values.__getitem__)
+        kwargs = _map(dict(self.kwargs), values.__getitem__)
         match self.op:
             case "get_attr":
                 return self.target
@@ -84,7 +84,9 @@ class _Tracer(fx.Tracer):
 
 @torch.no_grad()
 def flatten(model: nn.Module, sample: Tensor) -> list[Node]:
-    """All calls of one forward pass on ``sample`` (N, ...), the network's input first and its output last.
+    """All calls of one forward pass on ``sample`` (N, ...).
+
+    The network's input comes first, its output last.
 
     Raises:
         Unsupported: a module whose ``forward`` cannot be traced, by name.
@@ -158,7 +160,8 @@ class _Join:
         node = Node(name, path, local, local.op, target, tuple(args), dict(kwargs))
         if stale := [n.name for n in node.inputs if _version(n.example) != n.version]:
             raise Unsupported(
-                f"{name} reads {stale[0]} after it was changed in place: write that without changing it"
+                f"{name} reads {stale[0]} after it was changed in place: "
+                "write that without changing it"
             )
         return self.add(node, node.run({n: n.example for n in node.inputs}))
 

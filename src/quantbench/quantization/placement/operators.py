@@ -1,75 +1,14 @@
-"""What a call means for integer inference, whichever of torch's spellings it uses: module, function or method."""
+"""What a call of a network means for integer inference."""
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quantbench.network.activation_functions import ChannelClamp
 from quantbench.quantization.layers import ActQuant, QuantLayer
-from quantbench.quantization.placement.arguments import READERS, Kind
+from quantbench.quantization.placement.arguments import READERS
 from quantbench.quantization.placement.graph import Node
-
-MAPS = (2, 4)  # dimensions of (N, K) and (N, C, H, W), the tensors that a program has
-
-_SPELLINGS: dict[str, tuple[Any, ...]] = {
-    "relu": (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"),
-    "relu6": (nn.ReLU6, F.relu6),
-    "hardtanh": (nn.Hardtanh, F.hardtanh),
-    "add": (operator.add, operator.iadd, torch.add, "add", "add_"),
-    "concat": (torch.cat, torch.concat),
-    "maxpool": (nn.MaxPool2d, F.max_pool2d, torch.max_pool2d),
-    "avgpool": (nn.AvgPool2d, F.avg_pool2d),
-    "adaptive": (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
-    "mean": (torch.mean, "mean"),
-    "lrn": (nn.LocalResponseNorm, F.local_response_norm),
-    "pad": (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad),
-    "slice": (operator.getitem,),
-    "flatten": (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape"),
-    "same": (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous"),
-    "unary": (
-        *(
-            nn.Sigmoid,
-            nn.SiLU,
-            nn.Hardswish,
-            nn.Hardsigmoid,
-            nn.GELU,
-            nn.Tanh,
-            nn.LeakyReLU,
-            nn.ELU,
-            nn.Mish,
-            nn.Softplus,
-        ),
-        *(
-            F.silu,
-            F.hardswish,
-            F.hardsigmoid,
-            F.gelu,
-            F.leaky_relu,
-            F.elu,
-            F.mish,
-            F.softplus,
-            F.sigmoid,
-            F.tanh,
-        ),
-        *(
-            torch.sigmoid,
-            torch.tanh,
-            "sigmoid",
-            "tanh",
-            operator.mul,
-            operator.truediv,
-            operator.sub,
-            operator.neg,
-        ),
-    ),
-}
-
-_WORDS = {spelling: word for word, spellings in _SPELLINGS.items() for spelling in spellings}
+from quantbench.quantization.placement.kinds import MAPS, Kind
 
 
 def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
@@ -85,10 +24,11 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("layer")
     if isinstance(node.target, ChannelClamp):
         return _channel_clamp(node, node.target)
-    word = _WORDS.get(type(node.target) if isinstance(node.target, nn.Module) else node.target)
-    if word is None or any(n.op == "get_attr" for n in node.inputs):
+    spelling = type(node.target) if isinstance(node.target, nn.Module) else node.target
+    reader = READERS.get(spelling)
+    if reader is None or any(n.op == "get_attr" for n in node.inputs):
         return Kind("other", why="no integer form of it is known")
-    return READERS[word](node)
+    return reader(node)
 
 
 def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:

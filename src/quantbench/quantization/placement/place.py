@@ -1,7 +1,8 @@
-"""Where activations are quantized so that the network can run on integers: after every tensor that has to exist.
+"""Where activations are quantized so that the network can run on integers.
 
-A quantizer goes behind the network input; each layer after its activation function; each residual
-add after its own; concatenations, average pools, normalizations and other functions. Max pools,
+A quantizer goes behind every tensor that has to exist: the network input; each layer after its
+activation function; each residual add after its own; concatenations, average pools, normalizations
+and other functions. Max pools,
 flattening, padding and subsampling keep the format they get. Three tensors never exist on their
 own, so they have no quantizer: the logits, the output of a layer that goes straight into a residual
 add (the layer's integer form contains the add), and the output of a layer that only feeds a
@@ -22,15 +23,17 @@ from quantbench.errors import Unsupported
 from quantbench.network.modules import Operand
 from quantbench.network.network import Network
 from quantbench.quantization.layers import ActQuant, QuantLayer
+from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.graph import Node, flatten
-from quantbench.quantization.placement.operators import MAPS, kind
+from quantbench.quantization.placement.kinds import MAPS
+from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
-
-KEEPS_FORMAT = ("same", "maxpool", "pad", "flatten", "clamp")
 
 
 def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
-    """Put activation quantizers into a model; containers that get one become ``torch.fx.GraphModule``.
+    """Put activation quantizers into a model.
+
+    Containers that get one become ``torch.fx.GraphModule``.
 
     Module names stay; a quantizer is called after what it quantizes: ``layer1.0.relu2_act``.
 
@@ -53,8 +56,9 @@ def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
     if len(net.sample) != 1 or net.sample[0].dim() not in MAPS:
         shapes = ", ".join(str(tuple(t.shape)) for t in net.sample)
         raise Unsupported(
-            f"{net.name}: an integer program takes one tensor of images or vectors, not inputs of shapes {shapes}; "
-            "quantbench.integer.lowering.linears runs the linear layers of such a network on integers"
+            f"{net.name}: an integer program takes one tensor of images or vectors, not inputs of "
+            f"shapes {shapes}; quantbench.integer.lowering.linears runs the linear layers of such "
+            "a network on integers"
         )
     nodes = Graph(flatten(model, net.sample[0][:1]))
     by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
@@ -90,9 +94,10 @@ class Graph:
 
     def users(self, node: Node) -> list[Node]:
         """Who takes a value, looking through calls that do nothing."""
-        return [
-            u for d in node.users for u in (self.users(d) if self.kinds[d].word == "same" else [d])
-        ]
+        found: list[Node] = []
+        for user in node.users:
+            found += self.users(user) if self.kinds[user].word == "same" else [user]
+        return found
 
     def source(self, node: Node) -> Node:
         """Where a value comes from, looking back through calls that do nothing."""
@@ -101,7 +106,10 @@ class Graph:
         return node
 
     def fused(self, add: Node) -> Node | None:
-        """The layer that computes a residual add along with itself: the first operand that only feeds the add."""
+        """The layer that computes a residual add along with itself.
+
+        The first operand that only feeds the add.
+        """
         for operand in map(self.source, add.inputs):
             if self.kinds[operand].word == "layer" and self.users(operand) == [add]:
                 return operand
@@ -129,20 +137,15 @@ class Graph:
         if word == "add":
             return words not in (["clamp"], ["concat"])
         if word == "other":
-            tensor = (
-                isinstance(node.example, Tensor)
-                and node.example.dim() in MAPS
-                and node.example.is_floating_point()
-            )
-            return (
-                tensor
-                and node.op != "get_attr"
-                and any(w not in ("other", "output") for w in words)
-            )
-        return word in ("input", "concat", "avgpool", "lrn", "lut")
+            given = any(w not in ("other", "output") for w in words)
+            return given and node.op != "get_attr" and _is_map(node.example)
+        return word not in (*KEEPS_FORMAT, "quant", "output")
 
     def grid(self, node: Node, scheme: Scheme, edges: frozenset[str]) -> Grid:
-        """The most bits that a layer reading this tensor asks for; 8 in front of a table, which costs nothing."""
+        """The most bits that a layer reading this tensor asks for.
+
+        In front of a table 8 bits, which cost nothing.
+        """
         assert scheme.acts is not None
         asked: list[Grid] = []
         todo = self.users(node)
@@ -160,8 +163,18 @@ class Graph:
         return max(asked, key=lambda g: (g.bits, g.kind == "uniform"), default=scheme.acts)
 
 
+def _is_map(value: object) -> bool:
+    """Whether a value is a float tensor of a rank that programs have."""
+    return isinstance(value, Tensor) and value.dim() in MAPS and value.is_floating_point()
+
+
 def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Module:
-    """Rewrite one container; returns the network, which is a new object if the container is the whole of it."""
+    """Rewrite one container.
+
+    Returns:
+        the network, a new object if the container is the whole of it.
+
+    """
     module = model.get_submodule(path)
     locals_ = list(grids)
     graph = locals_[0].graph

@@ -1,0 +1,73 @@
+"""The commands that run the bench: pytest over the claims and over the timings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from quantbench.errors import BadInput
+
+
+def run(options: argparse.Namespace) -> int:
+    """``quantbench run``: run claims and judge them."""
+    if options.device != "cpu":
+        from quantbench.system.machine import device
+
+        device(options.device)  # an error before anything starts
+    more = (f"--qb-device={options.device}",)
+    return _claims(options, "test_claims.py", "test_integer.py", more=more)
+
+
+def report(options: argparse.Namespace) -> int:
+    """``quantbench report``: judge finished cells again, which writes it; skip all others."""
+    if not Path(options.runs).is_dir():
+        raise BadInput(
+            f"there is no folder {options.runs!r} of finished runs: quantbench run makes one"
+        )
+    return _claims(options, "test_claims.py", more=("--qb-finished",))
+
+
+def latency(options: argparse.Namespace) -> int:
+    """``quantbench latency``: time side by side, then write a page of what was measured."""
+    from quantbench.report import latency_page, latency_tracking, write
+    from quantbench.system.atomic import locked
+
+    timing = (f"--qb-seconds={options.seconds}", f"--qb-threads={options.threads}")
+    more = ("-s", f"--qb-runs={options.runs}", *timing, "-k", options.select)
+    status = _pytest("test_latency.py", "test_linear.py", more=more)
+    runs = Path(options.runs)
+    if path := latency_page.write(runs):
+        print(f"report: {path}")
+        with locked(runs):
+            print(write.recorded(runs, lambda: latency_tracking.upload(runs)))
+    return status
+
+
+def _claims(options: argparse.Namespace, *files: str, more: Iterable[str]) -> int:
+    """Run files of the bench on the claims that were asked for."""
+    from quantbench.claims.select import chosen
+
+    # errors before pytest starts
+    if not chosen(options.papers, options.select, options.tier):
+        tier = f" in the {options.tier} tier" if options.tier else ""
+        none = f"no claim matches {options.select!r}{tier}; quantbench list shows them all"
+        print(f"quantbench: {none}", file=sys.stderr)
+        return 2
+    asked = [f"--qb-runs={options.runs}", f"--qb-select={options.select}"]
+    asked += [f"--qb-paper={paper}" for paper in options.papers]
+    asked += [f"--qb-tier={options.tier}"] if options.tier else []
+    return _pytest(*files, more=(*asked, *more))
+
+
+def _pytest(*files: str, more: Iterable[str]) -> int:
+    """Pytest over files of the installed bench, with settings of its own."""
+    import pytest
+
+    import quantbench.bench
+
+    bench = Path(next(iter(quantbench.bench.__path__)))
+    settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
+    quiet = ["-q", "--no-header", "--import-mode=importlib"]
+    return int(pytest.main([*(str(bench / file) for file in files), *settings, *quiet, *more]))

@@ -1,0 +1,92 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from quantbench import __version__
+from quantbench.errors import did_you_mean
+
+CLAIMS, RUNS = "claims", "runs"  # groups of options that several commands share
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong word is answered with the nearest right ones."""
+        if "invalid choice: '" in message:
+            word, listed = message.split("'")[1], message.partition("choose from ")[2].rstrip(")")
+            known = [choice.strip("'") for choice in listed.split(", ")]
+            what = message.partition("argument ")[2].partition(":")[0]
+            message = f"no {what} {word!r}{did_you_mean(word, known)}"
+        super().error(message)
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="quantbench", description="Reproduce, compare and gate quantization papers.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(
+        dest="command", required=True, parser_class=Parser, metavar="command"
+    )
+
+    def add(name: str, text: str, *shared: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        for group in shared:
+            _SHARED[group](command)
+        return command
+
+    add("list", "list papers, methods and claims", CLAIMS)
+    about = "show a claim with what its runs measured, a method, a paper or a model in full"
+    add("show", about, RUNS).add_argument("name")
+    run = add("run", "run claims and judge them", CLAIMS, RUNS)
+    run.add_argument("--device", default="cpu", help="cpu or cuda")
+    about = "say whether a claim's runs are finished, and what changed if not"
+    add("why", about, RUNS).add_argument("claim")
+    add("gate", "compare finished runs with the accepted baseline", CLAIMS, RUNS)
+    add("accept", "make finished runs the baseline", CLAIMS, RUNS)
+    add("report", "write the report of finished runs again", CLAIMS, RUNS)
+    about = "time integer networks on every installed runtime, side by side"
+    _add_timing(add("latency", about, RUNS))
+    about = "pull (DVC), fetch NAME (its source), remote FOLDER (index a plain folder)"
+    data = add("data", f"bring data here: {about}")
+    data.add_argument("action", choices=("status", "pull", "fetch", "remote"))
+    data.add_argument("names", nargs="*", metavar="NAME")
+    add("new", "start a method of your own from a small working file").add_argument("name")
+    return top
+
+
+def _add_claims(command: argparse.ArgumentParser) -> None:
+    """Which claims; see :func:`quantbench.claims.select.chosen`."""
+    command.add_argument("papers", nargs="*", metavar="PAPER", help="only these papers")
+    _add_expression(command, "w4 and resnet20 not apot")
+    tiers = ("embedded", "long", "real", "online")
+    command.add_argument("--tier", choices=tiers, help="only this tier of data")
+
+
+def _add_expression(command: argparse.ArgumentParser, example: str) -> None:
+    about = f"such as '{example}'"
+    command.add_argument("-k", dest="select", default="", metavar="EXPR", help=about)
+
+
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    about = "where results are kept"
+    command.add_argument("--runs", default="runs", metavar="FOLDER", help=about)
+
+
+def _add_timing(command: argparse.ArgumentParser) -> None:
+    """Which networks are timed, and how."""
+    _add_expression(command, "resnet20 or linear")
+    about = "time for each table (default: 6)"
+    command.add_argument("--seconds", type=float, default=6.0, help=about)
+    about = "also on this many threads; 0 for all cores"
+    command.add_argument("--threads", type=int, default=1, help=about)
+
+
+_SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    CLAIMS: _add_claims,
+    RUNS: _add_runs,
+}

@@ -1,0 +1,84 @@
+"""Every example does what it says: each is run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quantbench.cli.main import main
+from tests.helpers.installed import environment, install, module
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder in which the separate distribution is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    install(EXAMPLES / "halfway", folder)
+    return folder
+
+
+@pytest.fixture
+def installed(site, monkeypatch):
+    """The separate distribution, found by this process."""
+    monkeypatch.syspath_prepend(site)
+    yield
+    sys.modules.pop("quantbench_halfway", None)
+
+
+@pytest.mark.slow
+def test_quantize_your_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    module(EXAMPLES / "quantize_your_own.py", monkeypatch).main()
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[:2]] == ["nearest", "adaround"]
+    assert "native: 100.0% of the answers are the simulation's" in out
+    assert "saved and loaded: the same network" in out
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_separate_distribution_is_found(capsys):
+    assert main(["show", "halfway"]) == 0
+    assert "threshold = 0.5" in capsys.readouterr().out
+    assert main(["list", "halfway"]) == 0
+    assert capsys.readouterr().out.split() == [
+        *("embedded", "halfway/shapes/resnet8/w8a8/here-harmless", "drop", "<=", "1"),
+        *("embedded", "halfway/shapes/resnet8/w4/here-middle", "below"),
+        "halfway(threshold=0.9)",
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_separate_distribution_passes_its_own_tests(monkeypatch):
+    tests = module(EXAMPLES / "halfway" / "test_halfway.py", monkeypatch)
+    found = [value for name, value in vars(tests).items() if name.startswith("test_")]
+    assert len(found) == 2
+    for test in found:
+        test()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
+def test_the_gate_accepts_and_catches_a_change(tmp_path, site, monkeypatch, capsys):
+    program, env = EXAMPLES / "ci-gate" / "gate.py", environment(site)
+    args = [sys.executable, program, "--accept"]
+    ran = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 REPRODUCED" in ran.stdout
+    assert (tmp_path / "runs" / "report" / "summary.md").is_file()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate.py", "--no-run"])
+    gate = module(program, monkeypatch).main
+    assert gate() == 0
+    assert "3 finished runs: 3 identical" in capsys.readouterr().out
+
+    baseline = tmp_path / "quantization-baseline.json"
+    accepted = json.loads(baseline.read_text())
+    next(iter(accepted["cells"].values()))["eval"] = "of other images"
+    baseline.write_text(json.dumps(accepted))
+    assert gate() == 1
+    assert "3 finished runs: 2 identical, 1 other data" in capsys.readouterr().out
