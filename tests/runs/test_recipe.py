@@ -97,7 +97,8 @@ def test_wrong_options_are_refused_and_not_kept():
 WARM = """
     import sys
     from quantbench.cli.main import main
-    status = main(["run", "adaround", "-k", "shapes and resnet8", "--runs", sys.argv[1]])
+    words = ["run", "adaround", "-k", "shapes and resnet8", "--tier", "embedded"]
+    status = main([*words, "--runs", sys.argv[1]])
     heavy = {"torch", "torchvision", "transformers", "mlflow"} & sys.modules.keys()
     sys.exit(f"imported {heavy}" if heavy else status)
 """
