@@ -23,8 +23,8 @@ from quantbench.integer.lowering.lower import lower
 from quantbench.integer.testing.audit import EXACT, OURS, audit, lines
 from quantbench.methods.apot import APoT
 from quantbench.methods.nearest import Nearest
-from quantbench.pytest_plugin import Bench
 from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.report.bench import Bench
 
 BATCH = 10  # images a pass: all tensors of a pass are kept
 CALIBRATION = 64

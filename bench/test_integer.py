@@ -8,7 +8,7 @@ import pytest
 from quantbench.claims.claim import Claim
 from quantbench.errors import DataMissing, Unsupported
 from quantbench.evidence.result import Latency
-from quantbench.pytest_plugin import Bench
+from quantbench.report.bench import Bench
 from quantbench.runs.timing import ROUNDS, find, layers_ms, race, record, scores
 from quantbench.system.machine import fingerprint
 

@@ -1,6 +1,7 @@
 """quantbench: quantization papers, reproduced and tested.
 
-What a user needs stands here, and is imported when it is first asked for: ``import quantbench as qb``
+What a user needs stands here, and is imported when it is first asked for:
+``import quantbench as qb``
 takes a moment and no torch.
 """
 
@@ -59,13 +60,15 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.quantization.papers import Paper as Paper
     from quantbench.quantization.quantized import Quantized as Quantized
     from quantbench.quantization.registry import list_methods as list_methods
-    from quantbench.quantization.registry import make as method
+    from quantbench.quantization.registry import make as _make
     from quantbench.quantization.scheme import Grid as Grid
     from quantbench.quantization.scheme import Override as Override
     from quantbench.quantization.scheme import Scheme as Scheme
     from quantbench.quantization.serialize import load as load
     from quantbench.quantization.serialize import save as save
     from quantbench.tasks.registry import task as task
+
+    method = _make
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604 - all of them are text
 

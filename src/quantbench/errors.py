@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class QuantbenchError(Exception):
-    """Base of every error that the command line prints without a traceback, exiting with status 2."""
+    """Base of every error that the command line prints without a traceback (status 2)."""
 
 
 class BadInput(QuantbenchError):
-    """A value given by the user cannot be worked with (NaN weights, unknown bits, empty calibration set)."""
+    """A value of the user that cannot be worked with: NaN weights, unknown bits, no examples."""
 
 
 class CannotWrite(QuantbenchError):
-    """Results cannot be kept (the disk is full, or not writable): a run stops, for what follows would be lost too."""
+    """Results cannot be kept: a run stops, for what follows would be lost too."""
 
 
 class DataMissing(QuantbenchError):
@@ -35,7 +35,7 @@ class DataMissing(QuantbenchError):
 
 
 class DataCorrupt(QuantbenchError):
-    """Data is here but is not what it should be (digest, length, or content that would execute code)."""
+    """Data is here but is not what it should be: digest, length, or code in it."""
 
 
 class Unsupported(QuantbenchError):
@@ -46,7 +46,7 @@ MOST_SHOWN = 60
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean X?``, or what there is when nothing is close: all of it, unless nobody would read it."""
+    """``; did you mean X?``, or what there is when nothing is close, unless that is too much."""
     known = sorted(known)
     if close := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
         return f"; did you mean {' or '.join(close)}?"

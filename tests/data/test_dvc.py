@@ -18,7 +18,7 @@ def sha(content):
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A clone with a data.dvc of one embedded and two real outputs, and a plain folder that holds the real ones."""
+    """A clone with a data.dvc of one embedded and two real outputs, and a folder of the latter."""
     folder = tmp_path / "elsewhere"
     (folder / "text").mkdir(parents=True)
     (folder / "cifar10" / "train").mkdir(parents=True)

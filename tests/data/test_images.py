@@ -1,4 +1,4 @@
-"""Sets, checkpoints, preprocessing and the check of every byte; real formats, made small in tmp_path."""
+"""Sets, checkpoints and the check of every byte; real formats, made small in tmp_path."""
 
 import errno
 import hashlib
@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 from quantbench.data import content_digest, decoded, image_sets, images, manifest, mosaic
 from quantbench.data.manifest import Entry
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.models.checkpoint import checkpoint
+from quantbench.system.digests import file_digest
 
 
 def known(monkeypatch, *entries):
@@ -31,7 +30,7 @@ def add(root, monkeypatch, name, write, **fields):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path)
-    entry = Entry(name, sha256=manifest.digest_file(path), bytes=path.stat().st_size, **fields)
+    entry = Entry(name, sha256=file_digest(path), bytes=path.stat().st_size, **fields)
     known(monkeypatch, entry)
     return path
 
@@ -72,8 +71,8 @@ def test_a_truncated_or_changed_file_is_not_read(root, monkeypatch, damage):
 def test_a_checked_file_is_not_read_twice(root, monkeypatch):
     path = add(root, monkeypatch, "text/a.txt", lambda p: p.write_text("a"))
     reads = []
-    real = manifest.digest_file
-    monkeypatch.setattr(manifest, "digest_file", lambda p: reads.append(p) or real(p))
+    real = manifest.file_digest
+    monkeypatch.setattr(manifest, "file_digest", lambda p: reads.append(p) or real(p))
     assert images.file("text/a.txt") == images.file("text/a.txt") == path
     assert reads == [path]
 
@@ -181,7 +180,7 @@ def test_a_changed_mosaic_is_found_by_the_digest_of_the_pixels(root, monkeypatch
     for i in range(2):
         mosaic.write(x[2 * i : 2 * i + 2], folder / f"{i:03d}.webp", (1, 2))
     np.save(folder / "labels.npy", np.arange(4, dtype=np.uint8))
-    labels = Entry("cifar10/train/labels.npy", sha256=manifest.digest_file(folder / "labels.npy"))
+    labels = Entry("cifar10/train/labels.npy", sha256=file_digest(folder / "labels.npy"))
     right = Entry("cifar10/train/*.webp", decoded=hashlib.sha256(x.tobytes()).hexdigest())
     known(monkeypatch, labels, right)
     assert np.array_equal(images.images("cifar10/train").x, x)
@@ -208,7 +207,7 @@ def test_a_checkpoint_is_read_and_half_precision_becomes_float(root, monkeypatch
     add(
         root, monkeypatch, "checkpoints/net.safetensors", lambda p: save_file(tensors, p), set="net"
     )
-    got = images.checkpoint("net")
+    got = checkpoint("net")
     assert torch.equal(got["a"], tensors["a"])
     assert got["b"].dtype == torch.int64
     assert got["c"].dtype == torch.float32
@@ -227,7 +226,7 @@ def test_a_file_that_is_no_safetensors_is_refused_even_with_the_right_digest(
         set="net",
     )
     with pytest.raises(DataCorrupt, match="not a safetensors file"):
-        images.checkpoint("net")
+        checkpoint("net")
     assert not Path("executed").exists()
 
 
@@ -243,62 +242,3 @@ def test_content_digest_ignores_packing_and_sees_every_value(tmp_path):
     b.write_bytes(b.read_bytes()[:50])
     with pytest.raises(DataCorrupt, match=r"not a whole \.npz"):
         content_digest.digest(b)
-
-
-# ---- preprocessing and calibration lists
-
-
-@given(
-    hnp.arrays(np.uint8, (2, 3, 4, 3)),
-    st.tuples(*[st.floats(-1, 200)] * 3),
-    st.tuples(*[st.floats(0.1, 60)] * 3),
-    st.sampled_from([1.0, 255.0]),
-    st.booleans(),
-)
-def test_preprocess_is_the_formula(x, mean, std, scale, bgr):
-    got = images.Preprocess(mean, std, scale, bgr)(x)
-    channels = x[..., ::-1] if bgr else x
-    want = ((channels / scale - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
-    assert got.dtype == torch.float32
-    assert got.is_contiguous()
-    # float32 rounds each of three operations; the subtraction may cancel, so the bound is on its
-    # operands
-    bound = 3e-7 * (255 + np.abs(mean).max()) / min(std)
-    assert np.abs(got.numpy() - want).max() <= bound
-
-
-@pytest.mark.parametrize(
-    "x", [np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3, 3, 3)), np.zeros((2, 3, 3, 1), np.uint8)]
-)
-def test_preprocess_refuses_what_is_no_batch_of_images(x):
-    with pytest.raises(BadInput, match="uint8"):
-        images.Preprocess((0, 0, 0), (1, 1, 1))(x)
-
-
-@given(
-    hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 6)),
-    st.integers(0, 5),
-    st.data(),
-)
-def test_balanced_subsets_are_balanced_and_nested(y, seed, draw):
-    n = draw.draw(st.integers(1, len(y)))
-    index = images.balanced_subset(y, n, seed)
-    assert len(set(index.tolist())) == n
-    assert np.array_equal(index, images.balanced_subset(y, len(y), seed)[:n])
-    counts, there = np.bincount(y[index], minlength=7), np.bincount(y, minlength=7)
-    short = counts < there  # a class that is not used up is at most one behind the largest
-    assert not short.any() or counts.max() - counts[short].min() <= 1
-
-
-def test_the_calibration_list_is_a_published_constant():
-    y = np.arange(4096) % 10
-    index = images.balanced_subset(y, 1024, seed=0)
-    assert not np.array_equal(index, images.balanced_subset(y, 1024, seed=1))
-    # recorded once from numpy's default_rng, whose streams numpy promises to keep
-    assert hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()[:16] == "3ab2676514d24567"
-
-
-@pytest.mark.parametrize("n", [0, 5])
-def test_an_impossible_calibration_size_is_refused(n):
-    with pytest.raises(BadInput, match="from 4"):
-        images.balanced_subset(np.zeros(4, np.int64), n, 0)

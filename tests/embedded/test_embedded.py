@@ -17,6 +17,7 @@ from quantbench.embedded import __main__ as script
 from quantbench.embedded import publish, train_images, train_qa
 from quantbench.errors import BadInput
 from quantbench.models import catalog, loading
+from quantbench.models.checkpoint import checkpoint
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,7 +127,7 @@ def test_the_reader_finds_answers_and_few_bits_per_tensor_hurt():
 
     def scores(bits=0):
         model = BertForQuestionAnswering(BertConfig(**config))
-        model.load_state_dict(images.checkpoint("qa_bert"))
+        model.load_state_dict(checkpoint("qa_bert"))
         for module in model.modules():
             if bits and isinstance(module, torch.nn.Linear | torch.nn.Embedding):
                 step = module.weight.detach().abs().max() / (2 ** (bits - 1) - 1)

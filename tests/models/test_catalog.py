@@ -101,8 +101,9 @@ def test_option_a_shortcut_element_by_element():
 @pytest.mark.parametrize(
     ("name", "millions", "digits"),
     [("cifar10/resnet20", 0.27, 2), ("cifar10/resnet32", 0.46, 2), ("cifar10/resnet44", 0.66, 2),
-     ("cifar10/resnet56", 0.85, 2), ("imagenet/googlenet-bvlc", 7.0, 1), ("imagenet/mobilenetv1-0.25", 0.5, 1),
-     ("imagenet/mobilenetv1-0.5", 1.3, 1), ("imagenet/mobilenetv1-0.75", 2.6, 1), ("imagenet/mobilenetv1-1.0", 4.2, 1)],
+     ("cifar10/resnet56", 0.85, 2), ("imagenet/googlenet-bvlc", 7.0, 1),
+     ("imagenet/mobilenetv1-0.25", 0.5, 1), ("imagenet/mobilenetv1-0.5", 1.3, 1),
+     ("imagenet/mobilenetv1-0.75", 2.6, 1), ("imagenet/mobilenetv1-1.0", 4.2, 1)],
 )  # fmt: skip
 def test_number_of_parameters(name, millions, digits):
     model = pretrained(name, weights=False, generator=generator())
@@ -125,7 +126,8 @@ def test_random_weights_come_from_the_generator_alone():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("resnet20", "did you mean cifar10/resnet20"), ("cifar10/resnet57", "cifar10/resnet56"),
-     ("torchvision/resnet81", "did you mean resnet18"), ("torchvision/resnet50@IMAGENET1K_V9", "IMAGENET1K_V2"),
+     ("torchvision/resnet81", "did you mean resnet18"),
+     ("torchvision/resnet50@IMAGENET1K_V9", "IMAGENET1K_V2"),
      ("zzz", "known are cifar10/resnet20"), ("imagenet/mobilenetv1-0.01", "no channels")],
 )  # fmt: skip
 def test_unknown_names_get_a_hint(name, hint):
@@ -173,5 +175,8 @@ def test_checkpoints_that_do_not_fit(change, message):
 
 
 def test_listing_models_does_not_import_torch():
-    code = "import sys, quantbench.models.catalog as m; m.spec('cifar10/resnet20'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, quantbench.models.catalog as m; m.spec('cifar10/resnet20'); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,6 +10,7 @@ import torchvision
 from quantbench.data import torchvision_weights
 from quantbench.errors import DataCorrupt, DataMissing
 from quantbench.models import loading
+from quantbench.models import torchvision as models
 from quantbench.models.catalog import spec
 from quantbench.models.loading import pretrained
 
@@ -74,7 +75,7 @@ def test_old_densenet_keys_and_auxiliary_heads(tmp_path, monkeypatch):
         "AuxLogits.fc.bias": 3,
     }
     cached(tmp_path, monkeypatch, {k: torch.tensor(v) for k, v in old.items()})
-    assert {k: int(t) for k, t in torchvision_weights.read("x").items()} == {
+    assert {k: int(t) for k, t in models.weights("x").items()} == {
         "features.denseblock1.denselayer2.norm1.weight": 1,
         "features.norm0.weight": 2,
     }

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
+from quantbench.models.preprocess import Preprocess
 from quantbench.optimization.training import PAD, Schedule, TrainSet, augment, train
 from quantbench.tasks.evaluate import accuracy, logits
 from quantbench.tasks.images import labelled

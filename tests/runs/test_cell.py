@@ -16,7 +16,8 @@ from quantbench.errors import BadInput
 from quantbench.evidence.result import Latency, Result
 from quantbench.quantization.scheme import Grid, Override, Scheme
 from quantbench.runs.cell import Cell, canonical
-from quantbench.runs.source_hash import _read, source_hashes
+from quantbench.runs.source_hash import forget, source_hashes
+from quantbench.system.machine import torch_version
 from quantbench.system.seeds import generator, seed_for
 
 
@@ -72,7 +73,6 @@ RESULT = Result.of(np.array([1, 1, 0, 1], bool), np.array([1, 0, 0, 1], bool), "
         {"eval_digest": "e1"},
         {"seed": 1},
         {"device": "cuda"},
-        {"code": ("quantbench.runs.pace",)},
     ],
 )
 def test_everything_the_result_depends_on_changes_the_key(change):
@@ -84,7 +84,9 @@ def test_the_key_knows_torch_but_not_its_build(monkeypatch):
     keys = []
     for version in ("2.8.0+cpu", "2.8.1", "2.9.0"):
         monkeypatch.setattr("quantbench.system.machine.version", lambda _, v=version: v)
+        torch_version.cache_clear()
         keys.append(CELL.key())
+    torch_version.cache_clear()
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -107,7 +109,10 @@ def test_the_id_survives_code_data_and_version_but_tells_settings_apart():
 def test_two_processes_have_the_same_key():
     """The toy's module cannot be imported elsewhere, so a grid stands in for the method."""
     cell = 'Cell(Grid(3), Scheme(Grid(4)), "m", "c", "d", 1, "e", "f", "g", 0)'
-    code = f"from quantbench.runs.cell import Cell; from quantbench.quantization.scheme import Grid, Scheme; print({cell}.key())"
+    code = (
+        "from quantbench.runs.cell import Cell; "
+        f"from quantbench.quantization.scheme import Grid, Scheme; print({cell}.key())"
+    )
     here = Cell(Grid(3), Scheme(Grid(4)), "m", "c", "d", 1, "e", "f", "g", 0).key()
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == here
 
@@ -135,13 +140,14 @@ def test_a_method_from_an_interpreter_is_refused():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A stranger's package: a method that imports a helper inside a function, a helper's helper, and an outsider."""
+    """A stranger's package: a method, a helper imported in a function, its helper, an outsider."""
     # one name per test, since Python remembers where modules are
     folder = tmp_path / f"stranger_{tmp_path.name}"
     folder.mkdir()
     files = {
         "__init__": "",
-        "method": "import json\nfrom quantbench.quantization.scheme import Grid\ndef f():\n    from . import helper\n"
+        "method": "import json\nfrom quantbench.quantization.scheme import Grid\n"
+        "def f():\n    from . import helper\n"
         "if TYPE_CHECKING:\n    from .outsider import z\n",
         "helper": f"from {folder.name}.deep import y\nx = y  # a comment\n",
         "deep": '"""Docstring."""\ny = 1\n',
@@ -174,7 +180,7 @@ def test_only_code_that_matters_changes_the_hashes(package, file, text, changes)
     (package / f"{file}.py").write_text(text)
     # the code that this process runs is still the old one
     assert source_hashes([f"{package.name}.method"]) == before
-    _read.cache_clear()  # as in the next process
+    forget()  # as in the next process
     assert (source_hashes([f"{package.name}.method"]) != before) == changes
 
 

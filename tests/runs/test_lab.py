@@ -7,7 +7,6 @@ from quantbench.methods.adaround import AdaRound
 from quantbench.methods.nearest import Nearest
 from quantbench.quantization.method import Job, Method, quantize
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.runs import lab as lab_module
 from quantbench.runs.lab import FullPrecision, Lab
 from tests.helpers.tiny import Tiny
 
@@ -15,11 +14,8 @@ W4 = Scheme(Grid(4))
 
 
 @pytest.fixture
-def tiny(monkeypatch):
-    found = Tiny()
-    monkeypatch.setattr(lab_module, "task", lambda *_: found)
-    lab_module._network.cache_clear()
-    return found
+def tiny():
+    return Tiny()
 
 
 def cell(lab, tiny, method, seed=0, scheme=W4):

@@ -169,11 +169,12 @@ def test_two_runs_at_once_are_refused_by_process_id(ledger, another_run):
 
 
 def test_a_file_too_large_for_the_disk_loses_nothing(tmp_path):
-    """The limit on file sizes stands in for a full disk: the system refuses in the middle of the write."""
+    """The limit on file sizes stands in for a full disk: the system refuses a write half-way."""
     path = tmp_path / "x.json"
     write_atomically(path, "old")
     code = (
-        "import resource, sys; from pathlib import Path; from quantbench.system.atomic import write_atomically;"
+        "import resource, sys; from pathlib import Path; "
+        "from quantbench.system.atomic import write_atomically;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
         "write_atomically(Path(sys.argv[1]), 'y' * 200_000)"
     )
@@ -201,7 +202,8 @@ def test_a_run_stops_at_a_full_disk_and_says_so(tmp_path):
     code = (
         "import resource, sys; from quantbench.cli.main import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
-        "sys.exit(main(['run', 'adaround', '-k', 'shapes and resnet8 and w8a8', '--runs', sys.argv[1]]))"
+        "sys.exit(main(['run', 'adaround', '-k', 'shapes and resnet8 and w8a8', "
+        "'--runs', sys.argv[1]]))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from quantbench.data import coco
 from quantbench.data.procedural import scenes
 from quantbench.errors import BadInput, DataMissing, Unsupported
 from quantbench.integer.lowering.lower import executable
@@ -18,8 +17,9 @@ from quantbench.optimization.units import units
 from quantbench.quantization.method import quantize
 from quantbench.quantization.registry import make
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.tasks import detection
-from quantbench.tasks.detection import Detection, task
+from quantbench.tasks import coco, detection
+from quantbench.tasks.detection import Detection
+from quantbench.tasks.registry import task
 from quantbench.tasks.registry import task as any_task
 
 SCHEME = Scheme(Grid(4, symmetric=False, per_channel=True))
@@ -34,7 +34,7 @@ class Pictures(coco.CocoSet):
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """Six scenes, and detectors as they are before training, without the shift that keeps them silent."""
+    """Six scenes, and detectors before training, without the shift that keeps them silent."""
     found = [scenes._scene(np.random.default_rng([5, i])) for i in range(6)]
     pictures = Pictures("made", scenes.coco(found), [s.image for s in found], "digest")
 
@@ -46,7 +46,7 @@ def here(monkeypatch):
 
     monkeypatch.setattr(coco, "read", lambda _: pictures)
     monkeypatch.setattr(zoo, "pretrained", load)
-    monkeypatch.setattr(zoo, "weights_digest", lambda name: f"weights of {name}")
+    monkeypatch.setattr(detection, "weights_digest", lambda name: f"weights of {name}")
     return pictures
 
 

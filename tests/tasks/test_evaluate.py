@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
+from quantbench.models.preprocess import Preprocess
 from quantbench.tasks.evaluate import accuracy, correct_bits, logits
 
 NORM = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -57,7 +57,8 @@ def test_top1_agrees_with_argmax_where_nothing_ties():
 
 @pytest.mark.parametrize(
     ("y", "k", "message"),
-    [([0, 1], 1, "3 outputs and 2 labels"), ([0, 1, 9], 1, "labels from 0 to 9"), ([0, -1, 2], 1, "labels from -1"),
+    [([0, 1], 1, "3 outputs and 2 labels"), ([0, 1, 9], 1, "labels from 0 to 9"),
+     ([0, -1, 2], 1, "labels from -1"),
      ([0, 1, 2], 5, "top-5 of 4 classes"), ([0, 1, 2], 0, "top-0")],
 )  # fmt: skip
 def test_labels_that_do_not_fit(y, k, message):

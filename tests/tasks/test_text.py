@@ -31,6 +31,7 @@ from quantbench.quantization.registry import make
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.runs.lab import Lab
 from quantbench.tasks import similarity, spans
+from quantbench.tasks.registry import task
 
 CONFIG = BertConfig(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
@@ -92,14 +93,14 @@ def test_blocks_of_minilm_are_its_layers():
     bert = AutoModel.from_pretrained(
         folder, local_files_only=True, attn_implementation="eager"
     ).eval()
-    encoded = similarity.task("stsb/minilm", "stsb/test").encoded(
+    encoded = task("stsb/minilm", "stsb/test").encoded(
         ["A cat sleeps.", "Two men play chess in the old park."]
     )
     assert same_layers(bert, *encoded) == 6
 
 
 def test_calibration_sentences_are_not_padded():
-    where = similarity.task("stsb/minilm", "stsb/test")
+    where = task("stsb/minilm", "stsb/test")
     try:
         ids, _, mask = where.calibration("stsb/train", 40, 3)
     except DataMissing as e:
@@ -123,7 +124,7 @@ def test_what_text_cells_depend_on_is_in_their_keys(tmp_path, monkeypatch):
     assert {
         "quantbench.tasks.similarity",
         "quantbench.models.bert",
-        "quantbench.data.text",
+        "quantbench.tasks.texts",
     } <= source.keys()
 
 
@@ -323,9 +324,9 @@ def test_embedded_questions_have_the_official_layout():
 def test_what_is_not_here_is_said_with_its_command(monkeypatch, tmp_path):
     monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path))
     with pytest.raises(DataMissing, match="hf download"):
-        similarity.task("squad/bert-base-uncased", "squad/dev").network()
+        task("squad/bert-base-uncased", "squad/dev").network()
     with pytest.raises(BadInput, match="stsb/minilm"):
-        similarity.task("stsb/other", "stsb/test")
+        task("stsb/other", "stsb/test")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     text.minilm_folder.cache_clear()
     with pytest.raises(DataMissing, match="pip install"):

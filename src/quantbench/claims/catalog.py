@@ -5,6 +5,7 @@ An entry point of the group ``quantbench.reference`` names a package that holds 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -26,7 +27,7 @@ def read_claims(paper: str | None = None) -> tuple[Claim, ...]:
     """
     claims: dict[str, Claim] = {}
     for name, text in _texts():
-        for claim in parse(text, name):
+        for claim in _parsed(text, name):
             if claim.id in claims:
                 raise BadInput(
                     f"{claim.where}: {claim.id} is already the id of {claims[claim.id].where}: "
@@ -58,6 +59,12 @@ def find(claims: Iterable[Claim], name: str) -> Claim:
     if len(found) > 1:
         raise BadInput(f"{name!r} is the end of {len(found)} ids: {', '.join(found)}")
     return known[found[0]]
+
+
+@functools.cache
+def _parsed(text: str, name: str) -> tuple[Claim, ...]:
+    """A run reads its claims more than once."""
+    return tuple(parse(text, name))
 
 
 def _texts() -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Decode once: slow image sets are kept as .npy files below the cache root, keyed by their sources."""
+"""Decode once: slow image sets are kept as .npy files, keyed by their sources."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def content_digest(x: np.ndarray, y: np.ndarray) -> str:
 def cached(
     name: str, sources: Sequence[str], read: Callable[[], Arrays]
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Arrays and digest of a set: from the cache when its sources are those it was decoded from, else ``read()``.
+    """Arrays and digest of a set, from the cache where its sources are unchanged, else ``read()``.
 
     A cache that cannot be written (read-only, disk full) is no error: the arrays are returned from
     memory.
@@ -64,7 +64,7 @@ def _folder() -> Path:
 
 
 def _key(sources: Sequence[str]) -> str:
-    """Changes when a source file is replaced (path, size, time) or when the decoder is another one."""
+    """Changes when a source is replaced (path, size, time) or the decoder is another one."""
     parts = [pillow]
     for source in sources:
         path = locate(source)

@@ -1,4 +1,6 @@
-"""DVC: two remotes, one in the clone (embedded) and one that the user names (real), behind one call, :func:`ensure`.
+"""DVC: two remotes behind one call, :func:`ensure`.
+
+One is in the clone (embedded), one is named by the user (real).
 
 DVC costs about a second a call and is asked only when a file is not here yet.
 """
@@ -94,7 +96,7 @@ def _outs(root: Path) -> list[_Out]:
 
 
 def _link(source: Path, md5: str, stores: Sequence[Path]) -> bool:
-    """Link one file, or the files of one folder and DVC's listing of them; false when the content is another."""
+    """Link one file, or a folder's files and DVC's listing of them; false if it differs."""
     if source.is_file():
         found = _md5(source.read_bytes())
         if found == md5:
@@ -155,7 +157,7 @@ def _pull(absent: Sequence[Entry]) -> None:
 
 
 def _reachable(entry: Entry, root: Path) -> bool:
-    """Embedded files always; real ones when a remote was named or a folder of them lies beside the clone."""
+    """Embedded files always; real ones from a named remote or a folder beside the clone."""
     if entry.name.startswith("embedded/"):
         return True
     real, local = root / ".dvc" / "real", root / ".dvc" / "config.local"

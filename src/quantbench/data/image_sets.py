@@ -38,7 +38,7 @@ def _tar(stem: str) -> readers.Arrays:
 
 
 def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
-    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first files of each class only."""
+    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first of each class."""
     folder = locate(f"imagenet/{part}")
     if not folder.is_dir():
         raise DataMissing(

@@ -14,8 +14,7 @@ from quantbench.data import content_digest
 from quantbench.data.roots import cache_root, clone_root, data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError, did_you_mean
 from quantbench.system.atomic import write_atomically
-
-_CHUNK = 1 << 20
+from quantbench.system.digests import file_digest
 
 # files of the CIFAR-10 train set; rows and columns of images in each
 MOSAICS, CIFAR_GRID = 100, (20, 25)
@@ -76,7 +75,7 @@ def table() -> Mapping[str, Entry]:
 
 
 def members(name: str) -> tuple[Entry, ...]:
-    """Entries that a name stands for: a tier (``embedded``, ``real``), a set, a checkpoint or one file.
+    """Entries of a tier (``embedded``, ``real``), a set, a checkpoint or one file.
 
     Raises:
         BadInput: nothing is known by that name.
@@ -97,7 +96,7 @@ def members(name: str) -> tuple[Entry, ...]:
 
 
 def present(entry: Entry) -> bool:
-    """Whether a file is here; one of the embedded tier also has to be the one that this version names."""
+    """Whether a file is here; an embedded one also has to be what this version names."""
     path = locate(entry.name)
     if "*" in path.name:
         return len(list(path.parent.glob(path.name))) == MOSAICS
@@ -112,7 +111,7 @@ def present(entry: Entry) -> bool:
 
 
 def locate(name: str) -> Path:
-    """Path of a file below the data root, or below the clone's ``data``; not checked, need not exist."""
+    """Path below the data root, or below the clone's ``data``; not checked, need not exist."""
     first = data_root() / name
     second = clone_root() / "data" / name
     return second if second.exists() and not first.exists() else first
@@ -138,7 +137,7 @@ def verified(name: str) -> Path:
 
 
 def verify(path: Path, sha256: str, content: str = "") -> None:
-    """Raise DataCorrupt unless the file hashes to ``sha256``, or says what the published one says (``content``).
+    """Raise DataCorrupt unless a file hashes to ``sha256``, or says what ``content`` is of.
 
     A file that was checked before and is unchanged is not read again.
     """
@@ -150,7 +149,7 @@ def verify(path: Path, sha256: str, content: str = "") -> None:
     with contextlib.suppress(OSError):
         if stamp.read_text(encoding="ascii") == line:
             return
-    found = digest_file(path)
+    found = file_digest(path)
     if found != sha256 and not (content and _says(path, content)):
         raise DataCorrupt(
             f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
@@ -165,12 +164,3 @@ def _says(path: Path, content: str) -> bool:
     with contextlib.suppress(DataCorrupt):
         return content_digest.digest(path) == content
     return False
-
-
-def digest_file(path: Path) -> str:
-    """Sha256 of a file, in hexadecimal."""
-    h = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            h.update(block)
-    return h.hexdigest()

@@ -1,4 +1,4 @@
-"""Many small images in one lossless picture, row by row: smaller and quicker to read than one file each."""
+"""Many small images in one lossless picture: smaller and quicker to read than a file each."""
 
 from __future__ import annotations
 

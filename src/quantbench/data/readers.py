@@ -1,4 +1,4 @@
-"""Decoders: from files as they are published to uint8 RGB arrays (N, H, W, 3) and int64 labels (N,)."""
+"""Decoders: from published files to uint8 RGB (N, H, W, 3) and int64 labels (N,)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Array
 
 
 def tar(path: Path, labels: Path, size: int = 224) -> Arrays:
-    """Images of a .tar in the order of ``labels`` (a CSV with columns file and label), centre-cropped to ``size``."""
+    """Images of a .tar, centre-cropped, in the order of a CSV with columns file and label."""
     with labels.open(newline="", encoding="utf-8") as file:
         rows = [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
     out = np.empty((len(rows), size, size, 3), np.uint8)
@@ -92,7 +92,7 @@ def picture(content: bytes, where: str) -> np.ndarray:
 
 
 def centre(x: np.ndarray, size: int) -> np.ndarray:
-    """Centre crop of (H, W, 3), offsets rounded as torchvision's CenterCrop rounds them (half to even)."""
+    """Centre crop of (H, W, 3); offsets are rounded half to even, as torchvision does."""
     h, w = x.shape[:2]
     if h < size or w < size:
         raise DataCorrupt(f"an image of {h}x{w} has no centre of {size}x{size}")
@@ -132,13 +132,13 @@ def _images(folder: Path) -> Iterable[Path]:
 
 
 def resized(paths: Sequence[Path], out: np.ndarray, size: int = 224, short: int = 256) -> None:
-    """Fill ``out`` (N, size, size, 3) by torchvision's evaluation transform: short side to ``short``, centre crop."""
+    """Fill ``out`` (N, size, size, 3): short side to ``short``, then a centre crop."""
     for i, path in enumerate(paths):
         out[i] = centre(shrink(path, short), size)
 
 
 def shrink(path: Path, short: int) -> np.ndarray:
-    """Decode a file and scale its short side to ``short`` as torchvision's Resize does (bilinear, antialiased)."""
+    """Decode a file; its short side becomes ``short`` as by torchvision's Resize (bilinear)."""
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")

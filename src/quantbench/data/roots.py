@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def clone_root() -> Path:
-    """The clone that holds ``data.dvc``: this file's own, else the nearest above the working directory."""
+    """The clone that holds ``data.dvc``: this file's, or the nearest above the working folder."""
     own = Path(__file__).resolve().parents[3]
     for folder in (own, Path.cwd(), *Path.cwd().parents):
         if (folder / "data.dvc").is_file():

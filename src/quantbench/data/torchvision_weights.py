@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,12 @@ import torch
 import torchvision.models
 from torch import Tensor
 
-from quantbench.errors import BadInput, DataCorrupt, DataMissing
-
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-_DENSELAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")  # old keys: norm.1 for norm1
+from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
+from quantbench.system.digests import file_digest
 
 
 def weights_of(name: str) -> Any:
-    """Torchvision's description of weights, such as ``resnet50`` (its first version) or ``resnet50@IMAGENET1K_V2``.
+    """Torchvision's description of weights: ``resnet50`` (its first), ``resnet50@IMAGENET1K_V2``.
 
     Raises:
         BadInput: no such network or version.
@@ -29,19 +24,15 @@ def weights_of(name: str) -> Any:
     network, _, version = name.partition("@")
     known = torchvision.models.list_models(module=torchvision.models)
     if network not in known:
-        raise BadInput(f"no torchvision classification network {network!r}{_hint(network, known)}")
+        raise BadInput(
+            f"no torchvision classification network {network!r}{did_you_mean(network, known)}"
+        )
     versions = {w.name: w for w in torchvision.models.get_model_weights(network)}
     version = version or next(iter(versions))
     if version not in versions:
-        raise BadInput(
-            f"torchvision's {network} has no weights {version!r}{_hint(version, list(versions))}"
-        )
+        hint = did_you_mean(version, versions)
+        raise BadInput(f"torchvision's {network} has no weights {version!r}{hint}")
     return versions[version]
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 3)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
 
 
 def read(name: str) -> dict[str, Tensor]:
@@ -52,13 +43,7 @@ def read(name: str) -> dict[str, Tensor]:
         DataCorrupt: they differ from what torchvision published, or hold more than tensors.
 
     """
-    tensors = cached(weights_of(name), f"torchvision/{name}", name.partition("@")[0])
-    # in place: the mapping also carries the format versions that MNASNet asks for
-    for key in list(tensors):
-        tensor = tensors.pop(key)
-        if not key.startswith(_AUXILIARY):
-            tensors[_DENSELAYER.sub(r"\1\2", key)] = tensor
-    return tensors
+    return cached(weights_of(name), f"torchvision/{name}", name.partition("@")[0])
 
 
 def cached(weights: Any, name: str, network: str) -> dict[str, Tensor]:
@@ -68,11 +53,11 @@ def cached(weights: Any, name: str, network: str) -> dict[str, Tensor]:
         call = f"get_model('{network}', weights='{weights.name}')"
         raise DataMissing(name, f'python -c "from torchvision.models import get_model; {call}"')
     prefix = path.stem.rpartition("-")[2]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(path)
     if not digest.startswith(prefix):
         raise DataCorrupt(
-            f"{path} has sha256 {digest}, which should start with {prefix}: delete and download it again"
+            f"{path} has sha256 {digest}, which should start with {prefix}: "
+            "delete and download it again"
         )
     try:
         tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)

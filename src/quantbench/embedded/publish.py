@@ -14,8 +14,8 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 
 from quantbench.data import manifest
-from quantbench.data.manifest import digest_file
 from quantbench.errors import BadInput
+from quantbench.system.digests import file_digest
 
 LIMIT = 8_000_000  # bytes that a clone may carry
 
@@ -38,7 +38,7 @@ def publish(clone: Path) -> None:
     for name in names:
         path = folder / name
         rows.append(f'["embedded/{name}"]\nset = "{belongs(name)}"')
-        rows.append(f'sha256 = "{digest_file(path)}"\nbytes = {path.stat().st_size}\n')
+        rows.append(f'sha256 = "{file_digest(path)}"\nbytes = {path.stat().st_size}\n')
     listing = _push(clone)
     table = Path(manifest.__file__).with_name("embedded.toml")
     table.write_text("\n".join(rows), encoding="utf-8")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from quantbench.data.images import Preprocess
 from quantbench.data.procedural import shapes
 from quantbench.models.cifar_resnet import CifarResNet
 from quantbench.models.mobilenet import ShapesMobileNet
+from quantbench.models.preprocess import Preprocess
 
 PREPROCESS = Preprocess((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -1,4 +1,7 @@
-"""BERT-family encoders with positional tensor arguments, the form in which layers are captured and blocks rebuilt."""
+"""BERT-family encoders with positional tensor arguments.
+
+In this form layers are captured and blocks rebuilt.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Embeddings(nn.Module):
 
 
 class Block(nn.Module):
-    """An encoder layer: self-attention and feed-forward network, each with its residual and layer norm.
+    """An encoder layer: self-attention and feed-forward, each with residual and layer norm.
 
     ``operands`` are where a scheme may quantize attention: what its two products multiply (queries
     and keys, softmaxed weights and values) and what its softmax takes, before padding is masked
@@ -100,7 +103,8 @@ class Encoder(nn.Module):
             or getattr(config, "position_embedding_type", "absolute") != "absolute"
         ):
             raise Unsupported(
-                f"encoder with {config.hidden_act!r} or relative positions: only BERT's layers are known"
+                f"encoder with {config.hidden_act!r} or relative positions: "
+                "only BERT's layers are known"
             )
         self.embeddings = Embeddings(bert.embeddings)
         self.layers = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""Every network by name: how it is built, where its weights are, what it is measured on, and its blocks."""
+"""Every network by name: how it is built, its weights, its data and its blocks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
-
+from quantbench.models.preprocess import Preprocess
 
 _IMAGENET_NORM = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -31,8 +27,8 @@ class ModelSpec:
 
     Attributes:
         name: such as ``cifar10/resnet20``.
-        checkpoint: name for :func:`quantbench.data.images.checkpoint`, or the file in torchvision's
-            cache.
+        checkpoint: name for :func:`quantbench.models.checkpoint.checkpoint`, or the file in
+            torchvision's cache.
         preprocess: uint8 pixels to network input.
         eval_data: image set whose top-1 is reported.
         calib_data: image set for calibration.

@@ -1,4 +1,4 @@
-"""CIFAR ResNets of depth 6n+2 (He et al. 2016, section 4.2), and the variant that the APoT paper trains."""
+"""CIFAR ResNets of depth 6n+2 (He et al. 2016, section 4.2), and the APoT paper's variant."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Stem, three stages of n basic blocks with 16, 32 and 64 channels, global mean, and one linear layer.
+    """Stem, three stages of n blocks with 16, 32 and 64 channels, global mean, a linear layer.
 
     Args:
         depth: 6n + 2 (8, 20, 32, 44, 56, ...).
@@ -105,13 +105,13 @@ def round8(weight: Tensor) -> Tensor:
 
 
 class ApotResNet20(CifarResNet):
-    """The ResNet-20 of the APoT paper: convolutions as shortcuts, 8-bit weights in the first and the last layer."""
+    """The APoT paper's ResNet-20: convolutions as shortcuts, outer layers with 8-bit weights."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__(20, classes, conv_shortcut=True, head="fc")
 
     def prepare(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make room for a checkpoint's quantizer parameters, and round its first and last layer to 8 bits.
+        """Make room for quantizer parameters, and round first and last layer to 8 bits.
 
         Low-bit checkpoints hold two more scalars a layer. They become buffers under the names that
         they have there, for an APoT quantizer to read: ``<conv>.act_alpha`` and

@@ -1,4 +1,4 @@
-"""Detectors of torchvision, full-size and small, and the part of them that is quantized: backbone and neck."""
+"""Detectors of torchvision, full-size and small, and their backbone and neck."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import MultiScaleRoIAlign
 
-from quantbench.data import images, torchvision_weights
-from quantbench.data.manifest import digest_file
+from quantbench.data import torchvision_weights
 from quantbench.errors import BadInput
+from quantbench.models.checkpoint import checkpoint
 
 CLASSES = {"scenes": 6, "coco": 91}  # with the background
 
@@ -38,7 +38,7 @@ _NORM = {
 
 
 class SmallBody(nn.Module):
-    """A stem and three residual blocks, to strides 4, 8 and 16; detectors call its children one by one."""
+    """A stem and three residual blocks, to strides 4, 8 and 16; children are called one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def pretrained(name: str) -> nn.Module:
     if family == "coco":
         tensors = torchvision_weights.cached(_published(network), name, network)
     else:
-        tensors = images.checkpoint(f"scenes_{network}")
+        tensors = checkpoint(f"scenes_{network}")
     model = untrained(name)
     missing = model.load_state_dict(tensors, strict=False)
     wrong = [
@@ -134,25 +134,23 @@ def pretrained(name: str) -> nn.Module:
 
 
 def untrained(name: str) -> nn.Module:
-    """A detector with initial weights, in evaluation mode; the global generator is left as it was."""
+    """A detector with initial weights, in evaluation mode; no global generator moves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return BUILDERS[name](CLASSES[name.partition("/")[0]]).eval()
 
 
-def weights_digest(name: str) -> str:
-    """Digest of a detector's weights, without building it.
+def published_file(name: str) -> str:
+    """Name of the file of torchvision's weights of a detector, which holds their digest.
 
     Raises:
-        DataMissing: they are not here.
+        DataMissing: it is not here.
 
     """
-    family, _, network = name.partition("/")
-    if family == "coco":
-        weights = _published(network)
-        torchvision_weights.cached(weights, name, network)
-        return str(weights.url.rsplit("/", 1)[-1])
-    return digest_file(images.file(f"checkpoints/scenes_{network}.safetensors"))
+    network = name.partition("/")[2]
+    weights = _published(network)
+    torchvision_weights.cached(weights, name, network)
+    return str(weights.url.rsplit("/", 1)[-1])
 
 
 def _published(network: str) -> Any:
@@ -161,7 +159,7 @@ def _published(network: str) -> Any:
 
 
 class Features(nn.Module):
-    """Backbone and neck of a detector as one tensor: the maps of all levels, flattened and one after the other.
+    """Backbone and neck of a detector as one tensor: all maps, flattened, one after another.
 
     ``(N, 3, H, W)``, normalized and padded, to ``(N, positions, channels)``.
     """
@@ -176,7 +174,7 @@ class Features(nn.Module):
 
 
 class Split(nn.Module):
-    """What a detector's head gets in place of its backbone: maps again, from the output of ``features``."""
+    """A head's backbone: maps again, from the output of ``features``."""
 
     def __init__(self, features: Callable[[Tensor], Tensor], backbone: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""BVLC GoogLeNet (Inception-v1, Szegedy et al. 2015, table 1): no batch norm, two local response normalizations."""
+"""BVLC GoogLeNet (Inception-v1, Szegedy et al. 2015, table 1), without batch norm.
+
+It has two local response normalizations.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _BLOCKS = {
 
 
 class Inception(nn.Module):
-    """Four branches, concatenated: 1x1; 1x1 then 3x3; 1x1 then 5x5; max-pool then 1x1. ReLU after every convolution."""
+    """Four branches, concatenated, with ReLU after every convolution.
+
+    1x1; 1x1 then 3x3; 1x1 then 5x5; max-pool then 1x1.
+    """
 
     def __init__(self, inputs: int, b1: int, b3r: int, b3: int, b5r: int, b5: int, pp: int) -> None:
         super().__init__()

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from quantbench.data import images
 from quantbench.errors import BadInput
 from quantbench.models.catalog import ModelSpec, spec
+from quantbench.models.checkpoint import checkpoint
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet
 from quantbench.models.googlenet import GoogLeNet
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 def pretrained(
@@ -37,14 +32,12 @@ def pretrained(
         DataCorrupt: they are not what was published.
 
     """
-    from quantbench.models import loading
-
     found = spec(name)
     if weights:
-        return loading.from_tensors(found, loading.read(found))
+        return from_tensors(found, read(found))
     if generator is None:
         raise BadInput(f"{name} with random weights needs a torch.Generator to draw them from")
-    return loading.untrained(found, generator).eval()
+    return untrained(found, generator).eval()
 
 
 _FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
@@ -64,10 +57,10 @@ def read(spec: ModelSpec) -> dict[str, Tensor]:
 
     """
     if spec.family != "torchvision":
-        return images.checkpoint(spec.checkpoint)
-    from quantbench.data import torchvision_weights
+        return checkpoint(spec.checkpoint)
+    from quantbench.models import torchvision
 
-    return torchvision_weights.read(spec.name.removeprefix("torchvision/"))
+    return torchvision.weights(spec.name.removeprefix("torchvision/"))
 
 
 def untrained(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
@@ -118,7 +111,8 @@ def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
         if keys:
             some = ", ".join(sorted(keys)[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
             raise BadInput(
-                f"{where}: it {problem} {len(keys)} tensors {some}; is it a checkpoint of another network?"
+                f"{where}: it {problem} {len(keys)} tensors {some}; "
+                "is it a checkpoint of another network?"
             )
     for key, tensor in tensors.items():
         if tensor.shape != own[key].shape:
@@ -132,7 +126,7 @@ def from_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
-    """Find the units of block reconstruction: the outermost modules whose class is one of ``spec.blocks``.
+    """Find the units of block reconstruction: the outermost modules of ``spec.blocks``.
 
     Returns:
         module names in the order of registration, which is the order of execution in every family
@@ -147,7 +141,7 @@ def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
 
 
 def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Group consecutive blocks of one resolution: a stage begins where a convolution or a pool has a stride."""
+    """Group blocks of one resolution: a stage begins where something has a stride."""
     groups: list[list[str]] = []
     reduced = True
     for name, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""MobileNetV1 (Howard et al. 2017, table 1) as Keras builds it, of any width, and a small one for 32x32 images."""
+"""MobileNetV1 (Howard et al. 2017, table 1) as Keras builds it, and one for 32x32 images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class MobileNetV1(nn.Module):
         widths = [int(c * width) for c in (stem[0], *(c for c, _ in pairs))]
         if min(widths) < 1:
             raise BadInput(
-                f"MobileNetV1 of width {width}: a layer would have no channels; choose at least 1/32"
+                f"MobileNetV1 of width {width}: a layer would have no channels; "
+                "choose at least 1/32"
             )
         self.stem = _conv(3, widths[0], 3, stem[1])
         self.blocks = nn.Sequential(
@@ -78,7 +79,10 @@ class ShapesMobileNet(MobileNetV1):
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch norm (Keras's eps) and ReLU6; at stride 2 padded right and below only, as TensorFlow does."""
+    """Convolution, batch norm (Keras's eps) and ReLU6.
+
+    At stride 2 it is padded right and below only, as TensorFlow does.
+    """
     before = [nn.ZeroPad2d((0, 1, 0, 1))] if stride > 1 else []
     padding = kernel // 2 if stride == 1 else 0
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)

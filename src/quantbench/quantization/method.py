@@ -26,7 +26,7 @@ from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Scheme
 from quantbench.system import parallel
 from quantbench.system.determinism import exact_cudnn
-from quantbench.system.progress import Progress, _silent
+from quantbench.system.progress import Progress, silent
 from quantbench.system.tensors import Inputs
 
 COUNTS = ("batch_size", "batches", "repeats")  # fields of methods of which 0 means nothing
@@ -70,7 +70,7 @@ class Job:
     scheme: Scheme
     rng: torch.Generator
     quantized: Quantized | None = None
-    progress: Progress = _silent
+    progress: Progress = silent
     log: Log = field(default_factory=Log)
     scratch: Path | None = None
 
@@ -145,7 +145,7 @@ def quantize(
     scheme: Scheme,
     *,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     log: Log | None = None,
     scratch: Path | None = None,
 ) -> Quantized:
@@ -177,7 +177,7 @@ def quantize(
         raise Unsupported(why)
     rng = torch.Generator(device="cpu").manual_seed(seed)
     parallel.join()
-    told = progress if parallel.first() else _silent
+    told = progress if parallel.first() else silent
     with exact_cudnn():
         return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
 

@@ -68,7 +68,8 @@ class Change:
     def __str__(self) -> str:
         """One line for the terminal."""
         if self.status == "missing":
-            return f"{self.id}: missing, accepted with {self.before:.2f}: its run did not finish, quantbench run says why"
+            known = f"{self.id}: missing, accepted with {self.before:.2f}"
+            return f"{known}: its run did not finish, quantbench run says why"
         if self.before is None or self.now is None:
             return f"{self.id}: {self.status}"
         counts = f"{self.worse} examples worse, {self.better} better, p = {self.p:.2g}"
@@ -103,7 +104,7 @@ class Baseline:
             ) from e
 
     def accept(self, records: Iterable[Stored], path: Path) -> Baseline:
-        """Make these results the accepted ones, keep all others, and replace the file in one step."""
+        """Make these results the accepted ones and keep all others; the file changes at once."""
         cells = {**self.cells, **{r.id: _kept(r) for r in records}}
         lines = ",\n".join(
             f"{json.dumps(i)}: {json.dumps(cells[i], sort_keys=True)}" for i in sorted(cells)
@@ -113,19 +114,19 @@ class Baseline:
         return Baseline(cells)
 
     def identical(self, cell_id: str, digest: str, eval_digest: str) -> bool:
-        """Whether a quantized network is bit for bit the accepted one, on the same data: it need not be evaluated."""
+        """Whether a network is bit for bit the accepted one, on the same data."""
         known = self.cells.get(cell_id)
         return known is not None and (known["digest"], known["eval"]) == (digest, eval_digest)
 
     def compare_latency(self, records: Iterable[Stored]) -> list[pace.Pace]:
-        """Every latency row of the runs, and every accepted one of their cells, by cell, backend and batch."""
+        """Latency rows of the runs and accepted ones of their cells."""
         return pace.compare(
             {i: c.get("latency", []) for i, c in self.cells.items()},
             {r.id: r.result for r in records},
         )
 
     def compare(self, records: Iterable[Stored], selected: Collection[str] = ()) -> list[Change]:
-        """Every cell that is run or accepted, in order of its id; ``selected``: ids of those that should have run."""
+        """Every cell that is run or accepted, by id; ``selected``: those that should have run."""
         runs = {r.id: r for r in records}
         left = {i: "missing" if i in selected else "absent" for i in self.cells if i not in runs}
         changes = {i: Change(i, status, self.cells[i]["value"]) for i, status in left.items()}
@@ -156,7 +157,7 @@ class Baseline:
 
 
 def _check(cell: Mapping[str, Any]) -> None:
-    """Look at all that is read later; ValueError, KeyError or TypeError if it is not there or no such thing."""
+    """Look at all that is read later; ValueError, KeyError or TypeError if it is no such thing."""
     unpack(cell["quantized"], cell["packing"], cell["n"])
     float(cell["value"]), [str(cell[k]) for k in ("digest", "metric", "eval", "gold")]
     for row in cell.get("latency", []):
@@ -180,7 +181,10 @@ def _kept(record: Stored) -> dict[str, Any]:
 
 
 def _effect(accepted: Mapping[str, Any], now: Result) -> tuple[Interval, float]:
-    """Points lost since the baseline, and the p-value of no change: McNemar's where scores are correctness."""
+    """Points lost since the baseline, and the p-value of no change.
+
+    It is McNemar's where scores are correctness.
+    """
     before = unpack(accepted["quantized"], accepted["packing"], accepted["n"])
     if now.gold:
         rng = np.random.default_rng(seed_for("bootstrap", 0))

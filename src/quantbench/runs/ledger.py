@@ -1,4 +1,4 @@
-"""The ledger: one JSON file per finished cell, safe against kill -9, full disks and two runs at once."""
+"""The ledger: a JSON file per finished cell, safe against kill -9, full disks, two runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Finished cells under a folder such as ``runs/cells``. Reading needs no lock: a file is whole or absent.
+    """Finished cells under a folder such as ``runs/cells``.
+
+    Reading needs no lock: a file is whole or absent.
 
     Attributes:
         folder: made when needed.
@@ -113,24 +115,21 @@ class Ledger:
         return locked(self.folder)
 
     def why(self, cell: Cell) -> str:
-        """Whether the cell is finished and, if not, what distinguishes it from the most similar one that is."""
+        """Whether the cell is finished and, if not, what distinguishes it from the nearest one."""
         fields, key = flat(cell.key_fields()), cell.key()
         if self._read(self.path(key)):
             return f"{cell.id} is finished: {self.path(key)}"
-        nearest, least = None, len(fields) + 1
-        for other in self.stored():
-            if (
-                other.fields["method"]["name"] == cell.method.name
-                and other.fields["model"] == cell.model
-            ):
-                differing = len(_changes(flat(other.fields), fields))
-                nearest, least = (other, differing) if differing < least else (nearest, least)
-        if nearest is None:
-            return f"{cell.id} is not finished: no run of {cell.method.name} on {cell.model} is stored in {self.folder}"
-        lines = [
-            f"{cell.id} is not finished. The nearest stored run, {nearest.key[:12]}, differs in"
-        ]
-        return "\n  ".join([*lines, *_changes(flat(nearest.fields), fields)])
+        method = cell.described.name
+        alike = [s for s in self.stored() if _about(s) == (method, cell.model)]
+        if not alike:
+            return (
+                f"{cell.id} is not finished: no run of {method} on {cell.model} is stored in "
+                f"{self.folder}"
+            )
+        differences = {s.key: _changes(flat(s.fields), fields) for s in alike}
+        nearest = min(differences, key=lambda key: len(differences[key]))
+        first = f"{cell.id} is not finished. The nearest stored run, {nearest[:12]}, differs in"
+        return "\n  ".join([first, *differences[nearest]])
 
     def _read(self, path: Path) -> Stored | None:
         """One file, checked; a damaged one is moved aside."""
@@ -154,6 +153,11 @@ class Ledger:
         self.report(f"{path} is damaged ({reason}); moved to {aside}, and its cell will run again")
 
 
+def _about(record: Stored) -> tuple[str, str]:
+    """Names of the method and the network."""
+    return record.fields["method"]["name"], record.fields["model"]
+
+
 def _parse(text: str, key: str) -> Stored:
     record = json.loads(text)
     digest = record.pop("sha256")
@@ -175,20 +179,16 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Nested fields by dotted path."""
-    items = (
-        value.items()
-        if isinstance(value, Mapping)
-        else enumerate(value)
-        if isinstance(value, list)
-        else None
-    )
-    if items is None:
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
         return {path: value}
-    return {
-        k: v
-        for name, part in items
-        for k, v in flat(part, f"{path}.{name}" if path else str(name)).items()
-    }
+    found: dict[str, Any] = {}
+    for name, part in items:
+        found |= flat(part, f"{path}.{name}" if path else str(name))
+    return found
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

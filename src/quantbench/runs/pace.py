@@ -79,7 +79,7 @@ def kept(rows: Sequence[Latency]) -> list[dict[str, Any]]:
 def compare(
     accepted: Mapping[str, Sequence[Mapping[str, Any]]], runs: Mapping[str, Result]
 ) -> list[Pace]:
-    """Rows of the runs against accepted ones of the same cell, backend and batch; and what these cells lack of them."""
+    """Rows of the runs against accepted ones, and what their cells lack of these."""
     known = {
         (i, r["backend"], r["batch"]): r for i, rows in accepted.items() for r in rows if i in runs
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.evidence.result import Latency, Result
+from quantbench.runs.cell import task_of
 from quantbench.system.machine import fingerprint
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ ROUNDS = 40  # enough for a steady median; p99 is then the slowest call
 
 def find(result: Result, backend: str, batch: int) -> Latency | None:
     """The row that was timed on this machine, if there is one."""
-    here = fingerprint()
-    rows = (r for r in result.latency if (r.backend, r.batch, r.machine) == (backend, batch, here))
-    return next(rows, None)
+    wanted = (backend, batch, fingerprint())
+    return next((row for row in result.latency if _what(row) == wanted), None)
 
 
 @dataclass
 class Race:
-    """Integer and full-precision calls, one after the other in every round, so that both meet the same machine.
+    """Integer and full-precision calls, one after the other in every round.
+
+    So both meet the same machine.
 
     Attributes:
         compiled: integer network.
@@ -90,12 +92,11 @@ def scores(cell: Cell, compiled: Compiled) -> np.ndarray:
     """Per-example scores of the integer run itself."""
     import torch
 
-    from quantbench.tasks.registry import task
+    def model(x: torch.Tensor) -> torch.Tensor:
+        out = compiled(np.ascontiguousarray(x.numpy()))
+        return torch.from_numpy(np.ascontiguousarray(out))
 
-    where = task(cell.model, cell.eval_data)
-    return where.scores(
-        lambda x: torch.from_numpy(np.ascontiguousarray(compiled(np.ascontiguousarray(x.numpy()))))
-    )
+    return task_of(cell).scores(model)
 
 
 def layers_ms(runners: Race) -> dict[str, float]:
@@ -113,11 +114,12 @@ def layers_ms(runners: Race) -> dict[str, float]:
 
 
 def record(lab: Lab, cell: Cell, row: Latency) -> None:
-    """Add a row to the cell's stored result, in place of an older one of the same backend and batch."""
+    """Add a row to the cell's stored result, in place of one of the same backend and batch."""
     result = lab.result(cell)
-    kept = tuple(
-        r
-        for r in result.latency
-        if (r.backend, r.batch, r.machine) != (row.backend, row.batch, row.machine)
-    )
+    kept = tuple(r for r in result.latency if _what(r) != _what(row))
     lab.ledger.put(cell, replace(result, latency=(*kept, row)))
+
+
+def _what(row: Latency) -> tuple[str, int, str]:
+    """What a row is about."""
+    return row.backend, row.batch, row.machine

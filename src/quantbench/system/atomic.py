@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is afterwards either whole or as it was before, also when the machine stops in between.
+    """Write a file that is then whole or as it was before, also when the machine stops.
 
     Raises:
         CannotWrite: the system refuses, for instance because the disk is full.
@@ -72,5 +72,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         raise CannotWrite(
-            f"cannot write {path}: {e.strerror}. Nothing that was stored is lost; make room and run the same again"
+            f"cannot write {path}: {e.strerror}. "
+            "Nothing that was stored is lost; make room and run the same again"
         ) from e

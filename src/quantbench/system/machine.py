@@ -1,7 +1,11 @@
-"""What machine this is, and which commit: tags of results, and the condition for comparing latencies."""
+"""What machine this is, and which commit.
+
+They are tags of results, and the condition for comparing latencies.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -11,15 +15,20 @@ from pathlib import Path
 from quantbench.errors import BadInput
 
 
+@functools.cache
 def torch_version() -> str:
     """Major and minor version of the installed torch, without importing it."""
     return ".".join(version("torch").split(".")[:2])
 
 
 def fingerprint() -> str:
-    """Processor, cores this process may use, system and torch: latencies gate only where all of them are equal."""
+    """Processor, cores this process may use, system and torch.
+
+    Latencies gate only where all of them are equal.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()} {platform.machine()}, torch {torch_version()}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{_processor()}, {cores} cores, {system}, torch {torch_version()}"
 
 
 def device(name: str) -> str:
@@ -39,7 +48,10 @@ def device(name: str) -> str:
 
 
 def git_commit(folder: Path) -> str:
-    """Short commit of the checkout that holds ``folder``, ``+`` when files were changed, empty outside of git."""
+    """Short commit of the checkout that holds ``folder``; empty outside of git.
+
+    ``+`` follows it where files were changed.
+    """
     try:
         out = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
@@ -53,6 +65,7 @@ def git_commit(folder: Path) -> str:
     return out.stdout.strip()
 
 
+@functools.cache
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

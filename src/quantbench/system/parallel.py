@@ -1,4 +1,4 @@
-"""Data-parallel work through torch.distributed: every process holds its share of the examples (``torchrun``).
+"""Data-parallel work through torch.distributed (``torchrun``): each has its share of examples.
 
 Without a process group everything here does nothing, so methods call it unconditionally.
 """
@@ -35,7 +35,8 @@ def share(inputs: Inputs) -> Inputs:
     each = inputs[0].shape[0] // n
     if not each:
         raise BadInput(
-            f"{inputs[0].shape[0]} calibration examples cannot be shared by {n} processes: start fewer"
+            f"{inputs[0].shape[0]} calibration examples cannot be shared by {n} processes: "
+            "start fewer"
         )
     return tuple(t[dist.get_rank() : each * n : n] for t in inputs)
 

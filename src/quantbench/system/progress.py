@@ -7,5 +7,5 @@ from collections.abc import Callable
 Progress = Callable[[int, int, str], None]  # (done, total, what is going on)
 
 
-def _silent(done: int, total: int, what: str) -> None:
+def silent(done: int, total: int, what: str) -> None:
     """Report nothing."""

@@ -11,24 +11,35 @@ import numpy as np
 
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
-from quantbench.data.text import (
-    SQUAD_COMMAND,
-    SQUAD_MODEL,
-    device_of,
-    questions_file,
-    sha256,
-    tokenizer_of,
-)
+from quantbench.data.text import SQUAD_COMMAND, SQUAD_MODEL, questions_file
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.system.digests import file_digest
 from quantbench.tasks import spans
+from quantbench.tasks.texts import device_of, tokenizer_of
 
 if TYPE_CHECKING:
-    from quantbench.models.bert import Encoder
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
 
 
 BATCH = 32
+
+
+def squad(model: str, eval_data: str) -> Answering:
+    """SQuAD 1.1.
+
+    Raises:
+        BadInput: another network than the one that is part of the suite.
+
+    """
+    if model != "squad/bert-base-uncased":
+        raise BadInput(f"text model {model!r}: choose squad/bert-base-uncased")
+    return Answering(model, eval_data)
+
+
+def embedded(model: str, eval_data: str) -> Answering:
+    """The questions and the network that a clone holds."""
+    return Answering(model, eval_data, length=96)
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,8 @@ class Answering:
 
     def digests(self, calib: str) -> tuple[str, str, str]:
         """See :class:`quantbench.tasks.task.Task`."""
-        weights = sha256(self.weights())
-        return weights, questions_file(calib)[1] if calib else "", questions_file(self.eval_data)[1]
+        calibrated = questions_file(calib)[1] if calib else ""
+        return file_digest(self.weights()), calibrated, questions_file(self.eval_data)[1]
 
     def weights(self) -> Path:
         """File of the checkpoint."""
@@ -63,26 +74,16 @@ class Answering:
         from quantbench.models.bert import Encoder, encoder_network
 
         weights = self.weights()
-        config = (
-            file("embedded/qa/config.json")
-            if self.model.startswith("qa/")
-            else weights.parent / "config.json"
-        )
+        own = self.model.startswith("qa/")
+        config = file("embedded/qa/config.json") if own else weights.parent / "config.json"
         bert = BertForQuestionAnswering(BertConfig.from_json_file(config))
         tensors = {k: v.float() for k, v in load_file(weights).items()}
-        missing = [
-            k
-            for k in bert.load_state_dict(tensors, strict=False).missing_keys
-            if "position_ids" not in k
-        ]
-        if missing:
+        absent = bert.load_state_dict(tensors, strict=False).missing_keys
+        if missing := [k for k in absent if "position_ids" not in k]:
             raise DataCorrupt(f"{self.model}: the checkpoint lacks {', '.join(missing[:3])}")
-        wrapped: Encoder = Encoder(bert.bert.eval(), bert.qa_outputs)
-        return encoder_network(
-            wrapped,
-            self._tensors(self.windows(self.asked(self.eval_data)[:1]), slice(0, 1)),
-            self.model,
-        )
+        first = self.windows(self.asked(self.eval_data)[:1])
+        sample = self._tensors(first, slice(0, 1))
+        return encoder_network(Encoder(bert.bert.eval(), bert.qa_outputs), sample, self.model)
 
     def asked(self, name: str) -> list[spans.Question]:
         """Questions of a set."""
@@ -142,11 +143,9 @@ class Answering:
     def exact(self, model: Callable[..., Any]) -> np.ndarray:
         """Whether each answer is exactly an accepted one."""
         asked = self.asked(self.eval_data)
+        given = self.answers(model)
         return np.array(
-            [
-                spans.exact_match(g, q.answers)
-                for g, q in zip(self.answers(model), asked, strict=True)
-            ]
+            [spans.exact_match(g, q.answers) for g, q in zip(given, asked, strict=True)]
         )
 
     def gold(self) -> None:

@@ -1,4 +1,7 @@
-"""Object detection as a task: backbone and neck are quantized, the head stays in full precision; COCO's mAP."""
+"""Object detection as a task, by COCO's mean average precision.
+
+Backbone and neck are quantized; the head stays in full precision.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantbench.data import coco, decoded
+from quantbench.data import decoded
+from quantbench.data.images import file
 from quantbench.errors import BadInput
-from quantbench.tasks import average_precision
+from quantbench.system.digests import file_digest
+from quantbench.tasks import average_precision, coco
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
-    from quantbench.tasks.task import Task
 
 
 MODELS = (
@@ -31,7 +35,7 @@ BLOCKS = ("BasicBlock", "Bottleneck")
 IN_MEMORY = 2**30  # bytes of calibration images
 
 
-def task(model: str, eval_data: str) -> Task:
+def detection(model: str, eval_data: str) -> Detection:
     """The task of a detection claim.
 
     Raises:
@@ -41,6 +45,21 @@ def task(model: str, eval_data: str) -> Task:
     if model not in MODELS:
         raise BadInput(f"detector {model!r}: choose {', '.join(MODELS)}")
     return Detection(model, eval_data)
+
+
+def weights_digest(name: str) -> str:
+    """Digest of a detector's weights, without building it; embedded ones need no torch for it.
+
+    Raises:
+        DataMissing: they are not here.
+
+    """
+    family, _, network = name.partition("/")
+    if family == "coco":
+        from quantbench.models.detectors import published_file
+
+        return published_file(name)
+    return file_digest(file(f"checkpoints/scenes_{network}.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -58,13 +77,9 @@ class Detection:
 
     def digests(self, calib: str) -> tuple[str, str, str]:
         """See :class:`quantbench.tasks.task.Task`."""
-        evaluated, calibrated = (
-            coco.read(self.eval_data).digest,
-            coco.read(calib).digest if calib else "",
-        )
+        evaluated = coco.read(self.eval_data).digest
+        calibrated = coco.read(calib).digest if calib else ""
         coco.available()
-        from quantbench.models.detectors import weights_digest
-
         return weights_digest(self.model), calibrated, evaluated
 
     def detector(self) -> Any:
@@ -88,7 +103,10 @@ class Detection:
         )
 
     def calibration(self, name: str, n: int, seed: int) -> Inputs:
-        """``n`` images drawn without replacement, resized and normalized as the detector does, on equal canvases."""
+        """``n`` images drawn without replacement, as the detector resizes and normalizes them.
+
+        They lie on equal canvases.
+        """
         images = coco.read(name)
         if not 0 < n <= len(images.ids):
             raise BadInput(f"{n} calibration images of {name}: it has {len(images.ids)}")
@@ -97,7 +115,7 @@ class Detection:
 
     @staticmethod
     def _canvas(detector: Any, ids: Sequence[int], images: coco.CocoSet) -> Tensor:
-        """(N, 3, S, S) with zeros below and to the right; S is the largest side that the detector resizes to.
+        """(N, 3, S, S), zeros below and to the right; S is the largest side after resizing.
 
         Large ones lie in a file: 256 images of COCO take 5 GiB.
         """
@@ -106,11 +124,10 @@ class Detection:
         side = -(-detector.transform.max_size // 32) * 32
         shape = (len(ids), 3, side, side)
         large = math.prod(shape) * 4 > IN_MEMORY
-        canvas = (
-            torch.from_numpy(decoded.scratch("canvas", shape, np.float32))
-            if large
-            else torch.zeros(shape)
-        )
+        if large:
+            canvas = torch.from_numpy(decoded.scratch("canvas", shape, np.float32))
+        else:
+            canvas = torch.zeros(shape)
         with torch.no_grad():
             for i, number in enumerate(ids):
                 x = detector.transform([_tensor(images.image(number))])[0].tensors
@@ -118,7 +135,7 @@ class Detection:
         return canvas
 
     def detections(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
-        """What the detector finds with ``model`` in place of its backbone and neck, as rows in COCO's format."""
+        """What the detector finds with ``model`` as backbone and neck, as rows in COCO's format."""
         import torch
 
         from quantbench.models.detectors import Split
@@ -130,17 +147,18 @@ class Detection:
         found: list[dict[str, Any]] = []
         with torch.no_grad():
             for ids in _batches(images.ids, 1 if self.model.startswith("coco/") else 32):
-                for number, out in zip(
-                    ids, detector([_tensor(images.image(i)).to(device) for i in ids]), strict=True
-                ):
+                pictures = [_tensor(images.image(i)).to(device) for i in ids]
+                for number, out in zip(ids, detector(pictures), strict=True):
                     found += _rows(number, {k: v.cpu().double().numpy() for k, v in out.items()})
         return found
 
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
-        """Jackknife values whose mean is the mean average precision, see :func:`quantbench.tasks.average_precision.average_precision`."""
-        return average_precision.average_precision(
-            coco.read(self.eval_data), self.detections(model)
-        )
+        """Jackknife values whose mean is the mean average precision.
+
+        See :func:`quantbench.tasks.average_precision.average_precision`.
+        """
+        images = coco.read(self.eval_data)
+        return average_precision.average_precision(images, self.detections(model))
 
     def gold(self) -> None:
         """Detection has no reference similarities."""
@@ -148,9 +166,8 @@ class Detection:
 
 def _rows(number: int, out: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Detections of one image in COCO's format."""
-    for (left, top, right, bottom), label, score in zip(
-        out["boxes"], out["labels"], out["scores"], strict=True
-    ):
+    columns = (out["boxes"], out["labels"], out["scores"])
+    for (left, top, right, bottom), label, score in zip(*columns, strict=True):
         box = [float(left), float(top), float(right - left), float(bottom - top)]
         yield {"image_id": number, "category_id": int(label), "bbox": box, "score": float(score)}
 
@@ -169,8 +186,6 @@ def _tensor(image: np.ndarray) -> Tensor:
 def _device(model: nn.Module | Callable[..., Any]) -> Any:
     from torch import nn
 
-    return (
-        next((p.device for p in model.parameters()), "cpu")
-        if isinstance(model, nn.Module)
-        else "cpu"
-    )
+    if not isinstance(model, nn.Module):
+        return "cpu"
+    return next((p.device for p in model.parameters()), "cpu")

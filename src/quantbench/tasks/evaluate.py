@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quantbench.data.images import Preprocess
 from quantbench.errors import BadInput
+from quantbench.models.preprocess import Preprocess
 from quantbench.system.determinism import exact_cudnn
 
 Model = nn.Module | Callable[[Tensor], Tensor]
@@ -93,7 +93,8 @@ def _check(out: Tensor, n: int, start: int, name: str) -> None:
         )
     if bad := (~torch.isfinite(out)).any(dim=1).nonzero().flatten().tolist():
         raise BadInput(
-            f"{name}: NaN or infinite outputs for {len(bad)} of {n} images (the first is image {start + bad[0]}); "
+            f"{name}: NaN or infinite outputs for {len(bad)} of {n} images "
+            f"(the first is image {start + bad[0]}); "
             "look at the ranges and scales of its last quantized layers"
         )
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantbench.errors import BadInput
+
 if TYPE_CHECKING:
     from torch import nn
 
-    from quantbench.data.images import Preprocess
+    from quantbench.models.preprocess import Preprocess
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
 
@@ -32,7 +34,7 @@ class ImageTask:
         calibrated = _images(calib).digest if calib else ""
         from quantbench.data import images
         from quantbench.data.manifest import table
-        from quantbench.models import catalog, loading
+        from quantbench.models import catalog
 
         spec = catalog.spec(self.model)
         name = f"checkpoints/{spec.checkpoint}.safetensors"
@@ -40,6 +42,8 @@ class ImageTask:
             if entry is not None:
                 images.file(name)  # raises DataMissing when it is not here
                 return entry.sha256, calibrated, evaluated
+        from quantbench.models import loading
+
         loading.read(spec)
         return spec.checkpoint, calibrated, evaluated
 
@@ -58,7 +62,6 @@ class ImageTask:
 
     def calibration(self, name: str, n: int, seed: int) -> Inputs:
         """Class-balanced draw; the same images whatever the method."""
-        from quantbench.data.images import balanced_subset
         from quantbench.models import catalog
 
         found = _images(name)
@@ -118,7 +121,6 @@ def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> Labe
         seed: of the draw.
 
     """
-    from quantbench.data.images import balanced_subset
     from quantbench.models import catalog
 
     found, preprocess = _images(name), catalog.spec(model).preprocess
@@ -126,3 +128,28 @@ def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> Labe
         return LabelledImages(found.x, found.y, preprocess)
     index = np.sort(balanced_subset(found.y, examples, seed))
     return LabelledImages(found.x[index], found.y[index], preprocess)
+
+
+def balanced_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Indices (n,) of a class-balanced draw: every class once in random order, then again.
+
+    The first m indices of a draw of n are the draw of m: calibration sets of different sizes are
+    nested.
+
+    Args:
+        y: labels (N,).
+        n: how many.
+        seed: of ``numpy.random.default_rng``; the list depends on nothing else.
+
+    Raises:
+        BadInput: n is not within 1..N.
+
+    """
+    if not 1 <= n <= len(y):
+        raise BadInput(f"cannot draw {n} calibration images from {len(y)}")
+    rng = np.random.default_rng(seed)
+    turns = np.empty(len(y), np.int64)  # when an image's turn comes within its class
+    for label in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == label))
+        turns[members] = np.arange(len(members))
+    return np.lexsort((rng.permutation(len(y)), turns))[:n]

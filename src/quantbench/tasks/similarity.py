@@ -1,4 +1,4 @@
-"""Text tasks: sentence similarity by rank correlation; question answering is in ``quantbench.tasks.answering``."""
+"""Sentence similarity as a task, by rank correlation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quantbench.data.text import MINILM, device_of, minilm_folder, pairs, tokenizer_of
+from quantbench.data.text import MINILM, minilm_folder
 from quantbench.errors import BadInput
-from quantbench.tasks.answering import Answering
+from quantbench.tasks.texts import device_of, pairs, tokenizer_of
 
 if TYPE_CHECKING:
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
-    from quantbench.tasks.task import Task
 
 
 BATCH = 32
@@ -25,25 +24,21 @@ LENGTH = 256  # tokens of a sentence, as the model was measured
 CALIBRATION_LENGTH = 16  # tokens; half of the training sentences have 12, a quarter 16 or more
 
 
-def task(model: str, eval_data: str) -> Task:
-    """The task of a text claim.
+def minilm(model: str, eval_data: str) -> Similarity:
+    """The task of the encoder that a package holds.
 
     Raises:
-        BadInput: no such network.
+        BadInput: another network.
 
     """
-    if model == "stsb/minilm":
-        return Similarity(model, eval_data)
-    if model.startswith("qa/"):
-        return Answering(model, eval_data, length=96)
-    if model == "squad/bert-base-uncased":
-        return Answering(model, eval_data, length=384)
-    raise BadInput(f"text model {model!r}: choose stsb/minilm, squad/bert-base-uncased or qa/bert")
+    if model != "stsb/minilm":
+        raise BadInput(f"text model {model!r}: choose stsb/minilm")
+    return Similarity(model, eval_data)
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Semantic textual similarity: cosine of mean-pooled sentence embeddings against people's judgement."""
+    """Semantic textual similarity: cosine of mean-pooled embeddings against people's."""
 
     model: str
     eval_data: str
@@ -51,9 +46,8 @@ class Similarity:
 
     def digests(self, calib: str) -> tuple[str, str, str]:
         """See :class:`quantbench.tasks.task.Task`; the weights are the package's, checked."""
-        calibrated, evaluated = (
-            pairs(name).digest if name else "" for name in (calib, self.eval_data)
-        )
+        calibrated = pairs(calib).digest if calib else ""
+        evaluated = pairs(self.eval_data).digest
         minilm_folder()
         return MINILM, calibrated, evaluated
 

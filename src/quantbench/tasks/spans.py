@@ -1,4 +1,4 @@
-"""Extractive question answering: SQuAD 1.1's official scores, windows over long passages, and the choice of a span."""
+"""Extractive question answering: SQuAD 1.1's official scores, windows, choice of a span."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Windows:
 
 
 def windows(tokenizer: Any, asked: Sequence[Question], *, length: int, stride: int) -> Windows:
-    """Tokenize question and passage; long passages give several windows that overlap by ``stride`` tokens."""
+    """Tokenize question and passage; windows of long passages overlap by ``stride`` tokens."""
     found = tokenizer(
         [q.text.strip() for q in asked],
         [q.context for q in asked],

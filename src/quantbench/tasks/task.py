@@ -1,4 +1,4 @@
-"""A task is a network together with the data it is measured on; every method and metric works on tasks alike."""
+"""A task is a network together with the data it is measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """What the bench needs to know of a network and its data; digests must not need the network itself.
+    """What the bench needs of a network and its data; digests must not need the network.
 
     Attributes:
         model: network name.

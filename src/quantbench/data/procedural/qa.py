@@ -1,4 +1,7 @@
-"""Procedural question answering: passages on invented lives, questions whose answers are spans; SQuAD's format."""
+"""Procedural question answering: passages on invented lives, in SQuAD's format.
+
+Answers are spans of the passages.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,21 @@ QUESTIONS = 2  # a passage
 NAMESAKES = 0.2  # share of the passages where one word of a name does not tell two people apart
 
 _LEXICON = {
-    "first": "ada bela cora dina edda fina gwen hale ivor jory kato lena milo nora odin pola rhea saul tova ulla",
-    "last": "abbot brook crane drake ewell frost grove heath irwin jarvis keene lowe marsh north oakes pryor",
-    "town": "arden belmor cavan delph eskar fenwick galt horley ister kelso lorne malden nairn orrin pelham ruan",
+    "first": "ada bela cora dina edda fina gwen hale ivor jory kato lena milo nora odin pola "
+    "rhea saul tova ulla",
+    "last": "abbot brook crane drake ewell frost grove heath irwin jarvis keene lowe marsh "
+    "north oakes pryor",
+    "town": "arden belmor cavan delph eskar fenwick galt horley ister kelso lorne malden "
+    "nairn orrin pelham ruan",
     "second": "bay bridge cross ferry green hill mill port",  # the longer names of towns
-    "trade": "baker brewer carver cooper dyer farrier glazier hatter joiner mason miller potter printer tanner",
+    "trade": "baker brewer carver cooper dyer farrier glazier hatter joiner mason miller "
+    "potter printer tanner",
     "how": "careful famous hired master poor retired skilled young",
     "thing": "bell bowl box chain coin crown flute key lamp map mirror ring statue sword vase",
     "made": "brass clay copper glass iron ivory silver stone",
     "colour": "black blue broken green grey painted red tiny white yellow",
-    "other": "a as at born by did earn found gave give given go how in living married marry moved near of the thing to "
+    "other": "a as at born by did earn found gave give given go how in living married marry "
+    "moved near of the thing to "
     "town trade was what when where which who whom with work worked year . , ?",
 }
 
@@ -47,7 +55,7 @@ class _Fact:
 
 
 def passages(seed: int, count: int) -> Iterator[dict[str, Any]]:
-    """Paragraphs as in SQuAD 1.1: ``context`` and ``qas`` with ``id``, ``question`` and ``answers``.
+    """Paragraphs as in SQuAD 1.1: ``context`` and ``qas`` (``id``, ``question``, ``answers``).
 
     Args:
         seed: of the whole run of passages.

@@ -1,4 +1,7 @@
-"""Procedural scenes for detection: one to four shapes before texture and clutter, 96x96 RGB, boxes in COCO's format."""
+"""Procedural scenes for detection: one to four shapes before texture and clutter.
+
+They are 96x96 RGB, with boxes in COCO's format.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ def _scene(rng: np.random.Generator) -> Scene:
 
 
 def _frame(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (96, 96) in a rotated, stretched and shifted frame whose unit is an object's radius."""
+    """Coordinates (96, 96) in a rotated, stretched and shifted frame; its unit is a radius."""
     radius = rng.uniform(8.0, 22.0)
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
     x, y = x - rng.uniform(radius, SIZE - radius), y - rng.uniform(radius, SIZE - radius)

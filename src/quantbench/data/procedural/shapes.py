@@ -1,4 +1,4 @@
-"""Procedural images: ten shapes with texture, clutter, occlusion and noise, 32x32 RGB; fixed seeds."""
+"""Procedural images, 32x32 RGB: ten shapes with texture, clutter, occlusion and noise."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _batch(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
 def _frame(
     rng: np.random.Generator, n: int, low: float, high: float, jitter: float
 ) -> tuple[Field, Field]:
-    """Coordinates (n, 32, 32) in a rotated, scaled, stretched and shifted frame whose unit is the shape's radius."""
+    """Coordinates (n, 32, 32) in a rotated, stretched and shifted frame of the shape's radius."""
     one = (n, 1, 1)
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     x, y = x - rng.uniform(-jitter, jitter, one), y - rng.uniform(-jitter, jitter, one)

@@ -1,4 +1,4 @@
-"""From image and text collections as public repositories hold them to the files of the real tier."""
+"""From image and text collections in public repositories to the files of the real tier."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SIDE = 32
 def _batches(
     get: Get, source: str, numbers: Sequence[int], each: int = 1000
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images of convnetjs: one PNG row an image of 1,024 pixels, and all labels in one JavaScript array."""
+    """Images of convnetjs: a PNG row an image of 1,024 pixels, labels in a JavaScript array."""
     (script,) = get(f"{source}/cifar10_labels.js")
     labels = np.array(
         re.findall(r"\d+", script.read_text(encoding="utf-8").partition("[")[2]), np.uint8
@@ -63,7 +63,7 @@ def cifar_test(get: Get, out: Path, source: str) -> None:
 
 
 def cifar_calibration(get: Get, out: Path, source: str) -> None:
-    """``calib_4096.npz``: 410 or 409 images a class, drawn by the legacy generator of seed 0, then shuffled by it."""
+    """``calib_4096.npz``: 410 or 409 images a class, drawn and shuffled by legacy seed 0."""
     x, y = _batches(get, source, range(50))
     rng = np.random.RandomState(0)
     counts = [410] * 6 + [409] * 4
@@ -86,7 +86,7 @@ def cifar_mosaics(get: Get, out: Path, source: str) -> None:
 
 
 def cifar_jpeg(get: Get, out: Path, source: str) -> None:
-    """``test_jpeg_10000.npz``: image i of class c in row 10 i + c, and where the first 1,000 test images are."""
+    """``test_jpeg_10000.npz``: image i of class c in row 10 i + c, and the first 1,000's rows."""
     rows = [(i, c) for i in range(1000) for c in range(10)]
     files = [
         p.read_bytes() for p in get(*(f"{source}/{CIFAR_CLASSES[c]}/{i:04d}.jpg" for i, c in rows))
@@ -147,7 +147,7 @@ def _gallery(get: Get) -> list[str]:
 
 
 def imagenet_train(get: Get, out: Path, _source: str) -> None:
-    """``train_1000_crop224.tar``: short side 256, centre 224, JPEG quality 95 without chroma subsampling."""
+    """``train_1000_crop224.tar``: short side 256, centre 224, JPEG 95, chroma not subsampled."""
     names = _gallery(get)
     _tar(out, ((n, _crop(p)) for n, p in zip(names, get(*names), strict=True)))
 

@@ -1,4 +1,4 @@
-"""From checkpoints as their authors published them to plain safetensors; nothing in them is ever executed."""
+"""From published checkpoints to plain safetensors; nothing in them is ever executed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Get(Protocol):
 
 
 def torch_pickle(get: Get, out: Path, source: str) -> None:
-    """``torch.save`` files, read with ``weights_only``: the state dict, without ``module.`` before its keys.
+    """``torch.save`` files, read with ``weights_only``: the state dict, without ``module.``.
 
     Raises:
         DataCorrupt: the file is broken, or asks for anything but tensors and plain values.
@@ -52,7 +52,7 @@ def torch_pickle(get: Get, out: Path, source: str) -> None:
 
 
 def caffejs(get: Get, out: Path, source: str) -> None:
-    """BVLC GoogLeNet from caffejs: one raw float32 file a tensor, filters stored (out, height, width, in)."""
+    """BVLC GoogLeNet from caffejs: a raw float32 file a tensor, filters (out, h, w, in)."""
     parts = {
         "b1": "1x1",
         "b3r": "3x3_reduce",
@@ -121,7 +121,7 @@ _STRIDED = (2, 4, 6, 12)
 
 
 def _keras(name: str, array: np.ndarray) -> dict[str, Tensor]:
-    """One Keras weight under its name here; kernels (height, width, in, out) become (out, in, height, width)."""
+    """One Keras weight under its name here; kernels (h, w, in, out) become (out, in, h, w)."""
     layer, _, part = name.partition("/")
     if layer == "conv_preds":
         return (

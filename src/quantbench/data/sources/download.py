@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
+from quantbench.system.progress import Progress, silent
 
 _CHUNK = 1 << 16
 
 _OK, _BAD_RANGE, _SERVER_TROUBLE = 200, 416, 500
 
-# bytes so far, in all (0 when the server does not say), file
-Progress = Callable[[int, int, str], object]
-
 
 class FetchFailed(QuantbenchError):
-    """A download did not finish; what arrived is kept beside the destination and the next try goes on from there."""
+    """A download did not finish; what arrived is kept, and the next try goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,12 @@ class Patience:
 PATIENCE = Patience()
 
 
-def silent(_have: int, _whole: int, _file: str) -> None:
-    """Report no progress."""
-
-
 def download(
     url: str, path: Path, *, progress: Progress = silent, patience: Patience = PATIENCE
 ) -> Path:
     """Download to ``path``, through ``path.part``, which a later call resumes.
+
+    Progress is told in bytes: so far, in all (0 when the server does not say), and the file's name.
 
     Returns:
         ``path``; a file that is already there is not asked for again.
@@ -100,7 +96,7 @@ def download(
 
 
 def _transfer(url: str, part: Path, progress: Progress, patience: Patience) -> None:
-    """One attempt: append to the part file from where it ends, or begin anew when the server cannot resume."""
+    """One attempt: append to the part file, or begin anew when the server cannot resume."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     with urllib.request.urlopen(request, timeout=patience.timeout) as answer:  # noqa: S310 - the base URL is the user's

@@ -1,4 +1,4 @@
-"""Everything whose public source is known, from there: download, convert, check, and only then put in place."""
+"""Everything with a public source, from there: download, convert, check, put in place."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from pathlib import Path
 
 from quantbench.data.manifest import MOSAICS, Entry, members, table, verify
 from quantbench.data.roots import data_root
-from quantbench.data.sources.download import (
-    PATIENCE,
-    FetchFailed,
-    Patience,
-    Progress,
-    download,
-    silent,
-)
+from quantbench.data.sources.download import PATIENCE, FetchFailed, Patience, download
 from quantbench.errors import BadInput, DataCorrupt
 from quantbench.system.atomic import locked
+from quantbench.system.progress import Progress, silent
 
 HOST = "https://raw.githubusercontent.com"
 
@@ -102,7 +96,8 @@ def fetch(
     entries = [e for e in members(name) if e.name in FETCHABLE]
     if not entries:
         raise BadInput(
-            f"{name} has no public source; point `quantbench data remote <folder>` at a folder that has it"
+            f"{name} has no public source; "
+            "point `quantbench data remote <folder>` at a folder that has it"
         )
     staging = root / ".fetch"
     source = Source(root, staging, base_url or HOST, progress, patience)
@@ -124,7 +119,7 @@ class Source:
     entry: Entry | None = None
 
     def __call__(self, *paths: str) -> list[Path]:
-        """Download files of the entry's repository, several at a time; those already here are not asked for again."""
+        """Download files of the entry's repository, several at a time; those here are kept."""
         assert self.entry is not None
         below = Path(self.entry.repository) / self.entry.commit
 

@@ -1,20 +1,21 @@
-"""What torchvision publishes: CIFAR-10 and the weights of its networks, through the same resuming download."""
+"""What torchvision publishes: CIFAR-10 and weights, through the same resuming download."""
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 
-from quantbench.data.sources.download import Patience, Progress, download
+from quantbench.data.sources.download import Patience, download
 from quantbench.errors import DataCorrupt
 from quantbench.system.atomic import write_atomically
+from quantbench.system.digests import file_digest
+from quantbench.system.progress import Progress
 
 
 def fetch(
     name: str, root: Path, *, base_url: str | None, progress: Progress, patience: Patience
 ) -> list[Path]:
-    """Bring ``cifar10/test_10000`` (and its train set) below ``root``, or ``torchvision/<network>`` to torch's cache.
+    """Bring ``cifar10/test_10000`` below ``root``, or ``torchvision/<network>`` to torch's cache.
 
     Raises:
         BadInput: torchvision has no such network.
@@ -32,8 +33,7 @@ def _cifar(root: Path, base_url: str | None, progress: Progress, patience: Patie
 
     url = f"{base_url}/{CIFAR10.filename}" if base_url else CIFAR10.url
     archive = download(url, root / CIFAR10.filename, progress=progress, patience=patience)
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    found = file_digest(archive, "md5")
     if found != CIFAR10.tgz_md5:
         archive.unlink()
         raise DataCorrupt(

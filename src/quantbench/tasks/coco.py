@@ -16,12 +16,16 @@ import numpy as np
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.system.digests import file_digest
 
 _REAL = {"coco/val2017": "val2017", "coco/train2017": "train2017"}
 
 _EMBEDDED = ("scenes/calib", "scenes/test")
 
-_FOLDER = "ln -s <your COCO folder, which holds annotations/ and the images' folders> $QUANTBENCH_DATA/coco"
+_FOLDER = (
+    "ln -s <your COCO folder, which holds annotations/ and the images' folders> "
+    "$QUANTBENCH_DATA/coco"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ class CocoSet:
 
 @functools.lru_cache(maxsize=4)
 def read(name: str) -> CocoSet:
-    """A named set: ``coco/val2017``, ``coco/train2017``, or the embedded ``scenes/calib`` and ``scenes/test``.
+    """A named set: ``coco/val2017``, ``coco/train2017``, ``scenes/calib`` or ``scenes/test``.
 
     Raises:
         BadInput: no such name.
@@ -78,7 +82,7 @@ def read(name: str) -> CocoSet:
         path = file(f"{name}.zip")
         archive = zipfile.Path(path)
         return _checked(
-            name, (archive / "annotations.json").read_bytes(), archive / "images", _sha256(path)
+            name, (archive / "annotations.json").read_bytes(), archive / "images", file_digest(path)
         )
     if name not in _REAL:
         raise BadInput(
@@ -89,7 +93,7 @@ def read(name: str) -> CocoSet:
     if not annotations.is_file() or not folder.is_dir():
         raise DataMissing(name, _FOLDER)
     listing = "".join(f"{p.name} {p.stat().st_size}\n" for p in sorted(folder.iterdir()))
-    digest = hashlib.sha256(_sha256(annotations).encode() + listing.encode()).hexdigest()
+    digest = hashlib.sha256(file_digest(annotations).encode() + listing.encode()).hexdigest()
     return _checked(name, annotations.read_bytes(), folder, digest)
 
 
@@ -106,11 +110,6 @@ def _checked(name: str, text: bytes, folder: Any, digest: str) -> CocoSet:
     if not content["images"]:
         raise DataCorrupt(f"{name}: the annotations name no image")
     return CocoSet(name, content, folder, digest)
-
-
-def _sha256(path: Any) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def available() -> None:

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantbench.data import coco
 from quantbench.data.dvc import ensure
 from quantbench.data.procedural import scenes
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
 from quantbench.evidence import estimates
 from quantbench.evidence.result import Result
-from quantbench.tasks import average_precision
+from quantbench.tasks import average_precision, coco
 
 pytest.importorskip(
     "pycocotools", reason="mean average precision needs pip install 'quantbench[detection]'"
@@ -84,7 +83,7 @@ def test_the_mean_of_the_values_is_the_official_metric():
 
 
 def test_the_spread_of_the_values_is_the_error_of_the_metric():
-    """Over fresh sets of scenes, the metric varies as much as the jackknife says of a single set."""
+    """Over fresh sets, the metric varies as much as the jackknife says of a single set."""
     metrics, errors = [], []
     for seed in range(14):
         found, rows = made(16, seed)

@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from quantbench import pytest_plugin
+from quantbench.report import status
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=1000.0, lines=[])
-    monkeypatch.setattr(pytest_plugin.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(status.time, "perf_counter", lambda: clock.now)
     reporter = SimpleNamespace(isatty=False, write_line=clock.lines.append, flush=lambda: None)
     plugins = {"terminalreporter": reporter}
-    clock.status = pytest_plugin.Status(
+    clock.status = status.Status(
         SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=plugins.get))
     )
     clock.status.claim("claim")

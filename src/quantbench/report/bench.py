@@ -1,0 +1,71 @@
+"""What a bench test talks to: it judges claims, and keeps what the report will show."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from quantbench.errors import DataMissing, Unsupported
+from quantbench.report.rows import Row
+
+if TYPE_CHECKING:
+    from quantbench.claims.claim import Claim
+    from quantbench.evidence.result import Result
+    from quantbench.evidence.verdict import Verdict
+    from quantbench.report.status import Status
+    from quantbench.runs.cell import Cell
+    from quantbench.runs.lab import Lab
+
+
+@dataclass
+class Bench:
+    """The lab, the terminal, and the verdicts so far.
+
+    Attributes:
+        lab: runs cells.
+        status: the line on the terminal.
+        finished: judge finished cells only, start none.
+        rows: one for each claim that was judged, in order.
+        cells: those of these claims, by paper.
+
+    """
+
+    lab: Lab
+    status: Status
+    finished: bool = False
+    rows: list[Row] = field(default_factory=list)
+    cells: list[tuple[str, Cell]] = field(default_factory=list)
+
+    def judge(self, claim: Claim) -> Verdict:
+        """Run a claim's cells, or take them from the ledger, and judge them."""
+        from quantbench.evidence.judge import judge
+        from quantbench.evidence.verdict import skipped
+
+        start = time.perf_counter()
+        cells: dict[int, Cell] = {}
+        runs, against = dict[int, "Result"](), dict[int, "Result"]()
+        try:
+            cells, rivals = ({}, {}) if claim.skip else self.lab.cells(claim)
+            self.status.claim(claim.id)
+            runs, against = self._results(claim, cells), self._results(claim, rivals)
+            verdict = judge(claim, runs, against)  # a claim with a reason to skip is skipped
+        except (DataMissing, Unsupported) as e:
+            verdict = skipped(claim, *_why(e))
+        row = Row(claim, verdict, cells, runs, time.perf_counter() - start, against)
+        self.rows.append(row)
+        self.status.line(row)
+        return verdict
+
+    def _results(self, claim: Claim, cells: dict[int, Cell]) -> dict[int, Result]:
+        """Results by seed: all of them, or only those that are finished."""
+        self.cells += [(claim.paper, c) for c in cells.values()]
+        read = self.lab.ledger.get if self.finished else self.lab.result
+        return {s: r for s, c in cells.items() if (r := read(c))}
+
+
+def _why(error: DataMissing | Unsupported) -> tuple[str, str]:
+    """Reason and mending command of a skip."""
+    if isinstance(error, DataMissing):
+        return f"{error.name} is not here", error.command
+    return str(error), ""
