@@ -14,6 +14,7 @@ from typing import Any
 import pybind11
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
+from setuptools.command.build import build
 
 FOLDER = Path("src/quantbench/csrc")
 OBJECTS = Path("build/objects")  # compiled sources, by what they were compiled from
@@ -29,6 +30,15 @@ FLAGS = [
     "-Wno-uninitialized",
     "-Wno-maybe-uninitialized",
 ]
+
+
+class Fresh(build):
+    """Starts from an empty folder: a wheel must not hold modules that have moved away since."""
+
+    def run(self) -> None:
+        """Build."""
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 class Build(build_ext):
@@ -116,5 +126,7 @@ FOLDERS = [
 ]  # mapped in pyproject.toml
 
 setup(
-    packages=[*find_packages("src"), *FOLDERS], ext_modules=[kernels], cmdclass={"build_ext": Build}
+    packages=[*find_packages("src"), *FOLDERS],
+    ext_modules=[kernels],
+    cmdclass={"build": Fresh, "build_ext": Build},
 )

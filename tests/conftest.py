@@ -1,4 +1,4 @@
-"""Settings of the whole suite (quick, repeatable property tests on one thread), and fixtures that files share."""
+"""Settings of the suite (quick, repeatable property tests on one thread), and shared fixtures."""
 
 import http.server
 import threading
@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """An empty data root with a cache of its own, away from any clone, and the working directory above it."""
+    """An empty data root with its own cache, away from any clone; the folder above is current."""
     monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(roots, "clone_root", lambda: tmp_path)

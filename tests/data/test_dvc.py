@@ -56,8 +56,7 @@ def clone(tmp_path, monkeypatch):
     monkeypatch.delenv("QUANTBENCH_DATA", raising=False)
     monkeypatch.delenv("QUANTBENCH_CACHE", raising=False)
     monkeypatch.setattr(manifest, "table", lambda: named)
-    for module in (manifest, dvc):
-        monkeypatch.setattr(module, "clone_root", lambda: root)
+    monkeypatch.setattr(roots, "clone_root", lambda: root)
     return root, folder
 
 

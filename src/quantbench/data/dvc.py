@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantbench.data import roots
 from quantbench.data.manifest import Entry, members, present
-from quantbench.data.roots import clone_root
 from quantbench.errors import DataMissing
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
@@ -65,7 +65,7 @@ def make_remote(folder: Path, *, clone: Path | None = None) -> Path:
         DataMissing: the folder has none of the files.
 
     """
-    root = clone or clone_root()
+    root = clone or roots.clone_root()
     stores = [root / ".dvc" / name / "files" / "md5" for name in ("real", "cache")]
     linked = 0
     for out in _outs(root):
@@ -137,7 +137,7 @@ def _pull(absent: Sequence[Entry]) -> None:
     """Ask DVC for files; silence and absence mean the same to the caller, which looks again."""
     from filelock import FileLock
 
-    root = clone_root()
+    root = roots.clone_root()
     if not (root / "data.dvc").is_file():
         return
     outs = _outs(root)

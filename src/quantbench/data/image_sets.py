@@ -19,6 +19,7 @@ from quantbench.data.roots import data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 _HERE = Path(__file__).parent
+_RENDERER = str(_HERE / "procedural" / "shapes.py")
 
 
 def _cifar_train() -> readers.Arrays:
@@ -111,7 +112,7 @@ SETS: Mapping[str, _Set] = {
     "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
     # 4 of a class serve n <= 4,000
     "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),
-    "shapes/train": _Set(partial(_shapes, "train"), slow=(str(_HERE / "embedded" / "shapes.py"),)),
+    "shapes/train": _Set(partial(_shapes, "train"), slow=(_RENDERER,)),
     "shapes/calib": _Set(partial(_shapes, "calib")),
     "shapes/test": _Set(partial(_shapes, "test")),
 }

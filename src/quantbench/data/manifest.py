@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantbench.data import content_digest
-from quantbench.data.roots import cache_root, clone_root, data_root
+from quantbench.data import content_digest, roots
+from quantbench.data.roots import cache_root, data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchError, did_you_mean
 from quantbench.system.atomic import write_atomically
 from quantbench.system.digests import file_digest
@@ -113,7 +113,7 @@ def present(entry: Entry) -> bool:
 def locate(name: str) -> Path:
     """Path below the data root, or below the clone's ``data``; not checked, need not exist."""
     first = data_root() / name
-    second = clone_root() / "data" / name
+    second = roots.clone_root() / "data" / name
     return second if second.exists() and not first.exists() else first
 
 

@@ -10,4 +10,5 @@ from zipfile import Path as ZipPath
 def file_digest(path: Path | ZipPath, algorithm: str = "sha256") -> str:
     """Digest of a file's bytes, in hexadecimal; the file may be larger than memory."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        # members of archives have readinto as well, which their type does not say
+        return hashlib.file_digest(file, algorithm).hexdigest()  # type: ignore[arg-type]

@@ -31,6 +31,10 @@ class Task(Protocol):
     @property
     def metric(self) -> str: ...  # noqa: D102
 
+    def __hash__(self) -> int:
+        """Tasks are values: equal ones share their network."""
+        ...
+
     def digests(self, calib: str) -> tuple[str, str, str]:
         """Digests of the checkpoint, the calibration set and the evaluation set."""
         ...
