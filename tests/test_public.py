@@ -61,6 +61,7 @@ def run(code):
     ).stdout
 
 
+@pytest.mark.slow
 def test_everything_can_be_imported_at_once():
     code = "from quantbench import *; print(quantize.__module__, method('nearest').name, check)"
     assert run(code).startswith("quantbench.quantization.method nearest <function check")

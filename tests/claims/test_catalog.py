@@ -123,6 +123,7 @@ def test_recalled_and_third_party_numbers_never_gate() -> None:
             assert claim.tol_why, claim.id
 
 
+@pytest.mark.slow
 def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
     for claim in ALL:
         if not claim.skip:

@@ -60,6 +60,7 @@ def test_a_full_disk_leaves_no_half_plugin(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "argv", [["list"], ["list", "-k", "w4"], ["show", "adaround"], ["data", "status"]]
 )

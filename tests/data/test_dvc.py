@@ -60,6 +60,7 @@ def clone(tmp_path, monkeypatch):
     return root, folder
 
 
+@pytest.mark.slow
 def test_one_call_pulls_what_there_is_and_names_the_rest(clone, monkeypatch):
     root, folder = clone
     said = []
@@ -80,6 +81,7 @@ def test_one_call_pulls_what_there_is_and_names_the_rest(clone, monkeypatch):
         assert dvc.ensure("embedded", "text/a") == []
 
 
+@pytest.mark.slow
 def test_a_changed_embedded_file_is_pulled_again(clone):
     root, _ = clone
     dvc.ensure("embedded")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import quantbench
-from quantbench.cli import main as cli
+from quantbench.cli.parser import parser
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, links, name
 from tests.helpers.installed import module
 
@@ -42,7 +42,7 @@ def test_python_blocks_run_as_one_script(page, tmp_path, monkeypatch):
 def test_commands_parse(page):
     for block in blocks(page):
         for arguments in block.commands():
-            assert cli._parser().parse_args(arguments).command
+            assert parser().parse_args(arguments).command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -121,6 +121,7 @@ def test_the_sentence_that_is_asked_for_holds_the_answer():
         assert sentence.nonzero().diff(dim=0).eq(1).all()  # one piece
 
 
+@pytest.mark.slow
 def test_the_reader_finds_answers_and_few_bits_per_tensor_hurt():
     config = json.loads(images.file("qa/config.json").read_text(encoding="utf-8"))
     assert config == train_qa.CONFIG

@@ -41,6 +41,7 @@ def error(q, net, x):
     return float((q.fake()(x) - net.model(x)).square().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [BRECQ(iterations=1, act_iterations=1), QDrop(iterations=1)], ids=lambda m: m.name
 )

@@ -30,6 +30,7 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 def test_it_conforms():
     check(GramRound(width=1, moves=2, bias=True))
 

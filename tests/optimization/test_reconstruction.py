@@ -234,6 +234,7 @@ def test_without_torchrun_there_is_one_process():
     assert len(parallel.share((torch.zeros(5),))[0]) == 5
 
 
+@pytest.mark.slow
 def test_two_processes_agree_and_do_as_well_as_one(tmp_path):
     command = [
         sys.executable,

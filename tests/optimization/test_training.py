@@ -105,6 +105,7 @@ run(small_model(), Schedule(60, 32), saved=Path(sys.argv[1]), progress=slowly)
 """
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_bit_by_bit(tmp_path):
     file, root = tmp_path / "x.pt", Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", FOREVER, str(file)]

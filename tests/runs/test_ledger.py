@@ -197,6 +197,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_a_full_disk_and_says_so(tmp_path):
     """As above, with a whole run: the first layer that cannot be kept ends it."""
     code = (

@@ -119,6 +119,7 @@ def finish(lab, claim):
             )
 
 
+@pytest.mark.slow
 def test_a_run_over_finished_cells_imports_no_torch(tmp_path, monkeypatch):
     """Claims with a rival and on integers, judged and reported in a process of its own."""
     monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))

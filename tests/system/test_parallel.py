@@ -15,6 +15,7 @@ def start(folder, seeds):
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing_and_processes_agree(tmp_path):
     with start(tmp_path / "a", 50) as killed:
         first = killed.stdout.readline()

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 SETTINGS = settings(max_examples=200, deadline=None, derandomize=True)
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(st.data())
 def test_random_programs_equal_the_oracle(data):
