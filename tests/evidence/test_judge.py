@@ -19,7 +19,7 @@ from quantbench.evidence.judge import judge
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import Outcome, skipped
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.report.rows import Row
+from quantbench.report.bench import Row
 from quantbench.report.table import ours
 
 W4 = Scheme(Grid(4))

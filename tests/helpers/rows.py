@@ -6,7 +6,7 @@ from quantbench.claims import catalog
 from quantbench.claims.claim import Rival
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import Outcome, Verdict
-from quantbench.report.rows import Row
+from quantbench.report.bench import Row
 
 CURVES = {
     f"shift/{stage}/{name}": (scale, 2 * scale, 4 * scale)

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from quantbench.errors import DataMissing, Unsupported
-from quantbench.report.rows import Row
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim
     from quantbench.evidence.result import Result
     from quantbench.evidence.verdict import Verdict
-    from quantbench.report.status import Status
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
+
+
+@dataclass
+class Row:
+    """One line of the final table; ``against`` are the rival's runs."""
+
+    claim: Claim
+    verdict: Verdict
+    cells: dict[int, Cell]
+    runs: dict[int, Result]
+    seconds: float
+    against: dict[int, Result] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Told what happens, such as the status line on the terminal."""
+
+    def claim(self, label: str) -> None:
+        """A new claim begins."""
+        ...
+
+    def line(self, row: Row) -> None:
+        """A claim has its verdict."""
+        ...
 
 
 @dataclass
@@ -24,7 +46,7 @@ class Bench:
 
     Attributes:
         lab: runs cells.
-        status: the line on the terminal.
+        status: told what happens.
         finished: judge finished cells only, start none.
         rows: one for each claim that was judged, in order.
         cells: those of these claims, by paper.
@@ -32,7 +54,7 @@ class Bench:
     """
 
     lab: Lab
-    status: Status
+    status: Listener
     finished: bool = False
     rows: list[Row] = field(default_factory=list)
     cells: list[tuple[str, Cell]] = field(default_factory=list)

@@ -11,7 +11,7 @@ from quantbench.report import plots, shift_tables, table
 from quantbench.report.drawing import Drawing
 
 if TYPE_CHECKING:
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 
 _STYLE = """

@@ -16,7 +16,7 @@ from quantbench.report.drawing import Drawing
 from quantbench.report.svg import canvas, svg
 
 if TYPE_CHECKING:
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 
 CURVES = 6  # claims whose curves are drawn

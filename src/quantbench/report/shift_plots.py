@@ -11,7 +11,7 @@ from quantbench.report.svg import stack, svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 
 PLOTS = 12

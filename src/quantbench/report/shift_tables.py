@@ -18,7 +18,7 @@ from quantbench.report.shift_plots import per_layer
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim
     from quantbench.evidence.result import Result
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 
 _PIPELINE = ("scheme", "method", "calibration", "accuracy (drop)")

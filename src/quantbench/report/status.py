@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 OFTEN, SELDOM = 0.5, 30  # seconds between two lines: on a terminal, in a log
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quantbench.evidence.verdict import Outcome
 
 if TYPE_CHECKING:
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
 
 
 HEADER = (

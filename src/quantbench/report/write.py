@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from quantbench.report.rows import Row
+    from quantbench.report.bench import Row
     from quantbench.runs.cell import Cell
     from quantbench.runs.ledger import Ledger
 
