@@ -1,8 +1,10 @@
 """The layers of the library: a contract that holds, and that a planted import breaks."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,15 @@ def test_a_package_that_no_layer_names_breaks_it(tree):
     status, said = lint(tree)
     assert status == 1
     assert "utils" in said
+
+
+def test_the_picture_shows_the_rows_of_the_contract():
+    drawn = (ROOT / "docs" / "img" / "layers.svg").read_text(encoding="utf-8")
+    rows = {}
+    for y, name in re.findall(r'<text x="[\d.]+" y="(\d+)">(\w+)</text>', drawn):
+        rows.setdefault(int(y), set()).add(name)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    left_out = {"__main__", "embedded", "conformance", "reference"}  # doors, and no code
+    contract = [set(layer.split(" | ")) - left_out for layer in layers]
+    assert [rows[y] for y in sorted(rows)] == [row for row in contract if row]
