@@ -69,5 +69,7 @@ def _pytest(*files: str, more: Iterable[str]) -> int:
 
     bench = Path(next(iter(quantbench.bench.__path__)))
     settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
+    # other people's plugins take a second to import, and have no part in this
+    settings += ["--disable-plugin-autoload", "-p", "quantbench", "-p", "benchmark"]
     quiet = ["-q", "--no-header", "--import-mode=importlib"]
     return int(pytest.main([*(str(bench / file) for file in files), *settings, *quiet, *more]))

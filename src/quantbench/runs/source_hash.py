@@ -15,6 +15,7 @@ from quantbench import PUBLIC
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.quantization.registry import methods
 from quantbench.runs.effects import has_effect
+from quantbench.runs.parsed import key, parsed
 from quantbench.runs.references import WHOLE, References, references
 
 
@@ -38,7 +39,7 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
 
 def forget() -> None:
     """Read everything anew, as the next process does."""
-    for cached in (_hashes, _read, _modules, _spec, method_module):
+    for cached in (_hashes, _read, _parsed, _modules, _spec, method_module, parsed):
         cached.cache_clear()
 
 
@@ -68,6 +69,7 @@ def _hashes(asked: frozenset[str]) -> Mapping[str, str]:
         own |= {m.split(".")[0] for m in used}
         waiting += used
         waiting += [m for n in refers.names if n.split(".")[0] in own for m in _modules(n)]
+    parsed().keep()
     return dict(sorted(found.items()))
 
 
@@ -114,15 +116,21 @@ def _read(module: str) -> tuple[str, References] | None:
 
 @functools.cache
 def _parsed(code: bytes, path: Path, module: str) -> tuple[str, References]:
-    """Hash of Python code and what it refers to."""
+    """Hash of Python code and what it refers to; read once, and kept for the next process."""
+    is_package = path.name == "__init__.py"
+    name = key(code, module, is_package=is_package)
+    if known := parsed().get(name):
+        return known
     try:
         tree = ast.parse(code, path)
     except SyntaxError as e:
         raise BadInput(
             f"{path}:{e.lineno}: {e.msg}; results may depend on this file, so it must be valid"
         ) from e
-    found = references(tree, module, is_package=path.name == "__init__.py")
-    return _code(tree), found  # in this order: the hash takes the docstrings out
+    found = references(tree, module, is_package=is_package)
+    digest = _code(tree)  # after the references: it takes the docstrings out
+    parsed().put(name, digest, found)
+    return digest, found
 
 
 def _short(code: bytes) -> str:
