@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from quantbench import Job, Method, Paper, Quantized, weight_range
 from quantbench.calibration.memory import CHUNK, Activations, Memory
 from quantbench.calibration.walk import Progressive
-from quantbench.calibration.weight_ranges import learnt_layers, weight_range
+from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import forward
 from quantbench.optimization.descent import Descent, Objective, Part, fit
@@ -29,9 +30,6 @@ from quantbench.optimization.reconstruction import squared_error
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
 from quantbench.system import parallel
 
 

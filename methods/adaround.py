@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from quantbench import BadInput, Job, Method, Paper, weight_range
 from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
-from quantbench.calibration.weight_ranges import learnt_layers, weight_range
-from quantbench.errors import BadInput
+from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
@@ -32,8 +32,6 @@ from quantbench.optimization.soft_rounding import (
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
 from quantbench.system import parallel
 
 

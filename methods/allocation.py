@@ -16,18 +16,13 @@ from typing import ClassVar
 
 import torch
 
-from quantbench.errors import BadInput
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
-from quantbench.network.network import Network
 from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.mixed_bits import Bits, copy_layer, cost, swapped, uniform
 from quantbench.quantization import papers
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.registry import make
-from quantbench.quantization.scheme import Scheme
 from quantbench.search.bit_allocation import Allocation, Choice, Options, front, max_gain, min_loss
 
 SMALLEST = 1e-6  # released code: no choice is free of loss

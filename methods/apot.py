@@ -21,10 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from quantbench.errors import BadInput
-from quantbench.integer.lowering.lower import lower
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme, lower
 from quantbench.integer.shift_add import shift_and_add
-from quantbench.network.network import Network
 from quantbench.optimization.clipped_layers import Clipped, clipped, integers
 from quantbench.optimization.clipping import weight_levels
 from quantbench.optimization.finished_steps import folder
@@ -32,10 +30,6 @@ from quantbench.optimization.training import Schedule, TrainSet, train
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.levels import code_levels
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
-from quantbench.quantization.scheme import Scheme
 from quantbench.tasks.images import labelled
 
 

@@ -15,18 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantbench import BadInput, Job, Paper, Quantized
 from quantbench.calibration import shift
 from quantbench.calibration.shift import channel_mean, per_channel
-from quantbench.errors import BadInput
 from quantbench.network.activation_functions import following_functions
 from quantbench.network.hooks import batches
 from quantbench.optimization.bias_correction import Correction, at_layers, draw
 from quantbench.optimization.descent import cosine, minimise
 from quantbench.quantization import papers
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
 from quantbench.system import parallel
 from quantbench.system.tensors import Inputs
 

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme, weight_range
 from quantbench.calibration.memory import Activations
 from quantbench.calibration.walk import Walk
-from quantbench.calibration.weight_ranges import learnt_layers, weight_range
-from quantbench.errors import BadInput
-from quantbench.network.network import Network
+from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, cosine, fit
 from quantbench.optimization.finished_steps import FinishedSteps
@@ -30,10 +29,6 @@ from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxati
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
-from quantbench.quantization.scheme import Scheme
 
 CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
 

@@ -17,18 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.network.activation_functions import Activation, ChannelClamp, following_functions
 from quantbench.network.channel_flow import Link, links
-from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.optimization.bias_correction import Correction
 from quantbench.quantization import papers
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.registry import make
-from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantbench import Job, Method
 from quantbench.calibration.shift import IMAGES, measure, record
-from quantbench.quantization.method import Job, Method
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench.errors import BadInput
-from quantbench.network.network import Network
+from quantbench import BadInput, Job, Method, Network, Paper, Scheme
 from quantbench.optimization.descent import cosine
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.scheme import Scheme
 
 EVERY = 50  # points of a curve
 

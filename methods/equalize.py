@@ -16,15 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from quantbench.errors import BadInput
+from quantbench import BadInput, Job, Method, Network, Paper
 from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.hooks import forward, hooked
-from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization import papers
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
 from quantbench.system.tensors import Inputs
 
 

@@ -20,16 +20,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from quantbench import BadInput, Job, Method, Network, Scheme, weight_range
 from quantbench.calibration.layer_moments import Moments, moments
 from quantbench.calibration.walk import Walk
-from quantbench.calibration.weight_ranges import learnt_layers, weight_range
-from quantbench.errors import BadInput
-from quantbench.network.network import Network
+from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.scheme import Scheme
 from quantbench.search.lattice import beam, damped, descend, tabu
 
 BEAM_VALUES = 2**26  # partial roundings kept at a time: 256 MiB

@@ -21,20 +21,15 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from quantbench.errors import BadInput
+from quantbench import BadInput, Grid, Job, Method, Network, Override, Paper, Quantized, Scheme
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
-from quantbench.network.network import Network
 from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.optimization.mixed_bits import Bits, cost, swapped
 from quantbench.optimization.units import units
 from quantbench.quantization import papers
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.registry import make
-from quantbench.quantization.scheme import Grid, Override, Scheme
 from quantbench.search.genetic import Genes, Problem, exact, genetic
 
 # inputs of the timed kernels where the scheme has none

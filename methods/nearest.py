@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from quantbench import Job, Method
 from quantbench.calibration.weight_ranges import round_to_nearest
-from quantbench.quantization.method import Job, Method
 
 
 @dataclass(frozen=True)

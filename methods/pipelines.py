@@ -10,12 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from quantbench.network.network import Network
+from quantbench import Job, Method, Network, Paper, Pipeline, Scheme
 from quantbench.quantization import papers
-from quantbench.quantization.method import Job, Method, Pipeline
-from quantbench.quantization.papers import Paper
 from quantbench.quantization.registry import make
-from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme, weight_range
 from quantbench.calibration.walk import Walk
-from quantbench.calibration.weight_ranges import round_to_nearest, weight_range
-from quantbench.errors import BadInput
-from quantbench.network.network import Network
+from quantbench.calibration.weight_ranges import round_to_nearest
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, cosine, fit
 from quantbench.optimization.finished_steps import FinishedSteps
@@ -30,10 +29,6 @@ from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxati
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
-from quantbench.quantization.scheme import Scheme
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench import BadInput, Job, Method, Network, Paper, Scheme, weight_range
 from quantbench.calibration.input_moments import columns
 from quantbench.calibration.layer_moments import gram
 from quantbench.calibration.walk import Progressive, Walk
-from quantbench.calibration.weight_ranges import learnt_layers, weight_range
-from quantbench.errors import BadInput
-from quantbench.network.network import Network
+from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams, share_up
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.scheme import Scheme
 from quantbench.system import parallel
 
 TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB

@@ -8,10 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench.calibration.weight_ranges import weight_range
-from quantbench.errors import BadInput
+from quantbench import BadInput, Job, Method, weight_range
 from quantbench.quantization.grids import QParams, share_up
-from quantbench.quantization.method import Job, Method
 
 
 @dataclass(frozen=True)

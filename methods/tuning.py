@@ -17,16 +17,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from quantbench.errors import BadInput
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.network.hooks import batches, forward, hooked
-from quantbench.network.network import Network
 from quantbench.optimization.distance import distance
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
-from quantbench.quantization.method import Job, Method
-from quantbench.quantization.papers import Paper
-from quantbench.quantization.quantized import Quantized
-from quantbench.quantization.scheme import Scheme
 
 EPS = 1e-5  # torch's for batch norm
 

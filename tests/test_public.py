@@ -11,6 +11,8 @@ import pytest
 
 import quantbench as qb
 
+METHODS = Path(__file__).resolve().parents[1] / "methods"
+
 
 def for_type_checkers():
     """Public name -> ``module:name`` as the block under TYPE_CHECKING has them."""
@@ -72,3 +74,16 @@ def test_the_top_is_light():
     code = "import sys, quantbench; print(*sorted(m for m in sys.modules if 'quantbench' in m))"
     ours = {m for m in run(code).split() if not m.startswith("__editable__")}
     assert ours == {"quantbench"}
+
+
+@pytest.mark.parametrize("plugin", sorted(METHODS.glob("*.py")), ids=lambda path: path.stem)
+def test_plugins_take_public_names_from_the_top(plugin):
+    homes = {tuple(home.split(":")) for home in qb.PUBLIC.values()}
+    deeper = {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(plugin.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    # a method is made by its registered name inside of a pipeline, where `method` reads badly
+    assert not (homes & deeper) - {("quantbench.quantization.registry", "make")}
