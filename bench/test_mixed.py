@@ -1,6 +1,6 @@
-"""Mixed precision by BRECQ's genetic search on ResNet-20, beside the exact solution.
+"""Mixed precision on ResNet-20: BRECQ's genetic search beside the exact solution.
 
-Under a size and under a latency.
+Both are given a limit on the size, then one on the latency.
 
 Latencies are those of this machine's integer kernels, layer by layer, so that the choice may differ
 from run to run.

@@ -151,10 +151,7 @@ def test_the_solver_against_the_faithful_loop(
 
 
 def test_the_loop_on_moments_ends_where_the_faithful_one_does(tmp_path: Path) -> None:
-    """Gradients differ in their last bits.
-
-    So do a few codes in the end, as between two seeds or fewer.
-    """
+    """Gradients differ in their last bits, hence a few codes: no more than between two seeds."""
     images = measure("cifar10/resnet20", on_images(EQUAL), W3, tmp_path)
     moments = measure("cifar10/resnet20", on_moments(EQUAL), W3, tmp_path)
     difference = paired(images.scores, moments.scores)
@@ -174,12 +171,11 @@ def side_by_side(
     peer: type[Aimet | ReleasedBRECQ],
     tmp_path: Path,
 ) -> tuple[float, float]:
-    """Milliseconds of an iteration of a layer or block, ours and a peer's.
-
-    Without what comes before and after.
+    """Milliseconds of one iteration of a layer or block, ours and a peer's.
 
     Ours and the peer take turns. Each has a short and a long run a turn; whatever else the machine
-    does only adds to a time, so that the least of each counts, and the short one's is taken away.
+    does only adds to a time, so that the least of each counts. The short one's is taken away, and
+    with it what comes before and after the iterations.
     """
     network, (short, long) = "cifar10/resnet20", LENGTHS
     where, (x,) = at_hand(network, TIMED_IMAGES)

@@ -119,10 +119,7 @@ class DFQ(Method):
 
 
 def expected_inputs(net: Network) -> dict[str, Tensor]:
-    """E[x] of every input channel, (in,), by layer.
-
-    Of the layers that read nothing but rectified batch norms.
-    """
+    """E[x] by input channel, (in,), of each layer that reads rectified batch norms alone."""
     fa = following_functions(net)
     inputs: dict[str, list[tuple[int, Tensor]]] = {}
     for link in links(net):
@@ -140,9 +137,7 @@ def expected_inputs(net: Network) -> dict[str, Tensor]:
 
 
 def clipped_mean(beta: Tensor, gamma: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """E[min(max(X, a), b)] of a normal X with mean beta and standard deviation gamma.
-
-    This is appendix C, with both bounds.
+    """E[min(max(X, a), b)] of X normal with mean beta, deviation gamma (appendix C, both bounds).
 
     Args:
         beta: (n,) means.
@@ -183,10 +178,7 @@ def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
 
 
 def _rectified(net: Network) -> frozenset[str]:
-    """Layers whose output goes into ReLU or a clamp.
-
-    There a shift of the input is a shift of the output.
-    """
+    """Layers with ReLU or a clamp behind, which a shift passes through."""
     after = following_functions(net)
     return frozenset(
         i.name for i in net.layers if i.activation or isinstance(after[i.name], ChannelClamp)

@@ -117,10 +117,7 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def mismatch(model: nn.Module, x: Tensor) -> Tensor:
-    """Mean over batch norms of the squared distance of mean and standard deviation.
-
-    Per channel (ZeroQ, eq. 3).
-    """
+    """Squared distance of channels' mean and deviation, mean over batch norms (ZeroQ, eq. 3)."""
     losses = []
     with _watched(model) as seen:
         model(x)

@@ -138,9 +138,7 @@ class Equalize(Method):
 
 @dataclass(frozen=True)
 class Factorize(Method):
-    """Equalization of channels by inversely proportional factorization.
-
-    One step per layer, from input to output.
+    """Equalization by inversely proportional factorization, layer by layer from the input.
 
     Every channel is amplified until its weights or its activations reach the largest of the layer,
     whichever comes first, so that neither range grows. Activation extrema are those of the
@@ -163,10 +161,7 @@ class Factorize(Method):
 
 
 def _spread(rewrite: Rewrite) -> float:
-    """Bits lost to unequal channels: how far a layer's largest range is above its median.
-
-    As the mean over layers of log2.
-    """
+    """Bits lost to unequal channels: the mean over layers of log2(largest range / median)."""
     ranges = [rewrite.output_range(info.name) for info in rewrite.net.layers]
     alive = [r[r > 0] for r in ranges if (r > 0).any()]
     return float(torch.stack([(r.max() / r.median()).log2() for r in alive]).mean())
@@ -174,10 +169,7 @@ def _spread(rewrite: Rewrite) -> float:
 
 @torch.no_grad()
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
-    """Largest |activation| of every channel of every layer, (out,) each.
-
-    After the layer's activation function.
-    """
+    """Largest |value| of each channel behind each layer's activation function, (out,) each."""
     after = following_functions(net)
     seen = {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
@@ -195,10 +187,7 @@ def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _without_ceilings(net: Network) -> Network:
-    """No ceiling where there was ReLU6, or what an earlier step made of one.
-
-    It is not the same function any more.
-    """
+    """Another function: without ReLU6's ceilings, or what an earlier step made of them."""
     rewrite = Rewrite(net)
     for name, module in net.model.named_modules():
         if isinstance(module, nn.ReLU6 | ChannelClamp):

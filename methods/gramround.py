@@ -119,10 +119,7 @@ class GramRound(Method):
 
 
 def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:
-    """(groups, rows, 1) scales s that minimise (s e - w)^T H (s e - w).
-
-    The old one where none is positive.
-    """
+    """(groups, rows, 1) scales s of least (s e - w)^T H (s e - w), or the old if not positive."""
     through = e @ h.to(e)
     top, bottom = (through * ideal).sum(2, keepdim=True), (through * e).sum(2, keepdim=True)
     if not per_channel:

@@ -196,10 +196,7 @@ def task_hessian(
 
 
 def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(n, 1) labels and their weights.
-
-    Every class by its probability, or ``draws`` classes drawn from it.
-    """
+    """(n, 1) labels with weights: every class by its probability, or ``draws`` drawn classes."""
     if p.shape[1] <= draws:
         every = range(p.shape[1])
         return [(torch.full((p.shape[0], 1), c, device=p.device), p[:, c, None]) for c in every]

@@ -1,8 +1,7 @@
 """quantbench: quantization papers, reproduced and tested.
 
 What a user needs stands here, and is imported when it is first asked for:
-``import quantbench as qb``
-takes a moment and no torch.
+``import quantbench as qb`` takes a moment and no torch.
 """
 
 from __future__ import annotations

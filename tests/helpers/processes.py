@@ -1,7 +1,4 @@
-"""A program for ``torchrun``: methods, with a digest and an error each.
-
-They are written to a file for each process.
-"""
+"""A program for ``torchrun``: writes digest and error of each method to a file per process."""
 
 import os
 import sys

@@ -77,10 +77,7 @@ def at_block_one():
 
 
 def jacobian_at_block_one(model, x):
-    """Another way: z as the argument of the rest of the network.
-
-    One example's Jacobian at a time, with the logits.
-    """
+    """Another way: z as the argument of the rest, one example's Jacobian at a time; the logits."""
     z = model.one(model.relu(model.stem(x)))
     rest = nn.Sequential(model.two, nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.fc)
     parameters = dict(rest.named_parameters())

@@ -138,10 +138,7 @@ def test_a_thousand_layers_with_twelve_choices_each():
 
 
 def published(name):
-    """Limits on the size, as fractions of float32, and the layers at 4 bits.
-
-    From the authors' files.
-    """
+    """The authors' limits on the size, as fractions of float32, and the layers at 4 bits."""
     lines = (
         files("quantbench.reference")
         .joinpath("calibtip", f"configs_{name}.txt")

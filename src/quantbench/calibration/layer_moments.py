@@ -21,8 +21,8 @@ BATCH = 64  # examples whose inputs are held at a time
 class Moments:
     """All that the error of a layer depends on.
 
-    ||(W + D) x - target||^2 is, as the mean over positions, tr(D H D^T) + 2 tr(D R^T) + floor. All
-    in float64.
+    ||(W + D) x - target||^2 is, as the mean over positions, tr(D H D^T) + 2 tr(D R^T) + floor,
+    all in float64.
 
     Attributes:
         h: E[x x^T], (groups, k, k), k = in/groups * kernel size, in the order of
@@ -83,10 +83,7 @@ def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Te
 
 @torch.no_grad()
 def gram(layer: QuantLayer, x: Tensor | Activations) -> Tensor:
-    """E[x x^T] over examples and positions, (groups, k, k).
-
-    In the order of ``weight.flatten(1)``.
-    """
+    """E[x x^T] over examples and positions, (groups, k, k), ordered as ``weight.flatten(1)``."""
     return second_moments(layer, x)[0].float()
 
 

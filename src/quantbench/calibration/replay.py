@@ -1,7 +1,4 @@
-"""A pass through part of a network as a list of module calls.
-
-They overwrite what nobody else reads.
-"""
+"""A pass through part of a network as a list of calls that overwrite what no other call reads."""
 
 from __future__ import annotations
 
@@ -66,10 +63,7 @@ def run(steps: Sequence[Step], x: Tensor) -> Tensor:
 
 
 def steps_of(model: nn.Module, x: Tensor, walk: Callable[[], Tensor]) -> list[Step]:
-    """The modules that lead from a tensor to what a pass returns.
-
-    None when it does not come from modules alone.
-    """
+    """Modules from a tensor to what a pass returns; none unless it comes from modules alone."""
     numbers = {id(x): 0}  # of the steps, by what they gave
     steps, alive = [Step(model, ())], [x]
 

@@ -42,9 +42,7 @@ def per_channel(c: Tensor, z: Tensor, info: LayerInfo) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class LayerShift:
-    """What quantization does to the output z of one layer, before its activation function.
-
-    d = z_q - z_fp.
+    """What quantization does to one layer's z, before its activation function: d = z_q - z_fp.
 
     Attributes:
         shift: E[d] of every channel, (out,).
@@ -147,9 +145,7 @@ def record(log: Log, stage: str, found: dict[str, LayerShift]) -> None:
 
 
 def growth(mssr: Sequence[float]) -> float:
-    """Factor by which the shift grows from the first to the last layer.
-
-    It is taken along the line that fits ln MSSR best.
+    """Growth of the shift from first to last layer, along the line that fits ln MSSR best.
 
     1 where fewer than two layers have a shift at all.
     """

@@ -1,1 +1,1 @@
-"""quantbench.claims."""
+"""Published numbers as claims: the TOML files, their catalogue, and selection."""

@@ -1,7 +1,4 @@
-"""Selection of claims: by paper, by tier, and by expressions like pytest's ``-k``.
-
-Such an expression is ``w2a4 and resnet18 not apot``.
-"""
+"""Selection of claims: by paper, by tier, and by pytest's ``-k``: ``resnet18 and not apot``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Digests of what a file says rather than of its bytes.
-
-They are for files that are built again from their sources.
+"""Digests of what a file says, not of its bytes, for files that are built again from sources.
 
 A zip, gzip, tar or safetensors file built by another version of its library may differ in packing
 while every array, text or picture in it is the same.

@@ -30,7 +30,7 @@ class Images:
 
 
 def images(name: str) -> Images:
-    """Read a named set; see :data:`SETS` for the names.
+    """Read a named set; see :data:`quantbench.data.image_sets.SETS` for the names.
 
     Raises:
         BadInput: no such name.

@@ -31,7 +31,8 @@ class Entry:
         set: the name by which code asks for it, such as ``cifar10/test_1000`` or a checkpoint's.
         sha256: of the file; empty when only the decoded content has a digest.
         bytes: length of the file.
-        content: of what the file says (see contents.py), for a file built again from its source.
+        content: of what the file says, for a file built again from its source; see
+            :mod:`quantbench.data.content_digest`.
         decoded: sha256 of the decoded uint8 array, where that is what is known.
         repository: ``owner/name`` of the public repository that it came from; empty for what the
             project made.

@@ -1,1 +1,1 @@
-"""quantbench.evidence."""
+"""From what a cell found to a verdict: intervals, paired tests, and the rules of judging."""

@@ -33,9 +33,7 @@ def bootstrap(
     level: float = LEVEL,
     draws: int = 2000,
 ) -> Interval:
-    """Percentile interval of a statistic that is no mean.
-
-    One such statistic is a difference of two Spearman correlations.
+    """Percentile interval of what is no mean, such as a difference of Spearman correlations.
 
     Args:
         statistic: takes as many arrays as there are scores, works over their last axis, and returns

@@ -60,9 +60,7 @@ class Paired(Interval):
 def paired(
     first: ArrayLike, second: ArrayLike, level: float = LEVEL, *, bounded: bool = True
 ) -> Paired:
-    """Mean of ``first`` minus mean of ``second`` on the same images.
-
-    It is the drop, if first is full precision.
+    """Mean of ``first``, such as full precision, minus mean of ``second`` on the same images.
 
     Args:
         first: correctness (bool) or score in [0, 1] of each image, shape (n,), or (seeds, n).
@@ -191,10 +189,7 @@ def accuracy(scores: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def prediction_half(values: Sequence[float], level: float = LEVEL) -> float:
-    """Half-width of the interval that a single further run falls in, given k >= 2 runs.
-
-    It is t * sqrt(1 + 1/k) * s.
-    """
+    """Half-width t * sqrt(1 + 1/k) * s of the interval for one further run after k >= 2 runs."""
     return _prediction(float(np.std(values, ddof=1)), len(values), level)
 
 

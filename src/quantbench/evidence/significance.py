@@ -1,7 +1,4 @@
-"""Tests that decide whether something changed, corrected for many cells.
-
-They are exact for correctness, and of ranks for times.
-"""
+"""Tests of change, corrected for many cells: exact for correctness, of ranks for times."""
 
 from __future__ import annotations
 

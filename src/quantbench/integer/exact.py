@@ -126,10 +126,8 @@ def quantize(t: Tensor, y: Format, lo: int | None = None, hi: int | None = None)
 
 
 def over(t: Tensor, scale: float) -> Tensor:
-    """The definition's ``f32(t / scale)``.
-
-    By a tensor of t's device, for CUDA multiplies by a plain number's reciprocal.
-    """
+    """The definition's ``f32(t / scale)``."""
+    # by a tensor on t's device: CUDA multiplies by the reciprocal of a plain number
     return t.float() / torch.tensor(scale, dtype=torch.float32, device=t.device)
 
 

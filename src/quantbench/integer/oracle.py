@@ -1,6 +1,6 @@
 """The oracle: integer inference as ``quantbench.integer`` defines it, in plain NumPy.
 
-One operator at a time, written to be compared with the definition, not to be fast.
+It runs one operator at a time, to be compared with the definition, not to be fast.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ WIDEST = 62  # largest shift of an int64
 
 @cache
 def shifts(kind: Kind, bits: int, *, signed: bool) -> Mapping[int, tuple[int, ...]]:
-    """Exponents that each code's magnitude is the sum of powers of two of.
+    """Exponents of the powers of two whose sum is a code's magnitude, for every code.
 
-    For ``apot`` at most one from each term set, for ``pot`` one, for ``uniform`` the binary digits,
+    ``apot`` has at most one from each term set, ``pot`` has one, ``uniform`` the binary digits,
     which is what a shift-and-add unit would have to do with a uniform grid.
 
     Args:

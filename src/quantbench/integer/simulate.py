@@ -171,7 +171,7 @@ def _dequantize(_: Dequantize, inputs: list[Tensor], formats: list[Format]) -> T
 
 
 def _island(op: Island, inputs: list[Tensor], formats: list[Format]) -> Tensor:
-    """On the processor, where its parameters are."""
+    # through the processor whatever device the tensors are on: there are the function's parameters
     floats = op.function(*(_real(x, f).cpu() for x, f in zip(inputs, formats, strict=True)))
     t: Tensor = floats.to(inputs[0].device)
     return t if op.out is None else quantize(over(t, op.out.scale), op.out)

@@ -1,7 +1,4 @@
-"""Latency as data: all backends in one process, taking turns.
-
-So whatever the machine does hits them alike.
-"""
+"""Latency as data: backends in one process take turns, so the machine treats them alike."""
 
 from __future__ import annotations
 

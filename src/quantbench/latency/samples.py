@@ -1,9 +1,7 @@
 """Networks with random weights, quantized and lowered: what latency is measured on.
 
-Time does not depend on values.
-
-Exactness is another matter: ranges are taken from images, so that codes spread over what they may
-be.
+Time does not depend on values, but whether a product is exact does: ranges are taken from images,
+so that codes spread over what they may be.
 """
 
 from __future__ import annotations
@@ -64,10 +62,7 @@ def sample_program(
 
 @torch.no_grad()
 def _spread(model: nn.Module, rng: torch.Generator) -> None:
-    """Weights that keep the variance of activations through depth (He et al. 2015).
-
-    And batch norms that are not 1.
-    """
+    """Weights that keep the variance through depth (He et al. 2015), and uneven batch norms."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None

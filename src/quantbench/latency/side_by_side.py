@@ -41,10 +41,7 @@ PROFILES = 30  # passes of which each layer's median is taken
 
 @dataclass(frozen=True)
 class Target:
-    """How many times faster than the best other runtime's W8A8 the native kernels are to be.
-
-    By scheme; 0 means no goal.
-    """
+    """How much faster than the best other runtime's W8A8 each scheme is to be; 0 means no goal."""
 
     network: str
     batch: int

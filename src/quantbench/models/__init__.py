@@ -1,1 +1,1 @@
-"""quantbench.models."""
+"""The families of networks, their weights, and the catalogue that names them."""

@@ -1,7 +1,4 @@
-"""BERT-family encoders with positional tensor arguments.
-
-In this form layers are captured and blocks rebuilt.
-"""
+"""BERT-family encoders with positional tensors, so that layers are captured and blocks rebuilt."""
 
 from __future__ import annotations
 

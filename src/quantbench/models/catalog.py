@@ -32,10 +32,12 @@ class ModelSpec:
         preprocess: uint8 pixels to network input.
         eval_data: image set whose top-1 is reported.
         calib_data: image set for calibration.
-        blocks: class names of the units of block reconstruction; :func:`block_names` finds them.
+        blocks: class names of the units of block reconstruction, which
+            :func:`quantbench.models.loading.block_names` finds.
         published: top-1 in percent on the full test or validation set, or None.
         source: who published the weights and the number.
-        family: class below ``quantbench.zoo`` that the network is one of, or ``torchvision``.
+        family: its class by name, one of those that ``quantbench.models.loading`` lists, or
+            ``torchvision``.
         arguments: keyword arguments of the class, as pairs.
         size: height and width of the input, in pixels.
 

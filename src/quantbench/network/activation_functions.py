@@ -45,10 +45,7 @@ class ChannelClamp(nn.Module):
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamping to bounds that are not learnt.
-
-    One mask and one pass back, where autograd makes eight.
-    """
+    """Clamping to bounds that are not learnt: one pass back, where autograd makes eight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:

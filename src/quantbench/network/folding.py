@@ -15,9 +15,7 @@ BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class BatchNormStats:
-    """What batch norm said of a layer's output before it was folded away.
-
-    One value per channel each.
+    """What batch norm said of a layer's output before it was folded away, per channel.
 
     Attributes:
         mean: mean of the output.

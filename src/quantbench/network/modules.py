@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 
 class Operand(nn.Identity):
-    """A place in a network whose tensor no layer takes.
-
-    But a product of two activations, or a softmax, does.
-    """
+    """Where a tensor goes into a softmax or a product of two activations, not into a layer."""
 
 
 class Add(nn.Module):

@@ -1,6 +1,4 @@
-"""The full-precision network as methods see it.
-
-Batch norm folded, layers in execution order, blocks.
+"""The full-precision network as methods see it: folded, layers in execution order, blocks.
 
 Everything is learnt from one real forward pass with hooks, never from symbolic tracing, so any
 model that runs works.

@@ -1,7 +1,4 @@
-"""What one forward pass tells of a network.
-
-Its layers in execution order, and which batch norm follows which.
-"""
+"""What one forward pass tells: layers in execution order, which batch norm follows which."""
 
 from __future__ import annotations
 
@@ -125,9 +122,7 @@ class Trace(TorchFunctionMode):
 
 
 class Applied(TorchFunctionMode):
-    """An activation function that a tensor has behind it is not applied to it again.
-
-    So gradients pass whole.
+    """Does not apply an activation function twice to a tensor, so that gradients pass whole.
 
     Attributes:
         tensor: the one.

@@ -22,10 +22,7 @@ EPS = 1e-8
 
 
 def weight_levels(kind: Kind, bits: int) -> tuple[int, ...]:
-    """Q(1, b) of weights as codes: one bit for the sign, the rest for the magnitude.
-
-    So they are symmetric, and at 2 bits ternary.
-    """
+    """Q(1, b) of weights as codes: a sign bit and a magnitude, so symmetric; 2 bits are ternary."""
     if kind != "uniform":
         return code_levels(kind, bits, signed=True)
     largest = 2 ** (bits - 1) - 1

@@ -43,10 +43,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 class _LayerError(torch.autograd.Function):
-    """Error of one layer with its derivative written out.
-
-    In place, and without what only other arguments need.
-    """
+    """Error of one layer, and its derivative by the weights alone, written out and in place."""
 
     @staticmethod
     def forward(

@@ -46,9 +46,7 @@ class Relaxation:
 
 
 class Relaxed:
-    """Soft-quantized weights W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22).
-
-    With their regularizer (eq. 24).
+    """Soft-quantized W~ = s clip(floor(W/s) + h(V), n, p) (eq. 22) and its regularizer (eq. 24).
 
     The weights of all layers lie in one vector, so that each step is a handful of operations.
     """

@@ -1,6 +1,4 @@
-"""Convolutions in float32 that reconstruction repeats.
-
-3x3, stride 1, few channels, on a processor with AVX-512.
+"""3x3 convolutions of few channels in float32, at stride 1, on a processor with AVX-512.
 
 Small networks spend most of a reconstruction step in them, where torch's kernels reach half of what
 the processor can do. In ours, what lies between a layer and the sum and ReLU that follow it is
@@ -80,10 +78,7 @@ def weight_gradient(x: Tensor, dy: Tensor) -> Tensor | None:
 
 
 def _suits(*others: Tensor, images: list[Tensor]) -> bool:
-    """Whether our kernels take these.
-
-    float32 in the processor's memory, images channels-last and wide enough.
-    """
+    """Whether these are float32 on the processor, channels-last and wide enough for our kernels."""
     return (
         _native() is not None
         and not torch.is_autocast_enabled("cpu")

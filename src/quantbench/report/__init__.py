@@ -1,1 +1,1 @@
-"""quantbench.report."""
+"""What was found, shown: the table, the pages with their plots, and MLflow."""

@@ -1,7 +1,4 @@
-"""The report's account of bias correction.
-
-It says what every step of a pipeline leaves of accuracy and of the mean shift.
-"""
+"""What every step of a bias correction leaves of accuracy and of the mean shift, in tables."""
 
 from __future__ import annotations
 

@@ -181,10 +181,7 @@ def _kept(record: Stored) -> dict[str, Any]:
 
 
 def _effect(accepted: Mapping[str, Any], now: Result) -> tuple[Interval, float]:
-    """Points lost since the baseline, and the p-value of no change.
-
-    It is McNemar's where scores are correctness.
-    """
+    """Points lost since the baseline, and the p-value of no change, McNemar's for correctness."""
     before = unpack(accepted["quantized"], accepted["packing"], accepted["n"])
     if now.gold:
         rng = np.random.default_rng(seed_for("bootstrap", 0))

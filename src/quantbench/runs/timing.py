@@ -37,9 +37,7 @@ def find(result: Result, backend: str, batch: int) -> Latency | None:
 
 @dataclass
 class Race:
-    """Integer and full-precision calls, one after the other in every round.
-
-    So both meet the same machine.
+    """Integer and full-precision calls in turns, so that both meet the same machine.
 
     Attributes:
         compiled: integer network.

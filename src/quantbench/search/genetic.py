@@ -128,10 +128,7 @@ def genetic(
 
 
 def _drawn(problem: Problem, limit: float, draw: Callable[[], Genes]) -> Genes:
-    """Children within the limit, as many as one draw gives.
-
-    Fewer if ``TRIES`` draws do not give as many.
-    """
+    """Children within the limit, one draw's, or fewer if ``TRIES`` draws do not give as many."""
     drawn = draw()
     wanted, found = len(drawn), drawn[problem.cost(drawn) <= limit]
     for _ in range(TRIES - 1):

@@ -8,9 +8,7 @@ DOUBLINGS, HALVINGS = 200, 100  # enough to bring any price from 1 to its last b
 
 
 def undecided(goal: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
-    """Options that may be part of an optimal choice.
-
-    That is min sum of ``goal`` with the sum of ``used`` within ``limit``.
+    """Options that a choice of least ``goal``, with ``used`` within ``limit``, may contain.
 
     For any price >= 0, the sum over layers of min(goal + price used), minus price limit, is at most
     the optimum. An option whose reduced cost lifts this bound above the value of some feasible

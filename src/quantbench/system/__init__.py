@@ -1,1 +1,1 @@
-"""quantbench.system."""
+"""What every other package may use: atomic files, seeds, determinism, tensors, progress."""

@@ -1,7 +1,4 @@
-"""What machine this is, and which commit.
-
-They are tags of results, and the condition for comparing latencies.
-"""
+"""The machine and the commit, as tags of results; latencies compare on one machine only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Seeds from named axes.
-
-So no result depends on the order in which others ran, or on an unrelated choice.
+"""Seeds from named axes: no result depends on the order of runs, or on an unrelated choice.
 
 The calibration seed is ``seed_for("calib", seed, data_name)``: it does not name the method, so all
 methods get the same images.

@@ -1,1 +1,1 @@
-"""quantbench.tasks."""
+"""A network with the data that it is measured on, and the measurement."""

@@ -103,10 +103,7 @@ class Detection:
         )
 
     def calibration(self, name: str, n: int, seed: int) -> Inputs:
-        """``n`` images drawn without replacement, as the detector resizes and normalizes them.
-
-        They lie on equal canvases.
-        """
+        """``n`` images without replacement, resized, normalized and on equal canvases."""
         images = coco.read(name)
         if not 0 < n <= len(images.ids):
             raise BadInput(f"{n} calibration images of {name}: it has {len(images.ids)}")

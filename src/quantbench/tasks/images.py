@@ -28,7 +28,7 @@ class ImageTask:
     metric: str = "top1"
 
     def digests(self, calib: str) -> tuple[str, str, str]:
-        """See :class:`Task`; weights count by the digest that they were checked against."""
+        """Weights by the digest they were checked against; see :mod:`quantbench.tasks.task`."""
         # first: missing images are found without importing anything heavy
         evaluated = _images(self.eval_data).digest
         calibrated = _images(calib).digest if calib else ""
@@ -48,7 +48,7 @@ class ImageTask:
         return spec.checkpoint, calibrated, evaluated
 
     def network(self) -> Network:
-        """See :class:`Task`."""
+        """See :class:`quantbench.tasks.task.Task`."""
         from quantbench.models import catalog, loading
         from quantbench.models.loading import block_names, stages
         from quantbench.network.network import Network

@@ -1,7 +1,4 @@
-"""Several threads on a busy machine: the same codes as one.
-
-Whatever is woken, preempted, thrown or freed meanwhile.
-"""
+"""Several threads give one's codes, whatever is woken, preempted, thrown or freed meanwhile."""
 
 from __future__ import annotations
 

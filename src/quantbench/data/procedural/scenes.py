@@ -1,7 +1,4 @@
-"""Procedural scenes for detection: one to four shapes before texture and clutter.
-
-They are 96x96 RGB, with boxes in COCO's format.
-"""
+"""Procedural scenes, 96x96 RGB, with boxes: one to four shapes before texture and clutter."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""quantbench.data.sources."""
+"""Public sources of the real tier: download, check and conversion."""

@@ -50,10 +50,7 @@ class IntMM(Backend):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def available(self) -> str | None:
-        """Torch must have the operator and the device, and its products must be exact.
-
-        They are tried at their extremes.
-        """
+        """Torch must have the operator and the device, and be exact on products of extremes."""
         if not hasattr(torch, "_int_mm"):
             return "this torch has no _int_mm"
         try:
@@ -144,10 +141,7 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _exact(rows: int, terms: int, columns: int, device: torch.device) -> bool:
-    """Whether a product is right.
-
-    Of the most negative codes, where sums of fewer bits saturate, and of a pattern.
-    """
+    """Whether products of a pattern and of the lowest codes (where short sums saturate) hold."""
     size = terms * (rows + columns)
     for values in (np.full(size, -128), np.arange(size) * 37 % 256 - 128):
         a, b = np.split(values, [rows * terms])

@@ -117,10 +117,7 @@ def _flatten(_: Flatten, __: list[Format], ___: list[str]) -> Step:
 
 
 def _max_pool(op: MaxPool, formats: list[Format], _: list[str]) -> Step:
-    """Torch's own on codes, where it has the padding.
-
-    The same on both sides, and at most half a window.
-    """
+    """Torch's own on codes, if the padding is alike on both sides and at most half a window."""
     halves = all(2 * p <= k for p, k in zip(op.pads[:2], op.kernel, strict=True))
     if op.pads[:2] != op.pads[2:] or not halves:
         return lambda inputs: APPLY[MaxPool](op, inputs, formats)

@@ -41,10 +41,7 @@ def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
 
 
 def bounds(low: Bound, high: Bound, y: Format) -> Clamp:
-    """Codes between which a clamp of real values keeps a tensor.
-
-    Of numbers, or of values per channel (C,).
-    """
+    """Lowest and highest code under a clamp of real values, of the tensor or per channel (C,)."""
     # infinities become large
     ends = (np.nan_to_num(np.float32(v) / np.float32(y.scale)) for v in (low, high))
     whole_steps = (np.rint(e.astype(np.float64)) + y.zero for e in ends)

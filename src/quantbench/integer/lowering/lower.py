@@ -56,10 +56,7 @@ def lower(q: Quantized) -> ir.Program:
 
 
 def executable(q: Quantized) -> Callable[..., Tensor]:
-    """What an evaluation runs: the exact integer form where the placement allows one.
-
-    Else the simulation in floats.
-    """
+    """What evaluation runs: the integer form for ``integer`` placement, else the simulation."""
     if q.scheme.placement != "integer":
         return q.fake()
     return Simulation(lower(q), q.net.device)

@@ -1,6 +1,4 @@
-"""A network's operators in execution order.
-
-Each with its inputs, its users and the container it lives in.
+"""A network's operators in execution order, each with its inputs, users and container.
 
 Every container module is traced on its own by torch.fx with its children as leaves, and the graphs
 are joined while a sample runs through them. So module names, blocks and their call signatures

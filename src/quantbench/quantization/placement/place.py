@@ -2,11 +2,11 @@
 
 A quantizer goes behind every tensor that has to exist: the network input; each layer after its
 activation function; each residual add after its own; concatenations, average pools, normalizations
-and other functions. Max pools,
-flattening, padding and subsampling keep the format they get. Three tensors never exist on their
-own, so they have no quantizer: the logits, the output of a layer that goes straight into a residual
-add (the layer's integer form contains the add), and the output of a layer that only feeds a
-concatenation (quantizing the concatenation quantizes it, element by element).
+and other functions. Max pools, flattening, padding and subsampling keep the format they get. Three
+tensors never exist on their own, so they have no quantizer: the logits, the output of a layer that
+goes straight into a residual add (the layer's integer form contains the add), and the output of a
+layer that only feeds a concatenation (quantizing the concatenation quantizes it, element by
+element).
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from quantbench.quantization.scheme import Grid, Scheme
 def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
     """Put activation quantizers into a model.
 
-    Containers that get one become ``torch.fx.GraphModule``.
-
-    Module names stay; a quantizer is called after what it quantizes: ``layer1.0.relu2_act``.
+    Containers that get one become ``torch.fx.GraphModule``. Module names stay; a quantizer is
+    called after what it quantizes: ``layer1.0.relu2_act``.
 
     Args:
         model: simulation of ``net``, its layers in place; changed.
@@ -106,10 +105,7 @@ class Graph:
         return node
 
     def fused(self, add: Node) -> Node | None:
-        """The layer that computes a residual add along with itself.
-
-        The first operand that only feeds the add.
-        """
+        """The layer that computes a residual add: the first operand that only feeds the add."""
         for operand in map(self.source, add.inputs):
             if self.kinds[operand].word == "layer" and self.users(operand) == [add]:
                 return operand
@@ -142,10 +138,7 @@ class Graph:
         return word not in (*KEEPS_FORMAT, "quant", "output")
 
     def grid(self, node: Node, scheme: Scheme, edges: frozenset[str]) -> Grid:
-        """The most bits that a layer reading this tensor asks for.
-
-        In front of a table 8 bits, which cost nothing.
-        """
+        """The most bits that a reading layer asks for; before a table 8, which cost nothing."""
         assert scheme.acts is not None
         asked: list[Grid] = []
         todo = self.users(node)
