@@ -89,7 +89,9 @@ class BRECQ(Method):
         if self.loss not in ("fisher", "mse", "fisher_damped", "divergence"):
             raise BadInput(f"loss {self.loss!r}: choose fisher, mse, fisher_damped or divergence")
         if self.draws < 1:
-            raise BadInput(f"draws {self.draws}: the Fisher information needs at least one")
+            raise BadInput(
+                f"draws {self.draws}: the Fisher information needs at least one direction"
+            )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Fisher weights come from a classifier's prediction."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantbench.claims.catalog import read_claims
-from quantbench.cli.main import NO_READER, main
+from quantbench.cli.main import _COMMANDS, NO_READER, main
 from quantbench.evidence.result import Result
 from quantbench.runs.lab import Lab
 
@@ -70,6 +70,15 @@ def test_a_reader_that_went_away_ends_a_command_quietly(argv):
 
 def test_a_reader_that_leaves_a_report_ends_it_quietly(tmp_path):
     assert unread(["report", "-k", "fp and imagenet", "--runs", str(tmp_path)]) == (NO_READER, "")
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_an_error(monkeypatch):
+    def fails(_):
+        raise BrokenPipeError("of a socket")
+
+    monkeypatch.setitem(_COMMANDS, "list", fails)
+    with pytest.raises(BrokenPipeError, match="of a socket"):
+        main(["list"])
 
 
 def unread(argv):

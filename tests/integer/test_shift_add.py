@@ -100,6 +100,8 @@ def test_numbers_of_a_network_beside_uniforms():
     assert found["apot"]["shift_and_add/additions"] <= 2 * inner
     # up to three ones below the sign
     assert found["uniform"]["shift_and_add/additions"] <= 3 * inner
+    with pytest.raises(Unsupported, match="integer"):
+        lower(quantize(Nearest(), net, x[:2], Scheme(Grid(4, "apot"), acts)))
 
 
 def test_what_has_no_such_form_is_refused():

@@ -6,7 +6,9 @@ Errors for people go to stderr and end with status 2; a missed gate ends with 1.
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +18,8 @@ from quantbench.errors import QuantbenchError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
-NO_READER = (
-    141  # 128 + SIGPIPE; the 1 that Python itself ends with would say that a gate was missed
-)
+# 128 + SIGPIPE; the 1 that Python itself ends with would say that a gate was missed
+NO_READER = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,9 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # a reader that went away is noticed here at the latest
     except BrokenPipeError:
+        if not _reader_left():
+            raise  # a socket's, or that of another process's pipe: an error like any other
         # such as head, which has read enough. Python flushes once more when it exits: into nothing
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads stdout any more."""
+    try:
+        stdout = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # text in memory
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)  # errors are always told
+    return bool(poll.poll(0))
 
 
 def _main(argv: Sequence[str] | None) -> int:

@@ -108,7 +108,8 @@ class LabelledImages:
         """Share of the images whose label comes first, in percent."""
         from quantbench.tasks.evaluate import accuracy, logits
 
-        return accuracy(logits(model, self.x, self.preprocess), self.y)
+        out = logits(model, self.x, self.preprocess, name="the network in training")
+        return accuracy(out, self.y)
 
 
 def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> LabelledImages:
