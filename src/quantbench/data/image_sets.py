@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import tomllib
@@ -16,7 +15,7 @@ import numpy as np
 from quantbench.data import decoded, readers
 from quantbench.data.manifest import CIFAR_GRID, MOSAICS, SHAPES_GRID, locate, table, verified
 from quantbench.data.roots import data_root
-from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 
 _HERE = Path(__file__).parent
 _RENDERER = str(_HERE / "procedural" / "shapes.py")
@@ -25,9 +24,8 @@ _RENDERER = str(_HERE / "procedural" / "shapes.py")
 def _cifar_train() -> readers.Arrays:
     labels = verified("cifar10/train/labels.npy")
     x, y = readers.mosaics(labels.parent, CIFAR_GRID, MOSAICS, "cifar10/train")
-    if (found := hashlib.sha256(x.tobytes()).hexdigest()) != table()[
-        "cifar10/train/*.webp"
-    ].decoded:
+    published = table()["cifar10/train/*.webp"].decoded
+    if (found := hashlib.sha256(x.tobytes()).hexdigest()) != published:
         raise DataCorrupt(
             f"the mosaics in {labels.parent} decode to sha256 {found}: one of them was changed"
         )
@@ -134,11 +132,7 @@ def read(name: str) -> tuple[np.ndarray, np.ndarray, str]:
             partial(_imagenet, "val", 0, int(found[1]), int(found[2])), slow=("imagenet/val",)
         )
     if chosen is None:
-        near = difflib.get_close_matches(name, SETS, 1)
-        raise BadInput(
-            f"no image set {name!r}"
-            + (f"; did you mean {near[0]}?" if near else f"; known: {list(SETS)}")
-        )
+        raise BadInput(f"no image set {name!r}{did_you_mean(name, SETS)}")
     if chosen.slow:
         return decoded.cached(name, chosen.slow, chosen.read)
     x, y = chosen.read()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, did_you_mean
 from quantbench.models.preprocess import Preprocess
 
 _IMAGENET_NORM = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -162,13 +161,7 @@ def spec(name: str) -> ModelSpec:
         return _mobilenet_v1(width[1])
     if name.startswith("torchvision/"):
         return _torchvision(name.removeprefix("torchvision/"))
-    near = difflib.get_close_matches(name, MODELS, 3)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"known are {', '.join((*MODELS, *PATTERNS))}"
-    )
-    raise BadInput(f"no model {name!r}; {hint}")
+    raise BadInput(f"no model {name!r}{did_you_mean(name, (*MODELS, *PATTERNS))}")
 
 
 def _torchvision(name: str) -> ModelSpec:
