@@ -27,43 +27,49 @@ QB_INLINE void outputs(const FloatConv& s, const float* x, const float* filter, 
                        const FloatTail& tail, int channel, std::int64_t at, float* y) {
   __m512 acc[P][Q];
   QB_UNROLL for (int q = 0; q < Q; q++) {
-    const __m512 bias = tail.bias ? _mm512_loadu_ps(tail.bias + channel + kLanes * q) : _mm512_setzero_ps();
-    QB_UNROLL for (int p = 0; p < P; p++) acc[p][q] = bias;
+    const __m512 bias =
+        tail.bias ? _mm512_loadu_ps(tail.bias + channel + kLanes * q) : _mm512_setzero_ps();
+    QB_UNROLL for (int p = 0; p < P; p++)
+      acc[p][q] = bias;
   }
   const std::int64_t row = std::int64_t(s.w + 2) * s.c, column = std::int64_t(s.c) * s.k;
   for (int i = first; i < last; i++) {
     const float *from = x + i * row, *by = filter + 3 * i * column + channel;
     for (int c = 0; c < s.c; c++, from++, by += s.k) {
       __m512 w[3][Q];
-      QB_UNROLL for (int j = 0; j < 3; j++)
-        QB_UNROLL for (int q = 0; q < Q; q++) w[j][q] = _mm512_loadu_ps(by + j * column + kLanes * q);
+      QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
+        for (int q = 0; q < Q; q++) w[j][q] = _mm512_loadu_ps(by + j * column + kLanes * q);
       QB_UNROLL for (int p = 0; p < P + 2; p++) {
         const __m512 pixel = _mm512_set1_ps(from[p * std::int64_t(s.c)]);
         QB_UNROLL for (int j = 0; j < 3; j++)
-          if (0 <= p - j && p - j < P)
-            QB_UNROLL for (int q = 0; q < Q; q++) acc[p - j][q] = _mm512_fmadd_ps(pixel, w[j][q], acc[p - j][q]);
+          if (0 <= p - j && p - j < P) QB_UNROLL
+            for (int q = 0; q < Q; q++)
+              acc[p - j][q] = _mm512_fmadd_ps(pixel, w[j][q], acc[p - j][q]);
       }
     }
   }
-  QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL for (int q = 0; q < Q; q++) {
-    const std::int64_t i = at + p * std::int64_t(s.k) + kLanes * q;
-    __m512 v = acc[p][q];
-    if (tail.add) v = _mm512_add_ps(v, _mm512_loadu_ps(tail.add + i));
-    if (tail.relu) v = _mm512_max_ps(_mm512_setzero_ps(), v);  // in this order NaN stays
-    _mm512_storeu_ps(y + i, v);
-  }
+  QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL
+    for (int q = 0; q < Q; q++) {
+      const std::int64_t i = at + p * std::int64_t(s.k) + kLanes * q;
+      __m512 v = acc[p][q];
+      if (tail.add) v = _mm512_add_ps(v, _mm512_loadu_ps(tail.add + i));
+      if (tail.relu) v = _mm512_max_ps(_mm512_setzero_ps(), v);  // in this order NaN stays
+      _mm512_storeu_ps(y + i, v);
+    }
 }
 
 template <int Q>
-void output_row(const FloatConv& s, const float* x, const float* filter, int first, int last, const FloatTail& tail,
-                int channel, std::int64_t at, float* y) {
+void output_row(const FloatConv& s, const float* x, const float* filter, int first, int last,
+                const FloatTail& tail, int channel, std::int64_t at, float* y) {
   constexpr int kWide = Q == 1 ? 16 : 8;
   int p = 0;
   const auto go = [&](auto step, int n) {
     for (; p + n <= s.w; p += n) step(x + p * std::int64_t(s.c), at + p * std::int64_t(s.k));
   };
-#define QB_STEP(P) \
-  go([&](const float* from, std::int64_t to) { outputs<P, Q>(s, from, filter, first, last, tail, channel, to, y); }, P)
+#define QB_STEP(P)                                                                                \
+  go([&](const float* from,                                                                       \
+         std::int64_t to) { outputs<P, Q>(s, from, filter, first, last, tail, channel, to, y); }, \
+     P)
   QB_STEP(kWide);
   QB_STEP(4);
   QB_STEP(1);
@@ -71,7 +77,8 @@ void output_row(const FloatConv& s, const float* x, const float* filter, int fir
 }
 
 // One image, from a copy with a border.
-void image(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail, std::int64_t at, float* y) {
+void image(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
+           std::int64_t at, float* y) {
   const std::int64_t row = std::int64_t(s.w + 2) * s.c;
   for (int channel = 0; channel < s.k; channel += 2 * kLanes)
     for (int h = 0; h < s.h; h++) {
@@ -84,15 +91,19 @@ void image(const FloatConv& s, const float* x, const float* filter, const FloatT
     }
 }
 
-constexpr int kStrip = 256;  // pixels of 8 input and 16 output channels that stay in the first cache
+constexpr int kStrip =
+    256;  // pixels of 8 input and 16 output channels that stay in the first cache
 
-// Gradient of row i of the filter from some rows of an image, 8 input channels by 16 output channels; `dy` has a border.
-QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const float* x, const float* dy, float* d) {
+// Gradient of row i of the filter from some rows of an image, 8 input channels by 16 output
+// channels; `dy` has a border.
+QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const float* x,
+                          const float* dy, float* d) {
   constexpr int kInputs = 8;
   const std::int64_t column = std::int64_t(s.c) * s.k, row = std::int64_t(s.w + 2) * s.k;
   __m512 acc[3][kInputs];
-  QB_UNROLL for (int j = 0; j < 3; j++)
-    QB_UNROLL for (int c = 0; c < kInputs; c++) acc[j][c] = _mm512_loadu_ps(d + j * column + c * std::int64_t(s.k));
+  QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
+    for (int c = 0; c < kInputs; c++)
+      acc[j][c] = _mm512_loadu_ps(d + j * column + c * std::int64_t(s.k));
   for (int h = std::max(first, int(i == 0)); h < std::min(last, s.h - (i == 2)); h++) {
     const float *from = x + std::int64_t(h + i - 1) * s.w * s.c, *g = dy + (h + 1) * row;
     __m512 left = _mm512_loadu_ps(g), here = _mm512_loadu_ps(g + s.k);
@@ -107,8 +118,9 @@ QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const 
       left = here, here = right;
     }
   }
-  QB_UNROLL for (int j = 0; j < 3; j++)
-    QB_UNROLL for (int c = 0; c < kInputs; c++) _mm512_storeu_ps(d + j * column + c * std::int64_t(s.k), acc[j][c]);
+  QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
+    for (int c = 0; c < kInputs; c++)
+      _mm512_storeu_ps(d + j * column + c * std::int64_t(s.k), acc[j][c]);
 }
 
 void filter_gradient(const FloatConv& s, const float* x, const float* dy, float* d) {
@@ -117,7 +129,8 @@ void filter_gradient(const FloatConv& s, const float* x, const float* dy, float*
     for (int k = 0; k < s.k; k += kLanes)
       for (int i = 0; i < 3; i++)
         for (int c = 0; c < s.c; c += 8)
-          filter_row(s, i, h, std::min(h + rows, s.h), x + c, dy + k, d + (std::int64_t(3) * i * s.c + c) * s.k + k);
+          filter_row(s, i, h, std::min(h + rows, s.h), x + c, dy + k,
+                     d + (std::int64_t(3) * i * s.c + c) * s.k + k);
 }
 
 // Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
@@ -152,7 +165,9 @@ Threads& team(int count) {
   return *found;
 }
 
-int shares(const FloatConv& s, int threads) { return int(std::clamp<std::int64_t>(s.images, 1, threads)); }
+int shares(const FloatConv& s, int threads) {
+  return int(std::clamp<std::int64_t>(s.images, 1, threads));
+}
 
 // f(first image, last image, share) of even shares.
 template <typename F>
@@ -165,7 +180,9 @@ void shared(const FloatConv& s, int threads, const F& f) {
   });
 }
 
-std::int64_t bordered(const FloatConv& s, int channels) { return std::int64_t(s.h + 2) * (s.w + 2) * channels; }
+std::int64_t bordered(const FloatConv& s, int channels) {
+  return std::int64_t(s.h + 2) * (s.w + 2) * channels;
+}
 
 }  // namespace
 
@@ -174,7 +191,8 @@ bool float_conv_runs_here() {
   return __builtin_cpu_supports("avx512f");
 }
 
-void float_conv(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail, float* y, int threads) {
+void float_conv(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
+                float* y, int threads) {
   shared(s, shares(s, threads), [&](std::int64_t n, std::int64_t end, int) {
     std::vector<float> copy(std::size_t(bordered(s, s.c)));
     for (; n < end; n++) {
@@ -184,8 +202,8 @@ void float_conv(const FloatConv& s, const float* x, const float* filter, const F
   });
 }
 
-void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy, const float* y,
-                     float* dx, float* dfilter, int threads) {
+void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy,
+                     const float* y, float* dx, float* dfilter, int threads) {
   const int parts = shares(s, threads);
   const std::size_t size = dfilter ? std::size_t(9) * s.c * s.k : 0;
   std::vector<float> others(size * std::size_t(parts - 1));  // of each share but the first
@@ -211,7 +229,8 @@ namespace qb {
 
 bool float_conv_runs_here() { return false; }
 void float_conv(const FloatConv&, const float*, const float*, const FloatTail&, float*, int) {}
-void float_conv_back(const FloatConv&, const float*, const float*, const float*, const float*, float*, float*, int) {}
+void float_conv_back(const FloatConv&, const float*, const float*, const float*, const float*,
+                     float*, float*, int) {}
 
 }  // namespace qb
 #endif

@@ -28,17 +28,22 @@ void avx2_depthwise(const DepthwiseLayer& l, const View& x, const View& y, int b
               ky + 1 < l.kh ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps + l.dy)) : zero;
           const __m256i in[2] = {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)),
                                  _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b))};
-  QB_UNROLL for (int h = 0; h < 2; h++) {
-            const __m256i four = load(w + 32 * h);  // of each channel: rows 0 and 1, or 2 and 3, as words
-            const __m256i pair = ky % 4 ? _mm256_srai_epi32(four, 16) : _mm256_srai_epi32(_mm256_slli_epi32(four, 16), 16);
+          QB_UNROLL for (int h = 0; h < 2; h++) {
+            const __m256i four =
+                load(w + 32 * h);  // of each channel: rows 0 and 1, or 2 and 3, as words
+            const __m256i pair = ky % 4 ? _mm256_srai_epi32(four, 16)
+                                        : _mm256_srai_epi32(_mm256_slli_epi32(four, 16), 16);
             const __m256i low = _mm256_srai_epi16(_mm256_slli_epi16(pair, 8), 8);
-            const __m256i high = _mm256_slli_epi32(_mm256_srai_epi32(_mm256_slli_epi32(pair, 16), 24), 16);
-            acc[h] = _mm256_add_epi32(acc[h], _mm256_madd_epi16(in[h], _mm256_blend_epi16(low, high, 0xAA)));
+            const __m256i high =
+                _mm256_slli_epi32(_mm256_srai_epi32(_mm256_slli_epi32(pair, 16), 24), 16);
+            acc[h] = _mm256_add_epi32(
+                acc[h], _mm256_madd_epi16(in[h], _mm256_blend_epi16(low, high, 0xAA)));
           }
         }
       std::int32_t sums[kBlock];
       store(sums, acc[0]), store(sums + 8, acc[1]);
-      finish_pixel(l.out, block * kBlock, sums, nullptr, y.data + block * y.plane + oy * y.row + std::int64_t(ox) * kBlock);
+      finish_pixel(l.out, block * kBlock, sums, nullptr,
+                   y.data + block * y.plane + oy * y.row + std::int64_t(ox) * kBlock);
     }
 }
 

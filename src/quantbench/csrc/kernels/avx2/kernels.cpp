@@ -19,14 +19,16 @@ std::int64_t multiply(std::int64_t rounds) {
   constexpr int kChains = 8;
   const __m256i x = _mm256_set1_epi8(3), w = _mm256_set1_epi8(-1), one = _mm256_set1_epi16(1);
   __m256i acc[kChains];
-  QB_UNROLL for (int i = 0; i < kChains; i++) acc[i] = _mm256_setzero_si256();
-  for (std::int64_t r = 0; r < rounds; r++)
-    QB_UNROLL for (int i = 0; i < kChains; i++) {
+  QB_UNROLL for (int i = 0; i < kChains; i++)
+    acc[i] = _mm256_setzero_si256();
+  for (std::int64_t r = 0; r < rounds; r++) QB_UNROLL
+    for (int i = 0; i < kChains; i++) {
       __m256i input = x;
       asm volatile("" : "+x"(input));  // otherwise the product leaves the loop
       acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(input, w), one));
     }
-  QB_UNROLL for (int i = 0; i < kChains; i++) asm volatile("" : : "x"(acc[i]));
+  QB_UNROLL for (int i = 0; i < kChains; i++)
+    asm volatile("" : : "x"(acc[i]));
   return rounds * kChains * 32;
 }
 

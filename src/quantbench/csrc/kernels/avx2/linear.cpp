@@ -34,13 +34,14 @@ void linear_group(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_im
       for (int k = 0; k < l.steps; k++) {
         const std::uint8_t* packed = weight + (std::int64_t(k / per_byte) * blocks + b) * 64;
         const Input in(x + k * kStep, false);
-  QB_UNROLL for (int h = 0; h < 2; h++)
+        QB_UNROLL for (int h = 0; h < 2; h++)
           acc[h] = multiply<false>(acc[h], in, Weight(unpack<Bits>(l, packed, k, h), false));
       }
-      if (l.weight_zero)
-        QB_UNROLL for (int h = 0; h < 2; h++)
+      if (l.weight_zero) QB_UNROLL
+        for (int h = 0; h < 2; h++)
           acc[h] = _mm256_sub_epi32(
-              acc[h], _mm256_mullo_epi32(load(l.weight_zero + channel + 8 * h), _mm256_set1_epi32(sum)));
+              acc[h],
+              _mm256_mullo_epi32(load(l.weight_zero + channel + 8 * h), _mm256_set1_epi32(sum)));
       std::int32_t sums[kBlock];
       store(sums, acc[0]), store(sums + 8, acc[1]);
       finish_pixel(l.out, channel, sums, nullptr, y + channel * (l.out.floats ? 4 : 1));
@@ -50,8 +51,8 @@ void linear_group(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_im
 
 }  // namespace
 
-void avx2_linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images, std::uint8_t* y,
-            std::int64_t y_image, int group, std::uint8_t*) {
+void avx2_linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images,
+                 std::uint8_t* y, std::int64_t y_image, int group, std::uint8_t*) {
   auto* run = l.bits == 8 ? linear_group<8> : l.bits == 4 ? linear_group<4> : linear_group<2>;
   run(l, x, x_image, images, y, y_image, group);
 }

@@ -27,7 +27,8 @@ QB_INLINE void finish(const Requant& out, int channel, const __m512i* acc, const
       __m512i q[4];
       QB_UNROLL for (int i = 0; i < 4; i++) {
         const int pixel = p + i < P ? p + i : p;
-        q[i] = Residual ? c.round_sum(acc[pixel * B + b], at.r + b * at.r_plane + pixel * kBlock) : c.round(acc[pixel * B + b]);
+        q[i] = Residual ? c.round_sum(acc[pixel * B + b], at.r + b * at.r_plane + pixel * kBlock)
+                        : c.round(acc[pixel * B + b]);
       }
       store_pixels(at.y + b * at.y_plane + p * kBlock, c.codes(q), P - p);
     }
@@ -36,26 +37,29 @@ QB_INLINE void finish(const Requant& out, int channel, const __m512i* acc, const
 
 // One tile of P pixels, X bytes apart, and B blocks, over one chunk of the steps.
 template <int P, int B, int X, bool Columns>
-void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sums, bool first, bool last,
-          const Place& at) {
+void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sums, bool first,
+          bool last, const Place& at) {
   __m512i acc[P * B];
-  if (first)
-    QB_UNROLL for (int b = 0; b < B; b++) {
+  if (first) QB_UNROLL
+    for (int b = 0; b < B; b++) {
       const __m512i bias = _mm512_loadu_si512(l.bias + channel + b * kBlock);
-      QB_UNROLL for (int p = 0; p < P; p++) acc[p * B + b] = bias;
+      QB_UNROLL for (int p = 0; p < P; p++)
+        acc[p * B + b] = bias;
     }
-  else
-    QB_UNROLL for (int i = 0; i < P * B; i++) acc[i] = _mm512_loadu_si512(sums + i * kBlock);
+  else QB_UNROLL
+    for (int i = 0; i < P * B; i++) acc[i] = _mm512_loadu_si512(sums + i * kBlock);
   if constexpr (Columns)
     accumulate_columns<P>(acc, at.x, steps);
   else
     accumulate<P, B, X>(acc, at.x, steps);
   if (!last || l.out.floats) {
-    QB_UNROLL for (int i = 0; i < P * B; i++) _mm512_storeu_si512(sums + i * kBlock, acc[i]);
+    QB_UNROLL for (int i = 0; i < P * B; i++)
+      _mm512_storeu_si512(sums + i * kBlock, acc[i]);
     if (last)
       for (int i = 0; i < P * B; i++) {
         float* y = reinterpret_cast<float*>(at.y + i % B * at.y_plane) + i / B * kBlock;
-        finish_pixel(l.out, channel + i % B * kBlock, sums + i * kBlock, nullptr, reinterpret_cast<std::uint8_t*>(y));
+        finish_pixel(l.out, channel + i % B * kBlock, sums + i * kBlock, nullptr,
+                     reinterpret_cast<std::uint8_t*>(y));
       }
     return;
   }
@@ -65,7 +69,8 @@ void tile(const ConvLayer& l, const Steps& steps, int channel, std::int32_t* sum
     finish<P, B, false>(l.out, channel, acc, at);
 }
 
-using TileFunction = void (*)(const ConvLayer&, const Steps&, int, std::int32_t*, bool, bool, const Place&);
+using TileFunction = void (*)(const ConvLayer&, const Steps&, int, std::int32_t*, bool, bool,
+                              const Place&);
 
 template <int P, int B>
 QB_INLINE TileFunction for_step(std::int64_t x_step, bool columns) {
@@ -111,10 +116,12 @@ void avx512_conv(const ConvLayer& l, const ConvCall& call) {
       for (std::int64_t i = start; i < end; i++, sums += kAccumulators * kBlock) {
         const Tile& at = tiles[t];
         Place place{call.x.data + row * l.y_step + at.x * l.x_step,
-                    call.y.data + block * call.y.plane + row * call.y.row + at.x * call.y.pixel, nullptr, call.y.plane,
-                    call.r.plane};
-        if (l.out.residual) place.r = call.r.data + block * call.r.plane + row * call.r.row + at.x * call.r.pixel;
-        find_tile(at.pixels, strip, l.x_step)(l, steps, block * kBlock, sums, quad == 0, final, place);
+                    call.y.data + block * call.y.plane + row * call.y.row + at.x * call.y.pixel,
+                    nullptr, call.y.plane, call.r.plane};
+        if (l.out.residual)
+          place.r = call.r.data + block * call.r.plane + row * call.r.row + at.x * call.r.pixel;
+        find_tile(at.pixels, strip, l.x_step)(l, steps, block * kBlock, sums, quad == 0, final,
+                                              place);
         steps.ahead += steps.quads * 64 * kAhead;
         if (++t == count) t = 0, row++;
       }

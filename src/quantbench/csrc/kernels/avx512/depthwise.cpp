@@ -33,32 +33,37 @@ void interleave(const std::uint8_t* const* rows, std::int64_t columns, std::uint
 
 QB_INLINE void store_four(const Channel& c, const __m512i* acc, std::uint8_t* y, int pixels) {
   __m512i q[4];
-  QB_UNROLL for (int i = 0; i < 4; i++) q[i] = c.round(acc[i]);
+  QB_UNROLL for (int i = 0; i < 4; i++)
+    q[i] = c.round(acc[i]);
   store_pixels(y, c.codes(q), pixels);
 }
 
-// Rows (1 or 2) output rows of a filter of 3 columns and one group, from interleaved columns S apart.
+// Rows (1 or 2) output rows of a filter of 3 columns and one group, from interleaved columns S
+// apart.
 template <int Rows, int S>
-void three(const Channel& c, const __m512i* w, __m512i bias, const std::uint8_t* from, int ow, std::uint8_t* y,
-           std::int64_t y_row) {
+void three(const Channel& c, const __m512i* w, __m512i bias, const std::uint8_t* from, int ow,
+           std::uint8_t* y, std::int64_t y_row) {
   for (int x = 0; x < ow; x += 4, from += 4 * S * 64, y += 64) {
     __m512i acc[Rows][4];
-    QB_UNROLL for (int r = 0; r < Rows; r++) QB_UNROLL for (int i = 0; i < 4; i++) acc[r][i] = bias;
+    QB_UNROLL for (int r = 0; r < Rows; r++) QB_UNROLL
+      for (int i = 0; i < 4; i++) acc[r][i] = bias;
     QB_UNROLL for (int column = 0; column < 3 * S + 3; column++) {
       const __m512i z = _mm512_loadu_si512(from + column * 64);
       QB_UNROLL for (int i = 0; i < 4; i++) {
         const int k = column - i * S;
-        if (k >= 0 && k < 3)
-          QB_UNROLL for (int r = 0; r < Rows; r++) acc[r][i] = _mm512_dpbusd_epi32(acc[r][i], z, w[r * 3 + k]);
+        if (k >= 0 && k < 3) QB_UNROLL
+          for (int r = 0; r < Rows; r++)
+            acc[r][i] = _mm512_dpbusd_epi32(acc[r][i], z, w[r * 3 + k]);
       }
     }
-    QB_UNROLL for (int r = 0; r < Rows; r++) store_four(c, acc[r], y + r * y_row, ow - x);
+    QB_UNROLL for (int r = 0; r < Rows; r++)
+      store_four(c, acc[r], y + r * y_row, ow - x);
   }
 }
 
 // One output row of any filter.
-void any(const DepthwiseLayer& l, const Channel& c, const std::int8_t* w, __m512i bias, const std::uint8_t* from,
-         std::int64_t group, std::uint8_t* y) {
+void any(const DepthwiseLayer& l, const Channel& c, const std::int8_t* w, __m512i bias,
+         const std::uint8_t* from, std::int64_t group, std::uint8_t* y) {
   for (int x = 0; x < l.ow; x += 4, from += 4 * std::int64_t(l.sx) * 64, y += 64) {
     __m512i acc[4] = {bias, bias, bias, bias};
     for (int g = 0; g < l.groups; g++)
@@ -66,7 +71,8 @@ void any(const DepthwiseLayer& l, const Channel& c, const std::int8_t* w, __m512
         const __m512i weight = _mm512_loadu_si512(w + (std::int64_t(g) * l.kw + k) * 64);
         const std::uint8_t* at = from + g * group + std::int64_t(k) * l.dx * 64;
         QB_UNROLL for (int i = 0; i < 4; i++)
-          acc[i] = _mm512_dpbusd_epi32(acc[i], _mm512_loadu_si512(at + std::int64_t(i) * l.sx * 64), weight);
+          acc[i] = _mm512_dpbusd_epi32(acc[i], _mm512_loadu_si512(at + std::int64_t(i) * l.sx * 64),
+                                       weight);
       }
     store_four(c, acc, y, l.ow - x);
   }
@@ -74,8 +80,8 @@ void any(const DepthwiseLayer& l, const Channel& c, const std::int8_t* w, __m512
 
 }  // namespace
 
-void avx512_depthwise(const DepthwiseLayer& l, const View& x, const View& y, int block, int first, int last,
-                      std::uint8_t* scratch) {
+void avx512_depthwise(const DepthwiseLayer& l, const View& x, const View& y, int block, int first,
+                      int last, std::uint8_t* scratch) {
   const Channel c(l.out, block * kBlock);
   const __m512i bias = _mm512_loadu_si512(l.bias + block * kBlock);
   const std::int64_t filter = std::int64_t(l.groups) * l.kw * 64;
@@ -87,14 +93,16 @@ void avx512_depthwise(const DepthwiseLayer& l, const View& x, const View& y, int
   if (is_three)
     for (int k = 0; k < 3; k++) {
       w[k] = _mm512_loadu_si512(weight + k * 64);
-      w[3 + k] = l.shifted ? _mm512_loadu_si512(l.shifted + block * filter + k * 64) : _mm512_setzero_si512();
+      w[3 + k] = l.shifted ? _mm512_loadu_si512(l.shifted + block * filter + k * 64)
+                           : _mm512_setzero_si512();
     }
   for (int oy = first; oy < last;) {
     const bool two = is_three && l.shifted && oy + 1 < last;
     const std::uint8_t* top = x.data + block * x.plane + oy * l.sy;
     for (int g = 0; g < l.groups; g++) {
       const std::uint8_t* rows[4];
-      for (int i = 0; i < 4; i++) rows[i] = top + (4 * g + i < l.kh + two ? 4 * g + i : 4 * g) * l.dy;
+      for (int i = 0; i < 4; i++)
+        rows[i] = top + (4 * g + i < l.kh + two ? 4 * g + i : 4 * g) * l.dy;
       interleave(rows, columns, scratch + g * group);
     }
     std::uint8_t* to = y.data + block * y.plane + oy * y.row;

@@ -49,10 +49,12 @@ QB_INLINE void add_product(__m512i& acc, __m512i x, __m512i w) {
 template <int P, int B, int X>
 QB_INLINE void step(__m512i* acc, const std::uint8_t* x, const std::int8_t* weight) {
   __m512i w[B];
-  QB_UNROLL for (int b = 0; b < B; b++) w[b] = _mm512_loadu_si512(weight + b * 64);
+  QB_UNROLL for (int b = 0; b < B; b++)
+    w[b] = _mm512_loadu_si512(weight + b * 64);
   QB_UNROLL for (int p = 0; p < P; p++) {  // an input of 4 unsigned bytes with B blocks of weights
     const __m512i t = broadcast(x + p * X);
-    QB_UNROLL for (int b = 0; b < B; b++) add_product(acc[p * B + b], t, w[b]);
+    QB_UNROLL for (int b = 0; b < B; b++)
+      add_product(acc[p * B + b], t, w[b]);
   }
 }
 
@@ -63,17 +65,21 @@ QB_INLINE void accumulate(__m512i* acc, const std::uint8_t* x, const Steps& step
   const std::int32_t* offset = steps.offset;
   for (int k = steps.quads; k > 0; k--, weight += 256 * B, ahead += 64 * kAhead) {
     const std::uint8_t* at = x + *offset++;
-    QB_UNROLL for (int i = 0; i < kAhead; i++) _mm_prefetch(reinterpret_cast<const char*>(ahead + 64 * i), _MM_HINT_T1);
-    QB_UNROLL for (int i = 0; i < 4; i++) step<P, B, X>(acc, at + i * 4, weight + i * 64 * B);
+    QB_UNROLL for (int i = 0; i < kAhead; i++)
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + 64 * i), _MM_HINT_T1);
+    QB_UNROLL for (int i = 0; i < 4; i++)
+      step<P, B, X>(acc, at + i * 4, weight + i * 64 * B);
   }
-  for (int k = steps.singles; k > 0; k--, weight += 64 * B) step<P, B, X>(acc, x + *offset++, weight);
+  for (int k = steps.singles; k > 0; k--, weight += 64 * B)
+    step<P, B, X>(acc, x + *offset++, weight);
 }
 
 // One step of three quads: an input serves the outputs on its right, below it and on its left.
 template <int P>
 QB_INLINE void step_columns(__m512i* acc, const std::uint8_t* x, const std::int8_t* weight) {
   __m512i w[3];
-  QB_UNROLL for (int c = 0; c < 3; c++) w[c] = _mm512_loadu_si512(weight + c * 64);
+  QB_UNROLL for (int c = 0; c < 3; c++)
+    w[c] = _mm512_loadu_si512(weight + c * 64);
   QB_UNROLL for (int p = 0; p < P + 2; p++) {
     const __m512i t = broadcast(x + p * kBlock);
     QB_UNROLL for (int c = 0; c < 3; c++)
@@ -81,14 +87,18 @@ QB_INLINE void step_columns(__m512i* acc, const std::uint8_t* x, const std::int8
   }
 }
 
-// The same for a strip by columns of one block; pixels are kBlock bytes apart, and there are no single steps.
+// The same for a strip by columns of one block; pixels are kBlock bytes apart, and there are no
+// single steps.
 template <int P>
 QB_INLINE void accumulate_columns(__m512i* acc, const std::uint8_t* x, const Steps& steps) {
   const std::int8_t *weight = steps.weight, *ahead = steps.ahead;
   const std::int32_t* offset = steps.offset;
-  for (int k = steps.quads; k > 0; k -= 3, offset += 3, weight += 3 * 256, ahead += 3 * 64 * kAhead) {
-    QB_UNROLL for (int i = 0; i < 3 * kAhead; i++) _mm_prefetch(reinterpret_cast<const char*>(ahead + 64 * i), _MM_HINT_T1);
-    QB_UNROLL for (int i = 0; i < 4; i++) step_columns<P>(acc, x + *offset + i * kStep, weight + i * 3 * 64);
+  for (int k = steps.quads; k > 0;
+       k -= 3, offset += 3, weight += 3 * 256, ahead += 3 * 64 * kAhead) {
+    QB_UNROLL for (int i = 0; i < 3 * kAhead; i++)
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + 64 * i), _MM_HINT_T1);
+    QB_UNROLL for (int i = 0; i < 4; i++)
+      step_columns<P>(acc, x + *offset + i * kStep, weight + i * 3 * 64);
   }
 }
 

@@ -98,9 +98,11 @@ std::int64_t multiply(std::int64_t rounds) {
   constexpr int kChains = 16;
   const __m512i x = _mm512_set1_epi8(3), w = _mm512_set1_epi8(-1);
   __m512i acc[kChains];
-  QB_UNROLL for (int i = 0; i < kChains; i++) acc[i] = _mm512_setzero_si512();
-  for (std::int64_t r = 0; r < rounds; r++)
-    QB_UNROLL for (int i = 0; i < kChains; i++) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[i]) : "v"(x), "v"(w));
+  QB_UNROLL for (int i = 0; i < kChains; i++)
+    acc[i] = _mm512_setzero_si512();
+  for (std::int64_t r = 0; r < rounds; r++) QB_UNROLL
+    for (int i = 0; i < kChains; i++)
+      asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[i]) : "v"(x), "v"(w));
   return rounds * kChains * 64;
 }
 

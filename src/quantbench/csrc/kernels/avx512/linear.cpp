@@ -66,20 +66,24 @@ void tile(const Call& call) {
   if (Bits < 8) tables(l, Bits, &levels, &high);
   QB_UNROLL for (int b = 0; b < B; b++) {
     acc[0][b] = _mm512_loadu_si512(l.bias + call.channel + b * kBlock);
-    QB_UNROLL for (int m = 1; m < M; m++) acc[m][b] = acc[0][b];
+    QB_UNROLL for (int m = 1; m < M; m++)
+      acc[m][b] = acc[0][b];
   }
   const std::uint8_t* weight = call.weight;
   const std::uint8_t* x[M];
-  QB_UNROLL for (int m = 0; m < M; m++) x[m] = call.x + m * call.x_image;
-  for (std::int64_t at = 0, end = std::int64_t(l.steps) * kStep; at < end; at += kStep * per_byte, weight += 64 * B) {
+  QB_UNROLL for (int m = 0; m < M; m++)
+    x[m] = call.x + m * call.x_image;
+  for (std::int64_t at = 0, end = std::int64_t(l.steps) * kStep; at < end;
+       at += kStep * per_byte, weight += 64 * B) {
     QB_UNROLL for (int b = 0; b < B; b++) {
       _mm_prefetch(reinterpret_cast<const char*>(weight + b * 64 + kAheadBytes), _MM_HINT_T0);
       const Unpacked<Bits> w(weight + b * 64, levels, high);
-      QB_UNROLL for (int s = 0; s < per_byte; s++) QB_UNROLL for (int m = 0; m < M; m++) {
-        std::int32_t four;
-        __builtin_memcpy(&four, x[m] + at + s * kStep, 4);
-        acc[m][b] = _mm512_dpbusd_epi32(acc[m][b], _mm512_set1_epi32(four), w.w[s]);
-      }
+      QB_UNROLL for (int s = 0; s < per_byte; s++) QB_UNROLL
+        for (int m = 0; m < M; m++) {
+          std::int32_t four;
+          __builtin_memcpy(&four, x[m] + at + s * kStep, 4);
+          acc[m][b] = _mm512_dpbusd_epi32(acc[m][b], _mm512_set1_epi32(four), w.w[s]);
+        }
     }
   }
   for (int m = 0; m < M; m++) {
@@ -89,9 +93,11 @@ void tile(const Call& call) {
       const int channel = call.channel + b * kBlock;
       __m512i total = acc[m][b];
       if (l.weight_zero)
-        total = _mm512_sub_epi32(
-            total, _mm512_mullo_epi32(_mm512_loadu_si512(l.weight_zero + channel), _mm512_set1_epi32(sum)));
-      finish_one(l.out, channel, total, call.y + m * call.y_image + channel * (l.out.floats ? 4 : 1));
+        total =
+            _mm512_sub_epi32(total, _mm512_mullo_epi32(_mm512_loadu_si512(l.weight_zero + channel),
+                                                       _mm512_set1_epi32(sum)));
+      finish_one(l.out, channel, total,
+                 call.y + m * call.y_image + channel * (l.out.floats ? 4 : 1));
     }
   }
 }
@@ -99,19 +105,26 @@ void tile(const Call& call) {
 template <int M, int Bits>
 QB_INLINE void with_blocks(const Call& call) {
   switch (call.blocks) {
-    case 1: return tile<M, 1, Bits>(call);
-    case 2: return tile<M, 2, Bits>(call);
-    case 3: return tile<M, 3, Bits>(call);
-    default: return tile<M, 4, Bits>(call);
+    case 1:
+      return tile<M, 1, Bits>(call);
+    case 2:
+      return tile<M, 2, Bits>(call);
+    case 3:
+      return tile<M, 3, Bits>(call);
+    default:
+      return tile<M, 4, Bits>(call);
   }
 }
 
 template <int M>
 QB_INLINE void with_bits(const Call& call) {
   switch (call.bits) {
-    case 8: return with_blocks<M, 8>(call);
-    case 4: return with_blocks<M, 4>(call);
-    default: return with_blocks<M, 2>(call);
+    case 8:
+      return with_blocks<M, 8>(call);
+    case 4:
+      return with_blocks<M, 4>(call);
+    default:
+      return with_blocks<M, 2>(call);
   }
 }
 
@@ -124,14 +137,15 @@ void unpack(const LinearLayer& l, const std::uint8_t* packed, int blocks, std::u
   for (int k = 0; k < l.steps; k += per_byte)
     for (int b = 0; b < blocks; b++, packed += 64) {
       const Unpacked<Bits> w(packed, levels, high);
-      for (int s = 0; s < per_byte; s++) _mm512_storeu_si512(to + (std::int64_t(k + s) * blocks + b) * 64, w.w[s]);
+      for (int s = 0; s < per_byte; s++)
+        _mm512_storeu_si512(to + (std::int64_t(k + s) * blocks + b) * 64, w.w[s]);
     }
 }
 
 }  // namespace
 
-void avx512_linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images, std::uint8_t* y,
-                   std::int64_t y_image, int group, std::uint8_t* scratch) {
+void avx512_linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_image, int images,
+                   std::uint8_t* y, std::int64_t y_image, int group, std::uint8_t* scratch) {
   const int blocks = l.blocks - 4 * group < 4 ? l.blocks - 4 * group : 4;
   const std::uint8_t* weight = l.weight + std::int64_t(group) * 4 * (l.steps * l.bits / 8) * 64;
   Call call{l, weight, l.bits, 4 * group * kBlock, blocks, x, x_image, y, y_image};
@@ -142,10 +156,17 @@ void avx512_linear(const LinearLayer& l, const std::uint8_t* x, std::int64_t x_i
   while (images > 0) {
     const int m = images >= 6 && call.bits == 8 ? 6 : images >= 4 ? 4 : images >= 2 ? 2 : 1;
     switch (m) {
-      case 6: with_blocks<6, 8>(call); break;
-      case 4: with_bits<4>(call); break;
-      case 2: with_bits<2>(call); break;
-      default: with_bits<1>(call);
+      case 6:
+        with_blocks<6, 8>(call);
+        break;
+      case 4:
+        with_bits<4>(call);
+        break;
+      case 2:
+        with_bits<2>(call);
+        break;
+      default:
+        with_bits<1>(call);
     }
     images -= m, call.x += m * x_image, call.y += m * y_image;
   }

@@ -50,14 +50,16 @@ QB_INLINE void transform_inputs(const std::uint8_t* x, std::int64_t row, int pix
   }
 }
 
-void load_chunk(const WinogradLayer& l, const WinogradCall& call, std::int64_t first, std::int64_t last) {
+void load_chunk(const WinogradLayer& l, const WinogradCall& call, std::int64_t first,
+                std::int64_t last) {
   const __m512i shift = _mm512_set1_epi8(char(l.shift));
   for (std::int64_t t = first; t < last;) {
     const TileAt at = tile_at(l, t);
     int n = l.tile_columns - at.column;
     n = n > 4 ? 4 : n;
     n = n > last - t ? int(last - t) : n;
-    const std::uint8_t* x = call.x.data + at.image * call.x_image + 2 * at.row * call.x.row + 2 * at.column * kBlock;
+    const std::uint8_t* x =
+        call.x.data + at.image * call.x_image + 2 * at.row * call.x.row + 2 * at.column * kBlock;
     std::uint8_t* to = call.scratch + (t - first) * kBlock;
     for (int b = 0; b < l.in_blocks; b++, x += call.x.plane, to += l.slots() * kBlock)
       transform_inputs(x, call.x.row, 2 * n + 2, shift, to, l.inputs());
@@ -67,19 +69,22 @@ void load_chunk(const WinogradLayer& l, const WinogradCall& call, std::int64_t f
 
 // Sums [block][tile] of P tiles, B blocks and one position.
 template <int P, int B>
-void multiply_tiles(const WinogradLayer& l, const std::int32_t* start, const std::uint8_t* x, const Steps& steps,
-                    std::int32_t* sums) {
+void multiply_tiles(const WinogradLayer& l, const std::int32_t* start, const std::uint8_t* x,
+                    const Steps& steps, std::int32_t* sums) {
   __m512i acc[P * B];
   QB_UNROLL for (int b = 0; b < B; b++) {
     const __m512i first = _mm512_loadu_si512(start + b * kBlock);
-    QB_UNROLL for (int p = 0; p < P; p++) acc[p * B + b] = first;
+    QB_UNROLL for (int p = 0; p < P; p++)
+      acc[p * B + b] = first;
   }
   accumulate<P, B, kBlock>(acc, x, steps);
-  QB_UNROLL for (int p = 0; p < P; p++)
-    QB_UNROLL for (int b = 0; b < B; b++) _mm512_storeu_si512(sums + (b * l.chunk + p) * kBlock, acc[p * B + b]);
+  QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL
+    for (int b = 0; b < B; b++)
+      _mm512_storeu_si512(sums + (b * l.chunk + p) * kBlock, acc[p * B + b]);
 }
 
-using Multiply = void (*)(const WinogradLayer&, const std::int32_t*, const std::uint8_t*, const Steps&, std::int32_t*);
+using Multiply = void (*)(const WinogradLayer&, const std::int32_t*, const std::uint8_t*,
+                          const Steps&, std::int32_t*);
 
 Multiply find_tile(int pixels, int blocks) {
   switch (pixels * 8 + blocks) {
@@ -94,13 +99,14 @@ Multiply find_tile(int pixels, int blocks) {
 
 // A^T m A of one tile and block, requantized and stored.
 template <bool Residual>
-QB_INLINE void finish_tile(const WinogradLayer& l, const Channel& c, const std::int32_t* sums, const View& y,
-                           const View& r, const TileAt& at) {
+QB_INLINE void finish_tile(const WinogradLayer& l, const Channel& c, const std::int32_t* sums,
+                           const View& y, const View& r, const TileAt& at) {
   const std::int64_t step = l.sums() / 4;
   __m512i s[2][4], q[4];
   QB_UNROLL for (int j = 0; j < 4; j++) {
     __m512i m[4];
-    QB_UNROLL for (int i = 0; i < 4; i++) m[i] = _mm512_loadu_si512(sums + (4 * i + j) * step);
+    QB_UNROLL for (int i = 0; i < 4; i++)
+      m[i] = _mm512_loadu_si512(sums + (4 * i + j) * step);
     s[0][j] = _mm512_add_epi32(_mm512_add_epi32(m[0], m[1]), m[2]);
     s[1][j] = _mm512_sub_epi32(_mm512_sub_epi32(m[1], m[2]), m[3]);
   }
@@ -112,7 +118,8 @@ QB_INLINE void finish_tile(const WinogradLayer& l, const Channel& c, const std::
     const __m512i right_sum = _mm512_sub_epi32(_mm512_sub_epi32(s[i][1], s[i][2]), s[i][3]);
     const std::uint8_t* at_row = Residual ? from + (below ? i * r.row : 0) : nullptr;
     q[2 * i] = Residual ? c.round_sum(left_sum, at_row) : c.round(left_sum);
-    q[2 * i + 1] = Residual ? c.round_sum(right_sum, at_row + (right ? kBlock : 0)) : c.round(right_sum);
+    q[2 * i + 1] =
+        Residual ? c.round_sum(right_sum, at_row + (right ? kBlock : 0)) : c.round(right_sum);
   }
   const __m512i codes = c.codes(q);
   std::uint8_t* to = y.data + 2 * at.row * y.row + pixel;
@@ -120,8 +127,8 @@ QB_INLINE void finish_tile(const WinogradLayer& l, const Channel& c, const std::
   if (below) store_pixels(to + y.row, _mm512_shuffle_i32x4(codes, codes, 0x4E), right ? 2 : 1);
 }
 
-void finish_chunk(const WinogradLayer& l, const WinogradCall& call, const Strip& strip, std::int64_t first,
-                  std::int64_t last, const std::int32_t* sums) {
+void finish_chunk(const WinogradLayer& l, const WinogradCall& call, const Strip& strip,
+                  std::int64_t first, std::int64_t last, const std::int32_t* sums) {
   for (int b = 0; b < strip.blocks; b++) {
     const int block = strip.block + b;
     const Channel c(l.out, block * kBlock);
@@ -155,7 +162,8 @@ void avx512_winograd(const WinogradLayer& l, const WinogradCall& call) {
       for (int position = 0; position < 16; position++) {
         const std::int8_t* weight = strip.weight + std::int64_t(position) * bytes;
         Steps steps{l.offset, weight, weight + bytes, quads, singles};
-        const std::int32_t* start = l.start + (std::int64_t(position) * l.out_blocks + strip.block) * kBlock;
+        const std::int32_t* start =
+            l.start + (std::int64_t(position) * l.out_blocks + strip.block) * kBlock;
         const std::uint8_t* x = call.scratch + position * l.inputs();
         for (int t = 0; t < l.tile_count[strip.blocks]; t++) {
           const Tile& tile = l.tiles[strip.blocks][t];
