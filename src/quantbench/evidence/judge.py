@@ -1,4 +1,4 @@
-"""The gate for claims: what our runs say about a published number, or what must hold here."""
+"""The judge of claims: what our runs say about a published number, or what must hold here."""
 
 from __future__ import annotations
 

@@ -110,10 +110,10 @@ class Quantized:
 
     def fake(self) -> nn.Module:
         """The simulation ``model(*inputs)``: quantized weights and activations, in floats."""
-        self.check_complete()
+        self.require_complete()
         return self.model
 
-    def check_complete(self) -> None:
+    def require_complete(self) -> None:
         """Refuse a network with layers that have no codes yet.
 
         Raises:

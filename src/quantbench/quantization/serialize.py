@@ -30,7 +30,7 @@ def save(q: Quantized, folder: Path) -> None:
     """
     from safetensors.torch import save as as_bytes
 
-    q.check_complete()
+    q.require_complete()
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
     write_atomically(tensors, as_bytes({k: v.contiguous().cpu() for k, v in q.tensors().items()}))

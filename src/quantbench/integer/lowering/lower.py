@@ -40,7 +40,7 @@ def lower(q: Quantized) -> ir.Program:
         BadInput: layers without codes, or ranges that were never calibrated.
 
     """
-    q.check_complete()
+    q.require_complete()
     if q.scheme.placement != "integer":
         raise Unsupported(
             f"scheme {q.scheme} quantizes the layers' inputs alone: only a network with "
