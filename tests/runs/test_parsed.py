@@ -1,10 +1,10 @@
 """What was read of source files is kept by content, and never believed of other content."""
 
 from quantbench.runs import source_hash
+from quantbench.runs.mentions import Mentions
 from quantbench.runs.parsed import Parsed, key
-from quantbench.runs.references import References
 
-SEEN = References(frozenset({"a.b", "a"}), frozenset({"nearest"}))
+SEEN = Mentions(frozenset({"a.b", "a"}), frozenset({"nearest"}))
 
 
 def test_an_entry_is_read_again_by_the_next_process(tmp_path):

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from quantbench.data.roots import cache_root
 from quantbench.errors import QuantbenchError
-from quantbench.runs import references
-from quantbench.runs.references import References
+from quantbench.runs import mentions
+from quantbench.runs.mentions import Mentions
 from quantbench.system.atomic import write_atomically
 
 
 @dataclass
 class Parsed:
-    """Digests and references of source files by what they were read from.
+    """Digests and mentions of source files by what they were read from.
 
     Attributes:
         path: of the file that keeps them.
@@ -45,15 +45,15 @@ class Parsed:
         except (OSError, ValueError, TypeError):  # absent, or damaged
             return cls(path)
 
-    def get(self, key: str) -> tuple[str, References] | None:
+    def get(self, key: str) -> tuple[str, Mentions] | None:
         """An entry, if there is one."""
         try:
             digest, names, uses = self.entries[key]
-            return str(digest), References(frozenset(map(str, names)), frozenset(map(str, uses)))  # type: ignore[call-overload]
+            return str(digest), Mentions(frozenset(map(str, names)), frozenset(map(str, uses)))  # type: ignore[call-overload]
         except (KeyError, ValueError, TypeError):
             return None
 
-    def put(self, key: str, digest: str, found: References) -> None:
+    def put(self, key: str, digest: str, found: Mentions) -> None:
         """Take note of an entry."""
         self.entries[key] = [digest, sorted(found.names), sorted(found.uses)]
         self.fresh = True
@@ -81,6 +81,6 @@ def key(code: bytes, module: str, *, is_package: bool) -> str:
 @functools.cache
 def _readers() -> tuple[str, str]:
     """The code that reads sources, and the Python whose grammar it follows."""
-    files = (Path(references.__file__), Path(__file__).with_name("source_hash.py"))
+    files = (Path(mentions.__file__), Path(__file__).with_name("source_hash.py"))
     code = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(code).hexdigest(), platform.python_version()

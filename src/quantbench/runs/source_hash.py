@@ -15,8 +15,8 @@ from quantbench import PUBLIC
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.quantization.registry import methods
 from quantbench.runs.effects import has_effect
+from quantbench.runs.mentions import WHOLE, Mentions, mentions
 from quantbench.runs.parsed import key, parsed
-from quantbench.runs.references import WHOLE, References, references
 
 
 def source_hashes(modules: Iterable[str]) -> dict[str, str]:
@@ -101,7 +101,7 @@ def method_module(name: str) -> str:
 
 
 @functools.cache
-def _read(module: str) -> tuple[str, References] | None:
+def _read(module: str) -> tuple[str, Mentions] | None:
     """Hash of a module and what it refers to, as first seen.
 
     A file edited during a run is not the code that is running.
@@ -110,12 +110,12 @@ def _read(module: str) -> tuple[str, References] | None:
     if path is None:
         return None
     if path.suffix != ".py":  # compiled
-        return _short(path.read_bytes()), References(frozenset(), frozenset())
+        return _short(path.read_bytes()), Mentions(frozenset(), frozenset())
     return _parsed(path.read_bytes(), path, module)
 
 
 @functools.cache
-def _parsed(code: bytes, path: Path, module: str) -> tuple[str, References]:
+def _parsed(code: bytes, path: Path, module: str) -> tuple[str, Mentions]:
     """Hash of Python code and what it refers to; read once, and kept for the next process."""
     is_package = path.name == "__init__.py"
     name = key(code, module, is_package=is_package)
@@ -127,8 +127,8 @@ def _parsed(code: bytes, path: Path, module: str) -> tuple[str, References]:
         raise BadInput(
             f"{path}:{e.lineno}: {e.msg}; results may depend on this file, so it must be valid"
         ) from e
-    found = references(tree, module, is_package=is_package)
-    digest = _code(tree)  # after the references: it takes the docstrings out
+    found = mentions(tree, module, is_package=is_package)
+    digest = _code(tree)  # after the mentions: it takes the docstrings out
     parsed().put(name, digest, found)
     return digest, found
 

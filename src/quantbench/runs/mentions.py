@@ -15,7 +15,7 @@ _DOTTED = re.compile(
 
 
 @dataclass(frozen=True)
-class References:
+class Mentions:
     """What stands in a module.
 
     Attributes:
@@ -29,7 +29,7 @@ class References:
     uses: frozenset[str]
 
 
-def references(tree: ast.AST, module: str, *, is_package: bool) -> References:
+def mentions(tree: ast.AST, module: str, *, is_package: bool) -> Mentions:
     """Everything that the code of a module refers to, also inside functions.
 
     ``from a import b``, ``import a.b``, ``import a.b as b``, ``import a`` with ``a.b`` further down
@@ -54,7 +54,7 @@ def references(tree: ast.AST, module: str, *, is_package: bool) -> References:
         if isinstance(text, str) and _DOTTED.fullmatch(text):
             found.names.add(text.replace(":", "."))
     uses = (name for node in nodes if isinstance(node, ast.ClassDef) for name in _uses(node))
-    return References(frozenset(found.names), frozenset(uses))
+    return Mentions(frozenset(found.names), frozenset(uses))
 
 
 @dataclass
