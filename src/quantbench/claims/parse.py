@@ -51,7 +51,7 @@ def parse(text: str, name: str) -> tuple[Claim, ...]:
         at = re.search(r"at line (\d+)", str(e))
         raise BadInput(f"{name}:{at[1] if at else len(text.splitlines())}: {e}") from e
     file = _File(Text(name, text), content)
-    file.check()
+    file.require()
     return tuple(
         claim for nth, row in enumerate(content.get("claim", ())) for claim in file.claims(row, nth)
     )
@@ -64,10 +64,12 @@ class _File:
     text: Text
     content: Mapping[str, Any]
 
-    def check(self) -> None:
+    def require(self) -> None:
         """Check everything but the claims themselves."""
-        self.text.check(self.content, schema.FILE, "", need=("paper", "title", "models", "sources"))
-        self.text.check(self.content.get("defaults", {}), schema.DEFAULTS, "defaults")
+        self.text.require(
+            self.content, schema.FILE, "", need=("paper", "title", "models", "sources")
+        )
+        self.text.require(self.content.get("defaults", {}), schema.DEFAULTS, "defaults")
         for table, spec, need in (
             ("models", schema.MODEL, ("name",)),
             ("sources", schema.SOURCE, ("reported", "status")),
@@ -76,14 +78,14 @@ class _File:
             for name, values in self.content.get(table, {}).items():
                 if not isinstance(values, dict):
                     raise self.text.error(f"{table}.{name} must be a table", table, name)
-                self.text.check(values, spec, f"{table}.{name}", need=need)
+                self.text.require(values, spec, f"{table}.{name}", need=need)
         for name, values in self.content.get("schemes", {}).items():
             for part in ("weights", "acts"):
-                self.text.check(values.get(part, {}), schema.GRID, f"schemes.{name}")
+                self.text.require(values.get(part, {}), schema.GRID, f"schemes.{name}")
 
     def claims(self, given: Row, nth: int) -> Iterator[Claim]:
         """All claims of one row."""
-        self.text.check(given, schema.CLAIM, "claim", nth, need=("name", "cells"))
+        self.text.require(given, schema.CLAIM, "claim", nth, need=("name", "cells"))
         # what a model has of its own comes between the two
         row = {**self.content.get("defaults", {}), **given}
         for key, (given_spec, need) in schema.NESTED.items():

@@ -108,7 +108,7 @@ class Text:
         """An error that says where."""
         return BadInput(f"{self.name}:{self.line(table, key, nth)}: {what}")
 
-    def check(
+    def require(
         self,
         values: Mapping[str, Any],
         spec: Spec,

@@ -171,8 +171,8 @@ def quantize(
     """
     given = (calib,) if isinstance(calib, torch.Tensor) else calib
     inputs = tuple(t.to(net.device) for t in given)
-    _check_calibration(inputs, net)
-    _check_fields(method)
+    _require_calibration(inputs, net)
+    _require_fields(method)
     if why := method.unsupported(net, scheme):
         raise Unsupported(why)
     rng = torch.Generator(device="cpu").manual_seed(seed)
@@ -182,7 +182,7 @@ def quantize(
         return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
 
 
-def _check_fields(method: Method) -> None:
+def _require_fields(method: Method) -> None:
     """Refuse numbers that mean nothing for any method."""
     for part in method.steps if isinstance(method, Pipeline) else (method,):
         for key, value in vars(part).items():
@@ -194,7 +194,7 @@ def _check_fields(method: Method) -> None:
                 raise BadInput(f"{part.name}: {key} is {value}; it has to be at least 1")
 
 
-def _check_calibration(inputs: Inputs, net: Network) -> None:
+def _require_calibration(inputs: Inputs, net: Network) -> None:
     """Refuse calibration data that no method can use."""
     if not inputs or inputs[0].shape[0] == 0:
         raise BadInput("the calibration set is empty: give at least one example")

@@ -96,7 +96,7 @@ class Baseline:
         try:
             cells = json.loads(path.read_text())["cells"]
             for cell in cells.values():
-                _check(cell)
+                _require_sound(cell)
             return cls(cells)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise BadInput(
@@ -156,7 +156,7 @@ class Baseline:
         return [changes[i] for i in sorted(changes)]
 
 
-def _check(cell: Mapping[str, Any]) -> None:
+def _require_sound(cell: Mapping[str, Any]) -> None:
     """Look at all that is read later; ValueError, KeyError or TypeError if it is no such thing."""
     unpack(cell["quantized"], cell["packing"], cell["n"])
     float(cell["value"]), [str(cell[k]) for k in ("digest", "metric", "eval", "gold")]

@@ -111,7 +111,7 @@ def front(options: Options, *, points: int | None = None) -> list[Allocation]:
         allocations of which none is at least as good as another in both cost and loss.
 
     """
-    _check(options)
+    _require_choices(options)
     least = sum(min(c.cost for c in layer) for layer in options.values())
     most = sum(max(c.cost for c in layer) for layer in options.values())
     found: list[Allocation] = []
@@ -136,7 +136,7 @@ def _undominated(found: Sequence[Allocation]) -> list[Allocation]:
     return kept[::-1]
 
 
-def _check(options: Options) -> None:
+def _require_choices(options: Options) -> None:
     """Refuse what is no allocation problem."""
     if not options:
         raise BadInput("bit allocation without layers: give the options of at least one")
@@ -153,7 +153,7 @@ def _check(options: Options) -> None:
 
 def _solve(options: Options, *, objective: str, limited: str, limit: float) -> Allocation:
     """Minimise the sum of one attribute while that of the other stays within its limit."""
-    _check(options)
+    _require_choices(options)
     layers = list(options.values())
     least = math.fsum(min(getattr(c, limited) for c in layer) for layer in layers)
     if not limit >= least - 1e-12 * abs(least):  # the last bits of a sum of floats

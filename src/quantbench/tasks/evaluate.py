@@ -81,12 +81,12 @@ def logits(
                 .contiguous(memory_format=torch.channels_last)
             )
             out = model(batch)
-            _check(out, len(batch), start, name)
+            _require_logits(out, len(batch), start, name)
             parts.append(out.float().cpu())
     return torch.cat(parts)
 
 
-def _check(out: Tensor, n: int, start: int, name: str) -> None:
+def _require_logits(out: Tensor, n: int, start: int, name: str) -> None:
     if out.dim() != 2 or len(out) != n:
         raise BadInput(
             f"{name}: {n} images gave an output of shape {tuple(out.shape)}, not ({n}, classes)"

@@ -149,7 +149,7 @@ class Source:
                 replace(self, entry=entry), built, entry.source
             )
             files = sorted(built.parent.glob(built.name))
-            _check(files, entry)
+            _require_published(files, entry)
             final.parent.mkdir(parents=True, exist_ok=True)
             return [path.replace(final.with_name(path.name)) for path in files]
         except DataCorrupt:
@@ -171,7 +171,7 @@ def _right(path: Path, entry: Entry) -> bool:
     return False
 
 
-def _check(files: Sequence[Path], entry: Entry) -> None:
+def _require_published(files: Sequence[Path], entry: Entry) -> None:
     """Raise DataCorrupt unless the built files are those of the table."""
     if entry.decoded:
         from quantbench.data import mosaic, readers
