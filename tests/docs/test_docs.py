@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import quantbench
+from quantbench.cli.main import main
 from quantbench.cli.parser import parser
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, links, name
 from tests.helpers.installed import module
@@ -43,6 +44,15 @@ def test_commands_parse(page):
     for block in blocks(page):
         for arguments in block.commands():
             assert parser().parse_args(arguments).command
+
+
+@pytest.mark.parametrize("page", pages_with("console"), ids=name)
+def test_console_blocks_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        for arguments in block.commands() if block.reason is None else ():
+            assert main(arguments) == 0, arguments
+            assert capsys.readouterr().out, arguments
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
