@@ -24,6 +24,7 @@ def site(tmp_path_factory):
 @pytest.fixture
 def installed(site, monkeypatch):
     """The separate distribution, found by this process."""
+    sys.modules.pop("quantbench_halfway", None)  # one of the same name, from another folder
     monkeypatch.syspath_prepend(site)
     yield
     sys.modules.pop("quantbench_halfway", None)
