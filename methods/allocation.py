@@ -90,9 +90,9 @@ class Allocate(Method):
     def apply(self, job: Job) -> Job:
         """Calibrate, measure, solve, put together."""
         choices = self.choices(job.scheme)
-        reference: Bits = (8, None if choices[0][1] is None else 8)
-        at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, reference))}
-        options = self.options(job, at, choices, reference)
+        eight: Bits = (8, None if choices[0][1] is None else 8)
+        at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, eight))}
+        options = self.options(job, at, choices, eight)
         found = self.solve(job.net, options)
         self.record(job, found)
         if self.points:
@@ -132,12 +132,12 @@ class Allocate(Method):
 
     @torch.no_grad()
     def options(
-        self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], reference: Bits
+        self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], eight: Bits
     ) -> Options:
         """Delta L and cost of every choice of every layer."""
         data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
         targets = [job.net.model(*batch) for batch in data]
-        rest, away = at[reference], distance(self.measure)
+        rest, away = at[eight], distance(self.measure)
 
         def loss() -> float:
             return mean_distance(away, rest.model, data, targets)
@@ -150,7 +150,7 @@ class Allocate(Method):
             options[info.name] = row = []
             for bits in choices:
                 with swapped(rest, at[bits], info.name):
-                    delta = SMALLEST if bits == reference else max(loss() - base, SMALLEST)
+                    delta = SMALLEST if bits == eight else max(loss() - base, SMALLEST)
                 row.append(Choice(bits[0], bits[1], delta, costs[info.name, bits]))
         return options
 

@@ -61,7 +61,7 @@ def test_latencies_of_a_program() -> None:
     images = fuzz.codes(draw, program, 2)
     runs = {"simulation": (backend("simulation"), program)}
     found = latencies(
-        runs, images, reference=lambda _: lambda x: x.sum(), batches=(1, 5), seconds=0.0
+        runs, images, float32=lambda _: lambda x: x.sum(), batches=(1, 5), seconds=0.0
     )
     assert [(r.what, r.batch) for r in found] == [
         (w, b) for b in (1, 5) for w in (FLOAT32, "simulation")

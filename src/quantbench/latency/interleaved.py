@@ -29,13 +29,13 @@ class Latency:
     """One backend at one batch size.
 
     Attributes:
-        what: backend, or the full-precision reference.
+        what: backend, or float32 in torch.
         batch: images a call.
         threads: threads it may use.
         p50: median of the calls, in milliseconds; ``p90`` and ``p99`` the upper percentiles,
             ``best`` the minimum.
         calls: how many were timed.
-        speedup: median of the reference over this median; NaN without a reference.
+        speedup: median of float32 over this median; NaN where float32 was not timed.
 
     """
 
@@ -96,20 +96,20 @@ def interleaved(
 
 
 def rows(times: Mapping[str, Sequence[float]], batch: int, threads: int) -> list[Latency]:
-    """Percentiles of timed calls, and how many times faster than the reference each runner is."""
+    """Percentiles of timed calls, and how many times faster than float32 each runner is."""
     found = []
     for name, seconds in times.items():
         p50, p90, p99 = (float(v) * 1e3 for v in np.percentile(seconds, [50, 90, 99]))
         found.append(Latency(name, batch, threads, p50, p90, p99, min(seconds) * 1e3, len(seconds)))
-    reference = next((r.p50 for r in found if r.what == FLOAT32), float("nan"))
-    return [replace(r, speedup=reference / r.p50) for r in found]
+    float32 = next((r.p50 for r in found if r.what == FLOAT32), float("nan"))
+    return [replace(r, speedup=float32 / r.p50) for r in found]
 
 
 def latencies(
     programs: Mapping[str, tuple[Backend, Program]],
     images: Array,
     *,
-    reference: Callable[[int], Runner] | None = None,
+    float32: Callable[[int], Runner] | None = None,
     batches: Sequence[int] = (1, 32),
     threads: Sequence[int] = (1,),
     seconds: float = 2.0,
@@ -119,7 +119,7 @@ def latencies(
     Args:
         programs: what to time, by a name such as ``native w4a4``.
         images: float32 images (N, C, H, W); repeated where a batch is larger.
-        reference: gives the full-precision runner for a number of threads.
+        float32: gives the full-precision runner for a number of threads.
         batches: images a call.
         threads: numbers of threads.
         seconds: time for each combination of the two.
@@ -130,8 +130,8 @@ def latencies(
         runners: dict[str, Runner] = {
             n: b.compile(p, threads=count) for n, (b, p) in programs.items()
         }
-        if reference is not None:
-            runners = {FLOAT32: reference(count), **runners}
+        if float32 is not None:
+            runners = {FLOAT32: float32(count), **runners}
         for batch in batches:
             x = np.ascontiguousarray(np.resize(images, (batch, *images.shape[1:])))
             found += rows(interleaved(runners, x, threads=count, seconds=seconds), batch, count)

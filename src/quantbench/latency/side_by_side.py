@@ -107,7 +107,7 @@ def measure(
         if why:
             say(f"{target}: without {name}: {why}")
     how: dict[str, Any] = {"batches": (target.batch,), "threads": threads, "seconds": seconds}
-    rows = tuple(latencies(runs, images, reference=float32_torch(model), **how))
+    rows = tuple(latencies(runs, images, float32=float32_torch(model), **how))
     layers = {f"native {s}": layer_times(p, images, target.batch) for s, p in programs.items()}
     sizes = {s: size(p) for s, p in programs.items()}
     measured = (target.network, target.batch, fingerprint(), rows, away, target.goals)

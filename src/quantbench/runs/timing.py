@@ -41,21 +41,21 @@ class Race:
 
     Attributes:
         compiled: integer network.
-        reference: full-precision network, channels last, one thread.
+        float32: full-precision network, channels last, one thread.
         images: one batch.
         reference_ms: filled by :meth:`setup`, one call a round.
 
     """
 
     compiled: Compiled
-    reference: Callable[[Array], object]
+    float32: Callable[[Array], object]
     images: Array
     reference_ms: list[float] = field(default_factory=list)
 
     def setup(self) -> tuple[tuple[Array], dict[str, Any]]:
-        """Time the reference; gives the arguments of the integer call that follows."""
+        """Time float32; gives the arguments of the integer call that follows."""
         start = time.perf_counter()
-        self.reference(self.images)
+        self.float32(self.images)
         self.reference_ms.append((time.perf_counter() - start) * 1e3)
         return (self.images,), {}
 

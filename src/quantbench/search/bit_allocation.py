@@ -28,8 +28,8 @@ class Choice:
     Attributes:
         weights: weight bits.
         acts: activation bits; ``None`` keeps the scheme's own.
-        loss: Delta L_l, loss of the network with this choice and the rest at the reference bits,
-            minus the reference.
+        loss: Delta L_l, loss of the network with this choice and the rest at 8 bits,
+            minus that with every layer at 8 bits.
         cost: what the choice costs: bits of memory, bit operations or seconds. Its gain, Delta P_l,
             is the cost of the layer's dearest option minus this.
 
