@@ -11,8 +11,8 @@ from quantbench.tasks.registry import task
 from quantbench.tasks.task import Task
 
 NETWORKS = {  # evaluation images, calibration images, how many
-    "cifar10/resnet20": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
-    "cifar10/resnet56": ("cifar10/test_1000", "cifar10/calib_4096", 1024),
+    "cifar10/resnet20": ("cifar10/test", "cifar10/calib_4096", 1024),
+    "cifar10/resnet56": ("cifar10/test", "cifar10/calib_4096", 1024),
     "imagenet/mobilenetv1-0.25": ("imagenet/val_1300", "imagenet/train_1000", 512),
     "imagenet/googlenet-bvlc": ("imagenet/val_1300", "imagenet/train_1000", 256),
 }

@@ -22,7 +22,7 @@ class DataMissing(QuantbenchError):
     """Data named by a claim is not on this machine; becomes SKIP.
 
     Args:
-        name: what is missing, such as ``cifar10/test_1000``.
+        name: what is missing, such as ``cifar10/test``.
         command: the command that would make it available.
 
     """

@@ -140,8 +140,8 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "value", "tier"),
     [
-        ("fp/cifar10/resnet20/fp/measured", "fp", 91.5, "real"),
-        ("fp/cifar10/resnet56/fp/measured", "fp", 92.6, "real"),
+        ("fp/cifar10/resnet20/fp/measured", "fp", 91.73, "real"),
+        ("fp/cifar10/resnet56/fp/measured", "fp", 93.39, "real"),
         ("fp/imagenet/googlenet-bvlc/fp/measured", "fp", 79.92, "real"),
         ("fp/imagenet/mobilenetv1-025/fp/measured", "fp", 65.46, "real"),
         ("adaround/cifar10/resnet20/w4/here-w4", "max_drop", 1.0, "real"),
@@ -150,7 +150,7 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
         ("adaround/imagenet/googlenet-bvlc/w4/here-beats-nearest", "beats", None, "real"),
         ("adaround/shapes/mobilenet/w4/here-beats-nearest", "beats", None, "embedded"),
         ("adaround/imagenet/resnet18/w4/t7-adaround", "value", 68.71, "online"),
-        ("fp/cifar10/resnet20/fp/published-10000", "fp", 91.73, "online"),
+        ("fp/cifar10/resnet20/fp/published", "fp", 91.73, "real"),
     ],
 )
 def test_what_must_hold_is_claimed(name: str, kind: str, value: float | None, tier: str) -> None:
@@ -225,7 +225,7 @@ STRANGERS = """\
 paper = "p"
 title = "A Paper"
 [models]
-r20 = { name = "cifar10/resnet20", data = "cifar10/test_1000", fp = 91.5 }
+r20 = { name = "cifar10/resnet20", data = "cifar10/test", fp = 91.5 }
 [schemes.default]
 weights = { range = "mse" }
 [sources]

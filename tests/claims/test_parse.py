@@ -14,7 +14,7 @@ GOOD = """\
 paper = "p"
 title = "A Paper"
 [defaults]
-data = "cifar10/test_1000"
+data = "cifar10/test"
 [models]
 r20 = { name = "cifar10/resnet20", fp = 91.5 }
 r56 = { name = "cifar10/resnet56" }
@@ -69,7 +69,7 @@ BAD = [
     ('paper = "p"', "paper = p", 1, "Invalid value"),
     ("[defaults]", "[defaults", 3, "at line 3"),
     (
-        'data = "cifar10/test_1000"', 'daat = "cifar10/test_1000"',
+        'data = "cifar10/test"', 'daat = "cifar10/test"',
         4, "unknown key 'daat' in [defaults]; did you mean",
     ),
     ("fp = 91.5 }", "fp = nan }", 6, "fp = nan: must be a finite number"),

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,33 @@ def pictures(n, size=32, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
+def cifar_test(root, monkeypatch, x, y):
+    """A CIFAR-10 test set of a few images, two in a mosaic, and its known digests."""
+    folder = root / "cifar10" / "test"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(image_sets, "CIFAR_GRID", (1, 2))
+    for i in range(len(x) // 2):
+        mosaic.write(x[2 * i : 2 * i + 2], folder / f"{i:03d}.webp", (1, 2))
+    np.save(folder / "labels.npy", y)
+    known(
+        monkeypatch,
+        Entry("cifar10/test/labels.npy", sha256=file_digest(folder / "labels.npy")),
+        Entry(
+            "cifar10/test/*.webp",
+            files=len(x) // 2,
+            decoded=hashlib.sha256(x.tobytes()).hexdigest(),
+        ),
+    )
+    return folder
+
+
 # ---- digests
 
 
 def test_a_set_is_read_and_its_digest_covers_pixels_and_labels(root, monkeypatch):
     x, y = pictures(6), np.arange(6, dtype=np.uint8)
-    add(root, monkeypatch, "cifar10/test_1000.npz", lambda p: np.savez_compressed(p, x=x, y=y))
-    got = images.images("cifar10/test_1000")
+    cifar_test(root, monkeypatch, x, y)
+    got = images.images("cifar10/test")
     assert np.array_equal(got.x, x)
     assert got.y.dtype == np.int64
     assert got.digest == hashlib.sha256(x.tobytes() + y.astype(np.int64).tobytes()).hexdigest()
@@ -55,17 +76,12 @@ def test_a_set_is_read_and_its_digest_covers_pixels_and_labels(root, monkeypatch
     "damage", [lambda b: b[:-7], lambda b: b[:40] + b"\0" + b[41:], lambda _: b""]
 )
 def test_a_truncated_or_changed_file_is_not_read(root, monkeypatch, damage):
-    path = add(
-        root,
-        monkeypatch,
-        "cifar10/test_1000.npz",
-        lambda p: np.savez(p, x=pictures(2), y=np.zeros(2)),
-    )
+    path = cifar_test(root, monkeypatch, pictures(2), np.zeros(2, np.uint8)) / "labels.npy"
     # seen whole once: the remembered check must not hide the damage
-    images.images("cifar10/test_1000")
+    images.images("cifar10/test")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataCorrupt, match="fetch it again"):
-        images.images("cifar10/test_1000")
+        images.images("cifar10/test")
 
 
 def test_a_checked_file_is_not_read_twice(root, monkeypatch):
@@ -81,14 +97,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(root, monkeypatch
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    add(
-        root,
-        monkeypatch,
-        "cifar10/test_1000.npz",
-        lambda p: np.savez(p, x=pictures(2), y=np.zeros(2)),
-    )
+    cifar_test(root, monkeypatch, pictures(2), np.zeros(2, np.uint8))
     monkeypatch.setattr(Path, "mkdir", full)
-    assert len(images.images("cifar10/test_1000").x) == 2
+    assert len(images.images("cifar10/test").x) == 2
 
 
 def test_a_full_disk_leaves_no_partial_cache(root, tmp_path, monkeypatch):
@@ -110,21 +121,21 @@ def test_a_full_disk_leaves_no_partial_cache(root, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("root")
 def test_what_is_missing_is_named_with_the_command_that_brings_it():
     with pytest.raises(DataMissing) as e:
-        images.images("cifar10/test_1000")
-    assert e.value.command == "quantbench data fetch cifar10/test_1000"
+        images.images("cifar10/test")
+    assert e.value.command == "quantbench data fetch cifar10/test"
 
 
 @pytest.mark.usefixtures("root")
 def test_unknown_names_suggest_the_nearest():
-    with pytest.raises(BadInput, match="cifar10/test_1000"):
-        images.images("cifar10/test_100")
+    with pytest.raises(BadInput, match="cifar10/test"):
+        images.images("cifar10/tests")
     with pytest.raises(BadInput, match="cifar10_resnet20_akamaster"):
         manifest.members("cifar10_resnet20_akamastr")
 
 
 def test_every_image_set_but_the_users_own_folders_is_in_the_table():
     derived = {"imagenet/val_300_calib", "imagenet/val_1000_eval"}  # rows of imagenet/val_1300
-    own = {"imagenet/val", "imagenet/train", "cifar10/test_10000", "shapes/train"} | derived
+    own = {"imagenet/val", "imagenet/train", "shapes/train"} | derived
     assert set(image_sets.SETS) - own == {
         e.set for e in manifest.table().values() if e.set in image_sets.SETS
     }
@@ -171,23 +182,31 @@ def test_a_scratch_array_leaves_no_file(tmp_path):
     assert not list((tmp_path / "cache" / "decoded").iterdir())
 
 
-def test_a_changed_mosaic_is_found_by_the_digest_of_the_pixels(root, monkeypatch):
-    folder = root / "cifar10" / "train"
-    folder.mkdir(parents=True)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_changed_mosaic_is_found_by_the_digest_of_the_pixels(root, monkeypatch, part):
     x = pictures(4)
-    monkeypatch.setattr(image_sets, "CIFAR_GRID", (1, 2))
-    monkeypatch.setattr(image_sets, "MOSAICS", 2)
-    for i in range(2):
-        mosaic.write(x[2 * i : 2 * i + 2], folder / f"{i:03d}.webp", (1, 2))
-    np.save(folder / "labels.npy", np.arange(4, dtype=np.uint8))
-    labels = Entry("cifar10/train/labels.npy", sha256=file_digest(folder / "labels.npy"))
-    right = Entry("cifar10/train/*.webp", decoded=hashlib.sha256(x.tobytes()).hexdigest())
-    known(monkeypatch, labels, right)
-    assert np.array_equal(images.images("cifar10/train").x, x)
-    known(monkeypatch, labels, Entry("cifar10/train/*.webp", decoded="0" * 64))
+    folder = cifar_test(root, monkeypatch, x, np.arange(4, dtype=np.uint8))
+    if part == "train":
+        folder = folder.rename(folder.with_name("train"))
+        known(
+            monkeypatch,
+            *(replace(e, name=e.name.replace("test", "train")) for e in manifest.table().values()),
+        )
+    assert np.array_equal(images.images(f"cifar10/{part}").x, x)
+    mosaic.write(255 - x[:2], folder / "000.webp", (1, 2))
     os.utime(folder / "labels.npy", (1, 1))  # so that the decode cache does not answer
     with pytest.raises(DataCorrupt, match="one of them was changed"):
-        images.images("cifar10/train")
+        images.images(f"cifar10/{part}")
+
+
+def test_calibration_images_are_rows_of_the_training_set(root, monkeypatch):
+    x, y = pictures(6), np.arange(6, dtype=np.int64)
+    monkeypatch.setitem(image_sets.SETS, "cifar10/train", image_sets._Set(lambda: (x, y)))
+    rows = np.array([4, 1, 1], np.int32)
+    add(root, monkeypatch, "cifar10/calib_4096_index.npy", lambda p: np.save(p, rows))
+    got = images.images("cifar10/calib_4096")
+    assert np.array_equal(got.x, x[rows])
+    assert got.y.tolist() == [4, 1, 1]
 
 
 # ---- checkpoints

@@ -46,8 +46,7 @@ METRICS: Mapping[str, str] = {
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
 
 _REAL = (
-    "cifar10/test_1000",
-    "cifar10/test_jpeg_10000",
+    "cifar10/test",
     "imagenet/val_1300",
     "imagenet/val_1000_eval",
 )

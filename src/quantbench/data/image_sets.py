@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from quantbench.data import decoded, readers
-from quantbench.data.manifest import CIFAR_GRID, MOSAICS, SHAPES_GRID, locate, table, verified
+from quantbench.data.manifest import CIFAR_GRID, SHAPES_GRID, locate, table, verified
 from quantbench.data.roots import data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 
@@ -21,15 +21,30 @@ _HERE = Path(__file__).parent
 _RENDERER = str(_HERE / "procedural" / "shapes.py")
 
 
-def _cifar_train() -> readers.Arrays:
-    labels = verified("cifar10/train/labels.npy")
-    x, y = readers.mosaics(labels.parent, CIFAR_GRID, MOSAICS, "cifar10/train")
-    published = table()["cifar10/train/*.webp"].decoded
-    if (found := hashlib.sha256(x.tobytes()).hexdigest()) != published:
+def _cifar(part: str) -> readers.Arrays:
+    """The mosaics of CIFAR-10's ``train`` or ``test``, whose pixels have a published digest."""
+    labels = verified(f"cifar10/{part}/labels.npy")
+    published = table()[f"cifar10/{part}/*.webp"]
+    x, y = readers.mosaics(labels.parent, CIFAR_GRID, published.files, f"cifar10/{part}")
+    if (found := hashlib.sha256(x.tobytes()).hexdigest()) != published.decoded:
         raise DataCorrupt(
             f"the mosaics in {labels.parent} decode to sha256 {found}: one of them was changed"
         )
     return x, y
+
+
+def _cifar_test() -> readers.Arrays:
+    """The whole test set, from mosaics or from torchvision's batches: the same pixels."""
+    if locate("cifar10/test/labels.npy").exists():
+        return _cifar("test")
+    return readers.cifar_batches(data_root(), train=False)
+
+
+def _cifar_calib() -> readers.Arrays:
+    """Balanced images of the training set, by their positions in it."""
+    rows = np.load(verified("cifar10/calib_4096_index.npy"), allow_pickle=False)
+    x, y, _ = read("cifar10/train")
+    return x[rows], y[rows]
 
 
 def _tar(stem: str) -> readers.Arrays:
@@ -78,10 +93,6 @@ def _shapes(split: str) -> readers.Arrays:
     return readers.mosaics(folder, SHAPES_GRID, len(mosaics), f"shapes/{split}")
 
 
-def _npz(name: str) -> Callable[[], readers.Arrays]:
-    return lambda: readers.npz(verified(name))
-
-
 @dataclass(frozen=True)
 class _Set:
     """How a named set is read; ``slow`` ones are decoded once and kept as .npy."""
@@ -91,14 +102,11 @@ class _Set:
 
 
 SETS: Mapping[str, _Set] = {
-    "cifar10/test_1000": _Set(_npz("cifar10/test_1000.npz")),
-    "cifar10/calib_4096": _Set(_npz("cifar10/calib_4096.npz")),
-    "cifar10/test_jpeg_10000": _Set(
-        lambda: readers.jpeg_npz(verified("cifar10/test_jpeg_10000.npz")),
-        slow=("cifar10/test_jpeg_10000.npz",),
+    "cifar10/calib_4096": _Set(_cifar_calib),
+    "cifar10/train": _Set(partial(_cifar, "train"), slow=("cifar10/train/labels.npy",)),
+    "cifar10/test": _Set(
+        _cifar_test, slow=("cifar10/test/labels.npy", "cifar-10-batches-py/test_batch")
     ),
-    "cifar10/train": _Set(_cifar_train, slow=("cifar10/train/labels.npy",)),
-    "cifar10/test_10000": _Set(lambda: readers.cifar_batches(data_root(), train=False)),
     "imagenet/val_1300": _Set(
         lambda: _tar("val_1300_227px"), slow=("imagenet/val_1300_227px.tar",)
     ),

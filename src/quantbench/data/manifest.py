@@ -16,8 +16,8 @@ from quantbench.errors import BadInput, DataCorrupt, DataMissing, QuantbenchErro
 from quantbench.system.atomic import write_atomically
 from quantbench.system.digests import file_digest
 
-# files of the CIFAR-10 train set; rows and columns of images in each
-MOSAICS, CIFAR_GRID = 100, (20, 25)
+# rows and columns of images in a mosaic
+CIFAR_GRID = (20, 25)
 
 SHAPES_GRID = (16, 32)
 
@@ -27,17 +27,18 @@ class Entry:
     """One file of the data tiers.
 
     Attributes:
-        name: path below the data root, such as ``cifar10/test_1000.npz``.
-        set: the name by which code asks for it, such as ``cifar10/test_1000`` or a checkpoint's.
+        name: path below the data root, such as ``cifar10/train/labels.npy``.
+        set: the name by which code asks for it, such as ``cifar10/test`` or a checkpoint's.
         sha256: of the file; empty when only the decoded content has a digest.
         bytes: length of the file.
         content: of what the file says, for a file built again from its source; see
             :mod:`quantbench.data.content_digest`.
-        decoded: sha256 of the decoded uint8 array, where that is what is known.
+        files: how many files a name with ``*`` stands for.
+        decoded: sha256 of their decoded uint8 array.
         repository: ``owner/name`` of the public repository that it came from; empty for what the
             project made.
         commit: full hash in that repository.
-        source: path there.
+        source: path there, or ``torchvision``, which has its own download.
         licence: as stated there.
 
     """
@@ -47,6 +48,7 @@ class Entry:
     sha256: str = ""
     bytes: int = 0
     content: str = ""
+    files: int = 0
     decoded: str = ""
     repository: str = ""
     commit: str = ""
@@ -58,7 +60,7 @@ class Entry:
         """The command that would bring it here."""
         if self.name.startswith("embedded/"):
             return "quantbench data pull embedded"
-        if self.repository:
+        if self.repository or self.source == "torchvision":
             return f"quantbench data fetch {self.set}"
         return "quantbench data remote <a folder that holds it>, then quantbench data pull"
 
@@ -100,7 +102,7 @@ def present(entry: Entry) -> bool:
     """Whether a file is here; an embedded one also has to be what this version names."""
     path = locate(entry.name)
     if "*" in path.name:
-        return len(list(path.parent.glob(path.name))) == MOSAICS
+        return len(list(path.parent.glob(path.name))) == entry.files
     if not path.is_file():
         return False
     if entry.name.startswith("embedded/"):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import tarfile
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,28 +15,6 @@ from quantbench.data import mosaic
 from quantbench.errors import DataCorrupt, DataMissing
 
 Arrays = tuple[np.ndarray, np.ndarray]
-
-
-def npz(path: Path) -> Arrays:
-    """Arrays ``x`` and ``y`` of an .npz file, never unpickled."""
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return file["x"], file["y"].astype(np.int64)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
-        raise DataCorrupt(f"{path} is not an .npz file with arrays x and y: {e}") from e
-
-
-def jpeg_npz(path: Path) -> Arrays:
-    """JPEG files kept end to end in one array, cut at ``offset``."""
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            jpeg, offset, y = file["jpeg"].tobytes(), file["offset"], file["y"].astype(np.int64)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
-        raise DataCorrupt(f"{path} is not an .npz file with arrays jpeg, offset and y: {e}") from e
-    images = [
-        picture(jpeg[a:b], f"{path}[{i}]") for i, (a, b) in enumerate(itertools.pairwise(offset))
-    ]
-    return np.stack(images), y
 
 
 def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Arrays:
@@ -161,7 +137,7 @@ def cifar_batches(root: Path, *, train: bool) -> Arrays:
     """
     folder = root / "cifar-10-batches-py"
     if not folder.is_dir():  # said before torchvision is imported, which takes seconds
-        raise DataMissing("cifar10/test_10000", "quantbench data fetch cifar10/test_10000")
+        raise DataMissing("cifar10/test", "quantbench data fetch cifar10/test")
     from torchvision.datasets import CIFAR10
 
     try:

@@ -57,7 +57,7 @@ class ModelSpec:
 
 _cifar10 = partial(
     ModelSpec,
-    eval_data="cifar10/test_1000",
+    eval_data="cifar10/test",
     calib_data="cifar10/calib_4096",
     blocks=("BasicBlock",),
 )

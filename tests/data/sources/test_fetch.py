@@ -139,7 +139,7 @@ def test_what_has_no_source_is_said(root):
     with pytest.raises(BadInput, match="no public source"):
         fetch.fetch("checkpoints/cifar10_resnet20_akamaster.json")
     with pytest.raises(BadInput, match="did you mean"):
-        fetch.fetch("cifar10/test_100", root)
+        fetch.fetch("cifar10/tests", root)
 
 
 def test_everything_with_a_public_source_can_be_fetched():
@@ -233,8 +233,8 @@ def cifar_archive(monkeypatch):
 
 def test_torchvisions_cifar_is_fetched_and_read(server, root, monkeypatch):
     server.pages[f"/{CIFAR10.filename}"] = cifar_archive(monkeypatch)
-    fetch.fetch("cifar10/test_10000", base_url=server.url)
-    got = images.images("cifar10/test_10000")
+    fetch.fetch("cifar10/test", base_url=server.url)
+    got = images.images("cifar10/test")
     assert got.y.tolist() == [3, 7]
     # planes of 1,024 in the source
     assert got.x[0, 0, 1].tolist() == [1, 1024 % 256 + 1, 2048 % 256 + 1]
@@ -244,7 +244,7 @@ def test_torchvisions_cifar_is_fetched_and_read(server, root, monkeypatch):
 def test_a_wrong_cifar_archive_is_not_unpacked(server, root, monkeypatch):
     server.pages[f"/{CIFAR10.filename}"] = cifar_archive(monkeypatch)[:-1]
     with pytest.raises(DataCorrupt, match="MD5"):
-        fetch.fetch("cifar10/test_10000", base_url=server.url)
+        fetch.fetch("cifar10/test", base_url=server.url)
     assert left(root) == []
 
 

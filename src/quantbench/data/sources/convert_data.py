@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import tarfile
 import zipfile
@@ -16,36 +17,27 @@ import numpy as np
 from PIL import Image
 
 from quantbench.data import mosaic
-from quantbench.data.manifest import CIFAR_GRID, MOSAICS
-from quantbench.data.readers import centre, npz, picture, shrink
+from quantbench.data.manifest import CIFAR_GRID
+from quantbench.data.readers import centre, picture, shrink
 from quantbench.data.sources.convert_weights import Get
 from quantbench.errors import DataCorrupt
 
-CIFAR_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-
 _SIDE = 32
+
+
+def _labels(get: Get, source: str) -> np.ndarray:
+    """Labels of convnetjs, training images first, from a JavaScript array."""
+    (script,) = get(f"{source}/cifar10_labels.js")
+    return np.array(
+        re.findall(r"\d+", script.read_text(encoding="utf-8").partition("[")[2]), np.uint8
+    )
 
 
 def _batches(
     get: Get, source: str, numbers: Sequence[int], each: int = 1000
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images of convnetjs: a PNG row an image of 1,024 pixels, labels in a JavaScript array."""
-    (script,) = get(f"{source}/cifar10_labels.js")
-    labels = np.array(
-        re.findall(r"\d+", script.read_text(encoding="utf-8").partition("[")[2]), np.uint8
-    )
-    images = []
+    """Images of convnetjs, a PNG row an image of 1,024 pixels, and their labels."""
+    labels, images = _labels(get, source), []
     for path in get(*(f"{source}/cifar10_batch_{n}.png" for n in numbers)):
         rows = picture(path.read_bytes(), path.name)
         if rows.shape != (each, _SIDE * _SIDE, 3):
@@ -56,21 +48,15 @@ def _batches(
     )
 
 
-def cifar_test(get: Get, out: Path, source: str) -> None:
-    """``test_1000.npz``: batch 50 is the first 1,000 test images."""
-    x, y = _batches(get, source, [50])
-    np.savez_compressed(out, x=x, y=y)
-
-
 def cifar_calibration(get: Get, out: Path, source: str) -> None:
-    """``calib_4096.npz``: 410 or 409 images a class, drawn and shuffled by legacy seed 0."""
-    x, y = _batches(get, source, range(50))
+    """``calib_4096_index.npy``: 410 or 409 images a class, drawn and shuffled by legacy seed 0."""
+    y = _labels(get, source)[:50_000]
     rng = np.random.RandomState(0)
     counts = [410] * 6 + [409] * 4
     drawn = [rng.permutation(np.flatnonzero(y == c))[:n] for c, n in enumerate(counts)]
     index = np.concatenate(drawn)
     rng.shuffle(index)
-    np.savez_compressed(out, x=x[index], y=y[index], train_index=index.astype(np.int32))
+    np.save(out, index.astype(np.int32), allow_pickle=False)
 
 
 def cifar_labels(get: Get, out: Path, source: str) -> None:
@@ -81,36 +67,8 @@ def cifar_labels(get: Get, out: Path, source: str) -> None:
 def cifar_mosaics(get: Get, out: Path, source: str) -> None:
     """``train/000.webp`` to ``099.webp``; ``out`` is ``train/*.webp``."""
     x, _ = _batches(get, source, range(50))
-    for i, part in enumerate(np.split(x, MOSAICS)):
+    for i, part in enumerate(np.split(x, len(x) // math.prod(CIFAR_GRID))):
         mosaic.write(part, out.with_name(f"{i:03d}.webp"), CIFAR_GRID)
-
-
-def cifar_jpeg(get: Get, out: Path, source: str) -> None:
-    """``test_jpeg_10000.npz``: image i of class c in row 10 i + c, and the first 1,000's rows."""
-    rows = [(i, c) for i in range(1000) for c in range(10)]
-    files = [
-        p.read_bytes() for p in get(*(f"{source}/{CIFAR_CLASSES[c]}/{i:04d}.jpg" for i, c in rows))
-    ]
-    np.savez_compressed(
-        out,
-        jpeg=np.frombuffer(b"".join(files), np.uint8),
-        offset=np.cumsum([0, *(len(f) for f in files)]),
-        y=np.array([c for _, c in rows], np.uint8),
-        row_of_test_1000=_rows_of(files, get),
-    )
-
-
-def _rows_of(files: Sequence[bytes], get: Get) -> np.ndarray:
-    """Row of each lossless test image: the picture nearest to it in squared error."""
-    x, _ = npz(get.other("cifar10/test_1000.npz"))
-    jpeg = (
-        np.stack([picture(f, str(i)) for i, f in enumerate(files)])
-        .reshape(len(files), -1)
-        .astype(np.float32)
-    )
-    lossless = x.reshape(len(x), -1).astype(np.float32)
-    distance = (jpeg**2).sum(1) - 2 * lossless @ jpeg.T
-    return np.asarray(distance.argmin(1), np.int32)
 
 
 def _listing(get: Get, source: str) -> list[tuple[str, int]]:

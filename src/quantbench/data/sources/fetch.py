@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quantbench.data.manifest import MOSAICS, Entry, members, table, verify
+from quantbench.data.manifest import Entry, members, table, verify
 from quantbench.data.roots import data_root
 from quantbench.data.sources.download import PATIENCE, FetchFailed, Patience, download
 from quantbench.errors import BadInput, DataCorrupt
@@ -30,9 +30,7 @@ _BUILDERS: Sequence[tuple[str, str]] = (
     ("checkpoints/imagenet_googlenet_bvlc.safetensors", _W + "caffejs"),
     ("checkpoints/imagenet_mobilenet_v1_025_224.safetensors", _W + "tfjs"),
     ("checkpoints/cifar10_", _W + "torch_pickle"),
-    ("cifar10/test_1000.npz", _D + "cifar_test"),
-    ("cifar10/calib_4096.npz", _D + "cifar_calibration"),
-    ("cifar10/test_jpeg_10000.npz", _D + "cifar_jpeg"),
+    ("cifar10/calib_4096_index.npy", _D + "cifar_calibration"),
     ("cifar10/train/labels.npy", _D + "cifar_labels"),
     ("cifar10/train/*.webp", _D + "cifar_mosaics"),
     ("imagenet/val_1300_227px.tar", _D + "imagenet_val"),
@@ -67,7 +65,7 @@ def fetch(
     """Bring a set, a checkpoint or one file from its public source.
 
     Args:
-        name: such as ``cifar10/test_1000``, ``cifar10_resnet20_akamaster``, ``cifar10/test_10000``
+        name: such as ``cifar10/train``, ``cifar10_resnet20_akamaster``, ``cifar10/test``
             (torchvision's) or ``torchvision/resnet18``.
         dest: data root to fill; by default the one in use.
         base_url: in place of the public host; paths below it are
@@ -87,7 +85,7 @@ def fetch(
 
     """
     root = dest or data_root()
-    if name == "cifar10/test_10000" or name.startswith("torchvision/"):
+    if name == "cifar10/test" or name.startswith("torchvision/"):
         from quantbench.data.sources import torchvision
 
         return torchvision.fetch(
@@ -183,7 +181,7 @@ def _require_published(files: Sequence[Path], entry: Entry) -> None:
                 readers.picture(path.read_bytes(), str(path)), CIFAR_GRID, str(path)
             )
             h.update(tiles.tobytes())
-        if len(files) != MOSAICS or h.hexdigest() != entry.decoded:
+        if len(files) != entry.files or h.hexdigest() != entry.decoded:
             raise DataCorrupt(
                 f"{entry.name}: the images downloaded are not those that were published; removed"
             )

@@ -15,7 +15,7 @@ from quantbench.system.progress import Progress
 def fetch(
     name: str, root: Path, *, base_url: str | None, progress: Progress, patience: Patience
 ) -> list[Path]:
-    """Bring ``cifar10/test_10000`` below ``root``, or ``torchvision/<network>`` to torch's cache.
+    """Bring ``cifar10/test`` below ``root``, or ``torchvision/<network>`` to torch's cache.
 
     Raises:
         BadInput: torchvision has no such network.
