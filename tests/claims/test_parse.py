@@ -106,6 +106,7 @@ BAD = [
     ('["r20", "r56"]', "{ r20 = 3.0 }", 25, "a beats claim has no number"),
     ('kind = "beats"', 'kind = "beat"', 21, "kind = 'beat'; did you mean beats"),
     ('source = "other"', 'source = "other"\ngates = true', 31, "may not gate"),
+    ("cells.w4 = { r20 = [90.5, 0.1] }", "cells.w4 = { r20 = 0.9 }", 18, "accuracy of chance"),
     ('source = "other"', 'source = "other"\ntol = 1.0', 31, "a tolerance without its reason"),
     ("to = 11", "to = 9", 30, "a range ends above its start"),
     ("cells.w2", "cells.fp", 30, "an fp claim"),

@@ -30,7 +30,7 @@ MODEL: Spec = {**_keys("text", "name data note skip"), "fp": "number"}
 SOURCE: Spec = {
     **_keys("text", "paper table seen"),
     "reported": ("authors", "third-party", "data", "project"),
-    "status": ("read", "recalled"),
+    "status": ("read", "second-hand", "recalled"),
 }
 
 GRID: Spec = {**_keys("text", "kind range"), **_keys("truth", "symmetric per_channel")}
@@ -65,6 +65,8 @@ NESTED: Mapping[str, tuple[Spec, tuple[str, ...]]] = {
 NUMBER: Spec = {**_keys("number", "value to fp"), "sd": "positive", "note": "text"}
 
 COMPARING = ("beats", "order")  # kinds that have a rival and no number
+
+CHANCE = 1.0  # points; guessing one of ImageNet's 1,000 classes gives 0.1
 
 CELL = re.compile(r"w(\d+)(?:a(\d+))?(?:-([\w-]+))?")
 
@@ -130,6 +132,9 @@ def _about_the_number(claim: Claim) -> Iterator[tuple[bool, str]]:
     yield backwards, "a range ends above its start"
     unexplained = bool(claim.tol or claim.fp_tol) and not claim.tol_why
     yield unexplained, "a tolerance without its reason: add tol_why"
-    hearsay = "a number that was recalled or that others reported may not gate"
+    hearsay = "a number that was recalled, retold or that others reported may not gate"
     yield claim.gates and not claim.source.may_gate, hearsay
+    chance = "an accuracy of chance, which every broken network has, may not gate"
+    collapsed = kind in ("value", "accuracy") and claim.metric == "top1" and value <= CHANCE
+    yield claim.gates and collapsed, chance
     yield claim.gates and bool(claim.skip), "what is always skipped cannot gate"

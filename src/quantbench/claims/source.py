@@ -7,7 +7,7 @@ from typing import Literal
 
 Reported = Literal["authors", "third-party", "data", "project"]
 
-Status = Literal["read", "recalled"]
+Status = Literal["read", "second-hand", "recalled"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Source:
         column: column of that table.
         reported: ``authors`` of the method, a ``third-party`` that re-ran it, the publisher of the
             ``data`` at hand, or this ``project``, which sets itself a target.
-        status: ``read`` in the source, or ``recalled`` and still to be confirmed.
+        status: ``read`` in the source or in a quotation of its words or tables; ``second-hand``,
+            retold by a summary; or ``recalled``. The last two are still to be confirmed.
         seen: where exactly it was read, which may be somebody quoting the paper.
 
     """
@@ -36,7 +37,7 @@ class Source:
 
     @property
     def may_gate(self) -> bool:
-        """Whether a verdict may rest on it: never on a re-run by others, nor on memory."""
+        """Whether a verdict may rest on it: never on a re-run by others, a summary or memory."""
         return self.status == "read" and self.reported != "third-party"
 
     def __str__(self) -> str:
