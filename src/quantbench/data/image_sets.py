@@ -76,12 +76,8 @@ def _split(name: str, *, rest: bool) -> readers.Arrays:
     return x[rows], y[rows]
 
 
-def _shapes(split: str) -> readers.Arrays:
-    """Mosaics that the clone holds; the train split is rendered again."""
-    if split == "train":
-        from quantbench.data.procedural import shapes
-
-        return shapes.render("train")
+def _stored_shapes(split: str) -> readers.Arrays:
+    """Mosaics that the clone holds."""
     mosaics = [
         e.name
         for e in table().values()
@@ -91,6 +87,20 @@ def _shapes(split: str) -> readers.Arrays:
     for name in mosaics:
         verified(name)
     return readers.mosaics(folder, SHAPES_GRID, len(mosaics), f"shapes/{split}")
+
+
+def _rendered_shapes(split: str) -> readers.Arrays:
+    """Images rendered here: as many as statistics need, and none of them in the clone."""
+    from quantbench.data.procedural import shapes
+
+    x, y = shapes.render(split)
+    if (found := decoded.content_digest(x, y)) != shapes.DIGESTS[split]:
+        raise DataCorrupt(
+            f"shapes/{split}, rendered here, has sha256 {found}, not {shapes.DIGESTS[split]}: "
+            f"this numpy ({np.__version__}) draws or rounds otherwise; "
+            "install the one in constraints.txt"
+        )
+    return x, y
 
 
 @dataclass(frozen=True)
@@ -118,9 +128,9 @@ SETS: Mapping[str, _Set] = {
     "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
     # 4 of a class serve n <= 4,000
     "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),
-    "shapes/train": _Set(partial(_shapes, "train"), slow=(_RENDERER,)),
-    "shapes/calib": _Set(partial(_shapes, "calib")),
-    "shapes/test": _Set(partial(_shapes, "test")),
+    "shapes/train": _Set(partial(_rendered_shapes, "train"), slow=(_RENDERER,)),
+    "shapes/calib": _Set(partial(_stored_shapes, "calib")),
+    "shapes/test": _Set(partial(_rendered_shapes, "test"), slow=(_RENDERER,)),
 }
 
 

@@ -27,14 +27,13 @@ from quantbench.errors import BadInput
 
 
 def images(out: Path) -> None:
-    """Both stored splits of the shapes, as mosaics of 512."""
+    """The stored split of the shapes, as mosaics of 512; the others are rendered when needed."""
     each = SHAPES_GRID[0] * SHAPES_GRID[1]
-    for split in ("calib", "test"):
-        x, y = shapes.render(split)
-        for i, part in enumerate(np.split(x, len(x) // each)):
-            mosaic.write(part, fresh(out / "shapes" / split / f"{i:03d}.webp"), SHAPES_GRID)
-        labels = fresh(out / "shapes" / split / "labels.npy")
-        np.save(labels, y.astype(np.uint8), allow_pickle=False)
+    x, y = shapes.render("calib")
+    for i, part in enumerate(np.split(x, len(x) // each)):
+        mosaic.write(part, fresh(out / "shapes" / "calib" / f"{i:03d}.webp"), SHAPES_GRID)
+    labels = fresh(out / "shapes" / "calib" / "labels.npy")
+    np.save(labels, y.astype(np.uint8), allow_pickle=False)
 
 
 def texts(out: Path) -> None:
