@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from quantbench.claims.claim import Claim, Rival
+from quantbench.claims.claim import Claim, Rival, Xfail
 from quantbench.claims.source import Source
 from quantbench.errors import BadInput
 from quantbench.evidence import estimates
@@ -48,7 +48,7 @@ CLAIM = Claim(
     calib=None,
     follows="paper",
     note="",
-    xfail="",
+    xfail=None,
     skip="",
     source=Source("p", "t", "r", "c", "authors", "read", ""),
     where="toy.toml:1",
@@ -262,9 +262,9 @@ def test_a_skip_names_the_command():
 
 
 def test_an_expected_failure_and_one_that_did_not_come():
-    claim = replace(CLAIM, xfail="the paper's preprocessing is unknown")
+    claim = replace(CLAIM, xfail=Xfail(2.0, "2026-11-29", "the preprocessing is unknown"))
     fails, passes = judge(claim, {0: run(92.0, 80.0)}), judge(claim, {0: run(92.0, 90.0)})
-    assert str(fails) == "XFAIL(BELOW: the paper's preprocessing is unknown)"
+    assert str(fails) == "XFAIL(BELOW: known miss: 2 on 2026-11-29, the preprocessing is unknown)"
     assert passes.outcome == "XPASS"
     assert (fails.fails, passes.fails) == (False, True)
     assert judge(claim, {}).outcome == "SKIP"

@@ -12,6 +12,8 @@ from quantbench.quantization.scheme import Scheme
 
 Kind = Literal["value", "fp", "accuracy", "max_drop", "beats", "order"]
 
+Checkpoint = Literal["authors", "other"]
+
 Tier = Literal["embedded", "long", "real", "online"]
 
 Fields = tuple[tuple[str, Any], ...]  # hashable; dict(fields) gives the arguments of the method
@@ -64,6 +66,27 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class Xfail:
+    """A known miss, kept as it was found: the claim stays and a new one may stand beside it.
+
+    Attributes:
+        number: what was measured, in the unit that the verdict compares: the drop where the source
+            gives one, else the metric; the advantage of a comparison.
+        date: of the measurement, ``YYYY-MM-DD``.
+        cause: why the claim is missed, as far as it is known.
+
+    """
+
+    number: float
+    date: str
+    cause: str
+
+    def __str__(self) -> str:
+        """Such as ``known miss: 1.8 on 2026-11-29, the paper's preprocessing is unknown``."""
+        return f"known miss: {self.number:g} on {self.date}, {self.cause}"
+
+
+@dataclass(frozen=True)
 class CalibrationSet:
     """``n`` examples of a named set."""
 
@@ -103,11 +126,15 @@ class Claim:
         calib: calibration set, ``None`` for none.
         follows: whether the settings are those of the paper's text or of its code.
         note: what the scheme does not say.
-        xfail: why it is expected to fail; empty if it is not.
+        xfail: the known miss; ``None`` if it is expected to pass.
         skip: why it cannot run here whatever data there is; empty if it can.
         source: where the number stands.
         where: file and line of the row.
         long: whether its runs are too long for the embedded tier.
+        checkpoint: whether the network has the very weights behind the number: the ``authors``' own
+            checkpoint, or any ``other``.
+        rounding: what the printing may have rounded away from a published number, in the metric's
+            unit: half a unit of its last digit, and of that of ``fp`` where a drop is taken.
 
     """
 
@@ -135,11 +162,13 @@ class Claim:
     calib: CalibrationSet | None
     follows: Literal["paper", "code"]
     note: str
-    xfail: str
+    xfail: Xfail | None
     skip: str
     source: Source
     where: str
     long: bool = False
+    checkpoint: Checkpoint = "other"
+    rounding: float = 0.0
 
     @property
     def drop(self) -> float | None:
@@ -224,6 +253,6 @@ class Claim:
             "source": str(self.source),
             "gates": "yes" if self.gates else "no",
             "note": self.note,
-            "expected to fail": self.xfail,
+            "expected to fail": str(self.xfail or ""),
             "skipped": self.skip,
         }

@@ -26,10 +26,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from quantbench.claims import schema
-from quantbench.claims.claim import CalibrationSet, Claim, Rival
+from quantbench.claims.claim import CalibrationSet, Claim, Rival, Xfail
 from quantbench.claims.schema import Row, as_fields, as_number, sound
 from quantbench.claims.source import Source
-from quantbench.claims.toml_lines import Text, fault
+from quantbench.claims.toml_lines import Text, Written, fault, half_unit
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.quantization.scheme import Grid, Override, Scheme
 
@@ -46,7 +46,7 @@ def parse(text: str, name: str) -> tuple[Claim, ...]:
 
     """
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(text, parse_float=Written)
     except tomllib.TOMLDecodeError as e:
         at = re.search(r"at line (\d+)", str(e))
         raise BadInput(f"{name}:{at[1] if at else len(text.splitlines())}: {e}") from e
@@ -107,6 +107,7 @@ class _File:
         row = {**self.content.get("defaults", {}), **own, **given}
         value, source = as_number(number), self.source(row, alias)
         scheme = None if cell == "fp" else self.scheme(cell)
+        fp = value.get("fp", row.get("fp", {}).get(alias, model.get("fp"))) if scheme else None
         paper = row.get("paper", self.content["paper"])
         data, skip = row.get("data", ""), row.get("skip", "")
         claim = Claim(
@@ -121,27 +122,29 @@ class _File:
             scheme=scheme,
             rival=self.rival(row["rival"], scheme) if "rival" in row and scheme else None,
             metric=row.get("metric", "top1"),
-            value=value.get("value"),
-            value_to=value.get("to"),
-            sd=value.get("sd"),
+            value=_number(value.get("value")),
+            value_to=_number(value.get("to")),
+            sd=_number(value.get("sd")),
             runs=row.get("runs") if "sd" in value else None,
-            fp=value.get("fp", row.get("fp", {}).get(alias, model.get("fp"))) if scheme else None,
-            fp_tol=row.get("fp_tol", 0.0),
-            tol=row.get("tol", 0.0),
+            fp=_number(fp),
+            fp_tol=float(row.get("fp_tol", 0.0)),
+            tol=float(row.get("tol", 0.0)),
             tol_why=row.get("tol_why", ""),
             gates=row.get("gates", source.may_gate and not skip and row.get("kind") != "order"),
             seeds=tuple(range(row.get("seeds", 1))) if scheme else (0,),
             calib=CalibrationSet(**row["calib"]) if scheme and "calib" in row else None,
             follows=row.get("follows", "paper"),
             note=" ".join(x for x in (row.get("note"), model.get("note"), value.get("note")) if x),
-            xfail=row.get("xfail", ""),
+            xfail=_xfail(row["xfail"]) if "xfail" in row else None,
             skip=skip,
             source=source,
             where=where,
             long=row.get("long", False),
+            checkpoint=model.get("checkpoint", "other"),
         )
         if "kind" not in row and scheme and claim.drop is None:
             claim = replace(claim, kind="accuracy")
+        claim = replace(claim, rounding=_rounding(claim, value, fp))
         sound(claim)
         return claim
 
@@ -182,6 +185,23 @@ class _File:
         """Whom to compare with: on the claim's own scheme unless it names another cell."""
         other = self.scheme(given["scheme"]) if "scheme" in given else scheme
         return Rival(given["method"], as_fields(given.get("fields", {})), other)
+
+
+def _number(given: float | None) -> float | None:
+    return None if given is None else float(given)
+
+
+def _xfail(given: Row) -> Xfail:
+    return Xfail(float(given["number"]), given["date"], given["cause"])
+
+
+def _rounding(claim: Claim, value: Row, fp: float | None) -> float:
+    """What the printing of the number, as it was written, may hide; limits are exact."""
+    given = [v for key in ("value", "to") if (v := value.get(key)) is not None]
+    if not given or claim.kind == "max_drop" or claim.source.reported == "project":
+        return 0.0
+    subtracts = claim.drop is not None and not claim.metric.endswith("_drop") and fp is not None
+    return max(map(half_unit, given)) + (half_unit(fp) if subtracts and fp is not None else 0.0)
 
 
 def _override(layer: str, bits: object) -> Override:

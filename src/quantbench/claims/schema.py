@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantbench.claims.claim import KINDS, METRICS, PERCENT, Claim, Fields
-from quantbench.claims.toml_lines import Spec, fault, is_number
+from quantbench.claims.toml_lines import Spec, fault, is_number, plain
 from quantbench.errors import BadInput
 
 Row = Mapping[str, Any]
@@ -25,7 +25,11 @@ FILE: Spec = {
     "claim": "tables",
 }
 
-MODEL: Spec = {**_keys("text", "name data note skip"), "fp": "number"}
+MODEL: Spec = {
+    **_keys("text", "name data note skip"),
+    "fp": "number",
+    "checkpoint": ("authors", "other"),
+}
 
 SOURCE: Spec = {
     **_keys("text", "paper table seen"),
@@ -43,8 +47,8 @@ SCHEME: Spec = {
 }
 
 DEFAULTS: Spec = {
-    **_keys("text", "paper method data published_on tol_why note xfail skip source row column"),
-    **_keys("table", "fields rival fp calib"),
+    **_keys("text", "paper method data published_on tol_why note skip source row column"),
+    **_keys("table", "fields rival fp calib xfail"),
     **_keys("positive", "tol fp_tol"),
     **_keys("count", "runs seeds"),
     **_keys("truth", "gates long"),
@@ -59,6 +63,10 @@ CLAIM: Spec = {**DEFAULTS, "name": "text", "cells": "table"}
 NESTED: Mapping[str, tuple[Spec, tuple[str, ...]]] = {
     "rival": ({"method": "text", "fields": "table", "scheme": "text"}, ("method",)),
     "calib": ({"data": "text", "n": "count"}, ("data", "n")),
+    "xfail": (
+        {"number": "number", "date": "date", "cause": "text"},
+        ("number", "date", "cause"),
+    ),
     "fp": ({}, ()),  # by model
 }
 
@@ -95,7 +103,7 @@ def as_fields(given: Row) -> Fields:
             f"fields.{wrong[0]} is a table: "
             "a field is a number, a text, true, false or a list of these"
         )
-    return tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in given.items()))
+    return tuple(sorted((k, plain(v)) for k, v in given.items()))
 
 
 def sound(claim: Claim) -> None:
@@ -127,7 +135,7 @@ def _about_the_number(claim: Claim) -> Iterator[tuple[bool, str]]:
     yield kind == "value" and claim.drop is None, base
     yield compares and numbers, f"a {kind} claim has no number: list the models"
     yield not compares and not numbers, f"a {kind} claim needs a number for every model"
-    yield numbers and not 0 <= value <= top, f"{claim.value} is no {METRICS[claim.metric]}"
+    yield numbers and not 0 <= value <= top, f"{value:g} is no {METRICS[claim.metric]}"
     backwards = claim.value_to is not None and claim.value_to <= value
     yield backwards, "a range ends above its start"
     unexplained = bool(claim.tol or claim.fp_tol) and not claim.tol_why

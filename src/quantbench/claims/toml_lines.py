@@ -9,8 +9,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from quantbench.errors import BadInput, did_you_mean
 
@@ -19,9 +21,41 @@ Spec = Mapping[str, str | tuple[str, ...]]  # key: the kind of value, or the cho
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 
 
+class Written(float):
+    """A number that remembers its last printed digit: ``68.70`` says more than ``68.7``."""
+
+    half_unit: float  # of that digit
+
+    def __new__(cls, text: str) -> Self:
+        """Read the text, as ``tomllib`` hands it over."""
+        number = super().__new__(cls, text)
+        exponent = Decimal(text).as_tuple().exponent
+        number.half_unit = 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+        return number
+
+
+def half_unit(number: float) -> float:
+    """Half a unit of the last digit that was written."""
+    return number.half_unit if isinstance(number, Written) else 0.5
+
+
+def plain(value: Any) -> Any:
+    """A value of a file without the memory of its digits."""
+    if isinstance(value, list):
+        return tuple(plain(v) for v in value)
+    return float(value) if isinstance(value, Written) else value
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """A finite number; TOML's true, nan and inf are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _table(value: object) -> bool:
@@ -36,6 +70,7 @@ _FITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         "a whole number from 1",
         lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
     ),
+    "date": ('a day such as "2026-11-29"', lambda v: isinstance(v, str) and _is_day(v)),
     "truth": ("true or false", lambda v: isinstance(v, bool)),
     "table": ("a table", _table),
     "tables": (
