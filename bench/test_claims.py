@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from quantbench.claims.claim import Claim
@@ -9,9 +11,13 @@ from quantbench.evidence.verdict import Outcome
 from quantbench.report.bench import Bench
 
 
-def test_claim(claim: Claim, quantbench: Bench) -> None:
-    """The verdict is the test's outcome."""
+def test_claim(
+    claim: Claim, quantbench: Bench, record_property: Callable[[str, object], None]
+) -> None:
+    """The verdict is the test's outcome; what is undecided does not fail, but is not clean."""
     verdict = quantbench.judge(claim)
+    record_property("verdict", str(verdict))
+    record_property("undecided", verdict.undecided)
     if verdict.outcome == Outcome.SKIP:
         pytest.skip(verdict.explain())
     if verdict.outcome == Outcome.XFAIL:

@@ -39,7 +39,7 @@ class DataCorrupt(QuantbenchError):
 
 
 class Unsupported(QuantbenchError):
-    """A method, network and scheme do not go together; the text is the reason and becomes SKIP."""
+    """A method, network and scheme do not go together; the text is the reason of a REFUSED."""
 
 
 MOST_SHOWN = 60

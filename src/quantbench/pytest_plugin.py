@@ -52,6 +52,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 _BENCH: pytest.StashKey[Bench] = pytest.StashKey()
 
+_MISSED: pytest.StashKey[bool] = pytest.StashKey()  # a test failed by what it found
+
+UNDECIDED_ONLY = 8  # exit status; pytest has 0 to 5 for itself, and 3 means that it broke
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the bench; ``quantbench run`` passes them on."""
@@ -84,6 +88,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, Any, Any]:
     """Errors written for people are shown without a traceback."""
     report = yield
+    if report.failed and call.excinfo is not None:
+        found = call.excinfo.errisinstance((pytest.fail.Exception, AssertionError))
+        item.config.stash[_MISSED] = found or item.config.stash.get(_MISSED, False)
     if call.excinfo is not None and call.excinfo.errisinstance(QuantbenchError):
         report.longrepr = f"{item.name}: {call.excinfo.value}"
         if call.excinfo.errisinstance(CannotWrite):
@@ -91,13 +98,27 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that could not work is no miss, and one with something undecided is not clean."""
+    config, status = session.config, session.exitstatus
+    bench = config.stash.get(_BENCH, None)
+    if bench is None:
+        return
+    if status == pytest.ExitCode.TESTS_FAILED and not config.stash.get(_MISSED, False):
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+    elif status == pytest.ExitCode.OK and any(row.verdict.undecided for row in bench.rows):
+        session.exitstatus = UNDECIDED_ONLY
+
+
 def pytest_report_teststatus(
     report: pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, str] | None:
-    """No dots between the lines of the bench."""
+    """No dots between the lines of the bench; undecided claims are counted beside the passed."""
     shown = report.when == "call" and "test_claim[" in report.nodeid
     if config.stash.get(_BENCH, None) is None or not shown:
         return None
+    if report.passed and dict(report.user_properties).get("undecided"):
+        return "undecided", "", ""
     return ("xfailed" if hasattr(report, "wasxfail") else report.outcome), "", ""
 
 

@@ -163,7 +163,7 @@ def test_what_must_hold_is_claimed(name: str, kind: str, value: float | None, ti
 def test_a_claim_says_everything_about_itself() -> None:
     claim = catalog.find(ALL, "imagenet/resnet18/w4/t7-adaround")
     assert claim.drop == pytest.approx(0.97)
-    assert claim.published == "68.71 (0.97)"
+    assert claim.asks == "published 68.71 (0.97)"
     assert dict(claim.fields) == {"iterations": 20000}
     text = claim.describe()
     for part in (
@@ -296,11 +296,9 @@ def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
 
 def test_a_rival_is_named_by_what_distinguishes_it() -> None:
     by_id = {c.id: c for c in ALL}
-    assert by_id["apot/cifar10/resnet20/w3a3/here-trained-against-pot"].published == (
+    assert by_id["apot/cifar10/resnet20/w3a3/here-trained-against-pot"].asks == (
         "against the same with weights.kind=pot, acts.kind=pot"
     )
     other = by_id["adaquant/stsb/minilm/w4a4-clipped/here-beats-nearest-minmax"]
-    assert other.published == "below nearest with acts.range=minmax"
-    assert (
-        by_id["adaquant/stsb/minilm/w4a4-clipped/here-beats-nearest"].published == "below nearest"
-    )
+    assert other.asks == "below nearest with acts.range=minmax"
+    assert by_id["adaquant/stsb/minilm/w4a4-clipped/here-beats-nearest"].asks == "below nearest"

@@ -60,7 +60,7 @@ def test_a_row_becomes_one_claim_for_each_scheme_and_model() -> None:
         None,
         True,
     )
-    assert (c20.published, c20.note, c20.gates) == ("10 to 11 (81.50)", "two runs", False)
+    assert (c20.asks, c20.note, c20.gates) == ("published 10 to 11 (81.50)", "two runs", False)
     assert (c56.kind, c56.drop) == ("accuracy", None)
     assert hash(a) != hash(b20)
 

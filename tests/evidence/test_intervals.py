@@ -153,33 +153,20 @@ def test_the_interval_of_an_accuracy_is_scipys(correct, wrong):
     assert (ours.low, ours.high) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-9)
 
 
-@given(st.integers(2, 8), st.floats(0.01, 5))
-def test_the_prediction_interval_is_its_closed_form(k, spread):
-    values = spread * np.arange(k)
-    expected = scipy_stats.t(k - 1).ppf(0.975) * sqrt(1 + 1 / k) * values.std(ddof=1)
-    assert intervals.prediction_half(list(values)) == pytest.approx(expected)
+ends = st.tuples(st.floats(-50, 50), st.floats(0, 9), st.floats(0, 9))
 
 
-def test_the_prediction_interval_holds_the_next_run_95_times_of_100():
-    rng = np.random.default_rng(0)
-    draws = rng.normal(size=(4000, 4))
-    inside = [abs(d[3] - d[:3].mean()) <= intervals.prediction_half(d[:3]) for d in draws]
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of 4,000 draws
-
-
-@given(st.lists(st.floats(-3, 3), min_size=2, max_size=6), st.floats(0.01, 2), st.integers(2, 6))
-def test_welch_is_scipys(values, sd, runs):
-    """A difference of means as large as the half-width has a p-value of exactly 5 %."""
-    half, s = intervals.welch_half(values, sd, runs), float(np.std(values, ddof=1))
-    test = scipy_stats.ttest_ind_from_stats(half, s, len(values), 0.0, sd, runs, equal_var=False)
-    assert test.pvalue == pytest.approx(0.05)
-
-
-def test_one_run_of_ours_is_predicted_from_the_published_spread():
-    assert intervals.welch_half([3.0], 0.1, 5) == pytest.approx(
-        scipy_stats.t(4).ppf(0.975) * sqrt(1.2) * 0.1
-    )
-    assert intervals.welch_half([1.0, 1.0], 0.0, 5) == 0
+@given(ends, st.floats(0, 9), st.floats(0, 1), st.floats(-50, 50))
+def test_sources_of_error_add_in_squares_end_by_end_and_rounding_in_full(
+    around, half, rounding, less
+):
+    value, down, up = around
+    ours = intervals.Interval(value, value - down, value + up, 1.0, 100)
+    found = intervals.joined(ours, half, rounding=rounding, less=less)
+    assert found.value == pytest.approx(value - less)
+    assert found.value - found.low == pytest.approx(sqrt(down**2 + half**2) + rounding, abs=1e-9)
+    assert found.high - found.value == pytest.approx(sqrt(up**2 + half**2) + rounding, abs=1e-9)
+    assert found.n == 100
 
 
 @given(st.integers(0, 12), st.integers(0, 12))

@@ -17,7 +17,7 @@ from quantbench.errors import BadInput
 from quantbench.evidence import estimates
 from quantbench.evidence.judge import judge
 from quantbench.evidence.result import Result
-from quantbench.evidence.verdict import Outcome, skipped
+from quantbench.evidence.verdict import Outcome, refused, skipped
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.report.bench import Row
 from quantbench.report.table import ours
@@ -74,6 +74,10 @@ def outcome(claim, *results, rivals=()):
     return judge(claim, dict(enumerate(results)), dict(enumerate(rivals))).outcome
 
 
+# the authors' own quantized network: nothing of ours is in it, so only its number is compared
+RELEASED = replace(CLAIM, checkpoint="quantized")
+
+
 @pytest.mark.parametrize(
     ("quantized", "expected"),
     [
@@ -85,13 +89,70 @@ def outcome(claim, *results, rivals=()):
         (91.9, "ABOVE"),
     ],
 )
-def test_a_drop_must_be_within_the_tolerance_on_either_side(quantized, expected):
-    assert outcome(CLAIM, run(92.0, quantized)) == expected
+def test_a_released_network_must_be_within_the_tolerance_on_either_side(quantized, expected):
+    assert outcome(RELEASED, run(92.0, quantized)) == expected
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "data", "expected", "reason"),
+    [
+        ("authors", "cifar10/test", "REPRODUCED", ""),
+        ("quantized", "cifar10/test", "REPRODUCED", ""),
+        ("other", "cifar10/test", "CONSISTENT", "another checkpoint"),
+        ("authors", "cifar10/test_1000", "CONSISTENT", "a part of cifar10/test"),
+        (
+            *("other", "cifar10/test_1000", "CONSISTENT"),
+            "another checkpoint and a part of cifar10/test",
+        ),
+    ],
+)
+def test_only_the_authors_network_on_their_whole_set_reproduces(checkpoint, data, expected, reason):
+    claim = replace(CLAIM, checkpoint=checkpoint, data=data, published_on="cifar10/test", tol=2)
+    verdict = judge(claim, {0: run(92.0, 90.0)})
+    assert (verdict.outcome, verdict.reason, verdict.fails) == (expected, reason, False)
+
+
+def test_a_wide_interval_decides_nothing_however_near_the_estimate():
+    """The very published drop, on too few images."""
+    claim = replace(CLAIM, checkpoint="authors", tol=0.5)
+    verdict = judge(claim, {0: run(92.0, 90.0, n=200)})
+    assert verdict.difference.value == pytest.approx(0)
+    assert verdict.difference.half > 0.5
+    assert verdict.outcome == "UNDECIDED"
+    assert (verdict.fails, verdict.undecided) == (False, True)
+    assert "images would decide" in str(verdict)
+    assert not replace(verdict, gates=False).undecided
+
+
+@given(st.integers(0, 300), st.floats(0, 5), st.floats(0, 5), st.floats(0, 0.5), st.booleans())
+def test_the_outcome_is_where_the_printed_interval_lies(lost, published, tol, rounding, authors):
+    claim = replace(
+        CLAIM,
+        metric="top1_drop",
+        value=published,
+        fp=None,
+        tol=tol,
+        rounding=rounding,
+        checkpoint="authors" if authors else "other",
+    )
+    fp, q = np.ones(1000, bool), np.arange(1000) >= lost
+    verdict = judge(claim, {0: Result.of(fp, q, "d")})
+    low, high = verdict.allowed
+    d, slack = verdict.difference, 1e-9
+    assert (low, high) == (-tol, tol)
+    assert d.value == pytest.approx(lost / 10 - published)
+    assert d.low <= d.value - rounding + slack
+    assert d.value + rounding <= d.high + slack
+    agrees = "REPRODUCED" if authors else "CONSISTENT"
+    within, worse, better = low <= d.low and d.high <= high, d.low > high, d.high < low
+    words = [(within, agrees), (worse, "BELOW"), (better, "ABOVE"), (True, "UNDECIDED")]
+    near = min(abs(a - b) for a in (d.low, d.high) for b in (low, high)) < 2 * slack
+    assert near or verdict.outcome == next(word for true, word in words if true)
 
 
 def test_drops_are_compared_not_accuracies():
     """Both our networks are 0.1 better than the published ones."""
-    verdict = judge(replace(CLAIM, tol=0.05), {0: run(92.1, 90.1)})
+    verdict = judge(replace(RELEASED, tol=0.05), {0: run(92.1, 90.1)})
     assert (verdict.outcome, verdict.what, verdict.published) == ("REPRODUCED", "drop", 2.0)
     assert verdict.ours.value == pytest.approx(2.0)
 
@@ -100,26 +161,53 @@ def test_drops_are_compared_not_accuracies():
     ("fp", "expected"), [(92.1, "REPRODUCED"), (92.2, "WRONG-BASE"), (91.8, "WRONG-BASE")]
 )
 def test_another_full_precision_model_cannot_reproduce_a_drop(fp, expected):
-    assert outcome(replace(CLAIM, tol=5), run(fp, 90.0)) == expected
+    assert outcome(replace(RELEASED, tol=5), run(fp, 90.0)) == expected
 
 
-def test_a_full_precision_claim():
-    claim = replace(
-        CLAIM, kind="fp", value=92.0, fp=None, tol=0.1, fp_tol=0, scheme=None, method=""
-    )
-    assert outcome(claim, run(92.1, 92.1)) == "REPRODUCED"
-    assert outcome(claim, run(92.2, 92.2)) == "WRONG-BASE"
+FP = replace(
+    CLAIM,
+    kind="fp",
+    value=92.0,
+    fp=None,
+    tol=0.1,
+    fp_tol=0,
+    scheme=None,
+    method="",
+    checkpoint="authors",
+)
+
+
+def test_a_full_precision_claim_on_the_same_images_is_no_sample():
+    assert outcome(FP, run(92.1, 92.1)) == "REPRODUCED"
+    assert outcome(FP, run(92.2, 92.2)) == "ABOVE"
+    assert outcome(FP, run(91.8, 91.8)) == "BELOW"
+    text = judge(FP, {0: run(92.1, 92.1)}).explain()
+    assert "the same network on the same 1000, nothing was sampled" in text
+    assert "our full-precision accuracy: 92.10 [90." in text  # the reader still sees it
+    assert outcome(replace(FP, checkpoint="other"), run(92.1, 92.1)) == "UNDECIDED"
+    assert outcome(replace(FP, published_on="cifar10/test"), run(92.1, 92.1)) == "UNDECIDED"
+
+
+def test_the_published_rounding_counts_against_agreement():
+    """92.1 may have been 92.05 to 92.15, of which the end is outside."""
+    claim = replace(FP, value=92.1, tol=0.12, rounding=0.05)
+    verdict = judge(claim, {0: run(92.0, 92.0)})
+    assert verdict.outcome == "UNDECIDED"
+    assert verdict.difference.low == pytest.approx(-0.15)
+    assert "any number to decide" in verdict.reason
+    assert "rounding of the published number: 0.05" in verdict.explain()
+    assert outcome(replace(claim, tol=0.15), run(92.0, 92.0)) == "REPRODUCED"
 
 
 def test_a_source_without_full_precision_is_compared_by_accuracy():
-    claim = replace(CLAIM, fp=None)
+    claim = replace(RELEASED, fp=None)
     assert judge(claim, {0: run(95.0, 90.4)}).what == "accuracy"
     assert [outcome(claim, run(95.0, q)) for q in (90.4, 89.4, 90.6)] == [
         "REPRODUCED",
         "BELOW",
         "ABOVE",
     ]
-    assert outcome(replace(CLAIM, kind="accuracy"), run(92.0, 89.4)) == "BELOW"
+    assert outcome(replace(RELEASED, kind="accuracy"), run(92.0, 89.4)) == "BELOW"
 
 
 def test_a_drop_is_shown_where_drops_were_compared():
@@ -134,76 +222,135 @@ def test_a_drop_is_shown_where_drops_were_compared():
 
 
 def test_a_published_range_is_hit_anywhere_within():
-    claim = replace(CLAIM, value=88.0, value_to=90.0, tol=0.1)
+    claim = replace(RELEASED, value=88.0, value_to=90.0, tol=0.1)
     assert [outcome(claim, run(92.0, q)) for q in (89.0, 88.0, 87.8, 90.2)] == [
         "REPRODUCED"
     ] * 2 + ["BELOW", "ABOVE"]
-    assert judge(claim, {0: run(92.0, 87.8)}).away == pytest.approx(0.2)
-    assert judge(claim, {0: run(92.0, 90.2)}).away == pytest.approx(-0.2)
+    verdict = judge(claim, {0: run(92.0, 87.8)})
+    assert (verdict.published, verdict.published_to) == (2.0, 4.0)
+    assert verdict.allowed == pytest.approx((-0.1, 2.1))
+    assert verdict.difference.value == pytest.approx(2.2)
 
 
-def test_seeds_widen_by_the_prediction_interval():
-    quantized = (89.0, 89.4, 89.8)
-    claim = replace(CLAIM, seeds=(0, 1, 2), value=90.6, tol=0.1)
-    verdict = judge(claim, {i: run(92.0, q) for i, q in enumerate(quantized)})
+def images_half(runs):
+    return estimates.drop(runs).half
+
+
+def test_seeds_widen_by_the_prediction_interval_and_images_add_in_squares():
+    runs = {i: run(92.0, q) for i, q in enumerate((89.0, 89.4, 89.8))}
+    claim = replace(CLAIM, seeds=(0, 1, 2), checkpoint="authors")
+    verdict = judge(claim, runs)
     half = scipy_stats.t(2).ppf(0.975) * sqrt(1 + 1 / 3) * 0.4
-    assert verdict.sampling == pytest.approx(half)
-    assert verdict.outcome == "REPRODUCED"
+    assert verdict.difference.half == pytest.approx(hypot(half, images_half(runs)), rel=0.01)
     assert "t sqrt(1 + 1/3) sd" in verdict.explain()
-    assert outcome(claim, run(92.0, 89.4)) == "BELOW"  # one seed says nothing about the others
-    same = judge(claim, {i: run(92.0, 89.4) for i in range(3)})
-    # a method without randomness has no such excuse
-    assert (same.outcome, same.sampling) == ("BELOW", 0)
+    # a method without randomness has no such term
+    same = {i: run(92.0, 89.4) for i in range(3)}
+    assert judge(claim, same).difference.half == pytest.approx(images_half(same))
+    assert "seeds: one of ours" in judge(claim, {0: run(92.0, 89.4)}).explain()
 
 
 def test_a_published_spread_is_used():
     claim = replace(CLAIM, seeds=(0, 1), value=89.0, sd=0.5, runs=5, tol=0.0)
-    verdict = judge(claim, {0: run(92.0, 89.2), 1: run(92.0, 89.6)})
+    runs = {0: run(92.0, 89.2), 1: run(92.0, 89.6)}
+    verdict = judge(claim, runs)
     assert "Welch" in verdict.explain()
     gap = sqrt(0.08 / 2 + 0.25 / 5)
     df = gap**4 / (0.04**2 / 1 + 0.05**2 / 4)
-    assert verdict.sampling == pytest.approx(scipy_stats.t(df).ppf(0.975) * gap)
+    half = scipy_stats.t(df).ppf(0.975) * gap
+    assert verdict.difference.half == pytest.approx(hypot(half, images_half(runs)), rel=0.01)
     assert "over 5 runs" in judge(claim, {0: run(92.0, 89.2)}).explain()
-    alone = judge(replace(claim, runs=None), {0: run(92.0, 89.2)})
-    assert alone.sampling == pytest.approx(1.96 * sqrt(2) * 0.5)
+    one = {0: run(92.0, 89.2)}
+    alone = judge(replace(claim, runs=None), one).difference.half
+    assert alone == pytest.approx(hypot(1.96 * sqrt(2) * 0.5, images_half(one)), rel=0.01)
 
 
-def test_a_subset_keeps_the_drop_and_widens_the_interval():
-    claim = replace(CLAIM, published_on="cifar10/test_10000", tol=0.1)
+def test_a_part_of_the_set_stands_for_it_and_full_precision_is_only_known_within_its_interval():
+    claim = replace(CLAIM, published_on="cifar10/test", tol=0.1)
     ours = run(92.0, 89.4)
     verdict = judge(claim, {0: ours})
-    assert outcome(replace(claim, published_on=claim.data), ours) == "BELOW"
-    assert verdict.outcome == "REPRODUCED"
-    assert verdict.sampling == pytest.approx(estimates.drop({0: ours}).half)
-    assert "1000 of cifar10/test_1000 stand for cifar10/test_10000" in verdict.explain()
-    # full precision, too, is only known within its interval
-    assert outcome(claim, run(93.0, 90.4)) == "REPRODUCED"
+    assert verdict.difference.half == pytest.approx(images_half({0: ours}))
+    assert "1000 of cifar10/test_1000 stand for cifar10/test" in verdict.explain()
+    assert outcome(claim, run(93.0, 90.4)) == "UNDECIDED"
     assert outcome(claim, run(96.0, 94.0)) == "WRONG-BASE"
 
 
-def test_seeds_and_images_add_in_squares():
-    claim = replace(CLAIM, seeds=(0, 1, 2), published_on="cifar10/test_10000")
-    runs = {i: run(92.0, q) for i, q in enumerate((89.0, 89.4, 89.8))}
-    seeds = judge(replace(claim, published_on=claim.data), runs).sampling
-    assert judge(claim, runs).sampling == pytest.approx(hypot(seeds, estimates.drop(runs).half))
-
-
-@pytest.mark.parametrize(
-    ("quantized", "expected"), [(91.0, "REPRODUCED"), (91.5, "REPRODUCED"), (90.9, "BELOW")]
+LIMIT = replace(
+    CLAIM,
+    kind="max_drop",
+    value=1.0,
+    fp=None,
+    tol=0,
+    source=replace(CLAIM.source, reported="project"),
 )
-def test_a_limit_is_kept_by_the_estimate_itself(quantized, expected):
-    assert (
-        outcome(replace(CLAIM, kind="max_drop", value=1.0, fp=None, tol=0), run(92.0, quantized))
-        == expected
-    )
 
 
 @pytest.mark.parametrize(
-    ("ours", "rival", "expected"), [(91, 84, "REPRODUCED"), (84, 91, "BELOW"), (91, 90.9, "TIE")]
+    ("n", "quantized", "expected"),
+    [
+        (1000, 91.9, "HOLDS"),
+        (1000, 91.1, "UNDECIDED"),
+        (1000, 90.6, "UNDECIDED"),
+        (1000, 89.0, "MISSED"),
+        (50_000, 91.05, "UNDECIDED"),
+        (50_000, 91.1, "HOLDS"),
+    ],
+)
+def test_a_limit_is_kept_by_the_whole_interval(n, quantized, expected):
+    verdict = judge(LIMIT, {0: run(92.0, quantized, n=n)})
+    assert verdict.outcome == expected
+    assert verdict.fails == (expected == "MISSED")
+    assert ("images would decide" in verdict.reason) == (expected == "UNDECIDED")
+
+
+def test_about_as_many_images_as_were_named_do_decide():
+    """About: Tango's interval of few lost images is longer on the side of the limit."""
+    few = judge(LIMIT, {0: run(92.0, 91.5, n=1000)})
+    named = int(few.reason.split()[1].replace(",", ""))
+    assert 1000 < named < 5000
+    assert outcome(LIMIT, run(92.0, 91.5, n=4 * named // 3 // 200 * 200)) == "HOLDS"
+    assert outcome(LIMIT, run(92.0, 91.5, n=2 * named // 3 // 200 * 200)) == "UNDECIDED"
+
+
+def test_seeds_are_in_the_interval_of_a_limit():
+    runs = {i: run(92.0, q, n=10_000) for i, q in enumerate((91.2, 91.5, 91.8))}
+    verdict = judge(replace(LIMIT, seeds=(0, 1, 2)), runs)
+    half = scipy_stats.t(2).ppf(0.975) * 0.3 / sqrt(3)
+    assert verdict.difference.half == pytest.approx(hypot(half, images_half(runs)), rel=0.01)
+    assert verdict.outcome == "UNDECIDED"
+    assert "seeds would decide" in verdict.reason
+    assert outcome(LIMIT, run(92.0, 91.5, n=10_000)) == "HOLDS"
+
+
+def test_a_number_of_this_project_holds_or_is_missed():
+    claim = replace(FP, value=88.0, value_to=97.0, tol=0, checkpoint="other")
+    claim = replace(claim, source=replace(claim.source, reported="project"))
+    assert [outcome(claim, run(a, a)) for a in (92.0, 88.5, 80.0, 99.0)] == [
+        *("HOLDS", "UNDECIDED", "MISSED", "MISSED")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "expected"), [(91, 84, "AHEAD"), (84, 91, "BEHIND"), (91, 90.9, "TIE")]
 )
 def test_beating_a_rival_takes_an_interval_without_zero(ours, rival, expected):
-    assert outcome(BEATS, run(92, ours), rivals=[run(92, rival)]) == expected
+    verdict = judge(BEATS, {0: run(92, ours)}, {0: run(92, rival)})
+    assert (verdict.outcome, verdict.reason) == (expected, "one seed")
+    assert verdict.fails == (expected != "AHEAD")
     assert outcome(replace(BEATS, kind="order"), run(92, ours), rivals=[run(92, rival)]) == expected
+
+
+def test_three_seeds_give_a_comparison_a_term_of_its_own():
+    ours = {i: run(92, q) for i, q in enumerate((90.0, 90.5, 91.0))}
+    rivals = {i: run(92, q) for i, q in enumerate((88.0, 88.2, 88.4))}
+    verdict = judge(replace(BEATS, seeds=(0, 1, 2)), ours, rivals)
+    theirs = scipy_stats.ttest_ind([90.0, 90.5, 91.0], [88.0, 88.2, 88.4], equal_var=False)
+    interval = theirs.confidence_interval()
+    half = hypot((interval.high - interval.low) / 2, estimates.advantage(ours, rivals).half)
+    assert verdict.difference.half == pytest.approx(half, rel=0.01)
+    assert (verdict.outcome, verdict.reason) == ("AHEAD", "")
+    two = judge(BEATS, {0: ours[0], 1: ours[1]}, {0: rivals[0], 1: rivals[1]})
+    assert two.reason == "two seeds"
+    assert judge(BEATS, ours, {0: rivals[0]}).reason == "one seed"
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -215,8 +362,9 @@ def test_beating_is_what_the_paired_interval_says(b, c):
     rival[:100] = rival[n - c :] = c > 0
     fp = np.ones(n, bool)
     verdict = judge(BEATS, {0: Result.of(fp, ours, "a")}, {0: Result.of(fp, rival, "b")})
-    assert verdict.ours.value == pytest.approx(100 * (ours.mean() - rival.mean()))
-    expected = "REPRODUCED" if verdict.ours.low > 0 else "BELOW" if verdict.ours.high < 0 else "TIE"
+    found = verdict.difference
+    assert found.value == pytest.approx(100 * (ours.mean() - rival.mean()))
+    expected = "AHEAD" if found.low > 0 else "BEHIND" if found.high < 0 else "TIE"
     assert verdict.outcome == expected
 
 
@@ -261,13 +409,17 @@ def test_a_skip_names_the_command():
     assert not verdict.fails
 
 
-def test_an_expected_failure_and_one_that_did_not_come():
-    claim = replace(CLAIM, xfail=Xfail(2.0, "2026-11-29", "the preprocessing is unknown"))
+def test_a_known_miss_and_one_that_did_not_come():
+    claim = replace(RELEASED, xfail=Xfail(12.0, "2026-11-29", "the preprocessing is unknown"))
     fails, passes = judge(claim, {0: run(92.0, 80.0)}), judge(claim, {0: run(92.0, 90.0)})
-    assert str(fails) == "XFAIL(BELOW: known miss: 2 on 2026-11-29, the preprocessing is unknown)"
-    assert passes.outcome == "XPASS"
+    known = "known miss: 12 on 2026-11-29, the preprocessing is unknown"
+    assert str(fails) == f"XFAIL(BELOW: {known})"
+    assert str(passes) == f"XPASS(REPRODUCED: {known})"
     assert (fails.fails, passes.fails) == (False, True)
     assert judge(claim, {}).outcome == "SKIP"
+    open_ = judge(replace(claim, checkpoint="authors"), {0: run(92.0, 90.0)})
+    assert open_.outcome == "UNDECIDED"
+    assert known in open_.explain()
 
 
 def test_what_was_recalled_is_judged_but_never_gates():
@@ -276,24 +428,39 @@ def test_what_was_recalled_is_judged_but_never_gates():
     assert not verdict.fails
 
 
+FINE = {
+    *("REPRODUCED", "CONSISTENT", "HOLDS", "AHEAD"),
+    *("UNDECIDED", "XFAIL", "SKIP"),
+}
+
+
 @pytest.mark.parametrize("word", list(Outcome))
-def test_only_a_pass_an_expected_failure_and_a_skip_do_not_fail(word):
+def test_only_a_pass_a_known_miss_a_skip_and_the_undecided_do_not_fail(word):
     verdict = replace(judge(CLAIM, {0: run(92.0, 90.0)}), outcome=word)
-    assert verdict.fails == (word not in ("REPRODUCED", "XFAIL", "SKIP"))
+    assert verdict.fails == (word not in FINE)
+    assert verdict.undecided == (word == "UNDECIDED")
+
+
+def test_what_was_refused_fails_where_it_gates():
+    verdict = refused(CLAIM, "no integer form of softmax")
+    assert str(verdict) == "REFUSED(no integer form of softmax)"
+    assert verdict.fails
+    assert not refused(replace(CLAIM, gates=False), "no").fails
 
 
 def test_every_part_of_the_decision_is_printed():
-    text = judge(
-        replace(CLAIM, published_on="cifar10/test_10000"), {0: run(92.0, 89.0, won=3)}
-    ).explain()
+    text = judge(replace(CLAIM, published_on="cifar10/test"), {0: run(92.0, 89.0, won=3)}).explain()
     for part in (
         "our drop: 3.00 [",
-        "published: 2.00",
-        "1.00 worse",
-        "tolerance 0.50 + sampling",
+        "asked: 2.00",
+        "ours - asked: +1.00 [",
+        "must lie within -0.50 and +0.50",
         "seeds: one of ours",
+        "images: 1000 of cifar10/test_1000",
     ):
         assert part in text
+    assert "must lie at or below +0.00" in judge(LIMIT, {0: run(92.0, 91.0)}).explain()
+    assert "must lie above 0" in judge(BEATS, {0: run(92, 91)}, {0: run(92, 90)}).explain()
 
 
 @pytest.mark.parametrize(
@@ -306,13 +473,13 @@ def test_every_part_of_the_decision_is_printed():
     ],
 )
 def test_other_measurements_are_read_from_what_the_run_noted(metric, published, ours, expected):
-    claim = replace(CLAIM, metric=metric, value=published)
+    claim = replace(RELEASED, metric=metric, value=published)
     assert outcome(claim, run(92.0, 90.0, extra={metric: ours})) == expected
     assert judge(claim, {0: run(92.0, 90.0)}).reason == f"the run recorded no {metric}"
 
 
 def test_a_published_drop_needs_no_accuracy():
-    claim = replace(CLAIM, metric="top1_drop", value=2.0, fp=None)
+    claim = replace(RELEASED, metric="top1_drop", value=2.0, fp=None)
     assert [outcome(claim, run(88.0, q)) for q in (86.0, 85.0, 87.0)] == [
         "REPRODUCED",
         "BELOW",
@@ -327,13 +494,13 @@ def test_rank_correlations_are_bootstrapped():
     good = {0: Result.of(near, near + 0.01, "a", metric="spearman", gold=gold)}
     bad = {0: Result.of(near, far, "b", metric="spearman", gold=gold)}
     claim = replace(BEATS, metric="spearman")
-    assert judge(claim, good, bad).outcome == "REPRODUCED"
-    assert judge(claim, bad, good).outcome == "BELOW"
+    assert judge(claim, good, bad).outcome == "AHEAD"
+    assert judge(claim, bad, good).outcome == "BEHIND"
     assert estimates.drop(good).value == pytest.approx(0)
     assert estimates.accuracy(bad).value == pytest.approx(bad[0].q_top1)
     assert estimates.fp_accuracy(bad).value == pytest.approx(bad[0].fp_top1)
     assert estimates.drop(bad) == estimates.drop(bad)
-    assert judge(replace(claim, kind="max_drop", value=1.0), good).outcome == "REPRODUCED"
+    assert judge(replace(claim, kind="max_drop", value=1.0), good).outcome == "HOLDS"
 
 
 def test_judging_needs_no_scipy():

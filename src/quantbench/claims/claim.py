@@ -12,20 +12,20 @@ from quantbench.quantization.scheme import Scheme
 
 Kind = Literal["value", "fp", "accuracy", "max_drop", "beats", "order"]
 
-Checkpoint = Literal["authors", "other"]
+Checkpoint = Literal["authors", "quantized", "other"]
 
 Tier = Literal["embedded", "long", "real", "online"]
 
 Fields = tuple[tuple[str, Any], ...]  # hashable; dict(fields) gives the arguments of the method
 
 KINDS: Mapping[str, str] = {
-    "value": "our drop is the published drop, within the tolerance and the sampling interval",
-    "fp": "the full-precision model has the published accuracy",
+    "value": "our drop is the given drop: the 95 % interval of the difference is in the tolerance",
+    "fp": "the full-precision model has the given accuracy, by the same test",
     "accuracy": (
-        "our number is the published number, "
+        "our number is the given number, by the same test, "
         "where the source gives no full precision to take a drop from"
     ),
-    "max_drop": "our drop is at most the limit",
+    "max_drop": "our drop is at most the limit, its 95 % interval included",
     "beats": "our drop is below the rival's, the paired 95 % interval excluding zero",
     "order": "our drop against the rival's, for the record: a tie is shown as a tie",
 }
@@ -131,8 +131,8 @@ class Claim:
         source: where the number stands.
         where: file and line of the row.
         long: whether its runs are too long for the embedded tier.
-        checkpoint: whether the network has the very weights behind the number: the ``authors``' own
-            checkpoint, or any ``other``.
+        checkpoint: whose weights these are: the ``authors``' own, in full precision; those of the
+            network that they ``quantized`` themselves and released; or any ``other``.
         rounding: what the printing may have rounded away from a published number, in the metric's
             unit: half a unit of its last digit, and of that of ``fp`` where a drop is taken.
 
@@ -198,16 +198,17 @@ class Claim:
         return (self.id, *about, self.source.reported, self.source.status)
 
     @property
-    def published(self) -> str:
-        """The claim in one table cell, such as ``68.71 (0.97)``: accuracy and drop."""
+    def asks(self) -> str:
+        """The claim in one table cell, such as ``published 68.71 (0.97)``: accuracy and drop."""
         if self.rival:
             return f"{'below' if self.kind == 'beats' else 'against'} {self._other(self.rival)}"
         number = f"{self.value:g}" + (f" to {self.value_to:g}" if self.value_to is not None else "")
         if self.kind == "max_drop":
             return f"drop <= {number}"
+        whose = "here" if self.source.reported == "project" else "published"
         if self.drop is None or self.metric.endswith("_drop"):
-            return number
-        return f"{number} ({self.drop:.2f})"
+            return f"{whose} {number}"
+        return f"{whose} {number} ({self.drop:.2f})"
 
     def _other(self, rival: Rival) -> str:
         """The rival by what distinguishes it."""
@@ -223,7 +224,7 @@ class Claim:
 
     def _number(self) -> dict[str, str]:
         """What is claimed, in words."""
-        lines = {"claim": f"{self.published} [{METRICS[self.metric]}]: {KINDS[self.kind]}"}
+        lines = {"claim": f"{self.asks} [{METRICS[self.metric]}]: {KINDS[self.kind]}"}
         if self.sd is not None:
             lines["spread"] = f"sd {self.sd:g} over {self.runs or 'an unstated number of'} runs"
         if self.fp is not None:

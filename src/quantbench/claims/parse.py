@@ -103,7 +103,7 @@ class _File:
     def claim(self, given: Row, cell: str, alias: str, number: object, where: str) -> Claim:
         """One claim of a row."""
         model = self.named("models", alias)
-        own = {key: model[key] for key in ("data", "skip") if key in model}
+        own = {key: model[key] for key in ("data", "skip", "checkpoint") if key in model}
         row = {**self.content.get("defaults", {}), **own, **given}
         value, source = as_number(number), self.source(row, alias)
         scheme = None if cell == "fp" else self.scheme(cell)
@@ -140,7 +140,7 @@ class _File:
             source=source,
             where=where,
             long=row.get("long", False),
-            checkpoint=model.get("checkpoint", "other"),
+            checkpoint=row.get("checkpoint", "other"),
         )
         if "kind" not in row and scheme and claim.drop is None:
             claim = replace(claim, kind="accuracy")

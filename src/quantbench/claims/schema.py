@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from quantbench.claims.claim import KINDS, METRICS, PERCENT, Claim, Fields
+from quantbench.claims.claim import KINDS, METRICS, PERCENT, Checkpoint, Claim, Fields
 from quantbench.claims.toml_lines import Spec, fault, is_number, plain
 from quantbench.errors import BadInput
 
@@ -25,10 +25,12 @@ FILE: Spec = {
     "claim": "tables",
 }
 
+CHECKPOINTS = get_args(Checkpoint)
+
 MODEL: Spec = {
     **_keys("text", "name data note skip"),
     "fp": "number",
-    "checkpoint": ("authors", "other"),
+    "checkpoint": CHECKPOINTS,
 }
 
 SOURCE: Spec = {
@@ -55,6 +57,7 @@ DEFAULTS: Spec = {
     "kind": tuple(KINDS),
     "metric": tuple(METRICS),
     "follows": ("paper", "code"),
+    "checkpoint": CHECKPOINTS,
 }
 
 CLAIM: Spec = {**DEFAULTS, "name": "text", "cells": "table"}

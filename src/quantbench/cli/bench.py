@@ -9,6 +9,8 @@ from pathlib import Path
 
 from quantbench.errors import BadInput
 
+CLEAN, MISSED, BROKEN, UNDECIDED = 0, 1, 2, 3  # exit codes, of quantbench gate too
+
 
 def run(options: argparse.Namespace) -> int:
     """``quantbench run``: run claims and judge them."""
@@ -62,14 +64,21 @@ def _claims(options: argparse.Namespace, *files: str, more: Iterable[str]) -> in
 
 
 def _pytest(*files: str, more: Iterable[str]) -> int:
-    """Pytest over files of the installed bench, with settings of its own."""
+    """Pytest over files of the installed bench, with settings of its own; the exit code."""
     import pytest
 
     import quantbench.bench
+    from quantbench.pytest_plugin import UNDECIDED_ONLY
 
     bench = Path(next(iter(quantbench.bench.__path__)))
     settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
     # other people's plugins take a second to import, and have no part in this
     settings += ["--disable-plugin-autoload", "-p", "quantbench", "-p", "benchmark"]
     quiet = ["-q", "--no-header", "--import-mode=importlib"]
-    return int(pytest.main([*(str(bench / file) for file in files), *settings, *quiet, *more]))
+    status = pytest.main([*(str(bench / file) for file in files), *settings, *quiet, *more])
+    known = {
+        pytest.ExitCode.OK: CLEAN,
+        pytest.ExitCode.TESTS_FAILED: MISSED,
+        UNDECIDED_ONLY: UNDECIDED,
+    }
+    return known.get(int(status), BROKEN)

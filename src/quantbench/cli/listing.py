@@ -23,7 +23,7 @@ def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     claims = chosen(papers, expression, tier)
     if papers or expression or tier:
         for claim in claims:
-            print(f"{claim.tier:<8}  {claim.id}  {claim.published}")
+            print(f"{claim.tier:<8}  {claim.id}  {claim.asks}")
         return 0
     for paper, count in Counter(c.paper for c in claims).items():
         tiers = sorted(Counter(c.tier for c in claims if c.paper == paper).items())
@@ -59,7 +59,7 @@ def print_one(name: str, runs: Path) -> int:
     elif name in papers:
         print("\n\n".join(c.describe() for c in claims if c.paper == name))
     elif name in (models := {c.model for c in claims}):
-        print("\n".join(f"{c.id}  {c.published}" for c in claims if c.model == name))
+        print("\n".join(f"{c.id}  {c.asks}" for c in claims if c.model == name))
     else:
         known = {*by_name, *methods(), *papers, *models}
         raise BadInput(f"nothing is called {name!r}{did_you_mean(name, known)}")

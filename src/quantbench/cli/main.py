@@ -1,6 +1,7 @@
 """The ``quantbench`` command.
 
-Errors for people go to stderr and end with status 2; a missed gate ends with 1.
+Errors for people go to stderr and end with status 2; a missed claim or gate ends with 1, and what
+is only undecided with 3.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Statistics of paired comparisons on the same images, and of seeds against a published number.
+"""Statistics of accuracies, and of paired comparisons on the same images.
 
-Accuracies and their differences are in points (percent). Only numpy is imported here; Student's t
-asks scipy with first use. Importing scipy's solvers takes longer than a whole report, so the normal
-quantile is the standard library's and a root is found by halving.
+Accuracies and their differences are in points (percent). Only numpy is imported here: importing
+scipy's solvers takes longer than a whole report, so the normal quantile is the standard library's
+and a root is found by halving.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -47,6 +47,35 @@ class Interval:
     def __str__(self) -> str:
         """Such as ``1.20 [0.43, 2.01]``."""
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def signed(self) -> str:
+        """Such as ``+1.20 [+0.43, +2.01]``."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def exact(value: float, n: int) -> Interval:
+    """What was measured on everything that it is said of: nothing to estimate."""
+    return Interval(value, value, value, 0.0, n)
+
+
+def joined(ours: Interval, half: float, *, rounding: float = 0.0, less: float = 0.0) -> Interval:
+    """The interval of (``ours`` - a number), with more in it than the sampling of images.
+
+    Independent sources add in squares, end by end, so that an interval that is longer on one side
+    stays so (Zou and Donner, Statistics in Medicine 27, 2008). Rounding is no chance but a bound:
+    the ends move out by all of it.
+
+    Args:
+        ours: the estimate with the sampling of its images.
+        half: half-width of another, independent source, such as seeds.
+        rounding: the most that the number may be away from what was rounded.
+        less: the number itself.
+
+    """
+    value = ours.value - less
+    low = value - math.hypot(ours.value - ours.low, half) - rounding
+    high = value + math.hypot(ours.high - ours.value, half) + rounding
+    return Interval(value, low, high, math.hypot(ours.se, half / _z(LEVEL)), ours.n)
 
 
 @dataclass(frozen=True)
@@ -188,37 +217,5 @@ def accuracy(scores: ArrayLike, level: float = LEVEL) -> Interval:
     )
 
 
-def prediction_half(values: Sequence[float], level: float = LEVEL) -> float:
-    """Half-width t * sqrt(1 + 1/k) * s of the interval for one further run after k >= 2 runs."""
-    return _prediction(float(np.std(values, ddof=1)), len(values), level)
-
-
-def welch_half(values: Sequence[float], sd: float, runs: int, level: float = LEVEL) -> float:
-    """Half-width of the interval of (our mean - the published mean).
-
-    The published mean has the standard deviation ``sd`` over ``runs`` runs. Unequal variances,
-    degrees of freedom of Welch and Satterthwaite. One run of ours (k = 1) has no spread of its own:
-    it is then the single further run, predicted from the published spread.
-    """
-    k = len(values)
-    if k == 1:
-        return _prediction(sd, runs, level)
-    ours, theirs = float(np.var(values, ddof=1)) / k, sd**2 / runs
-    if ours + theirs == 0:
-        return 0.0
-    df = (ours + theirs) ** 2 / (ours**2 / (k - 1) + theirs**2 / (runs - 1))
-    return _t(df, level) * math.sqrt(ours + theirs)
-
-
 def _z(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
-
-
-def _t(df: float, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + level) / 2))
-
-
-def _prediction(s: float, k: int, level: float) -> float:
-    return _t(k - 1, level) * math.sqrt(1 + 1 / k) * s

@@ -62,7 +62,7 @@ class Bench:
     def judge(self, claim: Claim) -> Verdict:
         """Run a claim's cells, or take them from the ledger, and judge them."""
         from quantbench.evidence.judge import judge
-        from quantbench.evidence.verdict import skipped
+        from quantbench.evidence.verdict import refused, skipped
 
         start = time.perf_counter()
         cells: dict[int, Cell] = {}
@@ -72,8 +72,10 @@ class Bench:
             self.status.claim(claim.id)
             runs, against = self._results(claim, cells), self._results(claim, rivals)
             verdict = judge(claim, runs, against)  # a claim with a reason to skip is skipped
-        except (DataMissing, Unsupported) as e:
-            verdict = skipped(claim, *_why(e))
+        except DataMissing as e:
+            verdict = skipped(claim, f"{e.name} is not here", e.command)
+        except Unsupported as e:
+            verdict = refused(claim, str(e))
         row = Row(claim, verdict, cells, runs, time.perf_counter() - start, against)
         self.rows.append(row)
         self.status.line(row)
@@ -84,10 +86,3 @@ class Bench:
         self.cells += [(claim.paper, c) for c in cells.values()]
         read = self.lab.ledger.get if self.finished else self.lab.result
         return {s: r for s, c in cells.items() if (r := read(c))}
-
-
-def _why(error: DataMissing | Unsupported) -> tuple[str, str]:
-    """Reason and mending command of a skip."""
-    if isinstance(error, DataMissing):
-        return f"{error.name} is not here", error.command
-    return str(error), ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from quantbench.evidence.verdict import Outcome
+from quantbench.evidence.verdict import AGREES, MISSES, Outcome
 from quantbench.report import plots, shift_tables, table
 from quantbench.report.drawing import Drawing
 
@@ -22,11 +22,10 @@ td, th { padding: .3rem .6rem; text-align: left }
 tr { border-bottom: 1px solid #ddd } th { border-bottom: 2px solid #888 }
 figure { margin: 1rem 0 } svg { max-width: 100% }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .6rem }
-.REPRODUCED { color: #176b2c } .BELOW, .WRONG-BASE, .XPASS { color: #a11 }
-.ABOVE, .TIE, .XFAIL { color: #8a5a00 } .SKIP { color: #777 }
+.agrees { color: #176b2c } .misses { color: #a11 } .open { color: #8a5a00 } .SKIP { color: #777 }
 @media (prefers-color-scheme: dark) {
 body { background: #161616; color: #ddd } pre { background: #222 } figure { background: #eee }
-tr { border-color: #333 } .REPRODUCED { color: #6c8 } .BELOW { color: #f88 }
+tr { border-color: #333 } .agrees { color: #6c8 } .misses { color: #f88 } .open { color: #db6 }
 }
 """
 
@@ -78,12 +77,19 @@ def _row(row: Row) -> str:
     """One line of the table; the last column is coloured by outcome."""
     *plain, verdict = table.cells(row)
     tds = "".join(f"<td>{escape(text)}</td>" for text in plain)
-    return f"<tr>{tds}<td class='{row.verdict.outcome}'>{escape(verdict)}</td></tr>"
+    return f"<tr>{tds}<td class='{_class(row)}'>{escape(verdict)}</td></tr>"
 
 
 def _details(row: Row) -> str:
     """The claim in full and all parts of its verdict."""
     text = escape(f"{row.claim.describe()}\n\n{row.verdict.explain()}")
     name = escape(row.claim.id)
-    title = f"<summary class='{row.verdict.outcome}'>{name}: {row.verdict.outcome}</summary>"
+    title = f"<summary class='{_class(row)}'>{name}: {row.verdict.outcome}</summary>"
     return f"<details>{title}<pre>{text}</pre></details>"
+
+
+def _class(row: Row) -> str:
+    """Colour and word of an outcome."""
+    outcome = row.verdict.outcome
+    kind = "agrees" if outcome in AGREES else "misses" if outcome in MISSES else "open"
+    return outcome if outcome == Outcome.SKIP else f"{kind} {outcome}"

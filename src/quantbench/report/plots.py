@@ -1,4 +1,4 @@
-"""Plots of the verdicts: published against ours, accuracy against bits and images, and curves.
+"""Plots of the verdicts: what is asked against ours, accuracy against bits and images, and curves.
 
 For each there is a function that picks what the rows give data for, and one that draws it.
 """
@@ -23,12 +23,14 @@ CURVES = 6  # claims whose curves are drawn
 
 LEGEND = 12  # lines that a legend names
 
-_AGAINST = "points; blue: published or limit with what is allowed, red: ours with its 95 % interval"
+_AGAINST = (
+    "points; blue: what is asked with its tolerance, red: ours with the 95 % interval that decides"
+)
 
 
 def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
     """Every plot that the rows give data for."""
-    yield from _published_against_ours(rows)
+    yield from _asked_against_ours(rows)
     yield from _accuracy_against_bits(rows)
     yield from _accuracy_against_images(rows)
     yield from _curves(rows)
@@ -37,29 +39,34 @@ def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
 
 @dataclass(frozen=True)
 class Against:
-    """A published number or range with what is allowed, and ours with its interval, in points."""
+    """What is asked and allowed, and ours with its interval, in points.
+
+    ``asked`` is a number, or both ends of a range; a limit allows everything from zero on.
+    """
 
     label: str
-    published: float
-    to: float
-    allowed: float
+    asked: tuple[float, ...]
+    allowed: tuple[float, float]
     ours: float
     low: float
     high: float
 
 
-def _published_against_ours(rows: Sequence[Row]) -> Iterator[Drawing]:
-    """Drops with their 95 % intervals beside the published ones."""
+def _asked_against_ours(rows: Sequence[Row]) -> Iterator[Drawing]:
+    """Ours with the intervals that decide, beside what is asked."""
     lines = []
     for row in rows:
         claim, verdict = row.claim, row.verdict
-        ours, published, to = verdict.ours, verdict.published, verdict.published_to
-        if ours and published is not None and claim.metric in PERCENT:
+        asked, found, allowed = verdict.published, verdict.difference, verdict.allowed
+        if asked is not None and found and allowed and claim.metric in PERCENT:
             label = f"{claim.model} {claim.id.rsplit('/', 1)[-1]}: {verdict.what}"
-            allowed, interval = verdict.tol + verdict.sampling, (ours.value, ours.low, ours.high)
-            lines.append(Against(label, published, to or published, allowed, *interval))
+            to = verdict.published_to
+            ends = (asked,) if to is None else (asked, to)
+            band = max(asked + allowed[0], min(asked, 0.0)), asked + allowed[1]
+            interval = (asked + x for x in (found.value, found.low, found.high))
+            lines.append(Against(label, ends, band, *interval))
     if lines:
-        yield Drawing("Published against ours", draw_against, (lines,))
+        yield Drawing("What is asked against ours", draw_against, (lines,))
 
 
 def draw_against(lines: Sequence[Against]) -> str:
@@ -67,8 +74,8 @@ def draw_against(lines: Sequence[Against]) -> str:
     figure, axes = canvas(height=1 + 0.28 * len(lines))
     band: dict[str, Any] = {"color": "#c7d3e8", "linewidth": 7, "solid_capstyle": "butt"}
     for y, line in enumerate(lines):
-        axes.plot([line.published - line.allowed, line.to + line.allowed], [y, y], **band)
-        axes.plot([line.published, line.to], [y, y], "|", color="#1f4e9c", markersize=10)
+        axes.plot(line.allowed, [y, y], **band)
+        axes.plot(line.asked, [y] * len(line.asked), "|", color="#1f4e9c", markersize=10)
         around = [[line.ours - line.low], [line.high - line.ours]]
         axes.errorbar([line.ours], [y], xerr=around, fmt="o", color="#b4441c")
     axes.set_yticks(range(len(lines)), [line.label for line in lines])

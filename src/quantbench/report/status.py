@@ -35,7 +35,7 @@ class Status:
             return
         from quantbench.report.table import ours
 
-        found = f"{row.claim.published} | ours {ours(row)}"
+        found = f"{row.claim.asks} | ours {ours(row)}"
         self._write(f"{row.verdict.outcome:<10}  {row.claim.id}  {found}  {row.seconds:.1f} s")
 
     def __call__(self, done: int, total: int, what: str) -> None:

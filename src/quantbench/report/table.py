@@ -17,8 +17,9 @@ HEADER = (
     "model",
     "scheme",
     "method",
-    "published (drop)",
+    "asks (drop)",
     "ours (drop) [95 % interval]",
+    "difference [95 % interval]",
     "integer latency",
     "verdict",
 )
@@ -35,11 +36,11 @@ def cells(row: Row) -> tuple[str, ...]:
     scheme = claim.id.split("/")[-2] if named else str(claim.scheme or "fp32")
     method = call(claim.method, claim.fields) if claim.method else "full precision"
     about = (claim.paper, claim.model, scheme, method)
-    return (*about, claim.published, ours(row), latency(row), str(verdict))
+    return (*about, claim.asks, ours(row), difference(row), latency(row), str(verdict))
 
 
 def ours(row: Row) -> str:
-    """Our accuracy, drop and the interval of what was compared."""
+    """Our accuracy and drop, and the interval that the sampling of images gives one of them."""
     if not row.runs:
         return ""
     accuracy = statistics.fmean(r.q_top1 for r in row.runs.values())
@@ -52,6 +53,14 @@ def ours(row: Row) -> str:
         return text
     compared = "" if what == "drop" else f" {what}"
     return f"{text}{compared} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def difference(row: Row) -> str:
+    """What decides: ours less what is asked, or the advantage over the rival."""
+    found = row.verdict.difference
+    if found is None:
+        return ""
+    return f"{'advantage ' if row.verdict.published is None else ''}{found.signed()}"
 
 
 def latency(row: Row) -> str:
@@ -72,7 +81,7 @@ def terminal(rows: Sequence[Row]) -> list[str]:
     widths = [max(len(line[i]) for line in body) for i in range(len(HEADER))]
     padded = ([text.ljust(n) for text, n in zip(line, widths, strict=True)] for line in body)
     lines = ["  ".join(line).rstrip() for line in padded]
-    return [*(lines if ran else []), *_skips(rows), summary(rows)]
+    return [summary(rows), *(lines if ran else []), *_skips(rows), summary(rows)]
 
 
 def _skips(rows: Iterable[Row]) -> list[str]:
@@ -90,10 +99,12 @@ def _skips(rows: Iterable[Row]) -> list[str]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Counts by outcome."""
+    """Counts of every verdict, and how many fail the run or leave it undecided."""
     counts = {o: sum(row.verdict.outcome == o for row in rows) for o in Outcome}
     text = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
-    return f"{text}  ({sum(row.verdict.fails for row in rows)} gating misses)"
+    misses = sum(row.verdict.fails for row in rows)
+    undecided = sum(row.verdict.undecided for row in rows)
+    return f"{text}  (gating: {misses} missed, {undecided} undecided)"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -105,4 +116,4 @@ def markdown(rows: Sequence[Row]) -> str:
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     skips = [f"- {text}" for text in _skips(rows)]
     body = [line(HEADER), line("---" for _ in HEADER), *(line(cells(row)) for row in ran)]
-    return "\n".join([*body, "", *skips, "", summary(rows), ""])
+    return "\n".join([summary(rows), "", *body, "", *skips, ""])
