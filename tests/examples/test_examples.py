@@ -68,7 +68,7 @@ def test_the_gate_accepts_and_catches_a_change(tmp_path, site, monkeypatch, caps
     args = [sys.executable, program, "--accept"]
     ran = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 REPRODUCED" in ran.stdout
+    assert "1 HOLDS, 1 AHEAD" in ran.stdout
     assert (tmp_path / "runs" / "report" / "summary.md").is_file()
 
     monkeypatch.chdir(tmp_path)
