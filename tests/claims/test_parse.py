@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantbench.claims import parse
+from quantbench.claims.claim import Xfail
 from quantbench.errors import BadInput
 from quantbench.quantization.scheme import Override
 
@@ -108,9 +109,76 @@ BAD = [
     ('source = "other"', 'source = "other"\ngates = true', 31, "may not gate"),
     ("cells.w4 = { r20 = [90.5, 0.1] }", "cells.w4 = { r20 = 0.9 }", 18, "accuracy of chance"),
     ('source = "other"', 'source = "other"\ntol = 1.0', 31, "a tolerance without its reason"),
+    (
+        'rival = { method = "nearest" }', 'rival = { method = "nearest" }\nxfail = "old"',
+        25, "xfail = 'old': must be a table",
+    ),
+    (
+        'rival = { method = "nearest" }',
+        'rival = { method = "nearest" }\nxfail = { number = 1, date = "2026-11-31", cause = "x" }',
+        25, "date = '2026-11-31': must be a day such as",
+    ),
+    (
+        'rival = { method = "nearest" }',
+        'rival = { method = "nearest" }\nxfail = { number = -1.5, date = "2026-11-30" }',
+        25, "xfail has no cause",
+    ),
+    ("r56 = { name", 'r56 = { checkpoint = "mine", name', 7, "checkpoint = 'mine'"),
     ("to = 11", "to = 9", 30, "a range ends above its start"),
     ("cells.w2", "cells.fp", 30, "an fp claim"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "fp", "rounding"),
+    [
+        ("90.50", "91.5", 0.005 + 0.05),
+        ("90.5", "91.5", 0.05 + 0.05),
+        ("90", "91.50", 0.5 + 0.005),
+        ("{ value = 90.50, to = 90.6 }", "91.500", 0.05 + 0.0005),
+        ("[90.50, 0.123]", "91.5", 0.005 + 0.05),
+        ("9_0.50e0", "91.5", 0.005 + 0.05),
+        ("905.0e-1", "91.5", 0.005 + 0.05),
+    ],
+)
+def test_a_published_number_is_as_exact_as_it_is_printed(
+    number: str, fp: str, rounding: float
+) -> None:
+    text = GOOD.replace("[90.5, 0.1]", number).replace("fp = 91.5", f"fp = {fp}")
+    claim = parse.parse(text, "p.toml")[0]
+    assert claim.rounding == pytest.approx(rounding)
+    assert {type(claim.value), type(claim.fp)} == {float}
+    # without full precision there is only one number, and a limit of the project is exact
+    alone = parse.parse(text.replace('name = "a"', 'name = "a"\nkind = "accuracy"'), "p.toml")[0]
+    assert alone.rounding == pytest.approx(rounding - 0.5 * 10.0 ** -len(fp.partition(".")[2]))
+    limit = parse.parse(text.replace('name = "a"', 'name = "a"\nkind = "max_drop"'), "p.toml")[0]
+    assert limit.rounding == 0
+    own = parse.parse(
+        text.replace(
+            't1 = { table = "Table 1", reported = "authors"',
+            't1 = { table = "Table 1", reported = "project"',
+        ),
+        "p.toml",
+    )[0]
+    assert own.rounding == 0
+
+
+def test_a_known_miss_is_read_with_number_date_and_cause() -> None:
+    miss = (
+        'xfail = { number = -1.5, date = "2026-11-29", cause = "the seeds are not the paper\'s" }'
+    )
+    _, b20, *_ = parse.parse(GOOD.replace('kind = "beats"', f'kind = "beats"\n{miss}'), "p.toml")
+    assert b20.xfail == Xfail(-1.5, "2026-11-29", "the seeds are not the paper's")
+    assert "known miss: -1.5 on 2026-11-29" in b20.describe()
+    assert parse.parse(GOOD, "p.toml")[0].xfail is None
+
+
+def test_whose_weights_a_model_has_is_its_own_unless_the_row_says_otherwise() -> None:
+    theirs = GOOD.replace("r20 = { name", 'r20 = { checkpoint = "authors", name')
+    assert parse.parse(GOOD, "p.toml")[0].checkpoint == "other"
+    assert parse.parse(theirs, "p.toml")[0].checkpoint == "authors"
+    row = theirs.replace('name = "a"', 'name = "a"\ncheckpoint = "quantized"')
+    assert parse.parse(row, "p.toml")[0].checkpoint == "quantized"
 
 
 def test_a_scheme_may_give_layers_bits_of_their_own() -> None:
