@@ -112,6 +112,13 @@ def _report(options: argparse.Namespace) -> int:
     return bench.report(options)
 
 
+def _measured(options: argparse.Namespace) -> int:
+    from quantbench.cli.measured import measured
+
+    file = Path(options.file) if options.file else None
+    return measured([Path(folder) for folder in options.folders or ["runs"]], file)
+
+
 def _latency(options: argparse.Namespace) -> int:
     from quantbench.cli import bench
 
@@ -138,6 +145,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "gate": _gate,
     "accept": _accept,
     "report": _report,
+    "measured": _measured,
     "latency": _latency,
     "data": _data,
     "new": _new,

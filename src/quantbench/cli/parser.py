@@ -49,6 +49,7 @@ def parser() -> Parser:
     add("gate", "compare finished runs with the accepted baseline", CLAIMS, RUNS)
     add("accept", "make finished runs the baseline", CLAIMS, RUNS)
     add("report", "write the report of finished runs again", CLAIMS, RUNS)
+    _add_measured(add("measured", "write the verdicts of finished runs into reference/measured.md"))
     about = "time integer networks on every installed runtime, side by side"
     _add_timing(add("latency", about, RUNS))
     about = "pull (DVC), fetch NAME (its source), remote FOLDER (index a plain folder)"
@@ -75,6 +76,14 @@ def _add_expression(command: argparse.ArgumentParser, example: str) -> None:
 def _add_runs(command: argparse.ArgumentParser) -> None:
     about = "where results are kept"
     command.add_argument("--runs", default="runs", metavar="FOLDER", help=about)
+
+
+def _add_measured(command: argparse.ArgumentParser) -> None:
+    """Of which runs, and where to."""
+    about = "finished runs (default: runs); may be given several times"
+    command.add_argument("--runs", dest="folders", action="append", metavar="FOLDER", help=about)
+    about = "the file to write anew (default: reference/measured.md of the clone)"
+    command.add_argument("--file", metavar="FILE", help=about)
 
 
 def _add_timing(command: argparse.ArgumentParser) -> None:

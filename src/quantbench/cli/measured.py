@@ -1,0 +1,39 @@
+"""``quantbench measured``: the verdicts of finished runs into the file that git keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantbench.data.roots import clone_root
+from quantbench.errors import BadInput
+
+
+def measured(folders: Sequence[Path], path: Path | None = None) -> int:
+    """Write the file anew: rows of what is finished now, the others as they were.
+
+    Args:
+        folders: of finished runs.
+        path: the file; ``reference/measured.md`` of the clone if not given.
+
+    Raises:
+        BadInput: a folder that is not there, or a file that this command did not write.
+
+    """
+    from quantbench.claims.catalog import read_claims
+    from quantbench.report.measured.collect import measured as of
+    from quantbench.report.measured.collect import merged
+    from quantbench.report.measured.document import counts, from_markdown, to_markdown
+    from quantbench.system.atomic import write_atomically
+
+    if absent := [folder for folder in folders if not folder.is_dir()]:
+        raise BadInput(f"there is no folder {str(absent[0])!r} of finished runs")
+    path = path or clone_root() / "reference" / "measured.md"
+    known = from_markdown(path.read_text(encoding="utf-8"), str(path)) if path.exists() else []
+    claims = read_claims()
+    fresh = list(of(claims, folders))
+    rows = merged(known, fresh, claims)
+    write_atomically(path, to_markdown(rows))
+    print(f"{path}: {len(fresh)} claims measured, {len(rows) - len(fresh)} kept")
+    print(counts(rows))
+    return 0
