@@ -160,6 +160,21 @@ def test_what_must_hold_is_claimed(name: str, kind: str, value: float | None, ti
     assert (claim.kind, claim.value, claim.tier, claim.gates) == (kind, value, tier, True)
 
 
+def test_only_networks_that_are_known_to_be_the_authors_can_reproduce() -> None:
+    """Torchvision's are their own publisher's, for their own accuracy; not those of any paper."""
+    theirs = {(c.model, c.kind) for c in ALL if c.checkpoint == "authors"}
+    elsewhere = {model for model, _ in theirs if not model.startswith(("torchvision/", "coco/"))}
+    assert elsewhere == {
+        *("cifar10/resnet20", "cifar10/resnet56", "cifar10/resnet20-apot", "cifar10/resnet56-apot"),
+        *("imagenet/googlenet-bvlc", "imagenet/mobilenetv1-0.25", "stsb/minilm"),
+    }
+    assert {kind for model, kind in theirs if model not in elsewhere} == {"fp"}
+    quantized = {c.model for c in ALL if c.checkpoint == "quantized"}
+    assert quantized == {f"cifar10/resnet20-apot-w{b}a{b}" for b in (2, 3, 4)}
+    slim = catalog.find(ALL, "fp/imagenet/mobilenetv1-025/fp/published")
+    assert slim.checkpoint == "other"  # Keras's weights, TensorFlow-slim's accuracy
+
+
 def test_a_claim_says_everything_about_itself() -> None:
     claim = catalog.find(ALL, "imagenet/resnet18/w4/t7-adaround")
     assert claim.drop == pytest.approx(0.97)

@@ -131,8 +131,9 @@ class Claim:
         source: where the number stands.
         where: file and line of the row.
         long: whether its runs are too long for the embedded tier.
-        checkpoint: whose weights these are: the ``authors``' own, in full precision; those of the
-            network that they ``quantized`` themselves and released; or any ``other``.
+        checkpoint: whose weights these are: the full-precision ones behind the number, of its
+            ``authors``; those of the network that they ``quantized`` and released; or any
+            ``other``.
         rounding: what the printing may have rounded away from a published number, in the metric's
             unit: half a unit of its last digit, and of that of ``fp`` where a drop is taken.
 
