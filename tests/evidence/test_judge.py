@@ -353,6 +353,15 @@ def test_three_seeds_give_a_comparison_a_term_of_its_own():
     assert judge(BEATS, ours, {0: rivals[0]}).reason == "one seed"
 
 
+@pytest.mark.parametrize(("rival", "said"), [(45.0, "one seed"), (44.0, "keeps 49%")])
+def test_a_rival_that_has_collapsed_is_named_beside_the_word(rival, said):
+    verdict = judge(BEATS, {0: run(90.0, 88.0)}, {0: run(90.0, rival)})
+    assert verdict.outcome == Outcome.AHEAD
+    assert verdict.reason.startswith("one seed")
+    assert verdict.reason.endswith("one seed" if said == "one seed" else "of full precision")
+    assert said in verdict.reason
+
+
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_beating_is_what_the_paired_interval_says(b, c):
     """Same accuracies, but on other images: only the discordant images count."""

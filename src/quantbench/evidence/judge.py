@@ -12,6 +12,8 @@ from quantbench.evidence.intervals import joined
 from quantbench.evidence.published import ROUNDING, judge_number, what_would_decide
 from quantbench.evidence.verdict import AGREES, MISSES, Outcome, Verdict, skipped
 
+COLLAPSED = 0.5  # of full precision: whoever keeps less is no yardstick, and the verdict says so
+
 FEW = {1: "one seed", 2: "two seeds"}  # printed beside a comparison that has no more
 
 
@@ -62,7 +64,8 @@ def _compared(claim: Claim, runs: Runs, rivals: Runs) -> Verdict:
     outcome = Outcome.BEHIND if advantage.high < 0 else Outcome.TIE
     if advantage.low > 0:
         outcome = Outcome.AHEAD
-    other = f"the rival's drop: {estimates.drop(rivals)}"
+    kept, other = _kept(rivals), f"the rival's drop: {estimates.drop(rivals)}"
+    fallen = f"the rival keeps {kept:.0%} of full precision" if kept < COLLAPSED else ""
     return Verdict(
         outcome,
         claim.gates,
@@ -70,8 +73,14 @@ def _compared(claim: Claim, runs: Runs, rivals: Runs) -> Verdict:
         estimates.drop(runs),
         difference=advantage,
         parts=(other, f"images: {images.n}, paired: {images.half:.2f}", spread.said),
-        reason=FEW.get(min(len(runs), len(rivals)), ""),
+        reason="; ".join(filter(None, (FEW.get(min(len(runs), len(rivals))), fallen))),
     )
+
+
+def _kept(runs: Runs) -> float:
+    """What quantization left of the full-precision metric, as a fraction."""
+    full = sum(r.fp_top1 for r in runs.values())
+    return sum(r.q_top1 for r in runs.values()) / full if full > 0 else 1.0
 
 
 def _limited(claim: Claim, runs: Runs) -> Verdict:
