@@ -242,6 +242,9 @@ class Claim:
         if rival := self.rival:
             lines["rival"] = f"{call(rival.method, rival.fields)}, {scheme_words(rival.scheme)}"
         lines["model"] = f"{self.model} on {self.data} ({self.tier})"
+        if self.checkpoint != "other":
+            quantized = ", quantized by them" if self.checkpoint == "quantized" else ""
+            lines["weights"] = f"the authors' own{quantized}"
         if self.published_on != self.data:
             lines["published on"] = f"all of {self.published_on}"
         if self.calib:

@@ -7,35 +7,16 @@ passes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from quantbench.claims.claim import PERCENT, Claim
+from quantbench.claims.claim import Claim
 from quantbench.evidence import estimates, seeds
 from quantbench.evidence.estimates import Runs
 from quantbench.evidence.intervals import Interval, exact, joined
 from quantbench.evidence.power import deciding
+from quantbench.evidence.quantity import quantity
 from quantbench.evidence.seeds import Spread
 from quantbench.evidence.verdict import Outcome, Verdict, skipped
 
 ROUNDING = 1e-9  # points; 100 * (1 - 0.99) is not 1 in binary
-
-MORE_IS_BETTER = ("top1_gain", "int4_layers", *PERCENT)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What of our runs is compared with what of the source.
-
-    ``values`` are by seed, ``given`` is a range, mostly of a single number.
-    """
-
-    what: str
-    ours: Interval
-    values: list[float]
-    given: tuple[float, float]
-    more_is_better: bool
 
 
 def judge_number(claim: Claim, runs: Runs) -> Verdict:
@@ -46,7 +27,7 @@ def judge_number(claim: Claim, runs: Runs) -> Verdict:
     """
     if wrong := _wrong_base(claim, runs):
         return wrong
-    q = _quantity(claim, runs)
+    q = quantity(claim, runs)
     if q is None:
         return skipped(claim, f"the run recorded no {claim.metric}")
     images, image_part = _images(claim, q.ours)
@@ -145,35 +126,3 @@ def _wrong_base(claim: Claim, runs: Runs) -> Verdict | None:
     return Verdict(
         Outcome.WRONG_BASE, claim.gates, what, ours, claim.fp, None, difference, allowed, said
     )
-
-
-def _quantity(claim: Claim, runs: Runs) -> Quantity | None:
-    """The drop wherever the source gives one, else the metric; ``None`` if no run recorded it."""
-    low = claim.value or 0.0
-    given = low, low if claim.value_to is None else claim.value_to
-    if claim.kind == "fp":
-        ours, what = estimates.fp_accuracy(runs), "full-precision accuracy"
-        return Quantity(what, ours, [ours.value], given, more_is_better=True)
-    measured = next(iter(runs.values())).metric
-    if claim.metric not in (measured, f"{measured}_drop"):
-        return _recorded(claim, runs, given)
-    if claim.drop is None:
-        accuracies = [r.q_top1 for r in runs.values()]
-        return Quantity(
-            "accuracy", estimates.accuracy(runs), accuracies, given, more_is_better=True
-        )
-    if not claim.metric.endswith("_drop"):
-        fp = claim.fp or 0.0
-        given = fp - given[1], fp - given[0]
-    drops = [r.drop for r in runs.values()]
-    return Quantity("drop", estimates.drop(runs), drops, given, more_is_better=False)
-
-
-def _recorded(claim: Claim, runs: Runs, given: tuple[float, float]) -> Quantity | None:
-    """A number that the runs wrote down, which is no mean over images."""
-    values = [float(r.extra[claim.metric]) for r in runs.values() if claim.metric in r.extra]
-    if len(values) < len(runs):
-        return None
-    ours = exact(float(np.mean(values)), len(values))
-    better = claim.metric in MORE_IS_BETTER
-    return Quantity(claim.metric, ours, values, given, more_is_better=better)
