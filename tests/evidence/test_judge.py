@@ -303,7 +303,7 @@ def test_a_limit_is_kept_by_the_whole_interval(n, quantized, expected):
 
 
 def test_about_as_many_images_as_were_named_do_decide():
-    """About: Tango's interval of few lost images is longer on the side of the limit."""
+    """About: Tango's interval of few lost images does not shrink with their root alone."""
     few = judge(LIMIT, {0: run(92.0, 91.5, n=1000)})
     named = int(few.reason.split()[1].replace(",", ""))
     assert 1000 < named < 5000

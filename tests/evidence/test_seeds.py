@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from quantbench.evidence import seeds
-from quantbench.evidence.intervals import Interval
 from quantbench.evidence.power import deciding
 
 
@@ -62,12 +61,13 @@ def test_runs_that_are_equal_have_no_spread_whatever_their_rounding():
 
 @given(st.floats(0.05, 5), st.floats(0.1, 5), st.floats(0, 3), st.integers(100, 50_000))
 def test_as_many_images_as_are_named_make_the_interval_short_enough(need, half, sd, n):
-    images, spread = Interval(0.0, -half, half, half / 2, n), seeds.of_the_mean([0.0, sd, 2 * sd])
-    said = deciding(need, images, spread)
+    spread = seeds.of_the_mean([0.0, sd, 2 * sd])
+    said = deciding(need, half, n, spread)
     if "images would" in said:
         named = int(said.split()[1].replace(",", ""))
         assert hypot(half * sqrt(n / named), spread.half) <= need * (1 + 1e-9)
-        assert hypot(half * sqrt(n / (named / 1.12)), spread.half) >= need or named < 100
+        assert hypot(half * sqrt(n / (named / 1.12)), spread.half) >= need or named < 1.12 * n
+        assert named > n  # those that there are did not
     elif "seeds would" in said:
         k = int(said.split()[1])
         assert hypot(half, seeds.mean_half(sd, k)) < need
@@ -78,5 +78,5 @@ def test_as_many_images_as_are_named_make_the_interval_short_enough(need, half, 
 
 
 def test_an_estimate_at_the_end_of_what_is_allowed_is_never_decided():
-    assert "any number" in deciding(0.0, Interval(0, -1, 1, 0.5, 100), seeds.NONE)
-    assert "never" in deciding(0.5, Interval(0, -1, 1, 0.5, 100), seeds.Spread(0.6, ""))
+    assert "any number" in deciding(0.0, 1.0, 100, seeds.NONE)
+    assert "never" in deciding(0.5, 1.0, 100, seeds.Spread(0.6, ""))

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 
-from quantbench.evidence.intervals import Interval
 from quantbench.evidence.seeds import Spread
 
 MOST_SEEDS = 1000  # nobody runs more
 
 
-def deciding(need: float, images: Interval, seeds: Spread) -> str:
+def deciding(need: float, half: float, n: int, seeds: Spread) -> str:
     """Number of images, or of seeds, that make the interval short enough, if the estimate stays.
 
     Args:
         need: half-width at which the interval no longer reaches over the end of what is allowed:
             the distance of the estimate from that end, less the rounding.
-        images: the estimate with the sampling of its images alone.
+        half: that of the sampling of images alone, on the side of this end.
+        n: the images that there are.
         seeds: the term of seeds.
 
     """
     if need <= 0:
         return "the estimate is too close to the end of what is allowed for any number to decide"
-    if images.half > 0 and seeds.half < need:
-        least = images.n * images.half**2 / (need**2 - seeds.half**2)
+    if half > 0 and seeds.half < need:
+        least = max(n * half**2 / (need**2 - seeds.half**2), n + 1)
         return f"about {_rounded_up(least):,} images would decide"
-    if seeds.at is not None and images.half < need:
-        enough = (k for k in range(3, MOST_SEEDS) if math.hypot(seeds.at(k), images.half) < need)
+    if seeds.at is not None and half < need:
+        enough = (k for k in range(3, MOST_SEEDS) if math.hypot(seeds.at(k), half) < need)
         if k := next(enough, 0):
             return f"about {k} seeds would decide"
     return "images alone never decide, nor do seeds"

@@ -64,8 +64,10 @@ def what_would_decide(
     rounding: float = 0.0,
 ) -> str:
     """How many images or seeds bring the interval to one side of the nearest end."""
-    need = min(abs(difference.value - end) for end in allowed) - rounding
-    return deciding(need, images, spread)
+    value = difference.value
+    end = min(allowed, key=lambda end: abs(value - end))
+    half = images.high - images.value if end > value else images.value - images.low
+    return deciding(abs(value - end) - rounding, half, images.n, spread)
 
 
 def _word(
