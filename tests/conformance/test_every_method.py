@@ -15,6 +15,7 @@ LOWERED = "a network that gives (N, positions, channels) is not refused by lower
 WRONG = {
     **{(n, f): MIXED for n in ("allocate", "brecq-mixed") for f in FAMILIES},
     **{(n, "transformer"): EMBEDDINGS for n in ("apot", "factorize")},
+    **{(n, "detector"): LOWERED for n in OURS if n not in ("allocate", "brecq", "brecq-mixed")},
 }
 
 
@@ -22,7 +23,7 @@ def pairs(families):
     """(method, family), those that are known to be wrong marked so."""
     for name in OURS:
         for family in families:
-            why = WRONG.get((name, family), LOWERED if family == "detector" else "")
+            why = WRONG.get((name, family), "")
             marks = [pytest.mark.xfail(reason=why, strict=True)] if why else []
             yield pytest.param(name, family, marks=marks, id=f"{name}-{family}")
 
