@@ -135,6 +135,13 @@ def depends_on_scratch(job, q):
     first(q).bias.data += float(job.scratch is not None)
 
 
+def goes_by_leftovers(job, q):
+    if job.scratch:
+        job.scratch.mkdir(parents=True, exist_ok=True)
+        first(q).bias.data += len(list(job.scratch.iterdir()))
+        (job.scratch / "left").touch()
+
+
 FAULTS = [
     (results.repeats, counts, "the same seed must give the same bits on the residual network"),
     (results.generators_untouched, draws_torch, "the global generator of torch"),
@@ -156,6 +163,7 @@ FAULTS = [
     (saves_and_loads, computes_something_else, "other outputs after save and load"),
     (saves_and_loads, leaves_the_grid, "cannot be saved and loaded"),
     (resumes, depends_on_scratch, "other bits when it is given a scratch folder"),
+    (resumes, goes_by_leftovers, "a second run in the scratch folder of a finished one"),
     (lowers_exactly, leaves_activations, "cannot be lowered on the residual network under integer"),
 ]
 
@@ -266,6 +274,13 @@ def test_a_method_that_refuses_everything_is_caught():
     assert list(failures(Nothing())) == []
     with pytest.raises(AssertionError, match="nothing: supports none of the schemes w4, w4a8"):
         check(Nothing())
+
+
+def test_what_another_process_cannot_run_is_told():
+    seen = {"residual/w4": observe(Case(Nearest(), "residual", "w4"))}
+    (found,) = runs.same_elsewhere("nearst", seen)
+    assert "does not run in another process" in found
+    assert "did you mean nearest" in found
 
 
 def test_executors_that_differ_are_caught(monkeypatch):

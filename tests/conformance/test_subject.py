@@ -8,6 +8,7 @@ import torch
 
 from quantbench.conformance.families import FAMILIES, calibration_set, tiny_network
 from quantbench.conformance.subject import AMOUNTS, complete, quick
+from quantbench.errors import BadInput
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.allocation import Allocate
 from quantbench.methods.nearest import Nearest
@@ -37,6 +38,17 @@ def test_work_is_lowered_by_the_names_of_fields_never_raised():
 
 def test_a_method_says_itself_what_is_quick():
     assert quick(Rounds()) == Rounds(rounds=2)
+
+
+def test_a_misspelt_field_is_told():
+    @dataclass(frozen=True)
+    class Misspelt(Rounds):
+        """Says it wrongly."""
+
+        quick: ClassVar[dict[str, int]] = {"round": 2}
+
+    with pytest.raises(BadInput, match=r"rounds.quick has 'round', no field; did you mean rounds"):
+        quick(Misspelt())
 
 
 def test_steps_and_methods_in_fields_are_quick_too():

@@ -29,10 +29,7 @@ from quantbench.conformance.runs import refuses_with_a_reason, resumes
 from quantbench.conformance.subject import SCHEMES, complete, quick, schemes_of
 from quantbench.quantization.method import Method
 
-ON_RESULTS = (
-    *(repeats, generators_untouched, network_unchanged),
-    *(on_grid, lowers_exactly),
-)
+ON_RESULTS = (repeats, generators_untouched, network_unchanged, on_grid, lowers_exactly)
 
 
 def check(method: Method) -> None:

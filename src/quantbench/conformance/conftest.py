@@ -16,7 +16,6 @@ from quantbench.quantization.registry import list_methods, make
 
 Key = tuple[str, str, str]  # method, family, scheme
 
-
 # Fixtures that are a run on a network: under every scheme, or under the one that a test needs.
 SCHEMES_OF_FIXTURES = {"seen": "", "resumable": "w4a8", "lowerable": "integer"}
 
@@ -78,5 +77,5 @@ resumable = lowerable = seen
 
 @pytest.fixture
 def everywhere(name: str) -> Mapping[str, Observation]:
-    """The same of all networks, by ``FAMILY/SCHEME``."""
-    return {f"{f}/w4a8": _observation((name, f, "w4a8")) for f in FAMILIES}
+    """All of its runs, by ``FAMILY/SCHEME``."""
+    return {f"{f}/{s}": _observation((name, f, s)) for f in FAMILIES for s in schemes_of(f)}

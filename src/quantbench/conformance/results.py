@@ -92,7 +92,7 @@ def _activations(name: str, act: ActQuant) -> Iterator[str]:
 
 
 def saves_and_loads(seen: Observation, folder: Path) -> Iterator[str]:
-    """What is read back has the digest and, to the bit, the outputs of what was written."""
+    """What is read back has the digest, which loading looks at, and the outputs, to the bit."""
     q = seen.quantized
     if q is None:
         return
@@ -102,9 +102,7 @@ def saves_and_loads(seen: Observation, folder: Path) -> Iterator[str]:
     except QuantbenchError as e:
         yield f"cannot be saved and loaded {seen.case}: {e}"
         return
-    if found.digest != q.digest:
-        yield f"is another network after save and load {seen.case}"
-    elif not torch.equal(_output(found.fake(), seen.calib), _output(q.fake(), seen.calib)):
+    if not torch.equal(_output(found.fake(), seen.calib), _output(q.fake(), seen.calib)):
         kept = "codes, ranges, biases and clamps are kept, nothing else"
         yield f"gives other outputs after save and load {seen.case}: {kept}"
 

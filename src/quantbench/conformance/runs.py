@@ -125,4 +125,5 @@ def same_elsewhere(name: str, seen: Mapping[str, Observation]) -> Iterator[str]:
     there = json.loads(done.stdout.splitlines()[-1])
     for key, digest in here.items():
         if there[key] != digest:
-            yield f"another process gives other bits {seen[key].case}: something depends on hashes"
+            why = "nothing may depend on the process, such as on the order of a set"
+            yield f"another process gives other bits {seen[key].case}: {why}"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from quantbench.conformance.families import EXAMPLES, tiny_network
-from quantbench.errors import Unsupported
+from quantbench.errors import BadInput, Unsupported, did_you_mean
 from quantbench.quantization.method import Job, Method, Pipeline
 from quantbench.quantization.registry import make
 from quantbench.quantization.scheme import Grid, Scheme
@@ -60,13 +60,22 @@ def schemes_of(family: str) -> tuple[str, ...]:
 
 
 def quick(method: Method) -> Method:
-    """The method with less work: what its ``quick`` says, else ``AMOUNTS``; steps alike."""
+    """The method with less work: what its ``quick`` says, else ``AMOUNTS``; steps alike.
+
+    Raises:
+        BadInput: ``quick`` names a field that there is not.
+
+    """
     if isinstance(method, Pipeline):
         return Pipeline(tuple(quick(step) for step in method.steps))
     if not is_dataclass(method):
         return method
     own = getattr(method, "quick", OWN.get(method.name))
-    return replace(method, **(_less(method) if own is None else own))
+    changed, known = _less(method) if own is None else own, {f.name for f in fields(method)}
+    for name in changed:
+        if name not in known:
+            raise BadInput(f"{method.name}.quick has {name!r}, no field{did_you_mean(name, known)}")
+    return replace(method, **changed)
 
 
 def _less(method: Any) -> dict[str, Any]:
