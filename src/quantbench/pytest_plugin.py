@@ -62,6 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("quantbench", "reproduction of quantization papers")
     for name, about in _OPTIONS.items():
         group.addoption(f"--qb-{name}", **about)
+    group.addoption(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --pyargs quantbench.conformance: the method that is to conform, or all",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional as F
 
 from quantbench.calibration.walk import Walk
-from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.methods import brecq
 from quantbench.methods.brecq import BRECQ, CODE_BATCH
@@ -39,14 +38,6 @@ def rng(seed=0):
 
 def error(q, net, x):
     return float((q.fake()(x) - net.model(x)).square().mean())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "method", [BRECQ(iterations=1, act_iterations=1), QDrop(iterations=1)], ids=lambda m: m.name
-)
-def test_they_conform(method):
-    check(method)
 
 
 # ---- The weights of the error

@@ -9,10 +9,8 @@ from scipy.stats import norm
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench.conformance import check
 from quantbench.errors import Unsupported
 from quantbench.methods.dfq import (
-    DFQ,
     AbsorbBias,
     AnalyticCorrection,
     clipped_mean,
@@ -107,7 +105,3 @@ def test_analytic_correction_needs_batch_norm():
     model, x = seeded(Branches)
     with pytest.raises(Unsupported, match="needs batch norm"):
         quantize(Pipeline((Nearest(), AnalyticCorrection())), Network.of(model, x[:2]), x, W8A8)
-
-
-def test_dfq_conforms():
-    check(DFQ())

@@ -26,7 +26,7 @@ def rng(seed=0):
 
 
 @pytest.mark.slow
-def test_it_conforms():
+def test_it_conforms_with_biases():
     check(GramRound(width=1, moves=2, bias=True))
 
 

