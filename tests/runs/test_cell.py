@@ -106,6 +106,41 @@ def test_the_id_survives_code_data_and_version_but_tells_settings_apart():
     assert CELL.id.startswith("shapes/resnet8/w4/toy/shapes/test/s0-")
 
 
+@dataclass(frozen=True)
+class Grown:
+    """The toy, a version later: a field more, whose default is what it always did."""
+
+    name: ClassVar[str] = "toy"
+    version: ClassVar[int] = 3
+    iterations: int = 100
+    lr: float = 1e-3
+    moments: bool = False
+
+
+@dataclass(frozen=True)
+class Steps:
+    name: ClassVar[str] = "pipeline"
+    version: ClassVar[int] = 1
+    steps: tuple[Any, ...] = ()
+
+
+def test_a_new_field_at_its_default_does_not_rename_a_cell():
+    for wrap in (lambda m: m, lambda m: Steps((Toy(7), m))):
+        old, new = (replace(CELL, method=wrap(m)) for m in (Toy(), Grown()))
+        assert old.id == new.id
+        assert replace(CELL, method=wrap(Grown(moments=True))).id != new.id
+        assert replace(CELL, method=wrap(Toy(iterations=7))).id != old.id
+        assert old.settings() != new.settings()
+    assert replace(CELL, scheme=Scheme(Grid(4), placement="inputs")).id == CELL.id  # the default
+
+
+def test_settings_hold_every_default_and_no_version():
+    settings = CELL.settings()
+    assert settings["method"] == {"name": "toy", "iterations": 100, "lr": 1e-3}
+    assert settings["scheme"]["weights"]["bits"] == 4
+    assert "placement" in settings["scheme"]
+
+
 def test_two_processes_have_the_same_key():
     """The toy's module cannot be imported elsewhere, so a grid stands in for the method."""
     cell = 'Cell(Grid(3), Scheme(Grid(4)), "m", "c", "d", 1, "e", "f", "g", 0)'

@@ -84,7 +84,7 @@ class Described(Recipe):
         object.__setattr__(self, "modules", modules)
 
     def description(self):
-        return Description({"name": "m", "version": 1}, self.modules)
+        return Description({"name": "m", "version": 1}, {"name": "m"}, self.modules)
 
 
 def modules_of(package):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from quantbench.quantization.scheme import Scheme
-from quantbench.runs.description import Description, canonical, describe
+from quantbench.runs.description import Description, canonical, describe, given
 from quantbench.runs.recipe import Recipe
 from quantbench.runs.source_hash import source_hashes
 from quantbench.system.machine import torch_version
@@ -63,19 +63,25 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Readable name that stays the same when code, data or torch change.
+        """Readable name that stays the same when code, data, torch or a default change.
 
-        Baselines are kept under it.
+        Baselines are kept under it. A field at its default is no part of it, so that a new field
+        renames nothing; that a default was changed shows in :meth:`settings`.
         """
         method = self.described
         stable = {
-            "method": _without_version(method.plain),
-            "scheme": self.scheme,
+            "method": method.given,
+            "scheme": given(self.scheme),
             "calib": [self.calib, self.calib_n],
         }
         digest = hashlib.sha256(canonical(stable).encode()).hexdigest()[:8]
         about = (self.model, self.scheme or "fp", method.name, self.eval_data)
         return f"{'/'.join(map(str, about))}/s{self.seed}-{digest}"
+
+    def settings(self) -> dict[str, Any]:
+        """Every field of the method and the scheme, those at their default too; no versions."""
+        known: dict[str, Any] = json.loads(canonical({"scheme": self.scheme}))
+        return {"method": _without_version(self.described.plain), **known}
 
     def key_fields(self) -> dict[str, Any]:
         """Everything that the result may depend on, as plain JSON values.
@@ -110,7 +116,7 @@ def task_of(cell: Cell) -> Task:
 
 
 def _without_version(plain: Any) -> Any:
-    """A method whose new version is compared with what the old one was accepted for."""
+    """Versions change with the code, which the id and the settings do not follow."""
     if isinstance(plain, dict):
         return {k: _without_version(v) for k, v in plain.items() if k != "version"}
     return [_without_version(v) for v in plain] if isinstance(plain, list) else plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from quantbench.errors import BadInput
@@ -16,11 +16,13 @@ class Description:
 
     Attributes:
         plain: name, version and fields as JSON values, those of methods within it too.
+        given: the same without versions and without fields that are at their default.
         modules: full names of the modules that define it and the methods within it.
 
     """
 
     plain: Mapping[str, Any]
+    given: Mapping[str, Any]
     modules: tuple[str, ...]
 
     @property
@@ -36,7 +38,8 @@ def describe(method: Any) -> Description:
         BadInput: a field that JSON cannot hold exactly.
 
     """
-    return Description(json.loads(canonical(method)), tuple(sorted(_modules(method))))
+    modules = tuple(sorted(_modules(method)))
+    return Description(json.loads(canonical(method)), given(method), modules)
 
 
 def canonical(value: Any) -> str:
@@ -53,6 +56,32 @@ def canonical(value: Any) -> str:
             f"{value!r} cannot be part of a cell's key: {e}; "
             "use numbers, text, tuples and dataclasses"
         ) from e
+
+
+def given(value: Any) -> Any:
+    """As plain JSON values, versions and fields at their default left out, at every depth.
+
+    What is left names a setting for good: a field that a later version adds does not rename it.
+
+    Raises:
+        BadInput: a field that JSON cannot hold exactly.
+
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        name = {"name": type(value).name} if hasattr(type(value), "name") else {}
+        changed = [f for f in fields(value) if not _at_default(f, getattr(value, f.name))]
+        return {**name, **{f.name: given(getattr(value, f.name)) for f in changed}}
+    if isinstance(value, Mapping):
+        return {str(k): given(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [given(v) for v in value]
+    return json.loads(canonical(value))
+
+
+def _at_default(field: Field[Any], value: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return canonical(field.default_factory()) == canonical(value)
+    return field.default is not MISSING and canonical(field.default) == canonical(value)
 
 
 def _plain(value: Any) -> Any:

@@ -63,7 +63,7 @@ def _description(recipe: Recipe) -> Description:
     path = cache_root() / "methods" / f"{_digest(recipe)}.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return Description(kept["plain"], tuple(kept["modules"]))
+        return Description(kept["plain"], kept["given"], tuple(kept["modules"]))
     except (OSError, ValueError, KeyError, TypeError):  # absent, or damaged
         found = describe(recipe.make())
     # a read-only or full disk only costs the next run its time
