@@ -70,7 +70,7 @@ def test_a_result_comes_back_as_it_was(ledger):
         RESULT,
         CELL.key_fields(),
     )
-    assert {"at", "machine", "commit"} == set(stored.made)
+    assert {"at", "machine", "kind", "commit"} == set(stored.made)
     assert ledger.find(CELL) == stored
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from quantbench.errors import BadInput
 from quantbench.evidence.result import Result
 from quantbench.runs.cell import Cell
+from quantbench.runs.machine_kind import machine_kind
 from quantbench.system.atomic import locked, write_atomically
 from quantbench.system.machine import fingerprint, git_commit
 
@@ -32,7 +33,8 @@ class Stored:
         id: readable name.
         fields: the key's fields.
         result: what it found.
-        made: when (``at``), on which ``machine``, from which ``commit``.
+        made: when (``at``), on which ``machine``, on what ``kind`` of machine, from which
+            ``commit``.
         digest: of the whole record.
 
     """
@@ -92,6 +94,7 @@ class Ledger:
         made = {
             "at": time.strftime("%Y-%m-%d %H:%M:%S"),
             "machine": fingerprint(),
+            "kind": machine_kind(cell.device),
             "commit": git_commit(Path(__file__).parent),
         }
         record = {
