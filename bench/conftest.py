@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from quantbench.claims.claim import Claim
-from quantbench.claims.select import chosen
+from quantbench.claims.select import asked_for, chosen
 from quantbench.runs.timing import BACKENDS, BATCHES
 
 TIERS = ("embedded", "long", "real", "online")  # cheapest first
-
-LONG = "its runs take longer than those of the embedded tier together: quantbench run --tier long"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,10 +26,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _asked_for(config: pytest.Config) -> list[Claim]:
     """Claims that the options ask for; long ones are skipped unless named or finished."""
-    tier, expression = config.getoption("qb_tier"), config.getoption("qb_select")
-    claims = chosen(config.getoption("qb_paper") or (), expression, tier)
-    if not (tier or expression or config.getoption("qb_finished")):
-        claims = tuple(replace(c, skip=c.skip or LONG) if c.tier == "long" else c for c in claims)
+    select = chosen if config.getoption("qb_finished") else asked_for
+    papers, expression = config.getoption("qb_paper") or (), config.getoption("qb_select")
+    claims = select(papers, expression, config.getoption("qb_tier"))
     return sorted(claims, key=lambda c: (TIERS.index(c.tier), c.model, c.data))
 
 

@@ -48,6 +48,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "exactness of these too, such as intmm,onednn",
     },
     "device": {"default": "cpu", "help": "device to quantize and evaluate on (default: cpu)"},
+    "github": {"action": "store_true", "help": "print GitHub annotations"},
+    "summary": {"metavar": "FILE", "help": "append a summary in Markdown"},
 }
 
 _BENCH: pytest.StashKey[Bench] = pytest.StashKey()
@@ -130,14 +132,29 @@ def pytest_report_teststatus(
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table of verdicts, the report's files and MLflow."""
+    """The table of verdicts, the report's files and MLflow; what a CI system reads."""
     bench = config.stash.get(_BENCH, None)
-    if bench is None or not bench.rows:
+    if bench is None:
         return
     from quantbench.report.write import write
 
     try:
-        for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
-            terminalreporter.write_line(line)
+        if bench.rows:
+            for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
+                terminalreporter.write_line(line)
+        _tell_ci(terminalreporter, config, bench)
     except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
         terminalreporter.write_line(f"quantbench: no report: {e}")
+
+
+def _tell_ci(terminalreporter: Any, config: pytest.Config, bench: Bench) -> None:
+    """Annotations and summary of the verdicts, and of tests that ended without one."""
+    from quantbench.report.ci.case import of_rows
+    from quantbench.report.ci.write import Wanted, write
+
+    judged = {f"test_claim[{row.claim.id}]" for row in bench.rows}
+    ended = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    named = [(report.nodeid.rpartition("::")[2], report.longreprtext) for report in ended]
+    crashed = [(name, text) for name, text in named if name not in judged]
+    wanted = Wanted(None, config.getoption("qb_github"), config.getoption("qb_summary"))
+    write(of_rows(bench.rows, crashed), "quantbench run", wanted, terminalreporter.write_line)

@@ -9,16 +9,15 @@ import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
 
 from quantbench import reference
-from quantbench.bench import conftest as bench
 from quantbench.claims import catalog
 from quantbench.claims import claim as claim_module
+from quantbench.claims import select as selection
 from quantbench.data import image_sets
 from quantbench.errors import BadInput
 from quantbench.models import catalog as models
@@ -297,13 +296,12 @@ def test_a_broken_package_is_named(stranger: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "runs"), [({}, False), ({"qb_tier": "long"}, True), ({"qb_select": "w3"}, True)]
+    ("asked", "runs"), [({}, False), ({"tier": "long"}, True), ({"expression": "w3"}, True)]
 )
 def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
     here = next(c for c in ALL if c.tier == "embedded" and not c.skip)
-    monkeypatch.setattr(bench, "chosen", lambda *_: (replace(here, long=True),))
-    options = {"qb_paper": [], "qb_select": "", "qb_tier": None, "qb_finished": False} | asked
-    (claim,) = bench._asked_for(SimpleNamespace(getoption=options.get))
+    monkeypatch.setattr(selection, "chosen", lambda *_: (replace(here, long=True),))
+    (claim,) = selection.asked_for(**asked)
     assert claim.tier == "long"
     assert (claim.skip == "") == runs
     assert runs or "--tier long" in claim.skip

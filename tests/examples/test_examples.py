@@ -62,24 +62,29 @@ def test_a_separate_distribution_passes_its_own_tests(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("installed")
-def test_the_gate_accepts_and_catches_a_change(tmp_path, site, monkeypatch, capsys):
-    program, env = EXAMPLES / "ci-gate" / "gate.py", environment(site)
-    args = [sys.executable, program, "--accept"]
-    ran = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "1 HOLDS, 1 AHEAD" in ran.stdout
-    assert (tmp_path / "runs" / "report" / "summary.md").is_file()
+def test_the_gate_accepts_and_catches_a_change(tmp_path, site):
+    """The commands of the workflow in examples/ci-gate, in a folder that is no clone."""
+    env = environment(site)
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["gate.py", "--no-run"])
-    gate = module(program, monkeypatch).main
-    assert gate() == 0
-    assert "3 finished runs: 3 identical" in capsys.readouterr().out
+    def quantbench(*words, status=0):
+        command = [sys.executable, "-m", "quantbench", *words]
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == status, ran.stdout + ran.stderr
+        return ran.stdout
 
-    baseline = tmp_path / "quantization-baseline.json"
+    held = ("halfway", "--baseline", "baseline.json")
+    assert "1 HOLDS, 1 AHEAD" in quantbench("run", "halfway", "--summary", "summary.md")
+    assert "## quantbench run" in (tmp_path / "summary.md").read_text()
+    quantbench("accept", *held)
+    assert "cells: 3 identical" in quantbench("gate", *held)
+
+    baseline = tmp_path / "baseline.json"
     accepted = json.loads(baseline.read_text())
-    next(iter(accepted["cells"].values()))["eval"] = "of other images"
+    cell = next(iter(accepted["cells"].values()))
+    cell["marks"] = dict.fromkeys(cell["marks"], "another")
     baseline.write_text(json.dumps(accepted))
-    assert gate() == 1
-    assert "3 finished runs: 2 identical, 1 other data" in capsys.readouterr().out
+    out = quantbench("gate", *held, "--junit", "gate.xml", status=1)
+    assert "cells: 2 identical, 1 moved" in out
+    assert 'failures="1"' in (tmp_path / "gate.xml").read_text()

@@ -130,15 +130,7 @@ def test_a_new_field_at_its_default_does_not_rename_a_cell():
         assert old.id == new.id
         assert replace(CELL, method=wrap(Grown(moments=True))).id != new.id
         assert replace(CELL, method=wrap(Toy(iterations=7))).id != old.id
-        assert old.settings() != new.settings()
     assert replace(CELL, scheme=Scheme(Grid(4), placement="inputs")).id == CELL.id  # the default
-
-
-def test_settings_hold_every_default_and_no_version():
-    settings = CELL.settings()
-    assert settings["method"] == {"name": "toy", "iterations": 100, "lr": 1e-3}
-    assert settings["scheme"]["weights"]["bits"] == 4
-    assert "placement" in settings["scheme"]
 
 
 def test_two_processes_have_the_same_key():

@@ -20,7 +20,7 @@ def test_a_kind_is_readable_and_the_same_twice():
     assert "torch 2." in machine_kind()
 
 
-def test_only_what_chooses_kernels_is_named(tmp_path, monkeypatch):
+def test_only_what_chooses_kernels_is_named(monkeypatch):
     told = kinds.facts(CPUINFO)
     assert told["model name"] == "Some Processor"
     monkeypatch.setattr(kinds, "facts", lambda _: told)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim, Tier
 from quantbench.errors import BadInput
+
+LONG = "its runs take longer than those of the embedded tier together: quantbench run --tier long"
 
 Test = Callable[[Claim], bool]
 
@@ -34,6 +37,16 @@ def chosen(
     papers = tuple(papers)
     claims = [c for paper in papers for c in read_claims(paper)] if papers else read_claims()
     return tuple(c for c in select(claims, expression) if tier in (None, c.tier))
+
+
+def asked_for(
+    papers: Iterable[str] = (), expression: str = "", tier: Tier | str | None = None
+) -> tuple[Claim, ...]:
+    """The same, long ones with a reason to be skipped unless an expression or a tier names them."""
+    claims = chosen(papers, expression, tier)
+    if tier or expression:
+        return claims
+    return tuple(replace(c, skip=c.skip or LONG) if c.tier == "long" else c for c in claims)
 
 
 def select(claims: Iterable[Claim], expression: str) -> tuple[Claim, ...]:

@@ -18,7 +18,10 @@ def run(options: argparse.Namespace) -> int:
         from quantbench.system.machine import device
 
         device(options.device)  # an error before anything starts
-    more = (f"--qb-device={options.device}",)
+    more = [f"--qb-device={options.device}"]
+    more += [f"--junitxml={Path(options.junit).absolute()}"] if options.junit else []
+    more += [f"--qb-summary={Path(options.summary).absolute()}"] if options.summary else []
+    more += ["--qb-github"] if options.github else []
     return _claims(options, "test_claims.py", "test_integer.py", more=more)
 
 

@@ -1,89 +1,152 @@
-"""The commands ``gate`` and ``accept``: finished runs against ``reference/baseline.json``."""
+"""The commands ``gate`` and ``accept``: finished runs against the accepted baseline."""
 
 from __future__ import annotations
 
+import argparse
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from quantbench.cli.bench import CLEAN, MISSED, UNDECIDED
 from quantbench.data.roots import clone_root
-from quantbench.errors import BadInput, DataMissing, Unsupported
-from quantbench.runs.baseline import Baseline, Change
-from quantbench.runs.ledger import Stored
-from quantbench.runs.pace import Pace
+from quantbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from quantbench.gate.asked import Asked
+    from quantbench.gate.baseline import Baseline
+    from quantbench.gate.finding import Finding
 
 
-def gate(
-    runs: Path,
-    papers: Sequence[str],
-    expression: str,
-    path: Path | None = None,
-    *,
-    tier: str | None = None,
-) -> int:
-    """``quantbench gate``: finished runs against the baseline; 1 if any changed, else 0."""
-    cells, baseline = _cells(runs, papers, expression, tier), Baseline.read(path or _path())
-    records = _finished(cells, runs)
-    changes: list[Change | Pace] = [
-        *baseline.compare(records, cells),
-        *baseline.compare_latency(records),
-    ]
-    for found in changes:
-        if found.status not in ("identical", "absent"):
-            print(found)
-    counts = sorted(Counter(found.status for found in changes).items())
-    print(f"{len(records)} finished runs: " + ", ".join(f"{n} {status}" for status, n in counts))
-    failing = sum(found.fails for found in changes)
-    if failing:
-        print(
-            f"{failing} changed or missing: "
-            "mend them, or make them the baseline with quantbench accept"
-        )
-    return 1 if failing else 0
+def gate(options: argparse.Namespace) -> int:
+    """``quantbench gate``: 0 clean, 1 regression, 3 nothing but undecided claims.
+
+    Raises:
+        BadInput: no baseline, a damaged one, or nothing finished.
+
+    """
+    from quantbench.gate.baseline import Baseline
+    from quantbench.gate.finding import Status
+    from quantbench.report.ci.case import of_findings
+    from quantbench.report.ci.write import Wanted, write
+
+    path = _path(options.baseline)
+    if not path.exists():
+        raise BadInput(f"no baseline {path}: quantbench accept --baseline {path} makes one")
+    baseline = Baseline.read(path)
+    findings = _findings(baseline, options)
+    for line in _lines(findings):
+        print(line)
+    wanted = Wanted(options.junit, options.github, options.summary)
+    write(of_findings(findings), "quantbench gate", wanted)
+    if any(found.fails for found in findings):
+        return MISSED
+    return UNDECIDED if any(found.status == Status.UNDECIDED for found in findings) else CLEAN
 
 
-def accept(
-    runs: Path,
-    papers: Sequence[str],
-    expression: str,
-    path: Path | None = None,
-    *,
-    tier: str | None = None,
-) -> int:
-    """``quantbench accept``: make finished runs the baseline."""
-    records, path = _finished(_cells(runs, papers, expression, tier), runs), path or _path()
-    Baseline.read(path).accept(records, path)
-    print(f"{path}: {len(records)} runs accepted")
-    return 0
-
-
-def _path() -> Path:
-    return clone_root() / "reference" / "baseline.json"
-
-
-def _cells(
-    runs: Path, papers: Sequence[str], expression: str, tier: str | None
-) -> dict[str, Stored | None]:
-    """Cells of the selected claims that can run here, by id, with what is finished of them."""
-    from quantbench.claims.select import chosen
+def _findings(baseline: Baseline, options: argparse.Namespace) -> list[Finding]:
+    """Everything that was looked at."""
+    from quantbench.claims.catalog import read_claims
+    from quantbench.gate import asked, cells, claims, pace
+    from quantbench.gate.unfinished import unfinished
+    from quantbench.gate.verdicts import judged
     from quantbench.runs.lab import Lab
 
-    lab = Lab(runs)
-    found: dict[str, Stored | None] = {}
-    for claim in chosen(papers, expression, tier):
-        if claim.skip:
-            continue
-        try:
-            own, against = lab.cells(claim)
-        except (DataMissing, Unsupported):
-            continue  # cannot have run here
-        found |= {cell.id: lab.ledger.find(cell) for cell in (*own.values(), *against.values())}
-    return found
+    lab, found = Lab(Path(options.runs)), _asked(options)
+    runs = asked.records(found)
+    if not runs and not any(one.missing for one in found):
+        raise _nothing(options)
+    everything = read_claims()
+    ran = [one.claim for one in found if one.finished]
+    latency = {i: cell.latency for i, cell in baseline.cells.items()}
+    return [
+        *cells.compare(baseline, runs.values()),
+        *unfinished(baseline, found, lambda: asked.made_by(lab, everything)),
+        *claims.compare(baseline, everything, ran),
+        *judged(found),
+        *pace.compare(latency, {i: run.result for i, run in runs.items()}),
+    ]
 
 
-def _finished(cells: Mapping[str, Stored | None], runs: Path) -> list[Stored]:
-    """Those that are finished."""
-    found = [record for record in cells.values() if record]
-    if not found:
-        raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
-    return found
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    """What is worth a line, then what was counted, and what did not gate."""
+    from quantbench.gate.finding import QUIET, Status
+
+    lines = [str(f) for f in findings if f.status not in QUIET or "finds" in f.detail]
+    for about in ("cell", "claim", "latency"):
+        counts = Counter(str(f.status) for f in findings if f.about == about)
+        if counts:
+            listed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+            lines.append(f"{about}s: {listed}")
+    elsewhere = sum(f.status in (Status.OTHER_MACHINE, Status.NO_FLOAT32) for f in findings)
+    if elsewhere:
+        lines.append(f"{elsewhere} latencies did not gate: accepted on another machine")
+    failing = sum(f.fails for f in findings)
+    if failing:
+        lines.append(f'{failing} to mend, or to accept: quantbench accept --why "..."')
+    return lines
+
+
+def accept(options: argparse.Namespace) -> int:
+    """``quantbench accept``: make finished runs the baseline.
+
+    Raises:
+        BadInput: nothing finished; or a change without a reason.
+
+    """
+    from quantbench.claims.catalog import read_claims
+    from quantbench.gate import accept as step
+    from quantbench.gate import asked
+    from quantbench.gate.baseline import Baseline
+    from quantbench.gate.claims import accept_claims
+    from quantbench.gate.forget import forget
+    from quantbench.runs.lab import Lab
+
+    found, path = _asked(options), _path(options.baseline)
+    runs = asked.records(found)
+    if not runs and not options.forget:
+        raise _nothing(options)
+    reason = step.Reason(options.why.strip(), options.lower, time.strftime("%Y-%m-%d"))
+    before = Baseline.read(path)
+    after = step.accept_cells(before, runs.values(), reason)
+    wanted = [one.claim for one in found if one.finished or options.all_claims]
+    after = accept_claims(after, wanted, reason)
+    if options.forget:
+        everything = read_claims()
+        ids = asked.made_by(Lab(Path(options.runs)), everything)
+        after = forget(after, ids, [c.id for c in everything], reason)
+    after.write(path)
+    gone = len(after.forgotten) - len(before.forgotten)
+    said = f", {gone} forgotten" if gone else ""
+    print(f"{path}: {len(runs)} runs accepted, {len(after.claims)} claims held{said}")
+    return CLEAN
+
+
+def _path(named: str | None) -> Path:
+    """The file that was named, else the clone's.
+
+    Raises:
+        BadInput: none was named, and there is no clone.
+
+    """
+    if named:
+        return Path(named)
+    root = clone_root()
+    if not (root / "data.dvc").is_file():
+        raise BadInput("there is no clone of quantbench here: name a baseline, --baseline FILE")
+    return root / "reference" / "baseline.json"
+
+
+def _asked(options: argparse.Namespace) -> list[Asked]:
+    """The selected claims, with what is finished of them."""
+    from quantbench.claims.select import asked_for
+    from quantbench.gate.asked import asked
+    from quantbench.runs.lab import Lab
+
+    claims = asked_for(options.papers, options.select, options.tier)
+    return asked(Lab(Path(options.runs)), claims)
+
+
+def _nothing(options: argparse.Namespace) -> BadInput:
+    return BadInput(f"no finished run of these claims in {options.runs}: quantbench run makes some")

@@ -97,13 +97,13 @@ def _why(options: argparse.Namespace) -> int:
 def _gate(options: argparse.Namespace) -> int:
     from quantbench.cli.gate import gate
 
-    return gate(Path(options.runs), options.papers, options.select, tier=options.tier)
+    return gate(options)
 
 
 def _accept(options: argparse.Namespace) -> int:
     from quantbench.cli.gate import accept
 
-    return accept(Path(options.runs), options.papers, options.select, tier=options.tier)
+    return accept(options)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -9,7 +9,12 @@ from typing import NoReturn
 from quantbench import __version__
 from quantbench.errors import did_you_mean
 
-CLAIMS, RUNS = "claims", "runs"  # groups of options that several commands share
+CLAIMS, RUNS, BASELINE, CI = (
+    "claims",
+    "runs",
+    "baseline",
+    "ci",
+)  # groups of options that several commands share
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,12 +47,13 @@ def parser() -> Parser:
     add("list", "list papers, methods and claims", CLAIMS)
     about = "show a claim with what its runs measured, a method, a paper or a model in full"
     add("show", about, RUNS).add_argument("name")
-    run = add("run", "run claims and judge them", CLAIMS, RUNS)
+    run = add("run", "run claims and judge them", CLAIMS, RUNS, CI)
     run.add_argument("--device", default="cpu", help="cpu or cuda")
     about = "say whether a claim's runs are finished, and what changed if not"
     add("why", about, RUNS).add_argument("claim")
-    add("gate", "compare finished runs with the accepted baseline", CLAIMS, RUNS)
-    add("accept", "make finished runs the baseline", CLAIMS, RUNS)
+    about = "compare finished runs with the accepted baseline"
+    add("gate", about, CLAIMS, RUNS, BASELINE, CI)
+    _add_reason(add("accept", "make finished runs the baseline", CLAIMS, RUNS, BASELINE))
     add("report", "write the report of finished runs again", CLAIMS, RUNS)
     _add_measured(add("measured", "write the verdicts of finished runs into reference/measured.md"))
     about = "time integer networks on every installed runtime, side by side"
@@ -86,6 +92,31 @@ def _add_measured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--file", metavar="FILE", help=about)
 
 
+def _add_baseline(command: argparse.ArgumentParser) -> None:
+    about = "accepted results (default: reference/baseline.json of the clone)"
+    command.add_argument("--baseline", metavar="FILE", help=about)
+
+
+def _add_reason(command: argparse.ArgumentParser) -> None:
+    """What accepting a change needs."""
+    about = "the reason, kept in the baseline; needed when anything changed"
+    command.add_argument("--why", default="", metavar="TEXT", help=about)
+    about = "accept results that lost against the best accepted ones"
+    command.add_argument("--lower", action="store_true", help=about)
+    about = "also drop accepted cells and claims that do not exist any more"
+    command.add_argument("--forget", action="store_true", help=about)
+    about = "hold all selected claims that gate, also those that did not run here"
+    command.add_argument("--all-claims", action="store_true", help=about)
+
+
+def _add_ci(command: argparse.ArgumentParser) -> None:
+    """What a CI system reads."""
+    command.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+    command.add_argument("--github", action="store_true", help="print GitHub annotations")
+    about = "append a summary in Markdown, such as to $GITHUB_STEP_SUMMARY"
+    command.add_argument("--summary", metavar="FILE", help=about)
+
+
 def _add_timing(command: argparse.ArgumentParser) -> None:
     """Which networks are timed, and how."""
     _add_expression(command, "resnet20 or linear")
@@ -98,4 +129,6 @@ def _add_timing(command: argparse.ArgumentParser) -> None:
 _SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     CLAIMS: _add_claims,
     RUNS: _add_runs,
+    BASELINE: _add_baseline,
+    CI: _add_ci,
 }

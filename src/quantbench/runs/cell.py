@@ -66,7 +66,7 @@ class Cell:
         """Readable name that stays the same when code, data, torch or a default change.
 
         Baselines are kept under it. A field at its default is no part of it, so that a new field
-        renames nothing; that a default was changed shows in :meth:`settings`.
+        renames nothing; that a default was changed shows in the fields of the key.
         """
         method = self.described
         stable = {
@@ -77,11 +77,6 @@ class Cell:
         digest = hashlib.sha256(canonical(stable).encode()).hexdigest()[:8]
         about = (self.model, self.scheme or "fp", method.name, self.eval_data)
         return f"{'/'.join(map(str, about))}/s{self.seed}-{digest}"
-
-    def settings(self) -> dict[str, Any]:
-        """Every field of the method and the scheme, those at their default too; no versions."""
-        known: dict[str, Any] = json.loads(canonical({"scheme": self.scheme}))
-        return {"method": _without_version(self.described.plain), **known}
 
     def key_fields(self) -> dict[str, Any]:
         """Everything that the result may depend on, as plain JSON values.
@@ -113,10 +108,3 @@ def task_of(cell: Cell) -> Task:
     """What a cell is measured on; it was resolved when the cell was made."""
     assert cell.task is not None, "cells that run are made by Lab.cell"
     return cell.task
-
-
-def _without_version(plain: Any) -> Any:
-    """Versions change with the code, which the id and the settings do not follow."""
-    if isinstance(plain, dict):
-        return {k: _without_version(v) for k, v in plain.items() if k != "version"}
-    return [_without_version(v) for v in plain] if isinstance(plain, list) else plain

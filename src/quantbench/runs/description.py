@@ -68,7 +68,8 @@ def given(value: Any) -> Any:
 
     """
     if is_dataclass(value) and not isinstance(value, type):
-        name = {"name": type(value).name} if hasattr(type(value), "name") else {}
+        kind: Any = type(value)
+        name = {"name": kind.name} if hasattr(kind, "name") else {}
         changed = [f for f in fields(value) if not _at_default(f, getattr(value, f.name))]
         return {**name, **{f.name: given(getattr(value, f.name)) for f in changed}}
     if isinstance(value, Mapping):

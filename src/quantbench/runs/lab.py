@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quantbench.evidence.result import Result
 from quantbench.runs.cell import Cell, task_of
@@ -55,9 +55,23 @@ class Lab:
             BadInput: a method, option or model that does not exist.
 
         """
-        calib, n = (claim.calib.data, claim.calib.n) if claim.calib and claim.scheme else ("", 0)
         where = task(claim.model, claim.data)
-        where.digests(calib)  # data first: what is not here is a skip, whatever else the claim says
+        where.digests(_calibration(claim)[0])  # what is not here is a skip, whatever else is wrong
+        return self._cells(claim, where)
+
+    def ids(self, claim: Claim) -> list[str]:
+        """Ids of the same cells; no data need be here for them.
+
+        Raises:
+            BadInput: a method or option that does not exist.
+
+        """
+        named = cast("Task", _Named(claim.model, claim.data))
+        own, against = self._cells(claim, named)
+        return [cell.id for cell in (*own.values(), *against.values())]
+
+    def _cells(self, claim: Claim, where: Task) -> tuple[dict[int, Cell], dict[int, Cell]]:
+        calib, n = _calibration(claim)
 
         def by_seed(name: str, fields: Fields, scheme: Scheme | None) -> dict[int, Cell]:
             method = Recipe(name, fields) if name else FullPrecision()
@@ -152,6 +166,23 @@ class Lab:
             curves={k: tuple(v) for k, v in log.curves.items()},
             extra=log.numbers,
         )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What of a task a cell's id depends on."""
+
+    model: str
+    eval_data: str
+
+    def digests(self, _: str) -> tuple[str, str, str]:
+        """Not known, and no part of an id."""
+        return "", "", ""
+
+
+def _calibration(claim: Claim) -> tuple[str, int]:
+    """Name of a claim's calibration set and the number of examples drawn from it."""
+    return (claim.calib.data, claim.calib.n) if claim.calib and claim.scheme else ("", 0)
 
 
 def _save(q: Quantized, folder: Path) -> None:

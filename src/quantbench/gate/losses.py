@@ -1,0 +1,158 @@
+"""Has anything been lost? Paired tests of each cell alone and of all cells together.
+
+They decide where bits cannot: on another kind of machine, and against the best ever accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence.significance import (
+    holm,
+    normal_loss,
+    sign,
+    smallest_loss,
+    smallest_normal_loss,
+)
+from quantbench.system.seeds import seed_for
+
+ALONE = 0.005  # chance that any cell alarms without cause, over all of them
+TOGETHER = 0.005  # chance that the test of all together does; with ALONE, one in a hundred
+
+# Points that another kind of machine may cost a cell: there, reconstruction is another draw.
+# docs/statistics.md has the measurement.
+MARGIN = 0.2
+
+
+SAME = 1e-4  # scores that are no correctness differ by more where they differ: 0.01 points
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Scores of the same examples, accepted and now, (n,) each.
+
+    Attributes:
+        before: accepted.
+        now: of the run.
+        metric: as of :class:`quantbench.evidence.result.Result`.
+        examples: digest of the set that the scores are of.
+        gold: reference similarities, for ``spearman`` only.
+
+    """
+
+    before: NDArray[Any]
+    now: NDArray[Any]
+    metric: str
+    examples: str
+    gold: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a cell lost, in points.
+
+    Attributes:
+        value: positive for a loss.
+        se: its standard error.
+        lost: examples that scored more before.
+        won: examples that score more now.
+        n: examples.
+        exact: whether scores are correctness, which the sign test takes.
+
+    """
+
+    value: float
+    se: float
+    lost: int
+    won: int
+    n: int
+    exact: bool
+
+    @property
+    def discordant(self) -> float:
+        """Share of the examples that differ."""
+        return (self.lost + self.won) / self.n
+
+    @property
+    def p(self) -> float:
+        """One-sided p-value of a loss above the margin."""
+        if self.exact:
+            return sign(self.lost, self.won, self.n, MARGIN)
+        return normal_loss(self.value, self.se, MARGIN)
+
+    @property
+    def p_gain(self) -> float:
+        """The same of a gain."""
+        if self.exact:
+            return sign(self.won, self.lost, self.n, MARGIN)
+        return normal_loss(-self.value, self.se, MARGIN)
+
+    def finds(self, cells: int) -> float:
+        """The smallest loss that is found in 90 % of cases, among so many cells, in points."""
+        if self.exact:
+            # what differs beyond the loss itself
+            rest = max(self.lost + self.won - abs(self.lost - self.won), 1) / self.n
+            return smallest_loss(self.n, rest, ALONE / cells, MARGIN)
+        return smallest_normal_loss(self.se, ALONE / cells, MARGIN)
+
+
+def loss(pair: Pair) -> Loss:
+    """What a cell lost since it was accepted."""
+    each = np.subtract(pair.before, pair.now, dtype=np.float64)
+    if pair.gold is not None:
+        rng = np.random.default_rng(seed_for("bootstrap", 0))
+        found = bootstrap(
+            lambda gold, a, b: spearman(a, gold) - spearman(b, gold),
+            *(pair.gold, pair.before, pair.now),
+            rng=rng,
+        )
+        value, se = found.value, found.se
+    else:
+        value, se = 100 * float(each.mean()), 100 * float(each.std()) / len(each) ** 0.5
+    lost, won = int((each > SAME).sum()), int((each < -SAME).sum())
+    exact = pair.before.dtype == np.bool_
+    return Loss(value, se, lost, won, len(each), exact)
+
+
+def corrected(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values, by name."""
+    return dict(zip(p, holm(list(p.values())), strict=True))
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What all cells lost on average, in points; ``p`` of a loss above the margin."""
+
+    value: float
+    se: float
+    cells: int
+
+    @property
+    def p(self) -> float:
+        """One-sided."""
+        return normal_loss(self.value, self.se, MARGIN / 2)
+
+    @property
+    def finds(self) -> float:
+        """The smallest loss of all cells that is found in 90 % of cases, in points."""
+        return smallest_normal_loss(self.se, TOGETHER, MARGIN / 2)
+
+
+def pooled(pairs: Sequence[Pair]) -> Pooled:
+    """The mean loss over cells; an example is one unit, in however many cells it is scored."""
+    total, variance = 0.0, 0.0
+    ranked = [loss(p) for p in pairs if p.gold is not None]
+    for one in ranked:
+        total, variance = total + one.value, variance + one.se**2
+    for examples in {p.examples for p in pairs if p.gold is None}:
+        same = [p for p in pairs if p.gold is None and p.examples == examples]
+        each = 100 * np.sum([np.subtract(p.before, p.now, dtype=float) for p in same], axis=0)
+        total += float(each.mean())
+        variance += float(each.var()) / len(each)
+    return Pooled(total / len(pairs), variance**0.5 / len(pairs), len(pairs))

@@ -1,0 +1,1 @@
+"""What a CI system reads of ``run`` and ``gate``: JUnit XML, GitHub annotations, a job summary."""

@@ -1,0 +1,81 @@
+"""Cases as JUnit XML, as GitHub's workflow commands, and as a Markdown summary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from quantbench.report.ci.case import Case
+
+LONGEST = 200  # rows of a summary; GitHub cuts a file off at 1 MiB
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(cases: Sequence[Case], name: str) -> str:
+    """A test suite in the layout of JUnit's XML, which CI systems read.
+
+    Args:
+        cases: in order.
+        name: of the suite, such as ``quantbench gate``.
+
+    """
+    suites = ET.Element("testsuites")
+    counts = Counter(case.level for case in cases)
+    total = {"tests": str(len(cases)), "failures": str(counts["error"])}
+    about = {"name": name, **total, "errors": "0", "skipped": str(counts["skipped"])}
+    suite = ET.SubElement(suites, "testsuite", about)
+    for case in cases:
+        at = {"classname": case.group, "name": case.name, "time": f"{case.seconds:.3f}"}
+        one = ET.SubElement(suite, "testcase", {k: _xml(v) for k, v in at.items()})
+        if case.level in ("error", "skipped"):
+            tag = "failure" if case.level == "error" else "skipped"
+            ET.SubElement(one, tag, {"message": _xml(case.word)}).text = _xml(case.text)
+        elif case.level == "warning":
+            ET.SubElement(one, "system-out").text = _xml(f"{case.word}: {case.text}")
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NOT_XML.sub("?", text)
+
+
+def github(cases: Sequence[Case]) -> list[str]:
+    """Workflow commands: an annotation for each error and each warning."""
+    lines = []
+    for case in cases:
+        if case.level in ("error", "warning"):
+            where = {"file": case.file, "line": str(case.line or "")} if case.file else {}
+            given = {**where, "title": f"{case.word}: {case.name}"}
+            properties = ",".join(f"{k}={_escaped(v, ':,')}" for k, v in given.items() if v)
+            lines.append(f"::{case.level} {properties}::{_escaped(case.text or case.word)}")
+    return lines
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """Text of a workflow command; ``more`` are the characters that a property may not hold."""
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + more else c for c in text)
+
+
+def summary(cases: Sequence[Case], title: str) -> str:
+    """Counts, then a table of what is not passed: errors first."""
+    counts = Counter(case.word for case in cases)
+    listed = ", ".join(f"{n} {word}" for word, n in counts.most_common())
+    order = ("error", "warning", "skipped")
+    shown = sorted((c for c in cases if c.level in order), key=lambda c: order.index(c.level))
+    lines = [f"## {title}", "", listed or "nothing was looked at", ""]
+    if shown:
+        lines += ["| | what | details |", "|---|---|---|"]
+        lines += [f"| {c.word} | {_cell(c.name)} | {_cell(c.text)} |" for c in shown[:LONGEST]]
+        lines += [f"| | {len(shown) - LONGEST} more | |"] if len(shown) > LONGEST else []
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text of one table cell."""
+    return text.replace("|", "\\|").replace("\n", "<br>")
