@@ -105,7 +105,7 @@ def accept(options: argparse.Namespace) -> int:
 
     found, path = _asked(options), _path(options.baseline)
     runs = asked.records(found)
-    if not runs and not options.forget:
+    if not (runs or options.forget or options.all_claims):
         raise _nothing(options)
     reason = step.Reason(options.why.strip(), options.lower, time.strftime("%Y-%m-%d"))
     before = Baseline.read(path)
