@@ -17,6 +17,16 @@ nox.options.sessions = ["tests"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
 
+TESTED_WITH = (
+    "hypothesis",
+    "import-linter",
+    "markdown-it-py",
+    "pybind11",  # this and setuptools: a test builds the wheel
+    "pycocotools",
+    "pytest-xdist",
+    "setuptools",
+)
+
 
 def _install(session: nox.Session, *more: str) -> None:
     """The project, editable, under pinned versions; again when what it is built from changes.
@@ -55,9 +65,7 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(
-        session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter", "markdown-it-py"
-    )
+    _install(session, *TESTED_WITH)
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 
