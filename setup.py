@@ -17,6 +17,7 @@ from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 from setuptools.command.build import build
 from setuptools.command.build_py import build_py
+from setuptools.errors import FileError
 
 FOLDER = Path("src/quantbench/csrc")
 OBJECTS = Path("build/objects")  # compiled sources, by what they were compiled from
@@ -56,8 +57,10 @@ class Carry(build_py):
         package = Path(self.build_lib) / "quantbench"
         junk = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "runs")
         shutil.copytree(EXAMPLE, package / "cli" / "template", ignore=junk)
-        (listing,) = STORE.glob("*/*.dir")  # DVC's own list of the files: the store holds one tier
-        for row in json.loads(listing.read_bytes()):
+        listings = list(STORE.glob("*/*.dir"))  # DVC's: the store holds one folder, the tier
+        if len(listings) != 1:
+            raise FileError(f"{STORE} lacks the embedded data: build from a whole clone or sdist")
+        for row in json.loads(listings[0].read_bytes()):
             target = package / "data" / "embedded" / row["relpath"]
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(STORE / row["md5"][:2] / row["md5"][2:], target)
