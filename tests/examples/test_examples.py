@@ -47,8 +47,8 @@ def test_a_separate_distribution_is_found(capsys):
     assert main(["list", "halfway"]) == 0
     assert capsys.readouterr().out.split() == [
         *("embedded", "halfway/shapes/resnet8/w8a8/here-harmless", "drop", "<=", "1"),
-        *("embedded", "halfway/shapes/resnet8/w3/here-beats-stochastic", "below"),
-        "rounding(rule=stochastic)",
+        *("embedded", "halfway/shapes/resnet8/w4/here-middle", "below"),
+        "halfway(threshold=0.6)",
     ]
 
 
@@ -75,11 +75,11 @@ def test_the_gate_accepts_and_catches_a_change(tmp_path, site, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["gate.py", "--no-run"])
     gate = module(program, monkeypatch).main
     assert gate() == 0
-    assert "7 finished runs: 7 identical" in capsys.readouterr().out
+    assert "3 finished runs: 3 identical" in capsys.readouterr().out
 
     baseline = tmp_path / "quantization-baseline.json"
     accepted = json.loads(baseline.read_text())
     next(iter(accepted["cells"].values()))["eval"] = "of other images"
     baseline.write_text(json.dumps(accepted))
     assert gate() == 1
-    assert "7 finished runs: 6 identical, 1 other data" in capsys.readouterr().out
+    assert "3 finished runs: 2 identical, 1 other data" in capsys.readouterr().out
