@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from quantbench.cli import data as command
 from quantbench.cli.main import main
 from quantbench.data import dvc, manifest, roots
 from quantbench.data.manifest import Entry
@@ -22,7 +23,8 @@ def nowhere(tmp_path, monkeypatch):
     (package / "embedded").mkdir(parents=True)
     monkeypatch.setattr(roots, "__file__", str(package / "roots.py"))
     monkeypatch.setattr(roots, "PACKAGE", package)
-    monkeypatch.setattr(manifest, "table", lambda: {e.name: e for e in (OWN, REAL)})
+    for module in (manifest, command):
+        monkeypatch.setattr(module, "table", lambda: {e.name: e for e in (OWN, REAL)})
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
