@@ -20,6 +20,16 @@ CONSTRAINTS = ("-c", "constraints.txt")
 
 PASSES = (0, 3)  # of quantbench run and quantbench gate: clean; nothing but undecided claims
 
+TESTED_WITH = (
+    "hypothesis",
+    "import-linter",
+    "markdown-it-py",
+    "pybind11",  # this and setuptools: a test builds the wheel
+    "pycocotools",
+    "pytest-xdist",
+    "setuptools",
+)
+
 
 def _install(session: nox.Session, *more: str) -> None:
     """The project, editable, under pinned versions; again when what it is built from changes.
@@ -58,9 +68,7 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
-    _install(
-        session, "hypothesis", "pytest-xdist", "pycocotools", "import-linter", "markdown-it-py"
-    )
+    _install(session, *TESTED_WITH)
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
 

@@ -1,6 +1,7 @@
 """The native kernels: optional, so that a machine without a compiler installs everything else."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -15,10 +16,14 @@ import pybind11
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 from setuptools.command.build import build
+from setuptools.command.build_py import build_py
+from setuptools.errors import FileError
 
 FOLDER = Path("src/quantbench/csrc")
 OBJECTS = Path("build/objects")  # compiled sources, by what they were compiled from
 MONTH = 30 * 86400.0
+STORE = Path(".dvc/embedded/files/md5")  # the embedded data, as DVC keeps it
+EXAMPLE = Path("examples/halfway")  # what `quantbench new` writes, under another name
 # Bit-identical results need every product rounded on its own; the rest lets loops with floats
 # become vectors, and silences gcc's false alarms inside its own intrinsics. Instruction sets need
 # no flags: their sources say themselves what they are compiled for (base/target.h).
@@ -39,6 +44,26 @@ class Fresh(build):
         """Build."""
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
+
+
+class Carry(build_py):
+    """Puts into a wheel what an editable install finds in the clone: the data and the example."""
+
+    def run(self) -> None:
+        """Copy both beside the modules that read them."""
+        super().run()
+        if self.editable_mode:
+            return
+        package = Path(self.build_lib) / "quantbench"
+        junk = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "runs")
+        shutil.copytree(EXAMPLE, package / "cli" / "template", ignore=junk)
+        listings = list(STORE.glob("*/*.dir"))  # DVC's: the store holds one folder, the tier
+        if len(listings) != 1:
+            raise FileError(f"{STORE} lacks the embedded data: build from a whole clone or sdist")
+        for row in json.loads(listings[0].read_bytes()):
+            target = package / "data" / "embedded" / row["relpath"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(STORE / row["md5"][:2] / row["md5"][2:], target)
 
 
 class Build(build_ext):
@@ -128,5 +153,5 @@ FOLDERS = [
 setup(
     packages=[*find_packages("src"), *FOLDERS],
     ext_modules=[kernels],
-    cmdclass={"build": Fresh, "build_ext": Build},
+    cmdclass={"build": Fresh, "build_py": Carry, "build_ext": Build},
 )

@@ -1,4 +1,4 @@
-"""What every method must hold; run by pytest once the distribution is installed."""
+"""What every method must hold; run by pytest once the package is installed."""
 
 from quantbench_halfway import Halfway
 
@@ -12,4 +12,4 @@ def test_conformance() -> None:
 
 def test_its_name_makes_it() -> None:
     """The entry point leads here."""
-    assert qb.method("halfway", {"threshold": 0.25}) == Halfway(0.25)
+    assert qb.method("halfway") == Halfway()

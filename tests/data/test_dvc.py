@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_a_changed_embedded_file_is_pulled_again(clone):
     path.write_text("old")
     assert dvc.ensure("embedded") == []
     assert path.read_text() == "own"
+
+
+@pytest.mark.slow
+def test_a_pull_that_could_not_bring_a_file_does_not_advise_a_pull_alone(clone):
+    root, _ = clone
+    shutil.rmtree(root / ".dvc" / "embedded" / "files")
+    (missing,) = dvc.ensure("embedded")
+    assert missing.command.startswith("git checkout -- data.dvc .dvc, then quantbench data pull")
 
 
 def test_a_plain_folder_becomes_a_content_addressed_remote(clone):

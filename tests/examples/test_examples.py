@@ -48,7 +48,7 @@ def test_a_separate_distribution_is_found(capsys):
     assert capsys.readouterr().out.split() == [
         *("embedded", "halfway/shapes/resnet8/w8a8/here-harmless", "drop", "<=", "1"),
         *("embedded", "halfway/shapes/resnet8/w4/here-middle", "below"),
-        "halfway(threshold=0.9)",
+        "halfway(threshold=0.6)",
     ]
 
 

@@ -1,10 +1,15 @@
-"""A distribution put into a folder without pip, and a file that is run as a module."""
+"""Distributions put into a folder or a fresh environment, and a file that is run as a module."""
 
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+
+BUILD = "import sys; from setuptools import build_meta as b; print(b.build_{}(sys.argv[1]))"
 
 
 def install(source, into):
@@ -27,6 +32,47 @@ def environment(*folders):
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([*map(str, folders), *([before] if before else [])])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+
+
+def wheel(clone, into):
+    """Build the wheel of a clone by way of an sdist; nothing is compiled that the clone has."""
+    sdist = _built("sdist", clone, into)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(into, filter="data")
+    source = into / sdist.name.removesuffix(".tar.gz")
+    (clone / "build" / "objects").mkdir(parents=True, exist_ok=True)
+    (source / "build").mkdir()
+    (source / "build" / "objects").symlink_to(clone / "build" / "objects")
+    return _built("wheel", source, into)
+
+
+def _built(kind, source, into):
+    command = [sys.executable, "-c", BUILD.format(kind), str(into)]
+    ran = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return into / ran.stdout.splitlines()[-1]
+
+
+def fresh(folder, *wheels):
+    """Make a virtual environment with these wheels; returns the variables of a program in it.
+
+    What is installed here is found there behind them, so that nothing is downloaded. An editable
+    install is not: files of the kind that brings it are read in an environment's own folder alone.
+    """
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP", "QUANTBENCH"))}
+    env |= {"HOME": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.defpath}"}
+    env |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "PIP_CONFIG_FILE": os.devnull}
+    # pip takes no for this option as: no isolation, build with what is installed
+    env |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "no", "PIP_NO_DEPS": "1"}
+    pip = [folder / "bin" / "python", "-m", "pip"]
+    # up to Python 3.11 an environment begins with one that is too old
+    subprocess.run([*pip, "uninstall", "-q", "-y", "setuptools"], env=env, check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    behind = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    (site / "behind.pth").write_text("\n".join(sorted(behind)) + "\n")
+    subprocess.run([*pip, "install", "-q", *wheels], env=env, check=True)
+    return env
 
 
 def module(path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Rounding with a threshold: the smallest method there is, as a distribution of its own."""
+"""Rounding with a threshold, the smallest method there is: put yours in its place."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _pull(names: Sequence[str]) -> int:
     from quantbench.data.dvc import ensure
 
     missing = ensure(*names)
-    embedded = {e.set for e in table().values() if e.name.startswith("embedded/")}
+    embedded = {e.set for e in table().values() if e.embedded}
     return 2 if any(found.name in embedded for found in missing) else 0
 
 

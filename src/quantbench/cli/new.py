@@ -1,96 +1,34 @@
-"""``quantbench new``: a plugin that works from the start, in a folder of its own."""
+"""``quantbench new``: a plugin that works from the start, in a folder of its own.
+
+What is written is ``examples/halfway`` of the clone under another name; a wheel carries the example
+beside this file.
+"""
 
 from __future__ import annotations
 
 import keyword
+import re
 import shutil
 from pathlib import Path
 
+from quantbench.claims.catalog import read_claims
+from quantbench.data.roots import clone_root
 from quantbench.errors import BadInput, CannotWrite
 from quantbench.quantization.registry import methods
 
-_METHOD = '''"""{title}: say in one line what the paper does."""
+FILES = (
+    ".github/workflows/quantbench.yml",
+    ".gitignore",
+    "README.md",
+    "pyproject.toml",
+    "quantbench_halfway/__init__.py",
+    "quantbench_halfway/halfway.toml",
+    "test_halfway.py",
+)
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
-from quantbench import Job, Method, weight_range
-
-
-@dataclass(frozen=True)
-class {title}(Method):
-    """Round each weight down, unless its fraction exceeds a threshold.
-
-    Attributes:
-        threshold: fraction above which a weight is rounded up; 0.5 is rounding to nearest.
-
-    """
-
-    name: ClassVar[str] = "{name}"
-    threshold: float = 0.5
-
-    def apply(self, job: Job) -> Job:
-        """One layer after the other."""
-        q = job.start()
-        for layer in q.layers():
-            qp = weight_range(q, layer, job.calib)
-            low, high = qp.bracket(layer.original)  # neighbouring codes below and above each weight
-            up = layer.original / qp.scale + qp.zero - low > self.threshold
-            layer.set_codes(high.where(up, low), qp)
-        q.calibrate_acts(job.calib)
-        return job.done(q)
-'''
-
-_PROJECT = """[build-system]
-requires = ["setuptools>=77"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "quantbench-{name}"
-version = "0.1.0"
-dependencies = ["quantbench"]
-
-[project.entry-points."quantbench.methods"]
-{name} = "quantbench_{name}:{title}"
-
-[project.entry-points."quantbench.reference"]
-{name} = "quantbench_{name}"
-
-[tool.setuptools]
-packages = ["quantbench_{name}"]
-
-[tool.setuptools.package-data]
-quantbench_{name} = ["*.toml"]
-"""
-
-_CLAIMS = """paper = "{name}"
-title = "{title}"
-arxiv = "0000.00000"
-
-[defaults]
-data = "shapes/test"
-calib = {{ data = "shapes/calib", n = 256 }}
-
-[models]
-resnet8 = {{ name = "shapes/resnet8" }}
-
-[schemes.default]
-weights = {{ range = "mse" }}
-
-[sources]
-here = {{ paper = "quantbench", table = "here", reported = "project", status = "read" }}
-"""
-
-_TEST = """from quantbench import check
-
-from quantbench_{name} import {title}
-
-
-def test_conformance():
-    check({title}())
-"""
+# begins with a letter and ends with none but letters and digits, as the name of a package has to
+NAME = re.compile(r"[a-z]([a-z0-9_]*[a-z0-9])?")
+IMPORTED = ("ClassVar", "Job", "Method")  # a class of these names would hide what it is made of
 
 
 def new(name: str, parent: Path) -> int:
@@ -101,28 +39,37 @@ def new(name: str, parent: Path) -> int:
         CannotWrite: the system refuses.
 
     """
-    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+    title = "".join(part.title() for part in name.split("_"))
+    if not NAME.fullmatch(name) or keyword.iskeyword(name) or title in IMPORTED:
         raise BadInput(f"{name!r} cannot name a method: use lower-case letters, digits and _")
     if name in methods():
         raise BadInput(f"there is a method {name!r} already; quantbench show {name}")
+    if name in {claim.paper for claim in read_claims()}:
+        raise BadInput(f"there is a paper {name!r} already; quantbench list {name}")
     root = parent / f"quantbench-{name}"
     if root.exists():
         raise BadInput(f"{root} exists; nothing was written")
-    package = root / f"quantbench_{name}"
-    about = {"name": name, "title": "".join(part.title() for part in name.split("_"))}
-    files = {
-        root / "pyproject.toml": _PROJECT,
-        package / "__init__.py": _METHOD,
-        package / f"{name}.toml": _CLAIMS,
-        root / f"test_{name}.py": _TEST,
-    }
     try:
-        package.mkdir(parents=True)
-        for path, text in files.items():
-            path.write_text(text.format(**about), encoding="utf-8")
+        _write(root, {"halfway": name, "Halfway": title})
     except OSError as e:
         shutil.rmtree(root, ignore_errors=True)
         raise CannotWrite(f"cannot write {root}: {e.strerror}; nothing was left behind") from e
-    print(f"{root}: the method is {package / '__init__.py'}")
-    print(f"next: pip install -e {root} && pytest {root}")
+    print(f"{root}: the method is {root / f'quantbench_{name}' / '__init__.py'}")
+    print(f"next: pip install -e {root} && pytest {root}; {root / 'README.md'} goes on from there")
     return 0
+
+
+def _write(root: Path, words: dict[str, str]) -> None:
+    """Copy the example, with these words for those of its name."""
+    carried = Path(__file__).with_name("template")
+    example = carried if carried.is_dir() else clone_root() / "examples" / "halfway"
+    for file in FILES:
+        text = (example / file).read_text(encoding="utf-8")
+        path = root / _renamed(file, words)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_renamed(text, words), encoding="utf-8")
+
+
+def _renamed(text: str, words: dict[str, str]) -> str:
+    """In one pass: a new name may have the old one in it."""
+    return re.sub("|".join(words), lambda found: words[found[0]], text)

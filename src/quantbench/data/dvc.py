@@ -19,13 +19,15 @@ from pathlib import Path
 
 from quantbench.data import roots
 from quantbench.data.manifest import Entry, members, present
-from quantbench.errors import DataMissing
+from quantbench.errors import BadInput, DataMissing
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
 
 
 def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissing]:
     """Bring data here: what the clone holds always, what a remote holds when it can be reached.
+
+    Without a clone there is nothing to bring: an installed package carries the embedded tier.
 
     Args:
         wanted: tiers (``embedded``, ``real``), sets, checkpoints or files; everything when empty.
@@ -44,10 +46,17 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
     if absent:
         _pull(absent)
     still = {e.set: e for e in absent if not present(e)}
-    missing = [DataMissing(name, entry.command) for name, entry in still.items()]
+    missing = [DataMissing(name, _mend(entry)) for name, entry in still.items()]
     for one in missing:
         say(str(one))
     return missing
+
+
+def _mend(entry: Entry) -> str:
+    """What would bring an entry that a pull has not brought."""
+    if entry.embedded and roots.in_clone():
+        return f"git checkout -- data.dvc .dvc, then {entry.command}"
+    return entry.command
 
 
 def make_remote(folder: Path, *, clone: Path | None = None) -> Path:
@@ -63,8 +72,14 @@ def make_remote(folder: Path, *, clone: Path | None = None) -> Path:
 
     Raises:
         DataMissing: the folder has none of the files.
+        BadInput: there is no clone, and so nothing that a remote would belong to.
 
     """
+    if not clone and not roots.in_clone():
+        raise BadInput(
+            "a remote belongs to a clone of quantbench, and this is none: "
+            f"export QUANTBENCH_DATA={folder} instead"
+        )
     root = clone or roots.clone_root()
     stores = [root / ".dvc" / name / "files" / "md5" for name in ("real", "cache")]
     linked = 0
@@ -138,7 +153,7 @@ def _pull(absent: Sequence[Entry]) -> None:
     from filelock import FileLock
 
     root = roots.clone_root()
-    if not (root / "data.dvc").is_file():
+    if not roots.in_clone():
         return
     outs = _outs(root)
     targets = sorted({_target(e, outs) for e in absent if _reachable(e, root)} - {""})
@@ -158,7 +173,7 @@ def _pull(absent: Sequence[Entry]) -> None:
 
 def _reachable(entry: Entry, root: Path) -> bool:
     """Embedded files always; real ones from a named remote or a folder beside the clone."""
-    if entry.name.startswith("embedded/"):
+    if entry.embedded:
         return True
     real, local = root / ".dvc" / "real", root / ".dvc" / "config.local"
     if not real.exists() and (root / BESIDE).is_dir():

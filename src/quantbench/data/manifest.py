@@ -21,6 +21,13 @@ CIFAR_GRID = (20, 25)
 
 SHAPES_GRID = (16, 32)
 
+EMBEDDED = "embedded/"  # begins the names of that tier
+
+# what brings data here: in a clone, and where the package is installed without one
+PULL, REMOTE = "quantbench data pull embedded", "quantbench data remote <a folder that holds it>"
+REINSTALL = "pip install --force-reinstall --no-deps quantbench, whose wheel carries it"
+NAMED = "export QUANTBENCH_DATA=<a folder that holds it>"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -56,13 +63,18 @@ class Entry:
     licence: str = ""
 
     @property
+    def embedded(self) -> bool:
+        """Whether the project made it, and the clone and the package carry it."""
+        return self.name.startswith(EMBEDDED)
+
+    @property
     def command(self) -> str:
         """The command that would bring it here."""
-        if self.name.startswith("embedded/"):
-            return "quantbench data pull embedded"
         if self.repository or self.source == "torchvision":
             return f"quantbench data fetch {self.set}"
-        return "quantbench data remote <a folder that holds it>, then quantbench data pull"
+        if roots.in_clone():
+            return PULL if self.embedded else f"{REMOTE}, then quantbench data pull"
+        return REINSTALL if self.embedded else NAMED
 
 
 @functools.cache
@@ -86,11 +98,7 @@ def members(name: str) -> tuple[Entry, ...]:
     """
     known = table()
     tier = {"embedded": True, "real": False}.get(name)
-    found = [
-        e
-        for e in known.values()
-        if name in (e.name, e.set) or tier is e.name.startswith("embedded/")
-    ]
+    found = [e for e in known.values() if name in (e.name, e.set) or tier is e.embedded]
     if not found:
         raise BadInput(
             f"no data is called {name!r}{did_you_mean(name, {e.set for e in known.values()})}"
@@ -105,7 +113,7 @@ def present(entry: Entry) -> bool:
         return len(list(path.parent.glob(path.name))) == entry.files
     if not path.is_file():
         return False
-    if entry.name.startswith("embedded/"):
+    if entry.embedded:
         with contextlib.suppress(DataCorrupt):
             verify(path, entry.sha256)
             return True
@@ -114,10 +122,9 @@ def present(entry: Entry) -> bool:
 
 
 def locate(name: str) -> Path:
-    """Path below the data root, or below the clone's ``data``; not checked, need not exist."""
-    first = data_root() / name
-    second = roots.clone_root() / "data" / name
-    return second if second.exists() and not first.exists() else first
+    """Path below the data root, the clone's ``data``, or the package; may not exist, unchecked."""
+    below = (data_root(), roots.clone_root() / "data", roots.PACKAGE)
+    return next((found for root in below if (found := root / name).exists()), below[0] / name)
 
 
 def verified(name: str) -> Path:
