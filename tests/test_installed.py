@@ -1,9 +1,10 @@
-"""In somebody else's repository: from a wheel, without a clone."""
+"""In somebody else's repository: from a wheel, without a clone, until the gate fails."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.docs.pages import blocks
 from tests.helpers.installed import fresh, wheel
@@ -28,8 +29,14 @@ def elsewhere(tmp_path):
     return folder, fresh(tmp_path / "environment", wheel(CLONE, tmp_path / "built"))
 
 
+def steps(plugin):
+    """The commands of the plugin's workflow, by the names of the steps."""
+    workflow = yaml.safe_load((plugin / ".github/workflows/quantbench.yml").read_text())
+    return {s["name"]: s["run"] for s in workflow["jobs"]["gate"]["steps"] if "name" in s}
+
+
 @pytest.mark.slow
-def test_a_plugin_works_from_an_installed_wheel(elsewhere):
+def test_a_plugin_is_gated_from_an_installed_wheel(elsewhere):
     folder, env = elsewhere
     assert call("quantbench data pull embedded", folder, env) == (0, "")
     status, out = call("quantbench new rounder", folder, env)
@@ -39,8 +46,23 @@ def test_a_plugin_works_from_an_installed_wheel(elsewhere):
     plugin = folder / "quantbench-rounder"
     for block in blocks(plugin / "README.md"):
         for command in block.text.splitlines():
-            if "--baseline" in command:
-                continue
             status, out = call(command, plugin, env)
             assert status == 0, f"{command}\n{out}"
-    assert (plugin / "runs" / "report" / "index.html").is_file()
+    assert (plugin / "baseline.json").is_file()
+
+    method, right = plugin / "quantbench_rounder" / "__init__.py", "> self.threshold"
+    text = method.read_text()
+    assert right in text
+    method.write_text(text.replace(right, "> 0.6"))
+    run, gate = steps(plugin).values()
+    summary = folder / "summary.md"
+    env["GITHUB_STEP_SUMMARY"] = str(summary)
+    status, out = call(run, plugin, env)
+    assert status == 1, out
+    status, out = call(gate, plugin, env)
+    assert status == 1, out
+    for told in (out, summary.read_text(), (plugin / "runs" / "gate.xml").read_text()):
+        assert "shapes/resnet8/w4" in told
+    assert "::error" in out
+    status, out = call(f"sh {CLONE / 'examples/ci-gate/gate.sh'} rounder", plugin, env)
+    assert status == 1, out

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
-PLUGIN = EXAMPLES / "halfway" / "README.md"  # for the one who has made a plugin of it
+PLUGIN = EXAMPLES / "halfway" / "README.md"  # run as it stands by tests/test_installed.py
 PAGES = sorted(
     {ROOT / "README.md", *DOCS.glob("*.md"), *EXAMPLES.glob("*/README.md")} - {PLUGIN},
 )

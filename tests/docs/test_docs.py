@@ -9,7 +9,7 @@ import torch
 import quantbench
 from quantbench.cli.main import main
 from quantbench.cli.parser import parser
-from tests.docs.pages import DOCS, PAGES, ROOT, blocks, links, name
+from tests.docs.pages import DOCS, PAGES, PLUGIN, ROOT, blocks, links, name
 from tests.helpers.installed import module
 
 LANGUAGES = {
@@ -69,6 +69,17 @@ def test_toml_blocks_are_toml(page):
     for block in blocks(page):
         if block.language == "toml":
             tomllib.loads(block.text)
+
+
+def test_the_page_on_methods_shows_the_example():
+    page, plugin = DOCS / "add-a-method.md", PLUGIN.parent / "quantbench_halfway"
+    shown = {
+        b.language: b.text for b in blocks(page) if b.text.startswith(("from data", "# Eight"))
+    }
+    method, claims = ((plugin / n).read_text("utf-8") for n in ("__init__.py", "halfway.toml"))
+    assert set(shown) == {"python", "toml"}
+    assert shown["python"] in method
+    assert shown["toml"] in claims
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -63,7 +63,7 @@ def test_a_separate_distribution_passes_its_own_tests(monkeypatch):
 
 @pytest.mark.slow
 def test_the_gate_accepts_and_catches_a_change(tmp_path, site):
-    """The commands of the workflow in examples/ci-gate, in a folder that is no clone."""
+    """The commands of examples/ci-gate, in a folder that is no clone."""
     env = environment(site)
 
     def quantbench(*words, status=0):
