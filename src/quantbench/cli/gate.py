@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.cli.bench import CLEAN, MISSED, UNDECIDED
-from quantbench.data.roots import clone_root
+from quantbench.data.roots import clone_root, in_clone
 from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -132,10 +132,9 @@ def _path(named: str | None) -> Path:
     """
     if named:
         return Path(named)
-    root = clone_root()
-    if not (root / "data.dvc").is_file():
+    if not in_clone():
         raise BadInput("there is no clone of quantbench here: name a baseline, --baseline FILE")
-    return root / "reference" / "baseline.json"
+    return clone_root() / "reference" / "baseline.json"
 
 
 def _asked(options: argparse.Namespace) -> list[Asked]:
