@@ -74,11 +74,11 @@ def _lines(findings: Sequence[Finding]) -> list[str]:
     from quantbench.gate.finding import QUIET, Status
 
     lines = [str(f) for f in findings if f.status not in QUIET or "finds" in f.detail]
-    for about in ("cell", "claim", "latency"):
+    for about, several in (("cell", "cells"), ("claim", "claims"), ("latency", "latencies")):
         counts = Counter(str(f.status) for f in findings if f.about == about)
         if counts:
             listed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-            lines.append(f"{about}s: {listed}")
+            lines.append(f"{several}: {listed}")
     elsewhere = sum(f.status in (Status.OTHER_MACHINE, Status.NO_FLOAT32) for f in findings)
     if elsewhere:
         lines.append(f"{elsewhere} latencies did not gate: accepted on another machine")
