@@ -14,6 +14,7 @@ A network is trained with the quantizers in place. The paper's parts, and where 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,6 +71,7 @@ class APoT(Method):
 
     name: ClassVar[str] = "apot"
     paper: ClassVar[Paper] = papers.APOT
+    quick: ClassVar[Mapping[str, object]] = {"epochs": 0}  # training takes labelled images
 
     epochs: int = 300
     batch_size: int = 128

@@ -78,6 +78,13 @@ class BRECQMixed(Method):
 
     name: ClassVar[str] = "brecq-mixed"
     paper: ClassVar[Paper] = papers.BRECQ
+    # of a small network, the two layers at the ends may take more than half
+    quick: ClassVar[Mapping[str, object]] = {
+        "limit": 0.75,
+        "iterations": 3,
+        "population": 6,
+        "examples": 16,
+    }
     bits: tuple[int, ...] = (2, 4, 8)
     gain: str = "size"
     limit: float = 0.5
