@@ -20,7 +20,14 @@ from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.optimization.distance import KINDS, distance, mean_distance
-from quantbench.optimization.mixed_bits import Bits, copy_layer, cost, swapped, uniform
+from quantbench.optimization.mixed_bits import (
+    Bits,
+    copy_layer,
+    cost,
+    no_such_bits,
+    swapped,
+    uniform,
+)
 from quantbench.quantization import papers
 from quantbench.quantization.registry import make
 from quantbench.search.bit_allocation import Allocation, Choice, Options, front, max_gain, min_loss
@@ -84,8 +91,11 @@ class Allocate(Method):
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
-        """Whatever the rounding method does not support."""
-        return self.rounding.unsupported(net, scheme)
+        """Whatever the rounding method does not support, at the bits that are compared."""
+        bits = self.choices(scheme)
+        acts = {a for _, a in bits if a is not None}
+        why = no_such_bits(scheme, {8, *(w for w, _ in bits)}, acts | ({8} if acts else set()))
+        return why or self.rounding.unsupported(net, scheme)
 
     def apply(self, job: Job) -> Job:
         """Calibrate, measure, solve, put together."""

@@ -14,6 +14,7 @@ A network is trained with the quantizers in place. The paper's parts, and where 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,6 +71,7 @@ class APoT(Method):
 
     name: ClassVar[str] = "apot"
     paper: ClassVar[Paper] = papers.APOT
+    quick: ClassVar[Mapping[str, object]] = {"epochs": 0}  # training takes labelled images
 
     epochs: int = 300
     batch_size: int = 128
@@ -91,10 +93,13 @@ class APoT(Method):
     bf16: bool = False
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the interface
-        """Training needs batch norm as it was."""
-        if net.unfolded is not None:
-            return None
-        return f"{net.name} does not know its batch norm, which training needs"
+        """Training needs batch norm as it was, and layers that multiply their inputs."""
+        if net.unfolded is None:
+            return f"{net.name} does not know its batch norm, which training needs"
+        rows = [layer.name for layer in net.layers if layer.kind == "embedding"]
+        if rows:
+            return f"apot trains convolutions and linear layers, and {rows[0]} is an embedding"
+        return None
 
     def apply(self, job: Job) -> Job:
         """Quantizers in, train stage by stage, integers out."""

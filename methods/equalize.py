@@ -171,7 +171,8 @@ def _spread(rewrite: Rewrite) -> float:
 def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
     """Largest |value| of each channel behind each layer's activation function, (out,) each."""
     after = following_functions(net)
-    seen = {i.name: torch.zeros(i.shape[0], device=net.device) for i in net.layers}
+    outs = {i.name: i.shape[1 if i.kind == "embedding" else 0] for i in net.layers}
+    seen = {name: torch.zeros(out, device=net.device) for name, out in outs.items()}
     axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
 
     def look(name: str, z: Tensor) -> None:

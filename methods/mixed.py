@@ -21,12 +21,23 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from quantbench import BadInput, Grid, Job, Method, Network, Override, Paper, Quantized, Scheme
+from quantbench import (
+    BadInput,
+    Grid,
+    Job,
+    Method,
+    Network,
+    Override,
+    Paper,
+    Quantized,
+    Scheme,
+    Unsupported,
+)
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
 from quantbench.optimization.distance import KINDS, distance, mean_distance
 from quantbench.optimization.finished_steps import FinishedSteps
-from quantbench.optimization.mixed_bits import Bits, cost, swapped
+from quantbench.optimization.mixed_bits import Bits, cost, no_such_bits, swapped
 from quantbench.optimization.units import units
 from quantbench.quantization import papers
 from quantbench.quantization.registry import make
@@ -67,6 +78,13 @@ class BRECQMixed(Method):
 
     name: ClassVar[str] = "brecq-mixed"
     paper: ClassVar[Paper] = papers.BRECQ
+    # of a small network, the two layers at the ends may take more than half
+    quick: ClassVar[Mapping[str, object]] = {
+        "limit": 0.75,
+        "iterations": 3,
+        "population": 6,
+        "examples": 16,
+    }
     bits: tuple[int, ...] = (2, 4, 8)
     gain: str = "size"
     limit: float = 0.5
@@ -103,8 +121,8 @@ class BRECQMixed(Method):
             )
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
-        """Whatever the rounding method does not support."""
-        return self.rounding.unsupported(net, scheme)
+        """Whatever the rounding method does not support, at the bits to choose from."""
+        return no_such_bits(scheme, self.bits, ()) or self.rounding.unsupported(net, scheme)
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""
@@ -126,7 +144,7 @@ class BRECQMixed(Method):
         groups = self.groups(job, fixed)
         names = [name for group in groups for name in group]
         if not names:
-            raise BadInput(
+            raise Unsupported(
                 f"{job.net.name}: every layer has its bits fixed, there is nothing to choose"
             )
         H = self.costs(job, bits)

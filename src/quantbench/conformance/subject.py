@@ -46,13 +46,6 @@ AMOUNTS: Mapping[str, int] = {
     "points": 3,
 }
 
-# Of methods whose fields the amounts do not suit.
-OWN: Mapping[str, Mapping[str, Any]] = {
-    "apot": {"epochs": 0},  # training takes labelled images, which no tiny network comes with
-    # first and last layer hold most of a tiny network, so that half of its size is out of reach
-    "brecq-mixed": {"limit": 0.75, "iterations": 3, "population": 6, "examples": EXAMPLES},
-}
-
 
 def schemes_of(family: str) -> tuple[str, ...]:
     """What a family is run under: one scale a tensor, which is simpler, on one network only."""
@@ -70,7 +63,7 @@ def quick(method: Method) -> Method:
         return Pipeline(tuple(quick(step) for step in method.steps))
     if not is_dataclass(method):
         return method
-    own = getattr(method, "quick", OWN.get(method.name))
+    own = getattr(method, "quick", None)
     changed, known = _less(method) if own is None else own, {f.name for f in fields(method)}
     for name in changed:
         if name not in known:

@@ -271,6 +271,22 @@ def test_bounds_per_channel() -> None:
     follows_fake(q, program)
 
 
+class Positions(nn.Module):
+    """Gives (N, positions, channels), as a detector's neck does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(2).mT
+
+
+def test_an_output_that_is_neither_maps_nor_a_vector_is_refused() -> None:
+    with pytest.raises(Unsupported, match=r"its result is \(100, 4\) for an image"):
+        lower(made(Positions()))
+
+
 def test_bounds_per_channel_behind_anything_but_a_layer_are_an_island() -> None:
     clamp = ChannelClamp(torch.zeros(4), torch.full((4,), 0.3))
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), clamp, nn.Conv2d(4, 4, 1))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
 from quantbench.quantization.placement.graph import Node
-from quantbench.quantization.placement.kinds import Kind
+from quantbench.quantization.placement.kinds import MAPS, Kind
 
 VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)
 
@@ -51,7 +52,18 @@ def island(
 
 
 def shape(node: Node) -> Shape:
-    """(C, H, W) of a call's result."""
+    """(C, H, W) of a call's result.
+
+    Raises:
+        Unsupported: it is neither maps nor a vector.
+
+    """
+    if node.example.dim() not in MAPS:
+        found = tuple(node.example.shape[1:])
+        raise Unsupported(
+            f"{node.name}: its result is {found} for an image, and a program's tensors are maps "
+            "(C, H, W) or vectors (C)"
+        )
     c, *size = node.example.shape[1:]
     h, w = size or (1, 1)
     return int(c), int(h), int(w)
