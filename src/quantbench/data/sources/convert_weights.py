@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from quantbench.data import torch_file
 from quantbench.errors import DataCorrupt
 
 
@@ -36,14 +36,7 @@ def torch_pickle(get: Get, out: Path, source: str) -> None:
 
     """
     (path,) = get(source)
-    try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise DataCorrupt(
-            f"{path.name} would run code when loaded; refused, nothing was executed: {e}"
-        ) from e
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as e:
-        raise DataCorrupt(f"{path.name} is not a whole checkpoint: {e}") from e
+    saved = torch_file.read(path)
     tensors = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise DataCorrupt(f"{path.name} holds no state dict of tensors")
