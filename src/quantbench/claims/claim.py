@@ -50,6 +50,7 @@ PERCENT = ("top1", "miou", "map", "f1", "spearman")
 _REAL = (
     "cifar10/test",
     "imagenet/val_1300",
+    "imagenet/val_1300_floor",
     "imagenet/val_1000_eval",
 )
 

@@ -156,6 +156,7 @@ def _pull(absent: Sequence[Entry]) -> None:
     if not roots.in_clone():
         return
     outs = _outs(root)
+    _link_beside(root, outs, absent)
     targets = sorted({_target(e, outs) for e in absent if _reachable(e, root)} - {""})
     if not targets:
         return
@@ -171,14 +172,24 @@ def _pull(absent: Sequence[Entry]) -> None:
         print(done.stderr.strip(), file=sys.stderr)
 
 
+def _link_beside(root: Path, outs: Sequence[_Out], absent: Sequence[Entry]) -> None:
+    """Link the folder beside the clone, if there is one, unless all that is asked for is linked.
+
+    A later version of the clone names files that were not linked for an earlier one.
+    """
+    linked = root / ".dvc" / "real" / "files" / "md5"
+    asked = {_target(e, outs) for e in absent if not e.embedded}
+    wanted = [o.md5 for o in outs if o.path.as_posix() in asked]
+    if (root / BESIDE).is_dir() and not all((linked / m[:2] / m[2:]).exists() for m in wanted):
+        with contextlib.suppress(DataMissing):  # a folder of that name with other things in it
+            make_remote(root / BESIDE, clone=root)
+
+
 def _reachable(entry: Entry, root: Path) -> bool:
-    """Embedded files always; real ones from a named remote or a folder beside the clone."""
+    """Embedded files always; real ones from a named remote or a folder that was linked."""
     if entry.embedded:
         return True
     real, local = root / ".dvc" / "real", root / ".dvc" / "config.local"
-    if not real.exists() and (root / BESIDE).is_dir():
-        with contextlib.suppress(DataMissing):  # a folder of that name with other things in it
-            make_remote(root / BESIDE, clone=root)
     return real.exists() or (local.is_file() and '"real"' in local.read_text(encoding="utf-8"))
 
 

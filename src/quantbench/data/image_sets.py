@@ -47,8 +47,9 @@ def _cifar_calib() -> readers.Arrays:
     return x[rows], y[rows]
 
 
-def _tar(stem: str) -> readers.Arrays:
-    return readers.tar(verified(f"imagenet/{stem}.tar"), verified(f"imagenet/{stem}.csv"))
+def _tar(stem: str, *, floor: bool = False) -> readers.Arrays:
+    archive, labels = (verified(f"imagenet/{stem}.{kind}") for kind in ("tar", "csv"))
+    return readers.tar(archive, labels, floor=floor)
 
 
 def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
@@ -119,6 +120,10 @@ SETS: Mapping[str, _Set] = {
     ),
     "imagenet/val_1300": _Set(
         lambda: _tar("val_1300_227px"), slow=("imagenet/val_1300_227px.tar",)
+    ),
+    # the crop's offset of 1.5 pixels rounded down, as some figures beside the data have it
+    "imagenet/val_1300_floor": _Set(
+        lambda: _tar("val_1300_227px", floor=True), slow=("imagenet/val_1300_227px.tar",)
     ),
     "imagenet/val_300_calib": _Set(partial(_split, "imagenet/val_300_calib", rest=False)),
     "imagenet/val_1000_eval": _Set(partial(_split, "imagenet/val_300_calib", rest=True)),

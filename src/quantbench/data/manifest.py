@@ -46,6 +46,7 @@ class Entry:
             project made.
         commit: full hash in that repository.
         source: path there, or ``torchvision``, which has its own download.
+        second: what else it is built from, ``owner/name@commit:path``.
         licence: as stated there.
 
     """
@@ -60,6 +61,7 @@ class Entry:
     repository: str = ""
     commit: str = ""
     source: str = ""
+    second: str = ""
     licence: str = ""
 
     @property

@@ -38,7 +38,7 @@ def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Array
     )
 
 
-def tar(path: Path, labels: Path, size: int = 224) -> Arrays:
+def tar(path: Path, labels: Path, size: int = 224, *, floor: bool = False) -> Arrays:
     """Images of a .tar, centre-cropped, in the order of a CSV with columns file and label."""
     with labels.open(newline="", encoding="utf-8") as file:
         rows = [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
@@ -47,7 +47,8 @@ def tar(path: Path, labels: Path, size: int = 224) -> Arrays:
         with tarfile.open(path) as archive:
             for i, (name, _) in enumerate(rows):
                 member = archive.extractfile(name)
-                out[i] = centre(picture(member.read() if member else b"", f"{path}:{name}"), size)
+                whole = picture(member.read() if member else b"", f"{path}:{name}")
+                out[i] = centre(whole, size, floor=floor)
     except (tarfile.TarError, KeyError) as e:
         raise DataCorrupt(f"{path} does not hold the images that {labels.name} lists: {e}") from e
     return out, np.array([label for _, label in rows], np.int64)
@@ -67,12 +68,12 @@ def picture(content: bytes, where: str) -> np.ndarray:
         raise DataCorrupt(f"{where} is not a whole image: {e}") from e
 
 
-def centre(x: np.ndarray, size: int) -> np.ndarray:
-    """Centre crop of (H, W, 3); offsets are rounded half to even, as torchvision does."""
+def centre(x: np.ndarray, size: int, *, floor: bool = False) -> np.ndarray:
+    """Centre crop of (H, W, 3); offsets are rounded half to even, as torchvision does, or down."""
     h, w = x.shape[:2]
     if h < size or w < size:
         raise DataCorrupt(f"an image of {h}x{w} has no centre of {size}x{size}")
-    top, left = round((h - size) / 2), round((w - size) / 2)
+    top, left = ((n - size) // 2 if floor else round((n - size) / 2) for n in (h, w))
     return x[top : top + size, left : left + size]
 
 

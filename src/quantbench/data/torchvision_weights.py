@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torchvision.models
 from torch import Tensor
 
+from quantbench.data import torch_file
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 from quantbench.system.digests import file_digest
 
@@ -59,8 +59,5 @@ def cached(weights: Any, name: str, network: str) -> dict[str, Tensor]:
             f"{path} has sha256 {digest}, which should start with {prefix}: "
             "delete and download it again"
         )
-    try:
-        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
-        raise DataCorrupt(f"{path} does not hold plain tensors: {e}") from e
+    tensors: dict[str, Tensor] = torch_file.read(path)
     return tensors

@@ -17,6 +17,8 @@ _APOT_NORM = Preprocess((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
 
 _HALF_NORM = Preprocess((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
+_LITE_NORM = Preprocess((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), scale=1.0)
+
 _CAFFE_NORM = Preprocess((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), scale=1.0, bgr=True)
 
 
@@ -27,7 +29,7 @@ class ModelSpec:
     Attributes:
         name: such as ``cifar10/resnet20``.
         checkpoint: name for :func:`quantbench.models.checkpoint.checkpoint`, or the file in
-            torchvision's cache.
+            torchvision's cache. One without an entry in the table of data ends in its digest.
         preprocess: uint8 pixels to network input.
         eval_data: image set whose top-1 is reported.
         calib_data: image set for calibration.
@@ -109,9 +111,33 @@ def _mobilenet_v1(width: str, published: float | None = None) -> ModelSpec:
         preprocess=_HALF_NORM,
         blocks=("DepthwiseSeparable",),
         published=published,
-        source="TensorFlow-slim's table of MobileNetV1; the weights are Keras's",
+        source="tensorflow/models, research/slim/nets/mobilenet_v1.md; the weights are Keras's",
         family="MobileNetV1",
         arguments=(("width", float(width)),),
+    )
+
+
+def _mobilenet_v2() -> ModelSpec:
+    return _imagenet(
+        name="imagenet/mobilenetv2-1.0",
+        checkpoint="imagenet_mobilenet_v2_100_224_tf",
+        preprocess=_HALF_NORM,
+        blocks=("InvertedResidual",),
+        published=71.8,
+        source="tensorflow/models, research/slim/nets/mobilenet/README.md",
+        family="MobileNetV2",
+    )
+
+
+def _efficientnet_lite0() -> ModelSpec:
+    return _imagenet(
+        name="imagenet/efficientnet-lite0",
+        checkpoint="efficientnet-lite0-57934424",
+        preprocess=_LITE_NORM,
+        blocks=("InvertedResidual",),
+        published=75.1,
+        source="tensorflow/tpu, models/official/efficientnet/lite/README.md",
+        family="EfficientNetLite0",
     )
 
 
@@ -133,7 +159,8 @@ def _shapes(name: str, block: str, family: str, **arguments: int) -> ModelSpec:
 _FIXED = (
     *(_akamaster(20, 91.73), _akamaster(32, 92.63), _akamaster(44, 93.10), _akamaster(56, 93.39)),
     *(_apot("", 92.96), _apot("-w4a4", 92.45), _apot("-w3a3", 92.49), _apot("-w2a2", 90.96)),
-    *(_googlenet_bvlc(), _mobilenet_v1("0.25", 49.8)),
+    *(_googlenet_bvlc(), _mobilenet_v1("0.25", 49.8), _mobilenet_v1("1.0", 70.9)),
+    *(_mobilenet_v2(), _efficientnet_lite0()),
     _shapes("resnet8", "BasicBlock", "CifarResNet", depth=8),
     _shapes("mobilenet", "DepthwiseSeparable", "ShapesMobileNet"),
 )

@@ -12,6 +12,7 @@ from quantbench.models.catalog import ModelSpec, spec
 from quantbench.models.checkpoint import checkpoint
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet
 from quantbench.models.googlenet import GoogLeNet
+from quantbench.models.inverted_residual import EfficientNetLite0, MobileNetV2
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
 
 
@@ -42,7 +43,10 @@ def pretrained(
 
 _FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
     family.__name__: family
-    for family in (CifarResNet, ApotResNet20, GoogLeNet, MobileNetV1, ShapesMobileNet)
+    for family in (
+        *(CifarResNet, ApotResNet20, GoogLeNet, MobileNetV1, ShapesMobileNet),
+        *(MobileNetV2, EfficientNetLite0),
+    )
 }
 
 _SHOWN = 5  # keys named in an error: enough to recognize the network

@@ -78,12 +78,25 @@ class ShapesMobileNet(MobileNetV1):
         super().__init__(1.0, classes, stem=(16, 1), pairs=SHAPES)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch norm (Keras's eps) and ReLU6.
+def same_padding(kernel: int, stride: int) -> tuple[list[nn.Module], int]:
+    """TensorFlow's padding SAME of an input whose size the stride divides.
 
-    At stride 2 it is padded right and below only, as TensorFlow does.
+    Of an odd number of zeros the larger half goes right and below, so that at stride 2 a layer of
+    its own has to bring them.
+
+    Returns:
+        the modules that go before a convolution, and the padding of the convolution.
+
     """
-    before = [nn.ZeroPad2d((0, 1, 0, 1))] if stride > 1 else []
-    padding = kernel // 2 if stride == 1 else 0
+    zeros = max(0, kernel - stride)
+    before, after = zeros // 2, zeros - zeros // 2
+    if before == after:
+        return [], before
+    return [nn.ZeroPad2d((before, after, before, after))], 0
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """Convolution, batch norm (Keras's eps) and ReLU6, padded as TensorFlow does."""
+    before, padding = same_padding(kernel, stride)
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return nn.Sequential(*before, conv, nn.BatchNorm2d(outputs, eps=1e-3), nn.ReLU6())

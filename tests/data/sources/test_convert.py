@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -20,8 +22,8 @@ from quantbench.data.sources.convert_data import (
     unzip_json,
     zipped,
 )
-from quantbench.data.sources.convert_weights import tfjs
-from quantbench.errors import DataCorrupt
+from quantbench.data.sources.convert_tensorflow import _layers, mobilenet_v1, mobilenet_v2
+from quantbench.errors import DataCorrupt, DataMissing
 
 
 class Folder:
@@ -32,6 +34,9 @@ class Folder:
 
     def __call__(self, *paths):
         return [self.path / p for p in paths]
+
+    def second(self):
+        return self.path / "second"
 
     def other(self, name):
         return self.path / name
@@ -59,8 +64,8 @@ def test_keras_shards_become_torch_weights_that_compute_the_same(tmp_path):
         manifest.append(
             {"paths": [f"g{i}"], "weights": [{"name": name, "shape": w.shape, "dtype": "float32"}]}
         )
-    (tmp_path / "mobilenet_model.json").write_text(json.dumps({"weightsManifest": manifest}))
-    tfjs(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+    (tmp_path / "model.json").write_text(json.dumps({"weightsManifest": manifest}))
+    mobilenet_v1(Folder(tmp_path), tmp_path / "out.safetensors", "model.json")
     got = load_file(tmp_path / "out.safetensors")
     # one output position: a sum over the whole kernel
     image = rng.normal(size=(3, 3, 3)).astype(np.float32)
@@ -80,7 +85,81 @@ def test_keras_shards_become_torch_weights_that_compute_the_same(tmp_path):
     assert np.allclose(got["fc.weight"], weights["conv_preds/kernel"][0, 0].T)
     (tmp_path / "g0").write_bytes(b"1234")
     with pytest.raises(DataCorrupt, match="1 values, its manifest says 216"):
-        tfjs(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+        mobilenet_v1(Folder(tmp_path), tmp_path / "out.safetensors", "model.json")
+
+
+def tflite(path, weight, scales):
+    """A TensorFlow Lite file with one pointwise convolution, int8 (out, in) times scales (out,)."""
+    pytest.importorskip("ai_edge_litert")
+    from quantbench.integer.backends.litert_model import model
+    from quantbench.integer.ir import Conv, Format, Program
+
+    outs, codes = len(weight), Format(1.0, 0, 0, 255)
+    conv = Conv(
+        name="top", inputs=("input",), output="top", out=codes, weight=weight[:, :, None, None],
+        weight_zero=np.zeros(outs, np.int16), weight_scale=scales, bias=np.zeros(outs, np.int32),
+        lo=np.zeros(outs, np.uint8), hi=np.full(outs, 255, np.uint8), weight_bits=8,
+        stride=(1, 1), pads=(0, 0, 0, 0), dilation=(1, 1), groups=1,
+    )  # fmt: skip
+    path.write_bytes(model(Program(codes, (weight.shape[1], 1, 1), (conv,)), 1))
+
+
+def npy_mobilenet(folder, rng):
+    """Random .npy files as the source has them; gives what each layer here should hold."""
+    wanted = {}
+    for key, number, theirs in _layers():
+        outs, ins = int(rng.integers(2, 6)), int(rng.integers(2, 6))
+        kernel = rng.normal(size=(1, 3, 3, outs) if "depthwise" in theirs else (outs, 1, 1, ins))
+        bias = rng.normal(size=outs)
+        np.save(folder / f"Const_{number}.npy", kernel.astype("<f4"))
+        np.save(folder / f"MobilenetV2_{theirs}_bias.npy", bias.astype("<f4"))
+        wanted[key] = kernel, bias
+    logits = rng.normal(size=1001).astype("<f4")
+    np.save(folder / "MobilenetV2_Logits_Conv2d_1c_1x1_Conv2D_bias.npy", logits)
+    return wanted, logits
+
+
+def test_npy_files_and_an_8_bit_classifier_become_one_checkpoint(tmp_path):
+    rng = np.random.default_rng(0)
+    wanted, logits = npy_mobilenet(tmp_path, rng)
+    codes = rng.integers(-127, 128, (1001, 1280)).astype(np.int8)
+    scales = rng.uniform(0.001, 0.01, 1001).astype(np.float32)
+    tflite(tmp_path / "second", codes, scales)
+    mobilenet_v2(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+    got = {k: t.numpy() for k, t in load_file(tmp_path / "out.safetensors").items()}
+    # the layers and shapes of torchvision's network, whose batch norms are folded away
+    with torch.device("meta"):
+        modules = dict(torchvision.models.mobilenet_v2().named_modules())
+    layers = {k for k, m in modules.items() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
+    assert {k.rpartition(".")[0] for k in got} == layers
+    for key, (kernel, bias) in wanted.items():
+        depthwise = modules[key].groups > 1
+        assert np.allclose(got[f"{key}.bias"], bias)
+        for o in range(len(bias)):
+            one = kernel[0, :, :, o] if depthwise else kernel[o].transpose(2, 0, 1)
+            assert np.allclose(got[f"{key}.weight"][o], one)
+    # without class 0, the background
+    assert np.array_equal(got["classifier.1.bias"], logits[1:])
+    assert np.array_equal(
+        got["classifier.1.weight"], codes[1:].astype(np.float32) * scales[1:, None]
+    )
+    (tmp_path / "Const_90.npy").write_bytes(b"cut")
+    with pytest.raises(DataCorrupt, match=r"Const_90\.npy is not a whole"):
+        mobilenet_v2(Folder(tmp_path), tmp_path / "out.safetensors", ".")
+
+
+def test_files_that_are_no_8_bit_classifier_are_refused(tmp_path, monkeypatch):
+    npy_mobilenet(tmp_path, np.random.default_rng(0))
+    tflite(tmp_path / "second", np.ones((3, 4), np.int8), np.ones(3, np.float32))
+    convert = lambda: mobilenet_v2(Folder(tmp_path), tmp_path / "out.safetensors", ".")  # noqa: E731
+    with pytest.raises(DataCorrupt, match="no int8 matrix"):
+        convert()
+    (tmp_path / "second").write_bytes(b"no model")
+    with pytest.raises(DataCorrupt, match="not a whole TensorFlow Lite file"):
+        convert()
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(DataMissing, match=r"pip install 'quantbench\[runtimes\]'"):
+        convert()
 
 
 def convnetjs(folder, batches):

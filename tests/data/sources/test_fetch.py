@@ -77,6 +77,13 @@ def test_a_wrong_digest_puts_nothing_in_place(server, root, monkeypatch, content
     assert left(root) == []
 
 
+def test_the_second_source_of_a_file_is_another_repository(server, root, tmp_path):
+    server.pages["/other/place/beef/a/b.bin"] = TEXT
+    entry = Entry("a", repository="owner/repo", commit="c0ffee", second="other/place@beef:a/b.bin")
+    source = fetch.Source(root, tmp_path, server.url, fetch.silent, QUICK, entry)
+    assert source.second().read_bytes() == TEXT
+
+
 def test_two_fetches_at_once_do_not_mix(server, root, monkeypatch):
     text(monkeypatch, server)
     held = "with atomic.locked(pathlib.Path(sys.argv[1])):\n print(flush=True); input()"

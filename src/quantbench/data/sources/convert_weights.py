@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from quantbench.data import torch_file
 from quantbench.errors import DataCorrupt
 
 
@@ -21,6 +20,9 @@ class Get(Protocol):
 
     def __call__(self, *paths: str) -> list[Path]:
         """Download paths of the repository."""
+
+    def second(self) -> Path:
+        """Download the file of the entry's second source."""
 
     def other(self, name: str) -> Path:
         """Bring another entry of the table."""
@@ -34,14 +36,7 @@ def torch_pickle(get: Get, out: Path, source: str) -> None:
 
     """
     (path,) = get(source)
-    try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise DataCorrupt(
-            f"{path.name} would run code when loaded; refused, nothing was executed: {e}"
-        ) from e
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as e:
-        raise DataCorrupt(f"{path.name} is not a whole checkpoint: {e}") from e
+    saved = torch_file.read(path)
     tensors = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise DataCorrupt(f"{path.name} holds no state dict of tensors")
@@ -77,7 +72,7 @@ def caffejs(get: Get, out: Path, source: str) -> None:
     )
     tensors: dict[str, Tensor] = {}
     for key, weight, bias in zip(stems, files[::2], files[1::2], strict=True):
-        b, w = (_floats(p) for p in (bias, weight))
+        b, w = (floats(p) for p in (bias, weight))
         side = sides.get(key.rpartition(".")[2], 1)
         try:
             filters = w.reshape(len(b), side, side, -1).transpose(0, 3, 1, 2)
@@ -85,75 +80,13 @@ def caffejs(get: Get, out: Path, source: str) -> None:
             raise DataCorrupt(
                 f"{weight.name} has {w.size} values, which are no {len(b)} filters of {side}x{side}"
             ) from e
-        tensors[f"{key}.weight"] = _tensor(filters[..., 0, 0] if key == "fc" else filters)
-        tensors[f"{key}.bias"] = _tensor(b)
+        tensors[f"{key}.weight"] = tensor(filters[..., 0, 0] if key == "fc" else filters)
+        tensors[f"{key}.bias"] = tensor(b)
     save_file(tensors, out)
 
 
-def tfjs(get: Get, out: Path, source: str) -> None:
-    """Keras MobileNetV1 from TensorFlow.js: a manifest and one raw file a group of weights."""
-    (model,) = get(f"{source}/mobilenet_model.json")
-    try:
-        groups = json.loads(model.read_text(encoding="utf-8"))["weightsManifest"]
-        files = get(*(f"{source}/{path}" for group in groups for path in group["paths"]))
-        arrays: dict[str, np.ndarray] = {}
-        for group, path in zip(groups, files, strict=True):
-            arrays |= _split(_floats(path), group["weights"], path)
-    except (ValueError, KeyError) as e:
-        raise DataCorrupt(
-            f"{model.name} is not a TensorFlow.js model with a weights manifest: {e}"
-        ) from e
-    tensors: dict[str, Tensor] = {}
-    for name, array in arrays.items():
-        tensors |= _keras(name, array)
-    save_file(tensors, out)
-
-
-_PARTS = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-
-# depthwise layers of stride 2, whose explicit padding is element 0 of their Sequential
-_STRIDED = (2, 4, 6, 12)
-
-
-def _keras(name: str, array: np.ndarray) -> dict[str, Tensor]:
-    """One Keras weight under its name here; kernels (h, w, in, out) become (out, in, h, w)."""
-    layer, _, part = name.partition("/")
-    if layer == "conv_preds":
-        return (
-            {"fc.bias": _tensor(array)} if part == "bias" else {"fc.weight": _tensor(array[0, 0].T)}
-        )
-    words = layer.split("_")
-    number = int(words[2]) if layer != "conv1" and words[0] == "conv" and len(words) > 2 else 0
-    depthwise = number and words[1] == "dw"
-    stem = f"blocks.{number - 1}.{int(not depthwise)}" if number else "stem"
-    first = int(not number or (bool(depthwise) and number in _STRIDED))
-    if part in _PARTS:
-        key = f"{stem}.{first + 1}"
-        count = {f"{key}.num_batches_tracked": torch.tensor(0)} if part == "gamma" else {}
-        return {f"{key}.{_PARTS[part]}": _tensor(array)} | count
-    return {
-        f"{stem}.{first}.weight": _tensor(
-            array.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
-        )
-    }
-
-
-def _split(
-    values: np.ndarray, weights: Sequence[Mapping[str, Any]], path: Path
-) -> dict[str, np.ndarray]:
-    sizes = [int(np.prod(w["shape"])) for w in weights]
-    if sum(sizes) != values.size:
-        raise DataCorrupt(f"{path.name} has {values.size} values, its manifest says {sum(sizes)}")
-    cuts = np.split(values, np.cumsum(sizes)[:-1])
-    return {w["name"]: cut.reshape(w["shape"]) for w, cut in zip(weights, cuts, strict=True)}
-
-
-def _floats(path: Path) -> np.ndarray:
+def floats(path: Path) -> np.ndarray:
+    """All of a raw file of little-endian float32 values."""
     content = path.read_bytes()
     if len(content) % 4:
         raise DataCorrupt(
@@ -162,5 +95,6 @@ def _floats(path: Path) -> np.ndarray:
     return np.frombuffer(content, "<f4")
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def tensor(array: np.ndarray) -> Tensor:
+    """A float32 copy of an array."""
     return torch.from_numpy(np.array(array, np.float32, order="C"))

@@ -24,11 +24,14 @@ HOST = "https://raw.githubusercontent.com"
 _PARALLEL = 8
 
 _W, _D = "quantbench.data.sources.convert_weights:", "quantbench.data.sources.convert_data:"
+_T = "quantbench.data.sources.convert_tensorflow:"
 
 # Files by the way they are built; the first pattern that matches a name counts.
 _BUILDERS: Sequence[tuple[str, str]] = (
     ("checkpoints/imagenet_googlenet_bvlc.safetensors", _W + "caffejs"),
-    ("checkpoints/imagenet_mobilenet_v1_025_224.safetensors", _W + "tfjs"),
+    ("checkpoints/imagenet_mobilenet_v1_025_224.safetensors", _T + "mobilenet_v1"),
+    ("checkpoints/imagenet_mobilenet_v1_100_224.safetensors", _T + "mobilenet_v1"),
+    ("checkpoints/imagenet_mobilenet_v2_100_224_tf.safetensors", _T + "mobilenet_v2"),
     ("checkpoints/cifar10_", _W + "torch_pickle"),
     ("cifar10/calib_4096_index.npy", _D + "cifar_calibration"),
     ("cifar10/train/labels.npy", _D + "cifar_labels"),
@@ -129,6 +132,15 @@ class Source:
 
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return list(pool.map(one, paths))
+
+    def second(self) -> Path:
+        """Download the file of the entry's second source."""
+        assert self.entry is not None
+        place, _, path = self.entry.second.partition(":")
+        repository, _, commit = place.partition("@")
+        return replace(self, entry=replace(self.entry, repository=repository, commit=commit))(path)[
+            0
+        ]
 
     def other(self, name: str) -> Path:
         """Bring another entry that this one is built from."""
