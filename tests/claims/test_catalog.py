@@ -170,7 +170,8 @@ def test_only_networks_that_are_known_to_be_the_authors_can_reproduce() -> None:
     elsewhere = {model for model, _ in theirs if not model.startswith(("torchvision/", "coco/"))}
     assert elsewhere == {
         *("cifar10/resnet20", "cifar10/resnet56", "cifar10/resnet20-apot", "cifar10/resnet56-apot"),
-        *("imagenet/googlenet-bvlc", "imagenet/mobilenetv1-0.25", "stsb/minilm"),
+        *("imagenet/googlenet-bvlc", "imagenet/mobilenetv1-0.25", "imagenet/mobilenetv1-1.0"),
+        *("imagenet/mobilenetv2-1.0", "imagenet/efficientnet-lite0", "stsb/minilm"),
     }
     assert {kind for model, kind in theirs if model not in elsewhere} == {"fp"}
     quantized = {c.model for c in ALL if c.checkpoint == "quantized"}
