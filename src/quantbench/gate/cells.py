@@ -143,7 +143,7 @@ def _together(tested: Mapping[str, tuple[Accepted, Stored]]) -> list[Finding]:
         return []
     mean: Pooled = pooled([pair(known, run) for known, run in tested.values()])
     status = Status.LOSS if mean.p < TOGETHER else Status.UNCHANGED
-    detail = f"{-mean.value:+.3f} points on average, p = {mean.p:.2g}"
+    detail = f"{0 - mean.value:+.3f} points on average, p = {mean.p:.2g}"
     finds = f"finds losses of all from {mean.finds:.2f} points"
     name = f"all {mean.cells} cells of another kind of machine"
     return [Finding("all cells", name, status, f"{detail}; {finds}")]
