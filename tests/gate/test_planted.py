@@ -103,6 +103,7 @@ def prepare(patch, cache):
     patch.setitem(shapes.DIGESTS, "test", digest)
     patch.setenv("QUANTBENCH_CACHE", str(cache))
     patch.setattr(write, "_track", lambda *_: "")  # MLflow takes longer than all else
+    patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where pytest-benchmark times nothing
     with_class(patch, "Planted")
 
 

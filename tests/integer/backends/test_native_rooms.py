@@ -20,9 +20,13 @@ FOLDERS = sorted(f.name for f in (SOURCES / "kernels").iterdir() if f.is_dir())
 
 
 def naming(name: str) -> list[str]:
-    """Lines that name an instruction set, outside of its folder: of C++, the package, the build."""
+    """Lines that name an instruction set, outside of its folder: of C++, the package, the build.
+
+    The kind of machine is told by flags that the system has names for; no kernel is chosen there.
+    """
     package = SOURCES.parent
     files = [p for p in package.rglob("*") if p.suffix in {".cpp", ".h", ".py"}]
+    files.remove(package / "runs" / "machine_kind.py")
     files += [ROOT / n for n in ("setup.py", "noxfile.py", "pyproject.toml")]
     return [
         file.name + ": " + line.strip(" \\")
