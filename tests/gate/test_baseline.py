@@ -1,6 +1,7 @@
 """The baseline's file: what is written is read, and damage is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_what_is_written_is_read(held, path):
     first = path.read_bytes()
     Baseline.read(path).write(path)
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", ["", "a kind that is accepted no more"])
+def test_a_kind_that_only_the_history_names_is_read_again(held, path, kind):
+    cells = {
+        name: replace(known, marks={}, history=({**known.history[0], "kind": kind},))
+        for name, known in held.cells.items()
+    }
+    odd = replace(held, cells=cells)
+    odd.write(path)
+    assert Baseline.read(path) == odd
 
 
 def test_a_line_for_each_cell_claim_and_kind(held, path):

@@ -67,7 +67,7 @@ class Baseline:
             CannotWrite: the disk is full or not writable.
 
         """
-        names = {k: _short(k) for cell in self.cells.values() for k in cell.marks}
+        names = {k: _short(k) for cell in self.cells.values() for k in _kinds(cell)}
         cells = {i: _plain(cell, names) for i, cell in self.cells.items()}
         parts = [
             f'"format": {FORMAT}',
@@ -79,6 +79,11 @@ class Baseline:
         write_atomically(path, "{" + ",\n".join(parts) + "}\n")
 
 
+def _kinds(cell: Accepted) -> Iterable[str]:
+    """All kinds of machines that a cell names; a run of an older version names none."""
+    return filter(None, (*cell.marks, *(event["kind"] for event in cell.history)))
+
+
 def _short(kind: str) -> str:
     return hashlib.sha256(kind.encode()).hexdigest()[:8]
 
@@ -86,7 +91,7 @@ def _short(kind: str) -> str:
 def _plain(cell: Accepted, names: Mapping[str, str]) -> dict[str, Any]:
     """A cell as the file has it: kinds by their short names, empty fields left out."""
     plain = {k: v for k, v in asdict(cell).items() if v not in ("", None, ())}
-    history = [{**h, "kind": _short(h["kind"])} for h in cell.history]
+    history = [{**h, "kind": names.get(h["kind"], "")} for h in cell.history]
     return plain | {"marks": {names[k]: m for k, m in cell.marks.items()}, "history": history}
 
 
