@@ -105,6 +105,11 @@ def test_the_file_of_this_repository_is_sound():
     assert list(faults(text, str(FILE), {c.id: c for c in read_claims()})) == []
 
 
+def test_the_readme_has_the_counts_of_every_verdict():
+    counts = next(x for x in FILE.read_text(encoding="utf-8").splitlines() if "gating:" in x)
+    assert counts in (FILE.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """A limit and a comparison on embedded data, finished in one folder of runs each."""
