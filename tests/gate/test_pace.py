@@ -54,6 +54,13 @@ def test_each_machine_has_its_own_row():
     assert [f.status for f in found] == ["unchanged"]
 
 
+def test_a_machine_of_the_same_name_and_another_kind_does_not_gate():
+    known, now = kept([timed(0.5, fingerprint())]), timed(0.9, fingerprint(), seed=1)
+    (found,) = compare({"a": known}, {"a": result(latency=(now,))}, {"a"})
+    assert (found.status, found.fails) == ("other machine", False)
+    assert compare({"a": known}, {"a": result()}, {"a"}) == []
+
+
 def test_the_baseline_keeps_ratios_not_milliseconds():
     row = Latency("onednn", 1, "m", (1.0, 3.0), (2.0, 4.0))
     assert kept([row]) == [{"backend": "onednn", "batch": 1, "machine": "m", "ratios": [0.5, 0.75]}]

@@ -276,6 +276,11 @@ def test_a_kernel_15_percent_slower_is_caught(suite, monkeypatch):
     code, out = suite.gate(runs="after")
     assert code == 1
     assert "slower" in statuses(out)
+    # a baseline that machines share holds no times, and the gate says that it did not look at any
+    assert suite.accept("--no-latency") == 0
+    code, out = suite.gate(runs="after")
+    assert code == 0
+    assert "latencies did not gate: none is accepted of this machine" in out
 
 
 def _times(row, factor, rng):

@@ -60,12 +60,14 @@ def _findings(baseline: Baseline, options: argparse.Namespace) -> list[Finding]:
     everything = read_claims()
     ran = [one.claim for one in found if one.finished]
     latency = {i: cell.latency for i, cell in baseline.cells.items()}
+    results = {i: run.result for i, run in runs.items()}
+    elsewhere = cells.on_other_kinds(baseline, runs.values())
     return [
         *cells.compare(baseline, runs.values()),
         *unfinished(baseline, found, lambda: asked.made_by(lab, everything)),
         *claims.compare(baseline, everything, ran),
         *judged(found),
-        *pace.compare(latency, {i: run.result for i, run in runs.items()}),
+        *pace.compare(latency, results, elsewhere),
     ]
 
 
@@ -79,9 +81,9 @@ def _lines(findings: Sequence[Finding]) -> list[str]:
         if counts:
             listed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
             lines.append(f"{several}: {listed}")
-    elsewhere = sum(f.status in (Status.OTHER_MACHINE, Status.NO_FLOAT32) for f in findings)
-    if elsewhere:
-        lines.append(f"{elsewhere} latencies did not gate: accepted on another machine")
+    untold = (Status.NEW, Status.OTHER_MACHINE, Status.NO_FLOAT32)
+    if silent := sum(f.about == "latency" and f.status in untold for f in findings):
+        lines.append(f"{silent} latencies did not gate: none is accepted of this machine")
     failing = sum(f.fails for f in findings)
     if failing:
         lines.append(f'{failing} to mend, or to accept: quantbench accept --why "..."')
@@ -112,6 +114,8 @@ def accept(options: argparse.Namespace) -> int:
     after = step.accept_cells(before, runs.values(), reason)
     wanted = [one.claim for one in found if one.finished or options.all_claims]
     after = accept_claims(after, wanted, reason)
+    if options.no_latency:
+        after = step.without_latency(after)
     if options.forget:
         everything = read_claims()
         ids = asked.made_by(Lab(Path(options.runs)), everything)

@@ -63,6 +63,11 @@ def accept_cells(baseline: Baseline, records: Iterable[Stored], reason: Reason) 
     return replace(baseline, cells={**baseline.cells, **made})
 
 
+def without_latency(baseline: Baseline) -> Baseline:
+    """The baseline for several machines, whose latencies say nothing of each other's."""
+    return replace(baseline, cells={i: replace(c, latency=()) for i, c in baseline.cells.items()})
+
+
 def _changes(known: Accepted, run: Stored) -> str:
     """What differs from what is accepted, in words; a kind of machine more is no change."""
     if defaults := other_settings(known, settings_of(run)):

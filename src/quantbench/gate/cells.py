@@ -43,6 +43,12 @@ def compare(baseline: Baseline, records: Iterable[Stored]) -> list[Finding]:
     return [*(found[i] for i in sorted(found)), *together]
 
 
+def on_other_kinds(baseline: Baseline, records: Iterable[Stored]) -> set[str]:
+    """Cells that were run on a kind of machine of which nothing of theirs is accepted."""
+    known = baseline.cells
+    return {r.id for r in records if r.id in known and kind_of(r) not in known[r.id].marks}
+
+
 def kind_of(run: Stored) -> str:
     """Kind of machine of a run; runs of earlier versions did not say, and are of no known kind."""
     return run.made.get("kind", "")

@@ -3,12 +3,13 @@
 What is compared is the time relative to the float32 network, each sample divided by the float32
 call next to it: on a two-core machine under load, 30 repetitions of 60 samples differed from one
 another by over 10 % with p < 0.05 in 31 % of all pairs when milliseconds were compared, in 5 % when
-these ratios were. Rows without float32 calls, or from another machine, are reported and never gate.
+these ratios were. Rows without float32 calls, or from another machine, are reported and never gate;
+the name of a machine does not tell its instruction sets, so its kind must be an accepted one, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,25 @@ def kept(rows: Sequence[Latency]) -> list[dict[str, Any]]:
 
 
 def compare(
-    accepted: Mapping[str, Sequence[Mapping[str, Any]]], runs: Mapping[str, Result]
+    accepted: Mapping[str, Sequence[Mapping[str, Any]]],
+    runs: Mapping[str, Result],
+    elsewhere: Collection[str] = (),
 ) -> list[Finding]:
-    """Rows of the runs against accepted ones, and what their cells lack of these."""
+    """Rows of the runs against accepted ones, and what their cells lack of these.
+
+    Args:
+        accepted: rows by cell, as :func:`kept` makes them.
+        runs: results by cell.
+        elsewhere: cells that were run on a kind of machine that is not accepted.
+
+    """
     known = {(i, *_what(r)): r for i, rows in accepted.items() if i in runs for r in rows}
     named = {key[:3] for key in known}
     found, tested = {}, {}
     for i, row in ((i, row) for i, run in sorted(runs.items()) for row in run.latency):
         key = (i, row.backend, row.batch, row.machine)
         now = _ratios(row)
-        if key not in known:
+        if key not in known or i in elsewhere:
             found[key] = Status.OTHER_MACHINE if key[:3] in named else Status.NEW, ""
         elif not now or not known[key]["ratios"]:
             found[key] = Status.NO_FLOAT32, ""
@@ -59,7 +69,7 @@ def compare(
             tested[key] = known[key]["ratios"], now
     timed = {(i, r.backend, r.batch, r.machine) for i, run in runs.items() for r in run.latency}
     for key in known:
-        if key not in timed and key[3] == fingerprint():
+        if key not in timed and key[3] == fingerprint() and key[0] not in elsewhere:
             found[key] = Status.MISSING, "accepted on this machine, and not timed now"
     found |= _tested(tested)
     return [
