@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from quantbench.errors import BadInput
+from quantbench.evidence.result import Result
 from quantbench.gate.accept import Reason, accept_cells
 from quantbench.gate.baseline import Baseline
 from tests.helpers.records import cell, records, result
@@ -61,6 +63,19 @@ def test_ten_thousand_images_take_less_than_three_kilobytes_of_scores(tmp_path, 
     runs = records(tmp_path / "a", (cell(), result(n=10_000)))
     accept_cells(Baseline(), runs, REASON).write(path)
     assert len(path.read_text()) < 3_500
+
+
+def test_scores_that_are_floats_are_read_again_and_take_less_room(tmp_path, path):
+    f1 = np.repeat(np.float32([1, 0, 0.4, 1 / 3]), 2_500)
+    found = Result.of(np.ones(10_000, np.float32), f1, "d", metric="f1")
+    held = accept_cells(Baseline(), records(tmp_path / "a", (cell(), found)), REASON)
+    held.write(path)
+    assert Baseline.read(path) == held
+    assert len(path.read_text()) < len(found.quantized) / 5
+    broken = path.read_text().replace('"scores": "', '"scores": "AAAA')
+    path.write_text(broken)
+    with pytest.raises(BadInput, match="is damaged"):
+        Baseline.read(path)
 
 
 def test_an_earlier_format_is_named(path):
