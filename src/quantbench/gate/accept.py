@@ -12,6 +12,7 @@ from quantbench.gate import pace
 from quantbench.gate.accepted import Accepted
 from quantbench.gate.baseline import Baseline
 from quantbench.gate.cells import (
+    examples_of,
     kind_of,
     mark_of,
     other_settings,
@@ -72,7 +73,7 @@ def _changes(known: Accepted, run: Stored) -> str:
     """What differs from what is accepted, in words; a kind of machine more is no change."""
     if defaults := other_settings(known, settings_of(run)):
         return "; ".join(defaults)
-    if known.examples != _examples(run):
+    if known.examples != examples_of(run):
         return "other data"
     kind = kind_of(run)
     if kind in known.marks:
@@ -89,7 +90,7 @@ def _lower(old: Mapping[str, Accepted], runs: Mapping[str, Stored]) -> dict[str,
     losses = {
         i: loss(pair(known, runs[i], known.best))
         for i, known in old.items()
-        if known.examples == _examples(runs[i])
+        if known.examples == examples_of(runs[i])
     }
     p = corrected({i: change.p for i, change in losses.items()})
     return {i: f"{losses[i].value:.2f} points lost" for i in p if p[i] < ALONE}
@@ -139,14 +140,10 @@ def _best(known: Accepted, run: Stored) -> str:
     The first of several that chance cannot tell apart stays: the highest of many draws is high by
     luck, and every later run would fall short of it.
     """
-    if known.examples != _examples(run):
+    if known.examples != examples_of(run):
         return ""
     best = known.best or known.scores
     return "" if loss(pair(known, run, best)).p_gain < ALONE else best
-
-
-def _examples(run: Stored) -> tuple[str, int, str]:
-    return run.fields["eval_digest"], run.result.n, run.result.metric
 
 
 def _latency(

@@ -59,6 +59,11 @@ def mark_of(run: Stored) -> str:
     return mark(run.result.digest, run.result.quantized)
 
 
+def examples_of(run: Stored) -> tuple[str, int, str]:
+    """What the scores of a run are of, as :attr:`Accepted.examples` says it of accepted ones."""
+    return run.fields["eval_digest"], run.result.n, run.result.metric
+
+
 def pair(known: Accepted, run: Stored, against: str = "") -> Pair:
     """Scores of a cell: accepted, or the packed ones given, and now."""
     before = known.unpacked(against or known.scores)
@@ -100,7 +105,7 @@ def _without_version(plain: Any) -> Any:
 def _not_comparable(known: Accepted, run: Stored) -> tuple[Status, str] | None:
     if changed := other_settings(known, settings_of(run)):
         return Status.DEFAULT, f"{'; '.join(changed)}: {ACCEPT}"
-    if known.examples != (run.fields["eval_digest"], run.result.n, run.result.metric):
+    if known.examples != examples_of(run):
         return Status.OTHER_DATA, f"accepted with {known.value:.2f} on other examples: {ACCEPT}"
     return None
 
