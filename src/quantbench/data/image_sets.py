@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 from quantbench.data import decoded, readers
 from quantbench.data.manifest import CIFAR_GRID, SHAPES_GRID, locate, table, verified
 from quantbench.data.roots import data_root
+from quantbench.data.splits import splits
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 
 _HERE = Path(__file__).parent
@@ -71,7 +71,7 @@ def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) 
 
 def _split(name: str, *, rest: bool) -> readers.Arrays:
     """The images that splits.toml lists under a name, or those of the larger set that it leaves."""
-    split = tomllib.loads((_HERE / "splits.toml").read_text(encoding="utf-8"))[name]
+    split = splits()[name]
     x, y, _ = read(split["from"])
     rows = np.setdiff1d(np.arange(len(y)), split["rows"]) if rest else np.array(split["rows"])
     return x[rows], y[rows]

@@ -25,6 +25,7 @@ _PARALLEL = 8
 
 _W, _D = "quantbench.data.sources.convert_weights:", "quantbench.data.sources.convert_data:"
 _T = "quantbench.data.sources.convert_tensorflow:"
+_C = "quantbench.data.sources.convert_coco:"
 
 # Files by the way they are built; the first pattern that matches a name counts.
 _BUILDERS: Sequence[tuple[str, str]] = (
@@ -32,10 +33,13 @@ _BUILDERS: Sequence[tuple[str, str]] = (
     ("checkpoints/imagenet_mobilenet_v1_025_224.safetensors", _T + "mobilenet_v1"),
     ("checkpoints/imagenet_mobilenet_v1_100_224.safetensors", _T + "mobilenet_v1"),
     ("checkpoints/imagenet_mobilenet_v2_100_224_tf.safetensors", _T + "mobilenet_v2"),
+    ("checkpoints/coco_nanodet_m_416.safetensors", _C + "nanodet"),
     ("checkpoints/cifar10_", _W + "torch_pickle"),
     ("cifar10/calib_4096_index.npy", _D + "cifar_calibration"),
     ("cifar10/train/labels.npy", _D + "cifar_labels"),
     ("cifar10/train/*.webp", _D + "cifar_mosaics"),
+    ("coco/val2017_first128_416px.tar", _C + "images"),
+    ("coco/val2017_first128_416px_boxes.json", _C + "boxes"),
     ("imagenet/val_1300_227px.tar", _D + "imagenet_val"),
     ("imagenet/val_1300_227px.csv", _D + "imagenet_val_csv"),
     ("imagenet/train_1000_crop224.tar", _D + "imagenet_train"),
