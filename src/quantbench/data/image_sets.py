@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from quantbench.data import decoded, readers
 from quantbench.data.manifest import CIFAR_GRID, SHAPES_GRID, locate, table, verified
 from quantbench.data.roots import data_root
-from quantbench.data.splits import splits
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 
 _HERE = Path(__file__).parent
@@ -67,6 +69,12 @@ def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) 
     x = decoded.scratch(f"imagenet_{part}_{short}_{size}", (len(paths), size, size, 3))
     readers.resized(paths, x, size, short)
     return x, y
+
+
+@functools.cache
+def splits() -> Mapping[str, Any]:
+    """The published lists of images by name, which splits.toml holds."""
+    return tomllib.loads((_HERE / "splits.toml").read_text(encoding="utf-8"))
 
 
 def _split(name: str, *, rest: bool) -> readers.Arrays:

@@ -43,6 +43,7 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
     Lut             y = table[x]: any function of one variable, and grids that are not uniform
     Pad             y = x[:, ::stride, ::stride], then padded in channels, rows and columns;
                     format kept
+    Select          y[c] = x[channels[c]]: channels chosen, in any order; format kept
     Flatten         (C, H, W) to (C*H*W, 1, 1) in this order; format kept
     Dequantize      y = f32(f32(x - z_x) * s_x), a float32: logits that no linear layer makes
     Island          floats: what has no integer form runs in torch on dequantized inputs;

@@ -176,6 +176,19 @@ class Pad(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Select(Op):
+    """Channels chosen by number, in any order: a half of them, or groups shuffled."""
+
+    keeps_format = True
+
+    channels: tuple[int, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """As many channels as were chosen."""
+        return len(self.channels), *inputs[0][1:]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Flatten(Op):
     """(C, H, W) to (C*H*W, 1, 1)."""
 
@@ -221,6 +234,7 @@ OPERATORS: tuple[type[Op], ...] = (
     LRN,
     Lut,
     Pad,
+    Select,
     Flatten,
     Dequantize,
     Island,

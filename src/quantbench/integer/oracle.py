@@ -29,6 +29,7 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Select,
 )
 from quantbench.integer.scales import conv_multiplier, known, ratio
 from quantbench.integer.validate import validate_images
@@ -198,6 +199,10 @@ def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Codes:
     return np.pad(x, amounts, constant_values=formats[0].zero)
 
 
+def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    return inputs[0][:, list(op.channels)]
+
+
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
     return inputs[0].reshape(len(inputs[0]), -1, 1, 1)
 
@@ -230,6 +235,7 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

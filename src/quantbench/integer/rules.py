@@ -24,10 +24,12 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Pool,
+    Select,
     Shape,
 )
 from quantbench.integer.requirements import (
     HUGE,
+    LARGEST,
     TINY,
     is_whole,
     require,
@@ -159,6 +161,12 @@ def _pad(op: Pad, _: list[Format], __: list[Shape], where: str) -> None:
     require_whole(op.stride, 2, 1, f"{where}: stride")
 
 
+def _select(op: Select, _: list[Format], shapes: list[Shape], where: str) -> None:
+    some = isinstance(op.channels, tuple) and 1 <= len(op.channels) <= LARGEST
+    inside = some and all(is_whole(c) and 0 <= c < shapes[0][0] for c in op.channels)
+    require(inside, f"{where}: channels {op.channels!r} of {shapes[0][0]}")
+
+
 def _flatten(_: Flatten, __: list[Format], ___: list[Shape], ____: str) -> None:
     """Nothing beyond what holds for every operator that keeps its format."""
 
@@ -180,6 +188,7 @@ RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

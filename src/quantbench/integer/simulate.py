@@ -26,6 +26,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Select,
 )
 from quantbench.integer.scales import known, ratio
 from quantbench.integer.validate import validate, validate_images
@@ -162,6 +163,10 @@ def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     return F.pad(kept, (left, right, top, bottom, front, back), value=formats[0].zero)
 
 
+def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    return inputs[0][:, list(op.channels)]
+
+
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
     return inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1)
 
@@ -190,6 +195,7 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Format]], Tensor]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from quantbench.data.image_sets import splits
 from quantbench.data.sources import convert_coco
-from quantbench.data.splits import coco_numbers, splits
 from quantbench.errors import DataCorrupt
 from tests.data.sources.test_convert import Folder
 
@@ -20,7 +20,7 @@ SIZES = {7: (640, 480), 12: (300, 500)}
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """Two images, one with boxes and a licence."""
-    monkeypatch.setattr(convert_coco, "coco_numbers", lambda: list(SIZES))
+    monkeypatch.setattr(convert_coco, "splits", lambda: {"coco/first128": {"ids": list(SIZES)}})
     for folder in ("images", convert_coco._LABELS, "panoptic_segmentation/annotations"):
         (tmp_path / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -100,5 +100,5 @@ def test_convolutions_of_onnx_are_named_in_order_of_execution(tmp_path):
 def test_calibration_images_are_every_fourth():
     rows = splits()["coco/first128_calib"]["rows"]
     assert rows == list(range(3, 128, 4))
-    assert len(set(coco_numbers())) == 128
-    assert coco_numbers() == sorted(coco_numbers())
+    assert len(set(splits()["coco/first128"]["ids"])) == 128
+    assert splits()["coco/first128"]["ids"] == sorted(splits()["coco/first128"]["ids"])

@@ -13,6 +13,7 @@
   OPERATOR(lrn)                \
   OPERATOR(lut)                \
   OPERATOR(pad)                \
+  OPERATOR(select)             \
   OPERATOR(flatten)            \
   OPERATOR(dequantize)         \
   OPERATOR(foreign)

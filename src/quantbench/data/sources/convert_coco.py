@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import save_file
 
+from quantbench.data.image_sets import splits
 from quantbench.data.readers import picture
 from quantbench.data.sources.convert_data import write_tar
 from quantbench.data.sources.convert_weights import Get, tensor
-from quantbench.data.splits import coco_numbers
 from quantbench.errors import DataCorrupt, DataMissing
 
 SIDE = 416  # pixels of the longer side
@@ -30,7 +30,7 @@ _LABELS = "object_detection/labels/val2017"
 
 def images(get: Get, out: Path, source: str) -> None:
     """``val2017_first128_416px.tar``: bicubic, JPEG quality 95, chroma not subsampled."""
-    names = [f"{number:012d}.jpg" for number in coco_numbers()]
+    names = [f"{number:012d}.jpg" for number in splits()["coco/first128"]["ids"]]
     files = get(*(f"{source}/{name}" for name in names))
     write_tar(out, ((n, _small(p)) for n, p in zip(names, files, strict=True)))
 
@@ -60,7 +60,7 @@ def boxes(get: Get, out: Path, source: str) -> None:
     """
     config, panoptic = get(_CONFIG, _PANOPTIC)
     licences = _licences(panoptic)
-    numbers = coco_numbers()
+    numbers = splits()["coco/first128"]["ids"]
     pictures = get(*(f"{source}/{number:012d}.jpg" for number in numbers))
     labels = get(*(f"{_LABELS}/{number:012d}.txt" for number in numbers))
     rows: list[dict[str, Any]] = []

@@ -24,6 +24,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Select,
 )
 from quantbench.integer.scales import known, split_format
 from quantbench.integer.validate import validate
@@ -82,6 +83,12 @@ class Exporter(WindowGraph):
         parts = [self._requantized(i, y) for i in op.inputs]
         out = self.image(self.shapes[op.output], y)
         return self.op("CONCATENATION", parts, out, tfl.ConcatenationOptionsT(axis=3))
+
+    def select(self, op: Select, x: int, f: Format) -> int:
+        """A gather of channels, which come last."""
+        index = self.constant(np.array(op.channels, np.int32))
+        out = self.image(self.shapes[op.output], f)
+        return self.op("GATHER", [x, index], out, tfl.GatherOptionsT(axis=3))
 
     def flatten(self, op: Flatten, x: int, f: Format) -> int:
         """Turned to (N, C, H, W) first: the definition's order is by channel, LiteRT's by pixel."""
@@ -190,6 +197,7 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any, int, Format], int]] = {
     MaxPool: Exporter.max_pool,
     AvgPool: Exporter.avg_pool,
     Pad: Exporter.pad,
+    Select: Exporter.select,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize,
 }

@@ -30,6 +30,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Select,
     Shape,
 )
 from quantbench.integer.oracle import apply
@@ -186,6 +187,7 @@ _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] =
     LRN: ("lrn", _lrn),
     Lut: ("lut", lambda op, _: {"table": np.ascontiguousarray(op.table), "zero": _format(op).zero}),
     Pad: ("pad", lambda op, _: {"pads": op.pads, "stride": op.stride}),
+    Select: ("select", lambda op, _: {"channels": np.array(op.channels, np.int32)}),
     Flatten: ("flatten", lambda *_: {}),
     Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
     Island: ("foreign", _island),

@@ -35,6 +35,7 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Select,
 )
 from quantbench.integer.scales import known
 from quantbench.integer.validate import validate
@@ -158,6 +159,11 @@ class Exporter(LayerGraph):
         zero = self.constant(f"{op.output}.value", np.array(f.zero, np.uint8))
         self.node("Pad", [x, amounts, zero], output=op.output)
 
+    def select(self, op: Select) -> None:
+        """A gather of channels."""
+        index = self.ints(f"{op.output}.channels", list(op.channels))
+        self.node("Gather", [op.inputs[0], index], output=op.output, axis=1)
+
     def flatten(self, op: Flatten) -> None:
         """The order of the definition is ONNX's."""
         shape = self.ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])
@@ -188,6 +194,7 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     LRN: Exporter.lrn,
     Lut: Exporter.lut,
     Pad: Exporter.pad,
+    Select: Exporter.select,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize_output,
     Island: Exporter.island,

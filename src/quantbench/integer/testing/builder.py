@@ -23,6 +23,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Select,
     Shape,
 )
 from quantbench.integer.testing.draws import Draw, random_conv, random_format
@@ -145,6 +146,13 @@ class Builder:
         op = Pad(name="pad", inputs=inputs, output=self._name(), out=f, pads=pads, stride=stride)
         self._push(op)
 
+    def select(self) -> None:
+        """Some channels in any order, one perhaps twice."""
+        f, (c, _, _) = self.formats[self.last], self.shapes[self.last]
+        chosen = tuple(self.draw(0, c - 1) for _ in range(self.draw(1, min(c + 2, 24))))
+        inputs, name = (self.last,), self._name()
+        self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
+
     def flatten(self) -> None:
         """To a vector."""
         f = self.formats[self.last]
@@ -190,6 +198,7 @@ MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     LRN: (Builder.lrn,),
     Lut: (Builder.lut,),
     Pad: (Builder.pad,),
+    Select: (Builder.select,),
     Flatten: (Builder.flatten,),
     Dequantize: (Builder.dequantize,),
     Island: (Builder.island,),
