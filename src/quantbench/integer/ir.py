@@ -189,6 +189,24 @@ class Select(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Resize(Op):
+    """Bilinear interpolation; ``out`` may be None, for values behind which nothing stands.
+
+    Attributes:
+        size: rows and columns of the output.
+        align_corners: the corners of input and output are the same points; otherwise their edges.
+
+    """
+
+    size: tuple[int, int]
+    align_corners: bool
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """As many channels, of the given size."""
+        return inputs[0][0], *self.size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Flatten(Op):
     """(C, H, W) to (C*H*W, 1, 1)."""
 
@@ -235,6 +253,7 @@ OPERATORS: tuple[type[Op], ...] = (
     Lut,
     Pad,
     Select,
+    Resize,
     Flatten,
     Dequantize,
     Island,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
@@ -58,8 +57,9 @@ class DeepLabV3(nn.Module):
         """Map (N, 3, size, size) images to (N, classes, size, size) logits."""
         x = self.blocks(self.stem(x))
         pooled = self.spread(self.pool(self.mean(x)))
-        logits: Tensor = self.logits(self.project(self.concat(pooled, self.aspp(x))))
-        return torch.as_tensor(self.resize(logits))
+        logits = self.logits(self.project(self.concat(pooled, self.aspp(x))))
+        resized: Tensor = self.resize(logits)
+        return resized
 
     def prepare(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Published tensors under the names of this module; unknown ones keep theirs."""

@@ -14,6 +14,7 @@
   OPERATOR(lut)                \
   OPERATOR(pad)                \
   OPERATOR(select)             \
+  OPERATOR(resize)             \
   OPERATOR(flatten)            \
   OPERATOR(dequantize)         \
   OPERATOR(foreign)

@@ -23,6 +23,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Resize,
     Select,
     Shape,
 )
@@ -153,6 +154,16 @@ class Builder:
         inputs, name = (self.last,), self._name()
         self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
 
+    def resize(self, *, values: bool = False) -> None:
+        """To a smaller or a larger size; or to values, behind which nothing can stand."""
+        near, size = self.formats[self.last], (self.draw(1, 14), self.draw(1, 14))
+        y = None if values else random_format(self.draw, 8, near=near.scale)
+        corners, inputs, name = bool(self.draw(0, 1)), (self.last,), self._name()
+        op = Resize(
+            name="resize", inputs=inputs, output=name, out=y, size=size, align_corners=corners
+        )
+        self._push(op)
+
     def flatten(self) -> None:
         """To a vector."""
         f = self.formats[self.last]
@@ -199,6 +210,7 @@ MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     Lut: (Builder.lut,),
     Pad: (Builder.pad,),
     Select: (Builder.select,),
+    Resize: (Builder.resize,),
     Flatten: (Builder.flatten,),
     Dequantize: (Builder.dequantize,),
     Island: (Builder.island,),

@@ -151,6 +151,24 @@ def _split(node: Node) -> Kind:
     return Kind("same") if dim in (1, 1 - rank) else Kind("other", why=f"splits dimension {dim}")
 
 
+def _resize(node: Node) -> Kind:
+    """Bilinear interpolation between sizes that say where outputs lie."""
+    names, given = ("size", "scale_factor", "mode", "align_corners"), {"mode": "nearest"}
+    p = number_arguments(node, (*names, "recompute_scale_factor", "antialias"), given)
+    if isinstance(node.target, nn.UpsamplingBilinear2d):
+        p |= {"mode": "bilinear", "align_corners": True}
+    (h, w), (oh, ow) = node.inputs[0].example.shape[2:], node.example.shape[2:]
+    corners = bool(p.get("align_corners"))
+    if p["mode"] != "bilinear" or p.get("antialias"):
+        return Kind("other", why=f"interpolation that is {p['mode']}, or against aliases")
+    if (factor := p.get("scale_factor")) and not corners and not p.get("recompute_scale_factor"):
+        a, b = factor if isinstance(factor, tuple | list) else (factor, factor)
+        if (oh, ow) != (h * a, w * b):
+            found = f"from {h}x{w} to {oh}x{ow}"
+            return Kind("other", why=f"interpolation {found}, which is not by the factor {factor}")
+    return Kind("resize", {"size": (oh, ow), "align_corners": corners})
+
+
 def _flatten(node: Node) -> Kind:
     x, y = node.inputs[0].example, node.example
     if x.shape == y.shape:
@@ -201,6 +219,7 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("pad", _pad, (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad)),
     ("pad", _slice, (operator.getitem,)),
     ("select", _chosen, (nn.ChannelShuffle, torch.channel_shuffle)),
+    ("resize", _resize, (nn.Upsample, nn.UpsamplingBilinear2d, F.interpolate)),
     ("flatten", _flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
     ("same", _split, (torch.chunk, torch.split, "chunk", "split")),
     ("same", _same, (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
