@@ -21,6 +21,8 @@ _DEEPLAB_NORM = Preprocess((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), scale=127.5)
 
 _LITE_NORM = Preprocess((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), scale=1.0)
 
+_NANODET_NORM = Preprocess((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), scale=1.0, bgr=True)
+
 _CAFFE_NORM = Preprocess((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), scale=1.0, bgr=True)
 
 
@@ -158,6 +160,22 @@ def _deeplab() -> ModelSpec:
     )
 
 
+def _nanodet() -> ModelSpec:
+    return ModelSpec(
+        name="coco/nanodet-m-416",
+        checkpoint="coco_nanodet_m_416",
+        preprocess=_NANODET_NORM,
+        eval_data="coco/first128_eval",
+        calib_data="coco/first128_calib",
+        blocks=("ShuffleUnit", "Head"),
+        published=None,  # no top-1: mean average precision is a claim
+        source="RangiLyu/nanodet, README",
+        family="NanoDetM",
+        arguments=(("size", 416),),
+        size=416,
+    )
+
+
 def _shapes(name: str, block: str, family: str, **arguments: int) -> ModelSpec:
     return ModelSpec(
         name=f"shapes/{name}",
@@ -177,7 +195,7 @@ _FIXED = (
     *(_akamaster(20, 91.73), _akamaster(32, 92.63), _akamaster(44, 93.10), _akamaster(56, 93.39)),
     *(_apot("", 92.96), _apot("-w4a4", 92.45), _apot("-w3a3", 92.49), _apot("-w2a2", 90.96)),
     *(_googlenet_bvlc(), _mobilenet_v1("0.25", 49.8), _mobilenet_v1("1.0", 70.9)),
-    *(_mobilenet_v2(), _efficientnet_lite0(), _deeplab()),
+    *(_mobilenet_v2(), _efficientnet_lite0(), _deeplab(), _nanodet()),
     _shapes("resnet8", "BasicBlock", "CifarResNet", depth=8),
     _shapes("mobilenet", "DepthwiseSeparable", "ShapesMobileNet"),
 )
