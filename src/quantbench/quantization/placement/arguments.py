@@ -110,8 +110,11 @@ def _pad(node: Node) -> Kind:
 
 def _slice(node: Node) -> Kind:
     """``x[:, :, ::2, ::2]``; channels alone, such as ``x[:, :24]``; or a part of a split."""
-    if isinstance(node.inputs[0].example, tuple):
-        return _chosen(node, through=node.inputs[0])
+    whole = node.inputs[0]
+    if isinstance(whole.example, tuple):
+        if whole.target not in _SPLITS or _split(whole).word != "same":
+            return Kind("other", why="a part of what is not split along the channels")
+        return _chosen(node, through=whole)
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
     others = [i for n, i in enumerate(index) if n != 1]
     if len(index) > 1 and isinstance(index[1], slice) and all(i == slice(None) for i in others):
@@ -203,6 +206,8 @@ _UNARY = (
     *_named(operator, "mul truediv sub neg"),  # by a number: of two tensors it is no table
 )
 
+_SPLITS = (torch.chunk, torch.split, "chunk", "split")
+
 # The word that a call becomes, if nothing is in the way; who reads it; and torch's spellings of it:
 # modules, functions, and methods by name.
 _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
@@ -221,7 +226,7 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("select", _chosen, (nn.ChannelShuffle, torch.channel_shuffle)),
     ("resize", _resize, (nn.Upsample, nn.UpsamplingBilinear2d, F.interpolate)),
     ("flatten", _flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
-    ("same", _split, (torch.chunk, torch.split, "chunk", "split")),
+    ("same", _split, _SPLITS),
     ("same", _same, (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
     ("lut", _unary, _UNARY),
 )
