@@ -45,17 +45,8 @@ def here(monkeypatch):
     shapes = [(40, 60), (64, 64), (90, 30), (128, 100), (20, 64)]
     images = {n: rng.integers(0, 256, (*s, 3)).astype(np.uint8) for n, s in enumerate(shapes, 7)}
     rows = [{"id": n, "file_name": str(n)} for n in images]
-    found = [
-        {
-            "id": n,
-            "image_id": n,
-            "category_id": 40,
-            "bbox": [2, 2, 15, 15],
-            "area": 225,
-            "iscrowd": 0,
-        }
-        for n in images
-    ]
+    box = {"category_id": 40, "bbox": [2, 2, 15, 15], "area": 225, "iscrowd": 0}
+    found = [{"id": n, "image_id": n, **box} for n in images]
     categories = [{"id": c, "name": str(c)} for c in (40, 3, 90)]
     content = {"images": rows, "annotations": found, "categories": categories}
     pictures = Pictures("made", content, images, "digest")
@@ -100,7 +91,8 @@ def test_detections_of_one_image_are_those_of_its_own_square(here):
     assert [r["bbox"][1] for r in rows] == pytest.approx(top, abs=1e-3)
 
 
-def test_calibration_is_a_draw_without_replacement(here):
+@pytest.mark.usefixtures("here")
+def test_calibration_is_a_draw_without_replacement():
     where = task(NAME, "made")
     (x,) = where.calibration("made", 5, 1)
     assert x.shape == (5, 3, SIZE, SIZE)
@@ -110,7 +102,8 @@ def test_calibration_is_a_draw_without_replacement(here):
         where.calibration("made", 6, 0)
 
 
-def test_units_are_those_of_the_backbone_and_the_heads(here):
+@pytest.mark.usefixtures("here")
+def test_units_are_those_of_the_backbone_and_the_heads():
     net = task(NAME, "made").network()
     assert len(net.blocks) == 16 + 3
     assert [len(stage) for stage in net.stages] == [4, 8, 4, 3]
@@ -118,7 +111,8 @@ def test_units_are_those_of_the_backbone_and_the_heads(here):
     assert len(task(NAME, "made").scores(executable(q))) == 5
 
 
-def test_the_whole_detector_is_one_integer_program(here, tmp_path):
+@pytest.mark.usefixtures("here")
+def test_the_whole_detector_is_one_integer_program(tmp_path):
     where = task(NAME, "made")
     net = where.network()
     q = quantize(make("nearest"), net, where.calibration("made", 3, 0), INTEGER)
