@@ -90,7 +90,7 @@ def decode(maps: Sequence[Tensor], strides: Sequence[int], classes: int) -> tupl
         h, w = logits.shape[1:]
         y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         centre = (torch.stack([x, y], -1).reshape(-1, 2).to(logits.device) + 0.5) * stride
-        reach = distances(rows[:, classes:].unflatten(1, (4, -1))) * stride
+        reach = distances(rows[:, classes:].unflatten(1, (4, -1))) * stride  # type: ignore[no-untyped-call]
         boxes.append(torch.cat([centre - reach[:, :2], centre + reach[:, 2:]], 1))
         scores.append(rows[:, :classes].sigmoid())
     return torch.cat(scores), torch.cat(boxes)

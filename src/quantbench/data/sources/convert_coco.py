@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from quantbench.data.image_sets import splits
 from quantbench.data.readers import picture
@@ -117,7 +118,7 @@ def nanodet(get: Get, out: Path, source: str) -> None:
     layers = _convolutions(path)
     if len(layers) != len(names):
         raise DataCorrupt(f"{path.name} has {len(layers)} convolutions, NanoDet-m {len(names)}")
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (weight, bias) in zip(names, layers, strict=True):
         tensors |= {f"{name}.weight": tensor(weight), f"{name}.bias": tensor(bias)}
     save_file(tensors, out)

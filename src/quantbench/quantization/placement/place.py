@@ -2,12 +2,12 @@
 
 A quantizer goes behind every tensor that has to exist: the network input; each layer after its
 activation function; each residual add after its own; concatenations, average pools, normalizations
-and other functions. Max pools, flattening, padding and subsampling keep the format they get. Three
-tensors never exist on their own, so they have no quantizer: the logits, the output of a layer that
-goes straight into a residual add (the layer's integer form contains the add), and the output of a
-layer that only feeds a concatenation (quantizing the concatenation quantizes it, element by
-element). Where logits are interpolated, the result is what has no quantizer; the layer's own output
-has one, with 8 bits.
+and other functions. Max pools, flattening, padding, subsampling and choosing channels keep the
+format they get. Three tensors never exist on their own, so they have no quantizer: the logits, the
+output of a layer that goes straight into a residual add (the layer's integer form contains the
+add), and the output of a layer that only feeds a concatenation (quantizing the concatenation
+quantizes it, element by element). Where logits are interpolated, the result is what has no
+quantizer; the layer's own output has one, with 8 bits.
 """
 
 from __future__ import annotations
