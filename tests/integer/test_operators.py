@@ -187,7 +187,7 @@ def test_an_operator_needs_at_most_ten_files() -> None:
             assert not used & names, module
 
 
-@pytest.mark.parametrize("name", ["concat", "lrn", "lut", "pad", "flatten", "dequantize"])
+@pytest.mark.parametrize("name", ["concat", "lrn", "lut", "pad", "select", "flatten", "dequantize"])
 def test_an_operator_needs_two_files_of_cpp(name: str) -> None:
     made = re.compile(rf"\bmake_{name}\b|OPERATOR\({name}\)")
     files = HERE.joinpath("csrc").rglob("*.cpp")

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantbench.errors import BadInput
 from quantbench.integer import oracle
 from quantbench.integer.ir import (
     LRN,
@@ -21,6 +22,7 @@ from quantbench.integer.ir import (
     Format,
     MaxPool,
     Program,
+    Select,
 )
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.testing import fuzz
@@ -132,6 +134,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "LRN",
         "Lut",
         "Pad",
+        "Select",
         "Flatten",
     }
     assert np.mean(np.array(inside) > 0.5) > 0.1  # enough layers mostly between their clamps,
@@ -175,6 +178,25 @@ def test_float_rounding_of_large_accumulators() -> None:
     assert Simulation(Program(Format(1.0, 0), (1, 1, 1), (op,)))(
         torch.from_numpy(x)
     ).item() == float(1 << 24)
+
+
+@SETTINGS
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40))
+def test_select_is_a_copy_of_each_channel(channels: list[int]) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (2, 21, 3, 2)).astype(np.uint8)
+    f = Format(0.1, 30)
+    op = Select(name="s", inputs=("input",), output="y", out=f, channels=tuple(channels))
+    got = one(op, f, (21, 3, 2), x)
+    for i, c in enumerate(channels):
+        np.testing.assert_array_equal(got[:, i], x[:, c])
+
+
+@pytest.mark.parametrize("channels", [(), (21,), (-1,), (0.5,), [0], (True,)])
+def test_select_of_channels_that_are_not_there_is_refused(channels: object) -> None:
+    f = Format(0.1, 30)
+    op = Select(name="s", inputs=("input",), output="y", out=f, channels=channels)
+    with pytest.raises(BadInput, match=r"Select 's': (channels|.*shape)"):
+        validate(Program(f, (21, 3, 2), (op,)))
 
 
 @pytest.mark.parametrize("count_padding", [True, False])

@@ -52,6 +52,8 @@ _REAL = (
     "imagenet/val_1300",
     "imagenet/val_1300_floor",
     "imagenet/val_1000_eval",
+    "coco/first128",
+    "coco/first128_eval",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")

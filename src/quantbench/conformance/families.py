@@ -15,6 +15,8 @@ from quantbench.models.bert import Encoder, encoder_network
 from quantbench.models.cifar_resnet import BasicBlock, CifarResNet
 from quantbench.models.googlenet import Inception
 from quantbench.models.mobilenet import MobileNetV1
+from quantbench.models.nanodet import ShuffleUnit
+from quantbench.network.modules import Add, Concat
 from quantbench.network.network import Network
 from quantbench.system.tensors import Inputs
 
@@ -95,6 +97,32 @@ def _detector() -> tuple[Network, Inputs]:
     return _images("detector", Pyramid(), ("down",))
 
 
+class Shuffled(nn.Module):
+    """Units of ShuffleNetV2, paths down and up between two maps, and both in one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = ShuffleUnit(3, 8, 2), ShuffleUnit(8, 8, 2)
+        self.same = ShuffleUnit(8, 8, 1)
+        self.inner = nn.ModuleList([nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)])
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        self.down, self.add = nn.AvgPool2d(2), nn.ModuleList([Add(), Add()])
+        self.pad, self.concat = nn.ZeroPad2d((0, 2, 0, 2)), Concat()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 8, H / 2, W / 2) of (N, 3, H, W)."""
+        fine = self.same(self.fine(x))
+        top = self.inner[1](self.coarse(fine))
+        low = self.add[0](self.inner[0](fine), self.up(top))
+        maps: Tensor = self.concat(low, self.pad(self.add[1](top, self.down(low))))
+        return maps
+
+
+def _shuffled() -> tuple[Network, Inputs]:
+    """Halves of channels, shuffles, leaky ReLU and interpolation; no class scores either."""
+    return _images("shuffled", Shuffled(), ("fine", "same", "coarse"))
+
+
 def _transformer() -> tuple[Network, Inputs]:
     """An encoder layer on word, position and segment rows; three inputs, two of them numbers."""
     n = SimpleNamespace  # the parts of a BertModel, which is not imported for its weight
@@ -138,4 +166,5 @@ FAMILIES: dict[str, Callable[[], tuple[Network, Inputs]]] = {
     "concatenating": _concatenating,
     "transformer": _transformer,
     "detector": _detector,
+    "shuffled": _shuffled,
 }

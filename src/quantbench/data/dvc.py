@@ -66,8 +66,8 @@ def make_remote(folder: Path, *, clone: Path | None = None) -> Path:
     their MD5 into ``.dvc/real``, which is the default address of that remote, and into DVC's cache.
 
     Args:
-        folder: holds ``cifar10/``, ``imagenet/``, ``checkpoints/`` and ``text/`` as ``data.dvc``
-            names them.
+        folder: holds ``cifar10/``, ``coco/``, ``imagenet/``, ``checkpoints/`` and so on, as
+            ``data.dvc`` names them.
         clone: the clone; that of the working directory by default.
 
     Raises:

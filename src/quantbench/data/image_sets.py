@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import tomllib
@@ -9,15 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from quantbench.data import decoded, readers
+from quantbench.data import decoded, masks, readers
 from quantbench.data.manifest import CIFAR_GRID, SHAPES_GRID, locate, table, verified
 from quantbench.data.roots import data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 
 _HERE = Path(__file__).parent
+_VOC = "voc/voc2012_seg48.tar"
+
+_COCO_IMAGES = "coco/val2017_first128_416px.tar"
+
+_COCO_MASKS = "coco/coco_val2017_first128_vocmasks100.tar"
+
 _RENDERER = str(_HERE / "procedural" / "shapes.py")
 
 
@@ -69,9 +77,15 @@ def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) 
     return x, y
 
 
+@functools.cache
+def splits() -> Mapping[str, Any]:
+    """The published lists of images by name, which splits.toml holds."""
+    return tomllib.loads((_HERE / "splits.toml").read_text(encoding="utf-8"))
+
+
 def _split(name: str, *, rest: bool) -> readers.Arrays:
     """The images that splits.toml lists under a name, or those of the larger set that it leaves."""
-    split = tomllib.loads((_HERE / "splits.toml").read_text(encoding="utf-8"))[name]
+    split = splits()[name]
     x, y, _ = read(split["from"])
     rows = np.setdiff1d(np.arange(len(y)), split["rows"]) if rest else np.array(split["rows"])
     return x[rows], y[rows]
@@ -104,6 +118,11 @@ def _rendered_shapes(split: str) -> readers.Arrays:
     return x, y
 
 
+def _coco_masks() -> readers.Arrays:
+    """The images of COCO that have masks."""
+    return masks.coco(verified(_COCO_IMAGES), verified(_COCO_MASKS))
+
+
 @dataclass(frozen=True)
 class _Set:
     """How a named set is read; ``slow`` ones are decoded once and kept as .npy."""
@@ -133,6 +152,9 @@ SETS: Mapping[str, _Set] = {
     "imagenet/val": _Set(partial(_imagenet, "val"), slow=("imagenet/val",)),
     # 4 of a class serve n <= 4,000
     "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),
+    # with a class for every pixel
+    "voc/seg48": _Set(lambda: masks.voc(verified(_VOC)), slow=(_VOC,)),
+    "coco/seg100": _Set(_coco_masks, slow=(_COCO_IMAGES, _COCO_MASKS)),
     "shapes/train": _Set(partial(_rendered_shapes, "train"), slow=(_RENDERER,)),
     "shapes/calib": _Set(partial(_stored_shapes, "calib")),
     "shapes/test": _Set(partial(_rendered_shapes, "test"), slow=(_RENDERER,)),

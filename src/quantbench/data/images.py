@@ -18,7 +18,8 @@ class Images:
     Attributes:
         name: as given to :func:`images`.
         x: uint8 (N, H, W, 3), RGB; may be a read-only memory map.
-        y: int64 (N,).
+        y: int64 (N,), or a class for every pixel, uint8 (N, H, W); see
+            :mod:`quantbench.data.masks`.
         digest: sha256 of the bytes of ``x`` and ``y``.
 
     """

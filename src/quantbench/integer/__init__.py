@@ -43,6 +43,15 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
     Lut             y = table[x]: any function of one variable, and grids that are not uniform
     Pad             y = x[:, ::stride, ::stride], then padded in channels, rows and columns;
                     format kept
+    Select          y[c] = x[channels[c]]: channels chosen, in any order; format kept
+    Resize          bilinear, row by row and column by column. Output o of m, of n inputs, lies at
+                    p = o (n - 1) / (m - 1) where corners are aligned, else at
+                    p = ((2 o + 1) n - m) / (2 m), but within 0..n - 1. With D the common
+                    denominator of all p, the inputs floor(p) and floor(p) + 1 weigh D - w and w,
+                    w = (p - floor(p)) D: whole numbers.
+                    acc = sum (x - z_x) * w_row * w_column     over the four
+                    y = quantize(f32(f32(acc) * f32(s_x / (s_y * D_rows * D_columns))), y)
+      + no format   y = f32(f32(acc) * f32(s_x / (D_rows * D_columns))), a float32
     Flatten         (C, H, W) to (C*H*W, 1, 1) in this order; format kept
     Dequantize      y = f32(f32(x - z_x) * s_x), a float32: logits that no linear layer makes
     Island          floats: what has no integer form runs in torch on dequantized inputs;

@@ -176,6 +176,37 @@ class Pad(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Select(Op):
+    """Channels chosen by number, in any order: a half of them, or groups shuffled."""
+
+    keeps_format = True
+
+    channels: tuple[int, ...]
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """As many channels as were chosen."""
+        return len(self.channels), *inputs[0][1:]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resize(Op):
+    """Bilinear interpolation; ``out`` may be None, for values behind which nothing stands.
+
+    Attributes:
+        size: rows and columns of the output.
+        align_corners: the corners of input and output are the same points; otherwise their edges.
+
+    """
+
+    size: tuple[int, int]
+    align_corners: bool
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """As many channels, of the given size."""
+        return inputs[0][0], *self.size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Flatten(Op):
     """(C, H, W) to (C*H*W, 1, 1)."""
 
@@ -221,6 +252,8 @@ OPERATORS: tuple[type[Op], ...] = (
     LRN,
     Lut,
     Pad,
+    Select,
+    Resize,
     Flatten,
     Dequantize,
     Island,

@@ -29,8 +29,10 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Resize,
+    Select,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio
+from quantbench.integer.scales import conv_multiplier, known, ratio, taps
 from quantbench.integer.validate import validate_images
 
 Ints = NDArray[np.int64]
@@ -198,6 +200,21 @@ def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Codes:
     return np.pad(x, amounts, constant_values=formats[0].zero)
 
 
+def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    return inputs[0][:, list(op.channels)]
+
+
+def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    f, acc, parts = formats[0], inputs[0].astype(np.int64) - formats[0].zero, 1
+    for axis, m in zip((2, 3), op.size, strict=True):
+        t = taps(acc.shape[axis], m, align_corners=op.align_corners)
+        w = np.expand_dims(t.weight, tuple({0, 1, 2, 3} - {axis}))
+        acc = acc.take(t.lower, axis) * (t.whole - w) + acc.take(t.upper, axis) * w
+        parts *= t.whole
+    scaled = acc.astype(np.float32) * ratio(f.scale, 1.0 if op.out is None else op.out.scale, parts)
+    return scaled if op.out is None else quantize(scaled, op.out)
+
+
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
     return inputs[0].reshape(len(inputs[0]), -1, 1, 1)
 
@@ -230,6 +247,8 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
+    Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

@@ -24,10 +24,13 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Pool,
+    Resize,
+    Select,
     Shape,
 )
 from quantbench.integer.requirements import (
     HUGE,
+    LARGEST,
     TINY,
     is_whole,
     require,
@@ -36,7 +39,7 @@ from quantbench.integer.requirements import (
     require_whole,
     require_window,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio
+from quantbench.integer.scales import conv_multiplier, known, ratio, taps
 
 _ARITY = {Conv: (1, 2), Add: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
 
@@ -59,7 +62,7 @@ def require_operator(op: Op, formats: list[Format], shapes: list[Shape], where: 
     """
     least, most = _ARITY.get(type(op), (1, 1))
     require(least <= len(op.inputs) <= most, f"{where}: {len(op.inputs)} inputs")
-    floats = isinstance(op, Conv | Dequantize | Island)
+    floats = isinstance(op, Conv | Resize | Dequantize | Island)
     require(op.out is not None or floats, f"{where}: has no output format")
     require(type(op) in RULES, f"{where}: unknown operator")
     RULES[type(op)](op, formats, shapes, where)
@@ -159,6 +162,24 @@ def _pad(op: Pad, _: list[Format], __: list[Shape], where: str) -> None:
     require_whole(op.stride, 2, 1, f"{where}: stride")
 
 
+def _select(op: Select, _: list[Format], shapes: list[Shape], where: str) -> None:
+    some = isinstance(op.channels, tuple) and 1 <= len(op.channels) <= LARGEST
+    inside = some and all(is_whole(c) and 0 <= c < shapes[0][0] for c in op.channels)
+    require(inside, f"{where}: channels {op.channels!r} of {shapes[0][0]}")
+
+
+def _resize(op: Resize, formats: list[Format], shapes: list[Shape], where: str) -> None:
+    require_whole(op.size, 2, 1, f"{where}: size")
+    require(isinstance(op.align_corners, bool), f"{where}: align_corners {op.align_corners!r}")
+    x, parts = formats[0], 1
+    for n, m in zip(shapes[0][1:], op.size, strict=True):
+        parts *= taps(n, m, align_corners=op.align_corners).whole
+    largest = max(x.zero - x.lo, x.hi - x.zero)
+    fractions = f"from {shapes[0][1:]} to {op.size} takes fractions of {parts} parts"
+    require(parts * largest < 1 << 31, f"{where}: {fractions}, whose sums could leave int32")
+    require_multipliers([ratio(x.scale, 1.0 if op.out is None else op.out.scale, parts)], where)
+
+
 def _flatten(_: Flatten, __: list[Format], ___: list[Shape], ____: str) -> None:
     """Nothing beyond what holds for every operator that keeps its format."""
 
@@ -180,6 +201,8 @@ RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
+    Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

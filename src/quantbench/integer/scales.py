@@ -6,10 +6,15 @@ executors would round some codes apart: so it is made here, in binary64, and rou
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.integer.ir import Format
+
+Whole = NDArray[np.int64]
 
 
 def conv_multiplier(
@@ -23,6 +28,37 @@ def conv_multiplier(
 def ratio(s_x: float, s_y: float, count: int = 1) -> np.float32:
     """``f32(s_x / (s_y * count))``, the multiplier of Add, Concat, AvgPool and of a residual."""
     return np.float32(np.float64(s_x) / (np.float64(s_y) * count))
+
+
+@dataclass(frozen=True, eq=False)
+class Taps:
+    """Between which inputs each output of a bilinear interpolation lies, along one direction.
+
+    Attributes:
+        lower: number of the input before it, (m,).
+        upper: of the one behind it, (m,); the same at the end.
+        weight: of ``upper``, in parts of ``whole``, (m,); ``lower`` has the rest.
+        whole: the sum of both weights.
+
+    """
+
+    lower: Whole
+    upper: Whole
+    weight: Whole
+    whole: int
+
+
+def taps(n: int, m: int, *, align_corners: bool) -> Taps:
+    """Of ``m`` outputs over ``n`` inputs, in whole numbers, as ``quantbench.integer`` has it."""
+    o = np.arange(m, dtype=np.int64)
+    if align_corners:
+        top, bottom = o * (n - 1), max(m - 1, 1)
+    else:
+        top, bottom = ((2 * o + 1) * n - m).clip(0, 2 * m * (n - 1)), 2 * m
+    common = math.gcd(bottom, *top.tolist())
+    top, bottom = top // common, bottom // common
+    lower = top // bottom
+    return Taps(lower, np.minimum(lower + 1, n - 1), top % bottom, bottom)
 
 
 def split_format(y: Format, residual: Format) -> Format:

@@ -26,8 +26,10 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Resize,
+    Select,
 )
-from quantbench.integer.scales import known, ratio
+from quantbench.integer.scales import known, ratio, taps
 from quantbench.integer.validate import validate, validate_images
 
 
@@ -162,6 +164,23 @@ def _pad(op: Pad, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     return F.pad(kept, (left, right, top, bottom, front, back), value=formats[0].zero)
 
 
+def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    return inputs[0][:, list(op.channels)]
+
+
+def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    f, acc, parts = formats[0], inputs[0].int() - formats[0].zero, 1
+    for axis, m in zip((2, 3), op.size, strict=True):
+        t = taps(acc.shape[axis], m, align_corners=op.align_corners)
+        lower, upper, w = (torch.from_numpy(a).to(acc.device) for a in (t.lower, t.upper, t.weight))
+        w = w.int().reshape(-1, *(1,) * (3 - axis))
+        acc = acc.index_select(axis, lower) * (t.whole - w) + acc.index_select(axis, upper) * w
+        parts *= t.whole
+    s_y = 1.0 if op.out is None else op.out.scale
+    scaled = acc.float() * float(ratio(f.scale, s_y, parts))
+    return scaled if op.out is None else quantize(scaled, op.out)
+
+
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
     return inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1)
 
@@ -190,6 +209,8 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Format]], Tensor]] = {
     LRN: _lrn,
     Lut: _lut,
     Pad: _pad,
+    Select: _select,
+    Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,
     Island: _island,

@@ -17,7 +17,11 @@ _APOT_NORM = Preprocess((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
 
 _HALF_NORM = Preprocess((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
+_DEEPLAB_NORM = Preprocess((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), scale=127.5)
+
 _LITE_NORM = Preprocess((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), scale=1.0)
+
+_NANODET_NORM = Preprocess((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), scale=1.0, bgr=True)
 
 _CAFFE_NORM = Preprocess((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), scale=1.0, bgr=True)
 
@@ -31,11 +35,11 @@ class ModelSpec:
         checkpoint: name for :func:`quantbench.models.checkpoint.checkpoint`, or the file in
             torchvision's cache. One without an entry in the table of data ends in its digest.
         preprocess: uint8 pixels to network input.
-        eval_data: image set whose top-1 is reported.
+        eval_data: image set whose accuracy is reported.
         calib_data: image set for calibration.
         blocks: class names of the units of block reconstruction, which
             :func:`quantbench.models.loading.block_names` finds.
-        published: top-1 in percent on the full test or validation set, or None.
+        published: top-1, or mean IoU, in percent on the full test or validation set, or None.
         source: who published the weights and the number.
         family: its class by name, one of those that ``quantbench.models.loading`` lists, or
             ``torchvision``.
@@ -141,6 +145,37 @@ def _efficientnet_lite0() -> ModelSpec:
     )
 
 
+def _deeplab() -> ModelSpec:
+    return ModelSpec(
+        name="voc/deeplabv3-mobilenetv2",
+        checkpoint="voc_deeplabv3_mobilenet_v2",
+        preprocess=_DEEPLAB_NORM,
+        eval_data="voc/seg48",
+        calib_data="coco/seg100",
+        blocks=("InvertedResidual",),
+        published=80.25,
+        source="tensorflow/models, research/deeplab/g3doc/model_zoo.md; the test set of VOC 2012",
+        family="DeepLabV3",
+        size=513,
+    )
+
+
+def _nanodet() -> ModelSpec:
+    return ModelSpec(
+        name="coco/nanodet-m-416",
+        checkpoint="coco_nanodet_m_416",
+        preprocess=_NANODET_NORM,
+        eval_data="coco/first128_eval",
+        calib_data="coco/first128_calib",
+        blocks=("ShuffleUnit", "Head"),
+        published=None,  # no top-1: mean average precision is a claim
+        source="RangiLyu/nanodet, README",
+        family="NanoDetM",
+        arguments=(("size", 416),),
+        size=416,
+    )
+
+
 def _shapes(name: str, block: str, family: str, **arguments: int) -> ModelSpec:
     return ModelSpec(
         name=f"shapes/{name}",
@@ -160,7 +195,7 @@ _FIXED = (
     *(_akamaster(20, 91.73), _akamaster(32, 92.63), _akamaster(44, 93.10), _akamaster(56, 93.39)),
     *(_apot("", 92.96), _apot("-w4a4", 92.45), _apot("-w3a3", 92.49), _apot("-w2a2", 90.96)),
     *(_googlenet_bvlc(), _mobilenet_v1("0.25", 49.8), _mobilenet_v1("1.0", 70.9)),
-    *(_mobilenet_v2(), _efficientnet_lite0()),
+    *(_mobilenet_v2(), _efficientnet_lite0(), _deeplab(), _nanodet()),
     _shapes("resnet8", "BasicBlock", "CifarResNet", depth=8),
     _shapes("mobilenet", "DepthwiseSeparable", "ShapesMobileNet"),
 )

@@ -31,17 +31,21 @@ _PARTS = ("expand", "depthwise", "project")
 class InvertedResidual(nn.Module):
     """A 1x1 expansion, a depthwise convolution, a linear 1x1 projection, and a shortcut.
 
-    There is no expansion at a factor of 1, and a shortcut only where shapes agree.
+    There is no expansion at a factor of 1, and a shortcut only where shapes agree. ``norm``,
+    ``dilation`` and ``odd`` are as in :func:`convolution`.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int, *, norm: bool
-    ) -> None:
+        self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int,
+        *, norm: bool, dilation: int = 1, odd: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         wide = inputs * expansion
-        self.expand = _conv(inputs, wide, norm=norm) if expansion > 1 else nn.Identity()
-        self.depthwise = _conv(wide, wide, kernel, stride, groups=wide, norm=norm)
-        self.project = _conv(wide, outputs, norm=norm, act=False)
+        self.expand = convolution(inputs, wide, norm=norm) if expansion > 1 else nn.Identity()
+        self.depthwise = convolution(
+            wide, wide, kernel, stride, wide, norm=norm, dilation=dilation, odd=odd
+        )
+        self.project = convolution(wide, outputs, norm=norm, act=False)
         self.add = Add() if stride == 1 and inputs == outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ class InvertedResiduals(nn.Module):
         self, stages: Sequence[tuple[int, int, int, int, int]], classes: int, *, norm: bool
     ) -> None:
         super().__init__()
-        self.stem = _conv(3, _STEM, 3, 2, norm=norm)
+        self.stem = convolution(3, _STEM, 3, 2, norm=norm)
         inputs, blocks = _STEM, []
         for expansion, outputs, count, stride, kernel in stages:
             for i in range(count):
@@ -72,7 +76,7 @@ class InvertedResiduals(nn.Module):
                 blocks.append(InvertedResidual(inputs, outputs, expansion, step, kernel, norm=norm))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = _conv(inputs, _HEAD, norm=norm)
+        self.head = convolution(inputs, _HEAD, norm=norm)
         self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
         self.fc = nn.Linear(_HEAD, classes)
 
@@ -132,13 +136,27 @@ class EfficientNetLite0(InvertedResiduals):
                 yield f"_blocks.{i}._bn{j}", f"blocks.{i}.{part}.norm"
 
 
-def _conv(
+def convolution(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1,
-    *, norm: bool, act: bool = True,
+    *, norm: bool, act: bool = True, dilation: int = 1, odd: bool = False,
 ) -> nn.Sequential:  # fmt: skip
-    """Convolution, batch norm (TensorFlow's eps) or bias, and ReLU6, padded as TensorFlow does."""
-    before, padding = same_padding(kernel, stride)
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=not norm)
+    """Convolution, batch norm (TensorFlow's eps) or bias, and ReLU6, padded as TensorFlow does.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        kernel: rows and columns.
+        stride: from one window to the next.
+        groups: of channels.
+        norm: batch norm behind the convolution; otherwise it has a bias.
+        act: ReLU6 at the end.
+        dilation: from one tap of a window to the next.
+        odd: whether inputs have an odd number of rows and columns; see
+            :func:`quantbench.models.mobilenet.same_padding`.
+
+    """
+    before, padding = same_padding((kernel - 1) * dilation + 1, stride, odd=odd)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=not norm)
     named: list[tuple[str, nn.Module]] = [("pad", m) for m in before]
     named.append(("conv", conv))
     named += [("norm", nn.BatchNorm2d(outputs, eps=1e-3))] if norm else []

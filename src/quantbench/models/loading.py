@@ -11,9 +11,11 @@ from quantbench.errors import BadInput
 from quantbench.models.catalog import ModelSpec, spec
 from quantbench.models.checkpoint import checkpoint
 from quantbench.models.cifar_resnet import ApotResNet20, CifarResNet
+from quantbench.models.deeplab import DeepLabV3
 from quantbench.models.googlenet import GoogLeNet
 from quantbench.models.inverted_residual import EfficientNetLite0, MobileNetV2
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
+from quantbench.models.nanodet import NanoDetM
 
 
 def pretrained(
@@ -45,7 +47,7 @@ _FAMILIES: Mapping[str, Callable[..., nn.Module]] = {
     family.__name__: family
     for family in (
         *(CifarResNet, ApotResNet20, GoogLeNet, MobileNetV1, ShapesMobileNet),
-        *(MobileNetV2, EfficientNetLite0),
+        *(MobileNetV2, EfficientNetLite0, DeepLabV3, NanoDetM),
     )
 }
 

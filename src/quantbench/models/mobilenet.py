@@ -78,17 +78,24 @@ class ShapesMobileNet(MobileNetV1):
         super().__init__(1.0, classes, stem=(16, 1), pairs=SHAPES)
 
 
-def same_padding(kernel: int, stride: int) -> tuple[list[nn.Module], int]:
-    """TensorFlow's padding SAME of an input whose size the stride divides.
+def same_padding(
+    kernel: int, stride: int, *, odd: bool = False
+) -> tuple[list[nn.Module], int]:  # fmt: skip
+    """TensorFlow's padding SAME of an input whose size the stride divides, or leaves a rest of 1.
 
     Of an odd number of zeros the larger half goes right and below, so that at stride 2 a layer of
     its own has to bring them.
+
+    Args:
+        kernel: rows and columns that a window spans.
+        stride: from one window to the next.
+        odd: whether the rest is 1, such as of 513 pixels at stride 2.
 
     Returns:
         the modules that go before a convolution, and the padding of the convolution.
 
     """
-    zeros = max(0, kernel - stride)
+    zeros = max(0, kernel - (1 if odd else stride))
     before, after = zeros // 2, zeros - zeros // 2
     if before == after:
         return [], before

@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import io
 import json
+import tarfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from quantbench.data.image_sets import splits
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
@@ -21,6 +25,9 @@ from quantbench.system.digests import file_digest
 _REAL = {"coco/val2017": "val2017", "coco/train2017": "train2017"}
 
 _EMBEDDED = ("scenes/calib", "scenes/test")
+
+# the first 128 images of val2017 at 416 pixels; splits.toml says which of them are for calibration
+_FIRST = ("coco/first128", "coco/first128_calib", "coco/first128_eval")
 
 _FOLDER = (
     "ln -s <your COCO folder, which holds annotations/ and the images' folders> "
@@ -70,7 +77,7 @@ class CocoSet:
 
 @functools.lru_cache(maxsize=4)
 def read(name: str) -> CocoSet:
-    """A named set: ``coco/val2017``, ``coco/train2017``, ``scenes/calib`` or ``scenes/test``.
+    """A named set: of COCO's folder, of its first 128 validation images, or of rendered scenes.
 
     Raises:
         BadInput: no such name.
@@ -84,10 +91,11 @@ def read(name: str) -> CocoSet:
         return _checked(
             name, (archive / "annotations.json").read_bytes(), archive / "images", file_digest(path)
         )
+    if name in _FIRST:
+        return _first(name)
     if name not in _REAL:
-        raise BadInput(
-            f"no set of images with boxes {name!r}; choose {', '.join((*_REAL, *_EMBEDDED))}"
-        )
+        known = ", ".join((*_REAL, *_FIRST, *_EMBEDDED))
+        raise BadInput(f"no set of images with boxes {name!r}; choose {known}")
     root = data_root() / "coco"
     annotations, folder = root / "annotations" / f"instances_{_REAL[name]}.json", root / _REAL[name]
     if not annotations.is_file() or not folder.is_dir():
@@ -95,6 +103,52 @@ def read(name: str) -> CocoSet:
     listing = "".join(f"{p.name} {p.stat().st_size}\n" for p in sorted(folder.iterdir()))
     digest = hashlib.sha256(file_digest(annotations).encode() + listing.encode()).hexdigest()
     return _checked(name, annotations.read_bytes(), folder, digest)
+
+
+def _first(name: str) -> CocoSet:
+    """The 128 images, or a part of them with its boxes."""
+    archive, boxes = (file(f"coco/val2017_first128_416px{end}") for end in (".tar", "_boxes.json"))
+    digest = hashlib.sha256(f"{name} {file_digest(archive)} {file_digest(boxes)}".encode())
+    whole = _checked(name, boxes.read_bytes(), TarFolder(archive), digest.hexdigest())
+    if name == _FIRST[0]:
+        return whole
+    chosen = {whole.ids[row] for row in splits()[_FIRST[1]]["rows"]}
+    numbers = chosen if name == _FIRST[1] else {*whole.ids} - chosen
+    images = [row for row in whole.content["images"] if row["id"] in numbers]
+    found = [row for row in whole.content["annotations"] if row["image_id"] in numbers]
+    return replace(whole, content={**whole.content, "images": images, "annotations": found})
+
+
+@dataclass(frozen=True)
+class TarFolder:
+    """A .tar as a folder: ``folder / name`` is a member, which opens."""
+
+    path: Path
+    name: str = ""
+
+    def __truediv__(self, name: str) -> TarFolder:
+        """One of its members, without looking whether it is there."""
+        return TarFolder(self.path, name)
+
+    def open(self, mode: str = "rb") -> io.BytesIO:  # noqa: ARG002 - as of other folders
+        """The bytes of a member.
+
+        Raises:
+            OSError: there is no such member, or the archive is broken.
+
+        """
+        try:
+            return io.BytesIO(_members(self.path)[self.name])
+        except (tarfile.TarError, KeyError) as e:
+            raise OSError(f"{self.path}: {e}") from e
+
+
+@functools.lru_cache(maxsize=1)
+def _members(path: Path) -> dict[str, bytes]:
+    """Every file of an archive: together no larger than it, and read a hundred times."""
+    with tarfile.open(path) as archive:
+        opened = ((m.name, archive.extractfile(m)) for m in archive)
+        return {name: member.read() for name, member in opened if member}
 
 
 def _checked(name: str, text: bytes, folder: Any, digest: str) -> CocoSet:

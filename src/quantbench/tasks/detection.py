@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
+    from quantbench.tasks.task import Task
 
 
 MODELS = (
@@ -35,15 +36,19 @@ BLOCKS = ("BasicBlock", "Bottleneck")
 IN_MEMORY = 2**30  # bytes of calibration images
 
 
-def detection(model: str, eval_data: str) -> Detection:
+def detection(model: str, eval_data: str) -> Task:
     """The task of a detection claim.
 
     Raises:
         BadInput: no such detector.
 
     """
+    from quantbench.tasks import one_stage
+
+    if model in one_stage.MODELS:
+        return one_stage.OneStage(model, eval_data)
     if model not in MODELS:
-        raise BadInput(f"detector {model!r}: choose {', '.join(MODELS)}")
+        raise BadInput(f"detector {model!r}: choose {', '.join((*MODELS, *one_stage.MODELS))}")
     return Detection(model, eval_data)
 
 
@@ -139,7 +144,7 @@ class Detection:
 
         detector, images = self.detector(), coco.read(self.eval_data)
         detector.backbone = Split(model, detector.backbone)
-        device = _device(model)
+        device = device_of(model)
         detector.to(device)
         found: list[dict[str, Any]] = []
         with torch.no_grad():
@@ -180,7 +185,8 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
-def _device(model: nn.Module | Callable[..., Any]) -> Any:
+def device_of(model: nn.Module | Callable[..., Any]) -> Any:
+    """Where a network is; a function that is none takes tensors of the processor."""
     from torch import nn
 
     if not isinstance(model, nn.Module):

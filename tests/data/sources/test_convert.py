@@ -35,8 +35,8 @@ class Folder:
     def __call__(self, *paths):
         return [self.path / p for p in paths]
 
-    def second(self):
-        return self.path / "second"
+    def second(self, below=""):
+        return self.path / "second" / below
 
     def other(self, name):
         return self.path / name

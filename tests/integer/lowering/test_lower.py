@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad
+from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad, Select
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
 from quantbench.methods.nearest import Nearest
@@ -250,6 +250,71 @@ def test_dead_channel_with_a_large_bias_fits() -> None:
     f = program.ops[0].out
     assert f is not None
     assert (y[:, 1] == round(3.0 / f.scale) + f.zero).all()
+
+
+def test_dead_channel_whose_step_is_next_to_nothing_fits() -> None:
+    model = randomize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)))
+    conv = model[0]
+    assert isinstance(conv, nn.Conv2d)
+    conv.weight.data[1] *= 1e-30
+    conv.bias.data[1] = 1e-17  # of what training has driven to zero
+    x = images(16, 3, 12, 12)
+    q = quantize(Nearest(), Network.of(model, x[:1]), x, W8A8)
+    program = exact(q)
+    f = program.ops[0].out
+    assert f is not None
+    assert (Simulation(program).codes(x)[program.ops[0].output][:, 1] == f.zero).all()
+
+
+class Halves(nn.Module):
+    """A unit of ShuffleNetV2, its halves taken in one of torch's spellings."""
+
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling, self.conv, self.shuffle = spelling, nn.Conv2d(6, 6, 1), nn.ChannelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.spelling:
+            case "slices":
+                first, second = x[:, :6], x[:, 6:]
+            case "chunk":
+                first, second = x.chunk(2, 1)[0], x.chunk(2, dim=1)[1]
+            case "split":
+                parts = torch.split(x, [6, 6], dim=-3)
+                first, second = parts[0], parts[1]
+            case _:
+                first, second = x[:, 1::2], x[:, ::2]
+        joined = torch.cat([first, self.conv(second)], 1)
+        if self.spelling == "slices":
+            return self.shuffle(joined)
+        return F.channel_shuffle(joined, 2)
+
+
+@pytest.mark.parametrize("spelling", ["slices", "chunk", "split", "steps"])
+def test_halves_and_shuffles_choose_channels(spelling: str) -> None:
+    q = made(nn.Sequential(nn.Conv2d(3, 12, 3), Halves(spelling), nn.Conv2d(12, 2, 1)))
+    program = exact(q)
+    assert kinds(program) == {"Conv": 3, "Select": 3, "Concat": 1}
+    first, second, shuffled = (op.channels for op in program.ops if isinstance(op, Select))
+    halves = (range(1, 12, 2), range(0, 12, 2)) if spelling == "steps" else (range(6), range(6, 12))
+    assert (first, second) == tuple(map(tuple, halves))
+    assert shuffled == tuple(c for pair in zip(range(6), range(6, 12), strict=True) for c in pair)
+    follows_fake(q, program)
+
+
+def test_channels_that_all_stay_are_no_operator_and_other_splits_are_islands() -> None:
+    class Whole(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :]
+
+    class Rows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.chunk(2, 2)[0]
+
+    whole = exact(made(nn.Sequential(nn.Conv2d(3, 4, 3), Whole(), nn.Conv2d(4, 2, 1))))
+    assert kinds(whole) == {"Conv": 2}
+    rows = lower(made(nn.Sequential(nn.Conv2d(3, 4, 3), Rows(), nn.Conv2d(4, 2, 1))))
+    assert kinds(rows) == {"Conv": 2, "Island": 1}
 
 
 def test_bounds_per_channel() -> None:

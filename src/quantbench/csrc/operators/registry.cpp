@@ -13,6 +13,8 @@
   OPERATOR(lrn)                \
   OPERATOR(lut)                \
   OPERATOR(pad)                \
+  OPERATOR(select)             \
+  OPERATOR(resize)             \
   OPERATOR(flatten)            \
   OPERATOR(dequantize)         \
   OPERATOR(foreign)

@@ -82,7 +82,7 @@ def _listing(get: Get, source: str) -> list[tuple[str, int]]:
 def imagenet_val(get: Get, out: Path, source: str) -> None:
     """``val_1300_227px.tar``: the files of acuity-dataset as they are."""
     names = [name for name, _ in _listing(get, source)]
-    _tar(
+    write_tar(
         out,
         zip(
             names,
@@ -107,7 +107,7 @@ def _gallery(get: Get) -> list[str]:
 def imagenet_train(get: Get, out: Path, _source: str) -> None:
     """``train_1000_crop224.tar``: short side 256, centre 224, JPEG 95, chroma not subsampled."""
     names = _gallery(get)
-    _tar(out, ((n, _crop(p)) for n, p in zip(names, get(*names), strict=True)))
+    write_tar(out, ((n, _crop(p)) for n, p in zip(names, get(*names), strict=True)))
 
 
 def imagenet_train_csv(get: Get, out: Path, _source: str) -> None:
@@ -121,7 +121,8 @@ def _crop(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _tar(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
+def write_tar(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Files by name and content, without times or owners."""
     with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in files:
             member = tarfile.TarInfo(name)

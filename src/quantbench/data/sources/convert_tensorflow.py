@@ -121,24 +121,25 @@ def mobilenet_v2(get: Get, out: Path, source: str) -> None:
     *files, logits = get(*names, f"{source}/MobilenetV2_{_LOGITS}_bias.npy")
     tensors = {
         "classifier.1.weight": tensor(_dequantized(get.second())[1:]),
-        "classifier.1.bias": tensor(_array(logits)[1:]),
+        "classifier.1.bias": tensor(from_npy(logits)[1:]),
     }
     for (key, _, theirs), kernel, bias in zip(
         layers, files[: len(layers)], files[len(layers) :], strict=True
     ):
         depthwise = theirs.endswith("depthwise")  # (1, h, w, out)
         order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
-        tensors[f"{key}.weight"] = tensor(_array(kernel).transpose(order))
-        tensors[f"{key}.bias"] = tensor(_array(bias))
+        tensors[f"{key}.weight"] = tensor(from_npy(kernel).transpose(order))
+        tensors[f"{key}.bias"] = tensor(from_npy(bias))
     save_file(tensors, out)
 
 
-def _array(path: Path) -> np.ndarray:
+def from_npy(path: Path) -> np.ndarray:
+    """All of an .npy file of numbers."""
     try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        found: np.ndarray = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as e:
         raise DataCorrupt(f"{path.name} is not a whole .npy file of numbers: {e}") from e
-    return array
+    return found
 
 
 _MATRIX = (1001, 1, 1, 1280)  # MobileNetV2's classifier in TensorFlow Lite, with the background

@@ -21,8 +21,8 @@ class Get(Protocol):
     def __call__(self, *paths: str) -> list[Path]:
         """Download paths of the repository."""
 
-    def second(self) -> Path:
-        """Download the file of the entry's second source."""
+    def second(self, below: str = "") -> Path:
+        """Download the file of the entry's second source, or one of the folder that it names."""
 
     def other(self, name: str) -> Path:
         """Bring another entry of the table."""

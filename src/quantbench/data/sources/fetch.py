@@ -25,6 +25,8 @@ _PARALLEL = 8
 
 _W, _D = "quantbench.data.sources.convert_weights:", "quantbench.data.sources.convert_data:"
 _T = "quantbench.data.sources.convert_tensorflow:"
+_C = "quantbench.data.sources.convert_coco:"
+_S = "quantbench.data.sources.convert_segmentation:"
 
 # Files by the way they are built; the first pattern that matches a name counts.
 _BUILDERS: Sequence[tuple[str, str]] = (
@@ -32,14 +34,21 @@ _BUILDERS: Sequence[tuple[str, str]] = (
     ("checkpoints/imagenet_mobilenet_v1_025_224.safetensors", _T + "mobilenet_v1"),
     ("checkpoints/imagenet_mobilenet_v1_100_224.safetensors", _T + "mobilenet_v1"),
     ("checkpoints/imagenet_mobilenet_v2_100_224_tf.safetensors", _T + "mobilenet_v2"),
+    ("checkpoints/coco_nanodet_m_416.safetensors", _C + "nanodet"),
+    ("checkpoints/voc_deeplabv3_mobilenet_v2.safetensors", _S + "deeplab"),
     ("checkpoints/cifar10_", _W + "torch_pickle"),
     ("cifar10/calib_4096_index.npy", _D + "cifar_calibration"),
     ("cifar10/train/labels.npy", _D + "cifar_labels"),
     ("cifar10/train/*.webp", _D + "cifar_mosaics"),
+    ("coco/val2017_first128_416px.tar", _C + "images"),
+    ("coco/val2017_first128_416px_boxes.json", _C + "boxes"),
     ("imagenet/val_1300_227px.tar", _D + "imagenet_val"),
     ("imagenet/val_1300_227px.csv", _D + "imagenet_val_csv"),
     ("imagenet/train_1000_crop224.tar", _D + "imagenet_train"),
     ("imagenet/train_1000_crop224.csv", _D + "imagenet_train_csv"),
+    ("voc/voc2012_seg48.tar", _S + "voc_tar"),
+    ("voc/voc2012_seg48.csv", _S + "voc_csv"),
+    ("coco/coco_val2017_first128_vocmasks100.tar", _S + "coco_masks"),
     ("text/squad_dev", _D + "unzip_json"),
     ("text/squad_train", _D + "zipped"),
     ("text/stsbenchmark/", _D + "copied"),
@@ -133,14 +142,13 @@ class Source:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return list(pool.map(one, paths))
 
-    def second(self) -> Path:
-        """Download the file of the entry's second source."""
+    def second(self, below: str = "") -> Path:
+        """Download the file of the entry's second source, or one of the folder that it names."""
         assert self.entry is not None
         place, _, path = self.entry.second.partition(":")
         repository, _, commit = place.partition("@")
-        return replace(self, entry=replace(self.entry, repository=repository, commit=commit))(path)[
-            0
-        ]
+        there = replace(self, entry=replace(self.entry, repository=repository, commit=commit))
+        return there(f"{path}/{below}" if below else path)[0]
 
     def other(self, name: str) -> Path:
         """Bring another entry that this one is built from."""

@@ -24,6 +24,8 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Resize,
+    Select,
 )
 from quantbench.integer.scales import known, split_format
 from quantbench.integer.validate import validate
@@ -82,6 +84,26 @@ class Exporter(WindowGraph):
         parts = [self._requantized(i, y) for i in op.inputs]
         out = self.image(self.shapes[op.output], y)
         return self.op("CONCATENATION", parts, out, tfl.ConcatenationOptionsT(axis=3))
+
+    def select(self, op: Select, x: int, f: Format) -> int:
+        """A gather of channels, which come last."""
+        index = self.constant(np.array(op.channels, np.int32))
+        out = self.image(self.shapes[op.output], f)
+        return self.op("GATHER", [x, index], out, tfl.GatherOptionsT(axis=3))
+
+    def resize(self, op: Resize, x: int, f: Format) -> int:
+        """In the input's format, as LiteRT demands, and rounded to it before the output's."""
+        size, shape = self.constant(np.array(op.size, np.int32)), self.shapes[op.output]
+        options = tfl.ResizeBilinearOptionsT(op.align_corners, not op.align_corners)
+        codes = self.op("RESIZE_BILINEAR", [x, size], self.image(shape, f), options)
+        if op.out is None:
+            real = self.op("DEQUANTIZE", [codes], self.image(shape, None))
+            return self.reshape(real, self.tensor((self.batch, int(np.prod(shape))), None))
+        if op.out == f:
+            return codes
+        out = self.image(shape, op.out)
+        made = self.op("QUANTIZE", [codes], out, tfl.QuantizeOptionsT())
+        return self.bounded(made, op.output, op.out)
 
     def flatten(self, op: Flatten, x: int, f: Format) -> int:
         """Turned to (N, C, H, W) first: the definition's order is by channel, LiteRT's by pixel."""
@@ -190,6 +212,8 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any, int, Format], int]] = {
     MaxPool: Exporter.max_pool,
     AvgPool: Exporter.avg_pool,
     Pad: Exporter.pad,
+    Select: Exporter.select,
+    Resize: Exporter.resize,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize,
 }

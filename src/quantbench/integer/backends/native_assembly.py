@@ -30,10 +30,12 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Resize,
+    Select,
     Shape,
 )
 from quantbench.integer.oracle import apply
-from quantbench.integer.scales import conv_multiplier, ratio
+from quantbench.integer.scales import conv_multiplier, ratio, taps
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,23 @@ def _means(op: AvgPool, x: _Inputs) -> Array:
     return np.array([[m[int(a * b)] for b in columns] for a in rows], np.float32)
 
 
+def _resize(op: Resize, x: _Inputs) -> dict[str, Any]:
+    """Without an output format it gives float32, and has no bounds."""
+    rows, columns = (
+        taps(n, m, align_corners=op.align_corners)
+        for n, m in zip(x.shapes[0][1:], op.size, strict=True)
+    )
+    said = {
+        f"{name}_{part}": getattr(t, part).astype(np.int32)
+        for name, t in (("row", rows), ("column", columns))
+        for part in ("lower", "upper", "weight")
+    }
+    s_y = 1.0 if op.out is None else op.out.scale
+    said["ratio"] = float(ratio(x.formats[0].scale, s_y, rows.whole * columns.whole))
+    said |= {"wholes": (rows.whole, columns.whole)}
+    return said | (_codes(op) if op.out is not None else {})
+
+
 def _island(op: Island, x: _Inputs) -> dict[str, Any]:
     def function(*codes: Array) -> Array:
         return apply(op, list(codes), x.formats)
@@ -186,6 +205,8 @@ _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] =
     LRN: ("lrn", _lrn),
     Lut: ("lut", lambda op, _: {"table": np.ascontiguousarray(op.table), "zero": _format(op).zero}),
     Pad: ("pad", lambda op, _: {"pads": op.pads, "stride": op.stride}),
+    Resize: ("resize", _resize),
+    Select: ("select", lambda op, _: {"channels": np.array(op.channels, np.int32)}),
     Flatten: ("flatten", lambda *_: {}),
     Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
     Island: ("foreign", _island),

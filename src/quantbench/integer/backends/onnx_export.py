@@ -35,8 +35,10 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Resize,
+    Select,
 )
-from quantbench.integer.scales import known
+from quantbench.integer.scales import known, taps
 from quantbench.integer.validate import validate
 
 OPSET, OPSET_INT4 = 17, 21
@@ -158,6 +160,27 @@ class Exporter(LayerGraph):
         zero = self.constant(f"{op.output}.value", np.array(f.zero, np.uint8))
         self.node("Pad", [x, amounts, zero], output=op.output)
 
+    def select(self, op: Select) -> None:
+        """A gather of channels."""
+        index = self.ints(f"{op.output}.channels", list(op.channels))
+        self.node("Gather", [op.inputs[0], index], output=op.output, axis=1)
+
+    def resize(self, op: Resize) -> None:
+        """A product with a matrix of weights on either side: sizes of batches stay open."""
+        real, sides = self.real(op.inputs[0]), self.shapes[op.inputs[0]][1:]
+        for name, n, m in zip(("rows", "columns"), sides, op.size, strict=True):
+            t = taps(n, m, align_corners=op.align_corners)
+            weights = np.zeros((m, n), np.float32)
+            np.add.at(weights, (np.arange(m), t.lower), (t.whole - t.weight) / t.whole)
+            np.add.at(weights, (np.arange(m), t.upper), t.weight / t.whole)
+            rows = name == "rows"
+            matrix = self.constant(f"{op.output}.{name}", weights if rows else weights.T.copy())
+            real = self.node("MatMul", [matrix, real] if rows else [real, matrix])
+        if op.out is None:
+            self.last = real
+        else:
+            self.quantize(real, op.out, op.output)
+
     def flatten(self, op: Flatten) -> None:
         """The order of the definition is ONNX's."""
         shape = self.ints(f"{op.output}.shape", [-1, *self.shapes[op.output]])
@@ -188,6 +211,8 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     LRN: Exporter.lrn,
     Lut: Exporter.lut,
     Pad: Exporter.pad,
+    Select: Exporter.select,
+    Resize: Exporter.resize,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize_output,
     Island: Exporter.island,

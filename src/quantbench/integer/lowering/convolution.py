@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.lowering.formats import Clamp
+from quantbench.integer.requirements import TINY
 from quantbench.quantization.layers import QuantLayer
 from quantbench.quantization.placement.kinds import pair
 
@@ -48,7 +49,7 @@ def conv(
     if isinstance(padding, str):
         raise Unsupported(f"layer {layer.info.name!r}: padding {padding!r}; give it as numbers")
     top, left = pair(padding)
-    weight, scale = _room_for_bias(layer, weight, zero, scale, x.scale)
+    weight, scale = _room(layer, weight, zero, scale, x.scale, 1.0 if y is None else y.scale)
     bias = np.rint(layer.bias.detach().cpu().double().numpy() / (x.scale * scale))
     outs = weight.shape[0]
     return Conv(
@@ -99,22 +100,25 @@ def _per_channel(layer: QuantLayer, name: str) -> NDArray[Any]:
     return np.ascontiguousarray(np.broadcast_to(value, (layer.info.shape[0],)))
 
 
-def _room_for_bias(
+def _room(
     layer: QuantLayer,
     weight: NDArray[np.int8],
     zero: NDArray[np.int64],
     scale: NDArray[np.float64],
     s_x: float,
+    s_y: float,
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Coarser weights for channels whose bias would not fit int32.
+    """Coarser weights for channels whose bias would not fit int32, or whose ratio float32.
 
-    Such channels are dead: their weights, hence their scale, are next to nothing beside the bias.
-    The scale doubles until the bias fits, and the weights are rounded to it; what that loses is
-    below 2^-30 of the bias for each product.
+    Such channels are dead: their weights, hence their scale, are next to nothing beside the bias or
+    beside a step of the output. The scale doubles until both fit, and the weights are rounded to
+    it; what that loses is below 2^-30 of the bias, or 2^-95 of a step, for each product.
     """
     bias = np.abs(layer.bias.detach().cpu().double().numpy())
-    excess = np.maximum(bias / (s_x * scale * BIAS_ROOM), 2.0**-60)  # above 1: it does not fit
-    doublings = np.maximum(0, np.ceil(np.log2(excess))).astype(int)
+    unit = s_x * scale
+    # above 1: it does not fit
+    excess = np.maximum.reduce([bias / (unit * BIAS_ROOM), 2 * TINY * s_y / unit])
+    doublings = np.ceil(np.log2(np.maximum(excess, 1))).astype(int)
     if not doublings.any():
         return weight, scale
     shape = (-1,) + (1,) * (weight.ndim - 1)

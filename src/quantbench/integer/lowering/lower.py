@@ -102,6 +102,8 @@ class _Lowering:
             self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
         elif word == "other":
             self._island(node, None, "logits")
+        elif word == "resize":
+            self._plain(node, None, "logits")
         else:
             x = self.codes(node)
             self._push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
@@ -158,13 +160,19 @@ class _Lowering:
             return make(node, y, output, clamp)
         if kind.word in _EMIT:
             return _EMIT[kind.word](self, node, y, output)
-        common: dict[str, Any] = {"name": node.name, "output": output, "out": y}
         made = _NAMED.get(kind.word)
         if made is not None and not made.keeps_format:
-            inputs = tuple(self.codes(n) for n in node.inputs)
-            return self._push(made(**common, inputs=inputs, **kind.params))
+            return self._plain(node, y, output)
         x = self.codes(node)
-        return x if self.formats[x] == y else self._push(ir.Concat(**common, inputs=(x,)))
+        if self.formats[x] == y:
+            return x
+        return self._push(ir.Concat(name=node.name, inputs=(x,), output=output, out=y))
+
+    def _plain(self, node: Node, y: ir.Format | None, output: str) -> str:
+        """The operator that the call's word names, with the call's parameters as its fields."""
+        made, params = _NAMED[self.graph.kinds[node].word], self.graph.kinds[node].params
+        inputs = tuple(self.codes(n) for n in node.inputs)
+        return self._push(made(name=node.name, output=output, out=y, inputs=inputs, **params))
 
     def _concat(self, node: Node, y: ir.Format, output: str) -> str:
         parts = [self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs)]

@@ -23,6 +23,8 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Resize,
+    Select,
     Shape,
 )
 from quantbench.integer.testing.draws import Draw, random_conv, random_format
@@ -145,6 +147,23 @@ class Builder:
         op = Pad(name="pad", inputs=inputs, output=self._name(), out=f, pads=pads, stride=stride)
         self._push(op)
 
+    def select(self) -> None:
+        """Some channels in any order, one perhaps twice."""
+        f, (c, _, _) = self.formats[self.last], self.shapes[self.last]
+        chosen = tuple(self.draw(0, c - 1) for _ in range(self.draw(1, min(c + 2, 24))))
+        inputs, name = (self.last,), self._name()
+        self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
+
+    def resize(self, *, values: bool = False) -> None:
+        """To a smaller or a larger size; or to values, behind which nothing can stand."""
+        near, size = self.formats[self.last], (self.draw(1, 14), self.draw(1, 14))
+        y = None if values else random_format(self.draw, 8, near=near.scale)
+        corners, inputs, name = bool(self.draw(0, 1)), (self.last,), self._name()
+        op = Resize(
+            name="resize", inputs=inputs, output=name, out=y, size=size, align_corners=corners
+        )
+        self._push(op)
+
     def flatten(self) -> None:
         """To a vector."""
         f = self.formats[self.last]
@@ -190,6 +209,8 @@ MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     LRN: (Builder.lrn,),
     Lut: (Builder.lut,),
     Pad: (Builder.pad,),
+    Select: (Builder.select,),
+    Resize: (Builder.resize,),
     Flatten: (Builder.flatten,),
     Dequantize: (Builder.dequantize,),
     Island: (Builder.island,),

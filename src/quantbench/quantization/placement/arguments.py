@@ -109,14 +109,67 @@ def _pad(node: Node) -> Kind:
 
 
 def _slice(node: Node) -> Kind:
-    """``x[:, :, ::2, ::2]``."""
+    """``x[:, :, ::2, ::2]``; channels alone, such as ``x[:, :24]``; or a part of a split."""
+    whole = node.inputs[0]
+    if isinstance(whole.example, tuple):
+        if whole.target not in _SPLITS or _split(whole).word != "same":
+            return Kind("other", why="a part of what is not split along the channels")
+        return _chosen(node, through=whole)
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    others = [i for n, i in enumerate(index) if n != 1]
+    if len(index) > 1 and isinstance(index[1], slice) and all(i == slice(None) for i in others):
+        return _chosen(node)
     if not all(isinstance(i, slice) and i.start is None and i.stop is None for i in index):
         return Kind("other", why="indexing that is not plain subsampling")
     steps = [int(i.step or 1) for i in index] + [1] * (4 - len(index))
     if steps[:2] != [1, 1]:
         return Kind("other", why="subsampling of channels or images")
     return Kind("pad", {"pads": (0,) * 6, "stride": (steps[2], steps[3])})
+
+
+def _chosen(node: Node, through: Node | None = None) -> Kind:
+    """A call that only moves channels: which ones, from what it makes of their numbers.
+
+    Args:
+        node: the call.
+        through: the split that it takes a part of, if it does.
+
+    """
+    source = (through or node).inputs[0]
+    channels = source.example.shape[1]
+    numbers = torch.arange(channels).reshape(1, -1, *(1,) * (source.example.dim() - 2))
+    values: dict[Node, Any] = {source: numbers}
+    if through is not None:
+        values[through] = through.run(values)
+    chosen = tuple(int(c) for c in node.run(values).flatten())
+    return (
+        Kind("same") if chosen == tuple(range(channels)) else Kind("select", {"channels": chosen})
+    )
+
+
+def _split(node: Node) -> Kind:
+    """Parts along the channels; each is read as what it takes of the whole."""
+    dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+    rank = node.inputs[0].example.dim()
+    return Kind("same") if dim in (1, 1 - rank) else Kind("other", why=f"splits dimension {dim}")
+
+
+def _resize(node: Node) -> Kind:
+    """Bilinear interpolation between sizes that say where outputs lie."""
+    names, given = ("size", "scale_factor", "mode", "align_corners"), {"mode": "nearest"}
+    p = number_arguments(node, (*names, "recompute_scale_factor", "antialias"), given)
+    if isinstance(node.target, nn.UpsamplingBilinear2d):
+        p |= {"mode": "bilinear", "align_corners": True}
+    (h, w), (oh, ow) = node.inputs[0].example.shape[2:], node.example.shape[2:]
+    corners = bool(p.get("align_corners"))
+    if p["mode"] != "bilinear" or p.get("antialias"):
+        return Kind("other", why=f"interpolation that is {p['mode']}, or against aliases")
+    if (factor := p.get("scale_factor")) and not corners and not p.get("recompute_scale_factor"):
+        a, b = factor if isinstance(factor, tuple | list) else (factor, factor)
+        if (oh, ow) != (h * a, w * b):
+            found = f"from {h}x{w} to {oh}x{ow}"
+            return Kind("other", why=f"interpolation {found}, which is not by the factor {factor}")
+    return Kind("resize", {"size": (oh, ow), "align_corners": corners})
 
 
 def _flatten(node: Node) -> Kind:
@@ -153,6 +206,8 @@ _UNARY = (
     *_named(operator, "mul truediv sub neg"),  # by a number: of two tensors it is no table
 )
 
+_SPLITS = (torch.chunk, torch.split, "chunk", "split")
+
 # The word that a call becomes, if nothing is in the way; who reads it; and torch's spellings of it:
 # modules, functions, and methods by name.
 _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
@@ -168,7 +223,10 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("lrn", _lrn, (nn.LocalResponseNorm, F.local_response_norm)),
     ("pad", _pad, (nn.ZeroPad2d, nn.ConstantPad2d, nn.ConstantPad3d, F.pad)),
     ("pad", _slice, (operator.getitem,)),
+    ("select", _chosen, (nn.ChannelShuffle, torch.channel_shuffle)),
+    ("resize", _resize, (nn.Upsample, nn.UpsamplingBilinear2d, F.interpolate)),
     ("flatten", _flatten, (nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape")),
+    ("same", _split, _SPLITS),
     ("same", _same, (nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, "contiguous")),
     ("lut", _unary, _UNARY),
 )
@@ -178,4 +236,4 @@ READERS = {spelling: reader for _, reader, spellings in _CALLS for spelling in s
 WORDS = frozenset(word for word, _, _ in _CALLS)
 
 # words of calls whose results have their input's format
-KEEPS_FORMAT = ("same", "maxpool", "pad", "flatten", "clamp")
+KEEPS_FORMAT = ("same", "maxpool", "pad", "select", "flatten", "clamp")

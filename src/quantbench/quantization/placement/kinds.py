@@ -17,8 +17,8 @@ class Kind:
     """A word for an operator, and its parameters in one spelling.
 
     Words: an integer operator's name in small letters (add, concat, maxpool, avgpool, lrn, lut,
-    pad, flatten), or input, output, quant, layer, clamp, same, and other, which has no integer form
-    for the reason in ``why``.
+    pad, select, resize, flatten), or input, output, quant, layer, clamp, same, and other, which has
+    no integer form for the reason in ``why``.
     """
 
     word: str

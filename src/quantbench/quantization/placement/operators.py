@@ -17,8 +17,10 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("input" if node.op == "placeholder" else "output")
     if isinstance(node.target, ActQuant):
         return Kind("quant")
-    tensors = [node, *node.inputs]
-    if not all(isinstance(n.example, Tensor) and n.example.dim() in MAPS for n in tensors):
+    # what a split gives is looked through
+    examples = [node.example, *(n.example for n in node.inputs)]
+    tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
+    if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
         return Kind("other", why="a tensor is not (N, C, H, W) or (N, K)")
     if isinstance(node.target, QuantLayer):
         return Kind("layer")

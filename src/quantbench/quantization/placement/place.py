@@ -2,11 +2,12 @@
 
 A quantizer goes behind every tensor that has to exist: the network input; each layer after its
 activation function; each residual add after its own; concatenations, average pools, normalizations
-and other functions. Max pools, flattening, padding and subsampling keep the format they get. Three
-tensors never exist on their own, so they have no quantizer: the logits, the output of a layer that
-goes straight into a residual add (the layer's integer form contains the add), and the output of a
-layer that only feeds a concatenation (quantizing the concatenation quantizes it, element by
-element).
+and other functions. Max pools, flattening, padding, subsampling and choosing channels keep the
+format they get. Three tensors never exist on their own, so they have no quantizer: the logits, the
+output of a layer that goes straight into a residual add (the layer's integer form contains the
+add), and the output of a layer that only feeds a concatenation (quantizing the concatenation
+quantizes it, element by element). Where logits are interpolated, the result is what has no
+quantizer; the layer's own output has one, with 8 bits.
 """
 
 from __future__ import annotations
@@ -132,18 +133,27 @@ class Graph:
             return not (words == ["add"] and self.fused(users[0]) is node)
         if word == "add":
             return words not in (["clamp"], ["concat"])
+        if self._shows(node):
+            return False
         if word == "other":
             given = any(w not in ("other", "output") for w in words)
             return given and node.op != "get_attr" and _is_map(node.example)
         return word not in (*KEEPS_FORMAT, "quant", "output")
 
+    def _shows(self, node: Node) -> bool:
+        """Whether a call interpolates the network's output, and nothing else reads it."""
+        only = {self.kinds[u].word for u in self.users(node)} == {"output"}
+        return self.kinds[node].word == "resize" and only
+
     def grid(self, node: Node, scheme: Scheme, edges: frozenset[str]) -> Grid:
-        """The most bits that a reading layer asks for; before a table 8, which cost nothing."""
+        """The most bits that a reading layer asks for; 8 where none reads, which cost nothing.
+
+        That is before a table, and before the network's output is interpolated.
+        """
         assert scheme.acts is not None
         asked: list[Grid] = []
         todo = self.users(node)
-        only_tables = bool(todo) and all(self.kinds[u].word == "lut" for u in todo)
-        if only_tables:
+        if todo and all(self.kinds[u].word == "lut" or self._shows(u) for u in todo):
             return replace(scheme.acts, bits=8, kind="uniform")
         while todo:
             user = todo.pop()
