@@ -52,6 +52,8 @@ _REAL = (
     "imagenet/val_1300",
     "imagenet/val_1300_floor",
     "imagenet/val_1000_eval",
+    "voc/seg48",
+    "coco/seg100",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")
