@@ -94,7 +94,7 @@ def test_a_whole_small_deeplab_on_every_executor(scheme: object, tmp_path: objec
     assert {name for name in found if found[name].different} == set()
     assert set(EXACT) & {n for n in NAMES if backend(n).available() is None} <= set(found)
     assert all(t.compared for t in found.values())
-    # in 4-bit weights the unit of the int32 bias is sixteen times as coarse, and more roundings turn
+    # at 4 bits the unit of the int32 bias is sixteen times as coarse: more roundings turn
     follows_fake(q, program, share=0.01 if scheme is W8A8 else 1.0)
 
 
