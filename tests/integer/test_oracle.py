@@ -132,6 +132,8 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "LRN",
         "Lut",
         "Pad",
+        "Select",
+        "Resize",
         "Flatten",
     }
     assert np.mean(np.array(inside) > 0.5) > 0.1  # enough layers mostly between their clamps,
