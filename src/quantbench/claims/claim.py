@@ -54,6 +54,8 @@ _REAL = (
     "imagenet/val_1000_eval",
     "coco/first128",
     "coco/first128_eval",
+    "voc/seg48",
+    "coco/seg100",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")

@@ -1,8 +1,9 @@
 """What the runs of one claim say together, each quantity with its interval.
 
 The quantities are drop, accuracy and advantage over a rival. Images are the units, seeds are
-averaged per image; rank correlations, being no means over examples, are bootstrapped, and mean
-average precision comes as jackknife values, of which it is the mean.
+averaged per image; rank correlations and the mean intersection over union, being no means over
+examples, are bootstrapped, and mean average precision comes as jackknife values, of which it is the
+mean.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantbench.errors import BadInput
 from quantbench.evidence import intervals
-from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
 from quantbench.evidence.intervals import Interval, paired, paired_units, per_image
 from quantbench.evidence.result import Result
 from quantbench.system.seeds import seed_for
@@ -28,24 +29,24 @@ Term = tuple[float, NDArray[Any]]  # weight, scores (n,)
 def drop(runs: Runs) -> Interval:
     """Full precision minus quantized, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
+    if _drawn(first):
+        return _bootstrapped(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
     return paired(first.fp_scores, _scores(runs), bounded=_bounded(first))
 
 
 def accuracy(runs: Runs) -> Interval:
     """The quantized network's metric, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, _weighted(1.0, runs))
+    if _drawn(first):
+        return _bootstrapped(first, _weighted(1.0, runs))
     return _mean(first, _scores(runs))
 
 
 def fp_accuracy(runs: Runs) -> Interval:
     """The full-precision network's metric, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, [(1.0, first.fp_scores)])
+    if _drawn(first):
+        return _bootstrapped(first, [(1.0, first.fp_scores)])
     return _mean(first, first.fp_scores)
 
 
@@ -62,13 +63,18 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
             f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
             "a rival runs on the same examples"
         )
-    if a.gold:
+    if _drawn(a):
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
-        return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
+        return _bootstrapped(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
     scores = (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
     own, other, full, full_other = (per_image(s, bounded=_bounded(a)) for s in scores)
     # the last is zero, unless devices round differently
     return paired_units(own - other - (full - full_other))
+
+
+def _drawn(result: Result) -> bool:
+    """Whether the metric is no mean over examples, and its interval comes from draws of them."""
+    return bool(result.gold) or result.metric == "miou"
 
 
 def _bounded(result: Result) -> bool:
@@ -103,14 +109,17 @@ def _weighted(sign: float, runs: Runs) -> list[Term]:
     return [(sign / len(runs), r.scores) for r in runs.values()]
 
 
-def _correlations(first: Result, terms: Sequence[Term]) -> Interval:
-    """Bootstrap of a weighted sum of rank correlations with the gold similarities."""
+def _bootstrapped(first: Result, terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of rank correlations with the gold, or of overlaps."""
+    given = [] if first.metric == "miou" else [first.gold_scores]
 
-    def statistic(gold: NDArray[Any], *scores: NDArray[Any]) -> NDArray[np.float64]:
+    def statistic(*drawn: NDArray[Any]) -> NDArray[np.float64]:
+        gold, scores = drawn[: len(given)], drawn[len(given) :]
         weighted = [
-            weight * spearman(s, gold) for (weight, _), s in zip(terms, scores, strict=True)
+            weight * (spearman(s, *gold) if gold else mean_iou(s))
+            for (weight, _), s in zip(terms, scores, strict=True)
         ]
         return np.asarray(np.sum(weighted, axis=0))
 
     rng = np.random.default_rng(seed_for("bootstrap", 0))
-    return bootstrap(statistic, first.gold_scores, *(s for _, s in terms), rng=rng, draws=1000)
+    return bootstrap(statistic, *given, *(s for _, s in terms), rng=rng, draws=1000)
