@@ -40,6 +40,7 @@ METRICS: Mapping[str, str] = {
     "f1": "F1, %",
     "spearman": "Spearman correlation, x 100",
     "perplexity": "perplexity, lower is better",
+    "log_likelihood": "log-likelihood, hundredths of a nat per token",
     "minutes": "minutes of quantization",
     "int4_layers": "layers at 4 bits, all others at 8",
     "size_fraction": "size of the weights as a fraction of float32",
@@ -47,11 +48,15 @@ METRICS: Mapping[str, str] = {
 
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
 
+NEGATIVE = ("log_likelihood",)  # at most 0
+
 _REAL = (
     "cifar10/test",
     "imagenet/val_1300",
     "imagenet/val_1300_floor",
     "imagenet/val_1000_eval",
+    "wikitext2/test",
+    "wikitext2/test_512",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")

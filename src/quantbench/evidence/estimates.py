@@ -2,7 +2,8 @@
 
 The quantities are drop, accuracy and advantage over a rival. Images are the units, seeds are
 averaged per image; rank correlations, being no means over examples, are bootstrapped, and mean
-average precision comes as jackknife values, of which it is the mean.
+average precision comes as jackknife values, of which it is the mean. Log-likelihoods have no
+bounds, which the intervals of fractions need: they are bootstrapped over windows of the text.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ Runs = Mapping[int, Result]  # by seed
 
 Term = tuple[float, NDArray[Any]]  # weight, scores (n,)
 
+UNBOUNDED = ("log_likelihood",)  # metrics that are means over examples of any size
+
 
 def drop(runs: Runs) -> Interval:
     """Full precision minus quantized, in points."""
     first = _first(runs)
     if first.gold:
         return _correlations(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
+    if first.metric in UNBOUNDED:
+        return _windows([(1.0, first.fp_scores), *_weighted(-1.0, runs)])
     return paired(first.fp_scores, _scores(runs), bounded=_bounded(first))
 
 
@@ -38,6 +43,8 @@ def accuracy(runs: Runs) -> Interval:
     first = _first(runs)
     if first.gold:
         return _correlations(first, _weighted(1.0, runs))
+    if first.metric in UNBOUNDED:
+        return _windows(_weighted(1.0, runs))
     return _mean(first, _scores(runs))
 
 
@@ -46,6 +53,8 @@ def fp_accuracy(runs: Runs) -> Interval:
     first = _first(runs)
     if first.gold:
         return _correlations(first, [(1.0, first.fp_scores)])
+    if first.metric in UNBOUNDED:
+        return _windows([(1.0, first.fp_scores)])
     return _mean(first, first.fp_scores)
 
 
@@ -62,9 +71,10 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
             f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
             "a rival runs on the same examples"
         )
-    if a.gold:
+    if a.gold or a.metric in UNBOUNDED:
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
-        return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
+        terms = [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references]
+        return _correlations(a, terms) if a.gold else _windows(terms)
     scores = (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
     own, other, full, full_other = (per_image(s, bounded=_bounded(a)) for s in scores)
     # the last is zero, unless devices round differently
@@ -101,6 +111,13 @@ def _scores(runs: Runs) -> NDArray[Any]:
 
 def _weighted(sign: float, runs: Runs) -> list[Term]:
     return [(sign / len(runs), r.scores) for r in runs.values()]
+
+
+def _windows(terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of means, over the same windows of a text in all of them."""
+    each = np.sum([weight * np.asarray(s, np.float64) for weight, s in terms], axis=0)
+    rng = np.random.default_rng(seed_for("bootstrap", 0))
+    return bootstrap(lambda drawn: 100 * drawn.mean(axis=-1), each, rng=rng)
 
 
 def _correlations(first: Result, terms: Sequence[Term]) -> Interval:

@@ -52,7 +52,8 @@ class Result:
     Attributes:
         digest: of the quantized network.
         metric: ``spearman`` correlates similarities with ``gold``; any other is the mean of the
-            scores, in 0..1 but for the jackknife values of ``map``.
+            scores, in 0..1 but for the jackknife values of ``map`` and the nats per token of
+            ``log_likelihood``, which are negative.
         n: examples.
         packing: ``bits`` of correctness or ``f4`` (float32), base64.
         fp: packed scores of the full-precision network.
