@@ -42,23 +42,28 @@ class AdaRound(Method):
 
     Attributes:
         iterations: optimisation steps per layer.
-        lr: Adam's learning rate for V.
-        batch_size: calibration examples per step.
+        lr: Adam's learning rate for V; the paper has Adam's default. With 1e-2 as many iterations
+            get closer to the optimum.
+        batch_size: calibration examples per step, drawn anew each time.
         lam: lambda, weight of the regularizer in eq. 21 and 25 (released code; not in the main
-            text).
-        beta_start: first exponent of f_reg, annealed by a cosine.
+            text), beside an error that is summed over channels and averaged over positions.
+        beta_start: first exponent of f_reg (eq. 24; the text only says that it is annealed from a
+            high to a low value, the numbers are AIMET's).
         beta_end: last exponent of f_reg.
         anneal: ``cosine`` (AIMET, by the paper's authors) or ``linear`` (BRECQ and others).
         warmup: share of the steps before f_reg sets in (released code).
         asymmetric: reconstruct from x^ of the quantized predecessors (eq. 25) instead of x.
-        relu: include the activation function that follows (eq. 25).
+        relu: include the activation function that follows (eq. 25): ReLU, ReLU6 or, after
+            equalization, the bounds of every channel.
         moments: where no activation function follows inside the objective, take gradients from each
             example's second moments wherever that takes less time: the same but for rounding, with
             no convolution in a step. They take (9/16 k^2 + out k) values an example, k = in *
             kernel size.
         relaxation: ``rectified_sigmoid`` (eq. 23), ``sigmoid``, ``temperature`` (annealed sigmoid
-            without f_reg, as in classical Hopfield networks) or ``ste`` (straight-through on the
-            weights); tables 3 and 5.
+            without f_reg, as in classical Hopfield networks; the paper gives no schedule, ours
+            falls from 1 to beta_end / beta_start as beta does) or ``ste`` (straight-through on the
+            weights, no f_reg, every code of the grid; at ``lr``, for which the paper has no other
+            number); tables 3 and 5.
         bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory,
             and less time where the processor has it.
 
@@ -138,6 +143,7 @@ class AdaRound(Method):
         if f_a is None:
             moments = self.example_moments(layer, x_hat, target, walk.memory)
         rounding = self.rounding(layer.original, qp)
+        self.show(job, rounding, "before", name)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             (w,), penalty = rounding.weights(progress)  # W~, lambda f_reg(V)
@@ -148,10 +154,17 @@ class AdaRound(Method):
 
         descent = Descent(self.iterations, self.batch_size, self.bfloat16)
         fit(job, part, objective, len(x_hat), [Adam(rounding.v, self.lr)], descent)
+        self.show(job, rounding, "after", name)
         (codes,) = rounding.codes()
         w = qp.dequantize(codes)
         job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, f_a)
         return codes
+
+    @staticmethod
+    def show(job: Job, rounding: Relaxed | Straight, when: str, name: str) -> None:
+        """Keep h(V) of some weights, before and after, for figure 3."""
+        if isinstance(rounding, Relaxed):
+            job.log.curves[f"h/{when}/{name}"] = rounding.shown(float(when == "after"))
 
     def rounding(self, w: Tensor, qp: QParams) -> Relaxed | Straight:
         """What is learnt: V of the relaxation (eq. 22 to 24), or straight-through weights."""

@@ -56,7 +56,7 @@ _REAL = (
     "imagenet/val_1300_floor",
     "imagenet/val_1000_eval",
     "wikitext2/test",
-    "wikitext2/test_512",
+    "wikitext2/test_128",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BATCH = 16
 
 # a part of a text, its windows evenly spread: what a quantized network costs shows on few of them
-PARTS = {"wikitext2/test_512": ("wikitext2/test", 512)}
+PARTS = {"wikitext2/test_128": ("wikitext2/test", 128)}
 
 HEADS = 8  # of llama2.c's stories260K, which its weights do not say
 
