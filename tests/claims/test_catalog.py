@@ -134,7 +134,8 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
             if claim.method:
                 make(claim.method, dict(claim.fields))  # its hyperparameters exist, too
             if claim.tier == "real":
-                sets = {*image_sets.SETS, "stsb/train", "stsb/test"}
+                texts = ("stsb/train", "stsb/test", "wikitext2/valid", "wikitext2/test_128")
+                sets = {*image_sets.SETS, *texts}
                 assert {claim.data, *([claim.calib.data] if claim.calib else [])} <= sets, claim.id
 
 

@@ -40,12 +40,15 @@ METRICS: Mapping[str, str] = {
     "f1": "F1, %",
     "spearman": "Spearman correlation, x 100",
     "perplexity": "perplexity, lower is better",
+    "log_likelihood": "log-likelihood, hundredths of a nat per token",
     "minutes": "minutes of quantization",
     "int4_layers": "layers at 4 bits, all others at 8",
     "size_fraction": "size of the weights as a fraction of float32",
 }
 
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
+
+NEGATIVE = ("log_likelihood",)  # at most 0
 
 _REAL = (
     "cifar10/test",
@@ -56,6 +59,8 @@ _REAL = (
     "coco/first128_eval",
     "voc/seg48",
     "coco/seg100",
+    "wikitext2/test",
+    "wikitext2/test_128",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")

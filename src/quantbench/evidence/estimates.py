@@ -3,7 +3,8 @@
 The quantities are drop, accuracy and advantage over a rival. Images are the units, seeds are
 averaged per image; rank correlations and the mean intersection over union, being no means over
 examples, are bootstrapped, and mean average precision comes as jackknife values, of which it is the
-mean.
+mean. Log-likelihoods have no bounds, which the intervals of fractions need: they are bootstrapped
+over windows of the text.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from quantbench.system.seeds import seed_for
 Runs = Mapping[int, Result]  # by seed
 
 Term = tuple[float, NDArray[Any]]  # weight, scores (n,)
+
+
+UNBOUNDED = ("log_likelihood",)  # metrics that are means over examples of any size
 
 
 def drop(runs: Runs) -> Interval:
@@ -73,8 +77,8 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
 
 
 def _drawn(result: Result) -> bool:
-    """Whether the metric is no mean over examples, and its interval comes from draws of them."""
-    return bool(result.gold) or result.metric == "miou"
+    """Whether the interval comes from draws of examples: no mean over them, or one of any size."""
+    return bool(result.gold) or result.metric in ("miou", *UNBOUNDED)
 
 
 def _bounded(result: Result) -> bool:
@@ -109,8 +113,17 @@ def _weighted(sign: float, runs: Runs) -> list[Term]:
     return [(sign / len(runs), r.scores) for r in runs.values()]
 
 
+def _windows(terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of means, over the same windows of a text in all of them."""
+    each = np.sum([weight * np.asarray(s, np.float64) for weight, s in terms], axis=0)
+    rng = np.random.default_rng(seed_for("bootstrap", 0))
+    return bootstrap(lambda drawn: 100 * drawn.mean(axis=-1), each, rng=rng)
+
+
 def _bootstrapped(first: Result, terms: Sequence[Term]) -> Interval:
-    """Bootstrap of a weighted sum of rank correlations with the gold, or of overlaps."""
+    """Bootstrap of a weighted sum of rank correlations with the gold, overlaps or means."""
+    if first.metric in UNBOUNDED:
+        return _windows(terms)
     given = [] if first.metric == "miou" else [first.gold_scores]
 
     def statistic(*drawn: NDArray[Any]) -> NDArray[np.float64]:

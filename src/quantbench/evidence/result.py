@@ -53,7 +53,7 @@ class Result:
         digest: of the quantized network.
         metric: ``spearman`` correlates similarities with ``gold``, ``miou`` adds the counts of all
             examples; any other is the mean of the scores, in 0..1 but for the jackknife values of
-            ``map``.
+            ``map`` and the nats per token of ``log_likelihood``, which are negative.
         n: examples.
         packing: ``bits`` of correctness or ``f4`` (float32), base64.
         fp: packed scores of the full-precision network.

@@ -72,7 +72,7 @@ def following_functions(net: Network) -> dict[str, Activation]:
     """
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}
-    return found | _clamps(net)
+    return found | following_clamps(net)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -80,11 +80,11 @@ def _identity(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _clamps(net: Network) -> dict[str, Activation]:
+def following_clamps(net: Network) -> dict[str, ChannelClamp]:
     """Layers whose output tensor goes into a ``ChannelClamp``, seen in one forward pass."""
     source: dict[int, str] = {}
     alive: list[Tensor] = []  # keeps ids unique
-    found: dict[str, Activation] = {}
+    found: dict[str, ChannelClamp] = {}
 
     def after(name: str, output: Tensor) -> None:
         source[id(output)] = name

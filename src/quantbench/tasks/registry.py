@@ -22,6 +22,7 @@ TASKS = {
     "qa": "quantbench.tasks.answering:embedded",
     "squad": "quantbench.tasks.answering:squad",
     "stsb": "quantbench.tasks.similarity:minilm",
+    "tinystories": "quantbench.tasks.language:stories",
 }
 
 
