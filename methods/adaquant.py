@@ -133,8 +133,16 @@ class AdaQuant(Method):
         settle = None
         if self.settle:
             settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x)))
+
+        def after_step(step: int) -> None:
+            for learnt_range in (delta_w, delta_x):
+                if learnt_range is not None:
+                    learnt_range.within()
+            if settle is not None:
+                settle(step)
+
         descent = Descent(self.iterations, self.batch_size)
-        fit(job, part, objective, len(x), adams, descent, after_step=settle)
+        fit(job, part, objective, len(x), adams, descent, after_step=after_step)
         if settle:
             settle.restore()
         return learnt(layer.original + V, b, delta_w, delta_x)
