@@ -66,9 +66,8 @@ def _within(claim: Claim, hours: float, *, named: bool) -> Claim:
 
 
 def too_long(claim: Claim) -> str:
-    """How long a claim's runs take, and the command that runs it."""
-    command = f"quantbench run --hours {claim.hours:g} -k {claim.id}"
-    return f"about {claim.hours:g} hours on two cores, resumable: {command}"
+    """How long a claim's runs take, and the command that runs it; short enough for a table."""
+    return f"{claim.hours:g} hours: quantbench run --hours {claim.hours:g} -k {claim.id}"
 
 
 def select(claims: Iterable[Claim], expression: str) -> tuple[Claim, ...]:
