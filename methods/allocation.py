@@ -195,7 +195,7 @@ class Allocate(Method):
         found = labelled(job.net.name, self.labelled, self.examples)
         x, y = found.preprocess(found.x), torch.from_numpy(found.y).long()
         data = list(batches((x.to(job.net.device),), BATCH))
-        return data, list(y.to(job.net.device).split(BATCH))
+        return data, list(y.to(job.net.device).split(BATCH))  # type: ignore[no-untyped-call]
 
     def costs(self, job: Job, choices: list[Bits]) -> dict[tuple[str, Bits], float]:
         """Bits of memory, bit operations or milliseconds of every layer at every choice."""

@@ -214,7 +214,7 @@ class BiasTuning(Method):
     def drawn(self, images: int, rng: torch.Generator) -> Sequence[Tensor]:
         """Image numbers of the batches of one round."""
         order = torch.randperm(images, generator=rng) if self.shuffled else torch.arange(images)
-        return order.split(self.batch_size)[: self.batches]
+        return order.split(self.batch_size)[: self.batches]  # type: ignore[no-any-return,no-untyped-call]
 
     @torch.no_grad()
     def targets(self, job: Job, x: Inputs) -> Tensor:

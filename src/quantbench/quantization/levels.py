@@ -84,10 +84,10 @@ def _lloyd(bits: int) -> tuple[int, ...]:
     # many levels lie as densely as the third root of the bell, which is a wider bell (Panter and
     # Dite 1951): from there a few rounds suffice
     ranks = torch.arange(2**bits, dtype=torch.float64) / (2**bits - 0.5)
-    levels = math.sqrt(3) * bell.icdf((1 + ranks) / 2)
+    levels = math.sqrt(3) * bell.icdf((1 + ranks) / 2)  # type: ignore[no-untyped-call]
     for _ in range(LLOYD_ROUNDS):
         ends = torch.cat([(levels[1:] + levels[:-1]) / 2, torch.tensor([torch.inf]).double()])
-        density, below = bell.log_prob(ends).exp(), bell.cdf(ends)
+        density, below = bell.log_prob(ends).exp(), bell.cdf(ends)  # type: ignore[no-untyped-call]
         levels[1:] = (density[:-1] - density[1:]) / (below[1:] - below[:-1])
     return tuple(int(code) for code in (levels / levels[-1] * LLOYD_STEPS).round())
 
