@@ -141,6 +141,8 @@ class Claim:
         source: where the number stands.
         where: file and line of the row.
         long: whether its runs are too long for the embedded tier.
+        hours: what its runs take on two cores, about, where that is more than an afternoon has; 0
+            where nobody said.
         checkpoint: whose weights these are: the full-precision ones behind the number, of its
             ``authors``; those of the network that they ``quantized`` and released; or any
             ``other``.
@@ -178,6 +180,7 @@ class Claim:
     source: Source
     where: str
     long: bool = False
+    hours: float = 0.0
     checkpoint: Checkpoint = "other"
     rounding: float = 0.0
 
@@ -259,7 +262,8 @@ class Claim:
             lines["published on"] = f"all of {self.published_on}"
         if self.calib:
             lines["calibration"] = f"{self.calib.n} of {self.calib.data}"
-        return lines | {"seeds": f"{len(self.seeds)}"}
+        hours = {"hours": f"about {self.hours:g} on two cores"} if self.hours else {}
+        return lines | {"seeds": f"{len(self.seeds)}"} | hours
 
     def _standing(self) -> dict[str, str]:
         """What rests on it, in words."""

@@ -51,7 +51,7 @@ SCHEME: Spec = {
 DEFAULTS: Spec = {
     **_keys("text", "paper method data published_on tol_why note skip source row column"),
     **_keys("table", "fields rival fp calib xfail"),
-    **_keys("positive", "tol fp_tol"),
+    **_keys("positive", "tol fp_tol hours"),
     **_keys("count", "runs seeds"),
     **_keys("truth", "gates long"),
     "kind": tuple(KINDS),

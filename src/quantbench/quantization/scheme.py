@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from quantbench.errors import BadInput
 
-Kind = Literal["uniform", "apot", "pot"]
+Kind = Literal["uniform", "apot", "pot", "lloyd"]
 
 Placement = Literal["inputs", "attention", "integer"]
 
@@ -21,7 +21,8 @@ class Grid:
 
     Attributes:
         bits: 2 to 8.
-        kind: ``uniform``, ``apot`` (additive powers of two) or ``pot`` (powers of two).
+        kind: ``uniform``, ``apot`` (additive powers of two), ``pot`` (powers of two) or ``lloyd``
+            (those of least squared error for a bell; no integer arithmetic is meant for them).
         symmetric: zero point fixed at 0 (signed where the data is).
         per_channel: one scale per output channel instead of one per tensor.
         range: ``minmax``, ``mse``, ``lp2.4``, ``percentile99.99`` or ``output_mse`` (AdaRound,
@@ -42,8 +43,8 @@ class Grid:
         """Reject what no grid can be, at the moment it is written down."""
         if not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
             raise BadInput(f"{self.bits!r} bits: a grid has a whole number of bits from 2 to 8")
-        if self.kind not in ("uniform", "apot", "pot"):
-            raise BadInput(f"grid kind {self.kind!r}: choose uniform, apot or pot")
+        if self.kind not in get_args(Kind):
+            raise BadInput(f"grid kind {self.kind!r}: choose uniform, apot, pot or lloyd")
         if not _RANGE.fullmatch(self.range):
             raise BadInput(
                 f"range {self.range!r}: choose minmax, mse, lp2.4, percentile99.99 or output_mse"

@@ -84,3 +84,9 @@ def ste_round(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes straight through (Bengio et al. 2013)."""
     rounded: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
     return rounded
+
+
+def ste_clamp(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp; the gradient passes straight through, beyond the ends too."""
+    clamped: Tensor = _Replace.apply(x, x.detach().clamp(low, high))  # type: ignore[no-untyped-call]
+    return clamped
