@@ -18,6 +18,7 @@ from quantbench import BadInput, Job, Method, Paper, weight_range
 from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers
+from quantbench.network.activation_functions import Bounds
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
@@ -118,9 +119,9 @@ class AdaRound(Method):
         schedule = self.lam, self.beta_start, self.beta_end, self.warmup, self.anneal
         return Relaxation(*schedule, self.relaxation)
 
-    def activation(self, layer: QuantLayer) -> str | None:
-        """Name of f_a in eq. 25."""
-        return layer.info.activation if self.relu else None
+    def activation(self, layer: QuantLayer) -> str | Bounds | None:
+        """f_a in eq. 25: a name, or bounds per channel behind an equalized layer."""
+        return layer.activation if self.relu else None
 
     def round_layer(
         self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part
@@ -170,7 +171,7 @@ def mean_error(
     x: Activations,
     target: Activations,
     w: Tensor,
-    activation: str | None,
+    activation: str | Bounds | None,
     size: int = 128,
 ) -> float:
     """Reconstruction error over all examples with the final, rounded weights."""
