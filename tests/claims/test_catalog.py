@@ -71,6 +71,7 @@ METHODS = {
     "bn-tuning",
     "bias-tuning",
     "analytic_bc",
+    "bn_ranges",
     "absorb_bias",
     "dead_channels",
     "equalize",
