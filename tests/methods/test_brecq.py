@@ -14,7 +14,7 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.methods import brecq
 from quantbench.methods.brecq import BRECQ, CODE_BATCH
 from quantbench.methods.nearest import Nearest
-from quantbench.methods.qdrop import QDrop, drop, dropping
+from quantbench.methods.qdrop import Drops, QDrop
 from quantbench.network.hooks import capture_output
 from quantbench.network.network import Network
 from quantbench.optimization.units import units
@@ -280,6 +280,11 @@ def test_unknown_variants_are_refused():
         BRECQ(loss="kl")
     with pytest.raises(BadInput, match=r"probability of 1\.5"):
         QDrop(probability=1.5)
+    with pytest.raises(BadInput, match="start 'random'; choose full_precision or nearest"):
+        QDrop(start="random")
+    for method in (QDrop, BRECQ):
+        with pytest.raises(BadInput, match="ranges from -1 images"):
+            method(range_images=-1)
 
 
 # ---- QDrop
@@ -289,26 +294,35 @@ def test_unknown_variants_are_refused():
 def test_drops_are_as_frequent_as_asked():
     full, quantized = torch.ones(200, 200), torch.zeros(200, 200)
     for p in (0.0, 0.3, 1.0):
-        kept = drop(quantized, full, p, rng()).mean()
+        kept = Drops(p, rng()).mixed(quantized, full).mean()
         # four standard errors
         assert float(kept) == pytest.approx(p, abs=4 * (p * (1 - p)) ** 0.5 / 200)
 
 
 def test_drops_keep_the_memory_layout():
     full = torch.rand(2, 16, 5, 9, generator=rng()).contiguous(memory_format=torch.channels_last)
-    assert drop(full * 2, full, 0.5, rng()).is_contiguous(memory_format=torch.channels_last)
+    mixed = Drops(0.5, rng()).mixed(full * 2, full)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_quantizers_drop_only_while_they_are_told_to():
-    act = ActQuant(Grid(2, symmetric=False, range="minmax"))
-    x = torch.rand(1000, generator=rng())
+def ranged(bits=2):
+    """A quantizer that has its range, and values within it."""
+    act, x = (
+        ActQuant(Grid(bits, symmetric=False, range="minmax")),
+        torch.rand(1000, generator=rng()),
+    )
     act.observe()
     act(x)
     act.finish()
+    return act, x
+
+
+def test_quantizers_drop_only_while_they_are_told_to():
+    act, x = ranged()
     quantized = act(x)
-    with dropping([act], 1.0, rng()):
+    with Drops(1.0, rng()).within([act]):
         assert torch.equal(act(x), x)
-    with dropping([act], 0.5, rng()):
+    with Drops(0.5, rng()).within([act]):
         mixed = act(x)
         share = float((mixed == x).float().mean())
     assert 0.4 < share < 0.6
@@ -316,17 +330,56 @@ def test_quantizers_drop_only_while_they_are_told_to():
     assert torch.equal(act(x), quantized)
 
 
+def test_what_a_unit_starts_from_is_dropped_once():
+    act, x = ranged()
+    behind = x + 0.2  # what quantized predecessors give
+    drops = Drops(0.5, rng())
+    with drops.within([act]):
+        mixed = drops.mixed(behind, x)
+        kept = mixed == x
+        assert torch.equal(act(mixed), torch.where(kept, x, act.qparams.fake(behind)))
+        other = act(mixed.clone())  # of another tensor it draws its own
+    assert not torch.equal(other == mixed, kept)
+
+
+def test_lsqs_gradient_is_scaled_by_values_and_codes():
+    act, x = ranged(3)
+    act.scale.requires_grad_()
+    gradients = []
+    for lsq in (False, True):
+        act.scale.grad = None
+        with Drops(0.0, rng(), lsq_gradient=lsq).within([act]):
+            act(x).square().sum().backward()
+        gradients.append(act.scale.grad)
+    # Esser et al. 2020, section 2.2
+    torch.testing.assert_close(gradients[1], gradients[0] / (1000 * 7) ** 0.5)
+
+
+def full_precision_steps(net, x, scheme=W2A4):
+    """Step sizes as they are found with weights in full precision."""
+    q = Quantized(net, scheme)
+    q.calibrate_acts((x,))
+    return {name: act.scale for name, act in q.act_quants().items()}
+
+
 def test_everything_dropped_leaves_activations_alone():
     net, x = small()
     q = quantize(QDrop(iterations=20, lr=0.03, act_lr=1e-2, probability=1.0), net, x, W2A4)
-    nearest = quantize(Nearest(), net, x, W2A4)
-    for name, act in q.act_quants().items():
-        assert torch.equal(act.scale, nearest.act_quants()[name].scale)
+    first = full_precision_steps(net, x)
+    assert all(torch.equal(a.scale, first[n]) for n, a in q.act_quants().items())
     learnt = quantize(QDrop(iterations=20, lr=0.03, act_lr=1e-2, probability=0.5), net, x, W2A4)
-    assert all(
-        not torch.equal(a.scale, nearest.act_quants()[n].scale)
-        for n, a in learnt.act_quants().items()
-    )
+    assert all(not torch.equal(a.scale, first[n]) for n, a in learnt.act_quants().items())
+
+
+def test_first_steps_are_of_the_weights_and_images_that_are_asked_for():
+    net, x = small()
+    still = {"iterations": 1, "act_lr": 0.0}
+    nearest = quantize(Nearest(), net, x, W2A4).act_quants()
+    q = quantize(QDrop(start="nearest", **still), net, x, W2A4)
+    assert all(torch.equal(a.scale, nearest[n].scale) for n, a in q.act_quants().items())
+    few = quantize(QDrop(range_images=8, **still), net, x, W2A4)
+    want = full_precision_steps(net, x[:8])
+    assert all(torch.equal(a.scale, want[n]) for n, a in few.act_quants().items())
 
 
 def test_qdrop_beats_nearest_and_needs_activations():
