@@ -385,10 +385,10 @@ def test_first_steps_are_of_the_weights_and_images_that_are_asked_for():
 def test_qdrop_beats_nearest_and_needs_activations():
     net, x = small()
     found = [
-        error(quantize(QDrop(iterations=60, lr=0.03), net, x, W2A4, seed=seed), net, x)
+        error(quantize(QDrop(iterations=120, lr=0.03), net, x, W2A4, seed=seed), net, x)
         for seed in range(3)
     ]
-    # 0.5 to 0.9, by seed; these: 0.72
-    assert sum(found) / 3 < 0.8 * error(quantize(Nearest(), net, x, W2A4), net, x)
+    # these: 0.14 to 0.21
+    assert sum(found) / 3 < 0.4 * error(quantize(Nearest(), net, x, W2A4), net, x)
     with pytest.raises(Unsupported, match="w2 has none"):
         quantize(QDrop(), net, x, W2)

@@ -96,7 +96,7 @@ SIMULATED: Mapping[str, type[Graph]] = {"outputs": Outputs, "shared": Shared}
 
 
 def behind_layers(model: nn.Module, net: Network) -> dict[str, str]:
-    """Quantizers that take what one layer gives, at most through its activation function.
+    """Quantizers that take what one layer gives, through its known activation function if any.
 
     Args:
         model: simulation of ``net`` with its quantizers.
@@ -111,9 +111,11 @@ def behind_layers(model: nn.Module, net: Network) -> dict[str, str]:
     for node in graph.nodes:
         if not isinstance(node.target, ActQuant):
             continue
-        source = graph.source(node.inputs[0])
+        source, functions = graph.source(node.inputs[0]), 0
         while graph.kinds[source].word in FUNCTIONS and len(graph.users(source)) == 1:
-            source = graph.source(source.inputs[0])
+            source, functions = graph.source(source.inputs[0]), functions + 1
         if isinstance(source.target, QuantLayer) and len(graph.users(source)) == 1:
-            found[source.target.info.name] = names[node.target]
+            info = source.target.info
+            if functions == (info.activation is not None):
+                found[info.name] = names[node.target]
     return found
