@@ -128,6 +128,27 @@ def test_the_code_takes_the_gradients_of_the_divergence():
     assert float(plain.square().mean()) == pytest.approx(1, rel=1e-4)
 
 
+def test_the_codes_gradient_is_taken_before_the_unit_is_rounded(monkeypatch):
+    net, x = small()
+    off, gradients = {}, BRECQ.gradients
+
+    def spy(method, walk, unit, rng):
+        for name in unit.layers:
+            layer = walk.before.model.get_submodule(name)
+            scale = brecq.weight_range(q, layer, (x,)).scale
+            off[method.loss, name] = float(((layer.weight - layer.original) / scale).abs().mean())
+        return gradients(method, walk, unit, rng)
+
+    monkeypatch.setattr(BRECQ, "gradients", spy)
+    scheme = Scheme(Grid(4, per_channel=True, range="minmax"))  # which clips nothing
+    q = Quantized(net, scheme)
+    for loss in ("fisher_damped", "divergence"):
+        quantize(BRECQ(loss=loss, iterations=1), net, x, scheme)
+    # h(V) = W/s - floor(W/s), so W~ = W but for h that is kept off 0 and 1; rounded, 1/4 on average
+    assert off["fisher_damped", "one.a"] < 1e-3
+    assert off["divergence", "one.a"] > 0.2
+
+
 def test_activations_are_learnt_with_one_walk_in_memory(monkeypatch):
     alive = weakref.WeakSet()
 
