@@ -35,6 +35,7 @@ from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxati
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
+from quantbench.quantization.straight_through import fake_unless
 from quantbench.system.tensors import some
 
 
@@ -178,15 +179,14 @@ class Drops:
         self._input: tuple[Tensor, Tensor] | None = None
 
     def kept(self, like: Tensor) -> Tensor:
-        """A mask in a tensor's shape and memory layout."""
-        kept = torch.empty_like(like, dtype=torch.bool)
-        kept.copy_(torch.rand(like.shape, generator=self.rng) < self.probability)
-        return kept
+        """A mask of 0 and 1 in a tensor's type, shape and memory layout."""
+        drawn = torch.empty_like(like, device=self.rng.device, dtype=torch.float32)
+        return drawn.uniform_(generator=self.rng).lt_(self.probability).to(like)
 
     def mixed(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """What a unit starts from: behind quantized predecessors or, where kept, full precision."""
         kept = self.kept(x)
-        mixed = torch.where(kept, x, x_hat)
+        mixed = (x_hat * (1 - kept)).addcmul_(x, kept)
         self._input = mixed, kept
         return mixed
 
@@ -195,7 +195,9 @@ class Drops:
         once = self._input is not None and x is self._input[0]
         kept = self._input[1] if once and self._input else self.kept(x)
         qp = with_lsq_gradient(act.qparams, x.numel()) if self.lsq_gradient else act.qparams
-        return torch.where(kept, x, qp.fake(x))
+        if qp.uniform:
+            return fake_unless(kept, x, qp.scale, qp.zero, qp.levels[0], qp.levels[-1])
+        return kept * x + (1 - kept) * qp.fake(x)
 
     @contextmanager
     def within(self, acts: list[ActQuant]) -> Iterator[None]:

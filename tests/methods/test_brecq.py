@@ -22,6 +22,7 @@ from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.method import Log, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.quantization.straight_through import fake_unless
 from tests.helpers.small import small
 
 W2 = Scheme(Grid(2, per_channel=True), first_last_bits=8)
@@ -361,6 +362,26 @@ def test_what_a_unit_starts_from_is_dropped_once():
         assert torch.equal(act(mixed), torch.where(kept, x, act.qparams.fake(behind)))
         other = act(mixed.clone())  # of another tensor it draws its own
     assert not torch.equal(other == mixed, kept)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_drop_is_a_choice_between_a_value_and_its_quantized_one(symmetric):
+    act = ActQuant(Grid(3, symmetric=symmetric, range="minmax"))
+    x = (2 * torch.randn(500, generator=rng())).requires_grad_()
+    act.observe()
+    act(x.detach() / 2)  # so that a part of x lies outside
+    act.finish()
+    act.scale.requires_grad_()
+    kept, up = (torch.rand(500, generator=rng(i)) < 0.5 for i in (1, 2))
+    levels = act.levels[0], act.levels[-1]
+    both = (
+        fake_unless(kept.float(), x, act.scale, act.zero, *levels),
+        torch.where(kept, x, act.qparams.fake(x)),
+    )
+    assert torch.equal(*both)
+    found = [torch.autograd.grad((z * up).sum(), (x, act.scale)) for z in both]
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
 
 
 def test_lsqs_gradient_is_scaled_by_values_and_codes():
