@@ -45,6 +45,8 @@ from quantbench.search.genetic import Genes, Problem, exact, genetic
 # inputs of the timed kernels where the scheme has none
 TIMED_ACTS = Grid(8, symmetric=False, range="minmax")
 
+ACT_STEPS = 5_000  # BRECQ's own number
+
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -75,8 +77,8 @@ class BRECQMixed(Method):
             measured: ``reconstructed``, by BRECQ with all layers at these bits (the paper's), or
             ``nearest``. Either way a layer that is measured lies among others at the most bits,
             behind which it was not learnt.
-        steps: iterations of each unit of such a reconstruction, and as many at most for the steps
-            of its activations as BRECQ has by default.
+        steps: iterations of each unit of such a reconstruction, and at most 5,000 of them for the
+            step sizes of its activations.
         lr: its learning rate.
 
     """
@@ -136,11 +138,10 @@ class BRECQMixed(Method):
 
     def rounder(self) -> Method:
         """What calibrates all layers at one number of bits."""
-        if self.rounding == "nearest":
-            return make("nearest")
-        whole: Method = make("brecq")
-        acts = min(self.steps, whole.act_iterations)
-        return replace(whole, iterations=self.steps, lr=self.lr, act_iterations=acts)
+        steps = {"iterations": self.steps, "act_iterations": min(self.steps, ACT_STEPS)}
+        how = ("brecq", {**steps, "lr": self.lr})
+        found: Method = make(*how) if self.rounding == "reconstructed" else make("nearest")
+        return found
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""

@@ -70,7 +70,7 @@ def with_lsq_gradient(qp: QParams, values: int) -> QParams:
     step = qp.scale.view_as(qp.scale)
     if step.requires_grad:
         factor = 1 / math.sqrt(values * max(1, qp.levels[-1]))
-        step.register_hook(lambda gradient: gradient * factor)
+        step.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
     return QParams(step, qp.zero, qp.levels)
 
 
