@@ -9,6 +9,7 @@ from typing import Any, get_args
 from quantbench.claims.claim import KINDS, METRICS, NEGATIVE, PERCENT, Checkpoint, Claim, Fields
 from quantbench.claims.toml_lines import Spec, fault, is_number, plain
 from quantbench.errors import BadInput
+from quantbench.quantization.scheme import PLACEMENTS
 
 Row = Mapping[str, Any]
 
@@ -43,7 +44,8 @@ GRID: Spec = {**_keys("text", "kind range"), **_keys("truth", "symmetric per_cha
 
 SCHEME: Spec = {
     **_keys("table", "weights acts overrides"),
-    "placement": ("inputs", "attention", "integer"),
+    "placement": PLACEMENTS,
+    "edge_acts": ("inputs", "outputs"),
     "first_last_bits": "count",
     "which": ("all", "first"),
 }

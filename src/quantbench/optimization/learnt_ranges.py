@@ -73,6 +73,19 @@ def kept_positive(scales: Sequence[Tensor]) -> Callable[[int], None]:
     return after_step
 
 
+def with_lsq_gradient(qp: QParams, values: int) -> QParams:
+    """The same grid, through which its step gets LSQ's smaller gradient.
+
+    That is 1 / sqrt(values * largest code) of it (Esser et al. 2020, section 2.2), for a step that
+    quantizes so many values at a time.
+    """
+    step = qp.scale.view_as(qp.scale)
+    if step.requires_grad:
+        factor = 1 / math.sqrt(values * max(1, qp.levels[-1]))
+        step.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
+    return QParams(step, qp.zero, qp.levels)
+
+
 class Settle:
     """Ends a descent whose parameters keep jumping between levels.
 

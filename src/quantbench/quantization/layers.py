@@ -53,15 +53,20 @@ class ActQuant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantize, observe, or pass through."""
         if self._sample is not None:
-            keep = OBSERVED_VALUES // 16
-            stride = max(1, x.numel() // keep)
-            # or only some columns and channels would be seen
-            while math.gcd(stride, x.numel()) > 1:
-                stride += 1
-            flat = x.detach().reshape(-1)
-            ends = flat.amin().reshape(1), flat.amax().reshape(1)
-            self._sample.append(torch.cat([flat[::stride], *ends]))
+            self.note(x)
         return self.qparams.fake(x) if self.enabled else x
+
+    def note(self, x: Tensor) -> None:
+        """Keep some of the values, and their ends, while it observes."""
+        assert self._sample is not None
+        keep = OBSERVED_VALUES // 16
+        stride = max(1, x.numel() // keep)
+        # or only some columns and channels would be seen
+        while math.gcd(stride, x.numel()) > 1:
+            stride += 1
+        flat = x.detach().reshape(-1)
+        ends = flat.amin().reshape(1), flat.amax().reshape(1)
+        self._sample.append(torch.cat([flat[::stride], *ends]))
 
     def observe(self) -> None:
         """Begin to keep samples; quantization is off meanwhile."""

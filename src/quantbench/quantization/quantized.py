@@ -16,6 +16,7 @@ from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.place import place, place_operands
+from quantbench.quantization.placement.simulated import SIMULATED, behind_layers
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.system.tensors import Inputs, tensor_digest
 
@@ -27,6 +28,8 @@ class Quantized:
         net: the full-precision network it came from.
         scheme: what was asked for.
         model: the simulation, a module with the same submodule names as ``net.model``.
+        behind: names of quantizers that take what one layer gives, after its activation function,
+            by that of the layer; of placements ``outputs`` and ``shared`` only.
 
     """
 
@@ -47,7 +50,7 @@ class Quantized:
         _refuse_shared(net, self.infos)
         for info in self.infos:
             # an embedding's inputs are numbers of rows
-            here = scheme.placement != "integer" and info.kind != "embedding"
+            here = scheme.placement in ("inputs", "attention") and info.kind != "embedding"
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             original, act = net.model.get_submodule(info.name), ActQuant(grid) if grid else None
             self.model.set_submodule(info.name, QuantLayer(original, info, act))
@@ -58,6 +61,10 @@ class Quantized:
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
             self.model = place(self.model, net, scheme)
+        self.behind: dict[str, str] = {}
+        if scheme.placement in SIMULATED and scheme.acts:
+            self.model = place(self.model, net, scheme, SIMULATED[scheme.placement])
+            self.behind = behind_layers(self.model, net)
         self.model.eval()
 
     def layer(self, name: str) -> QuantLayer:
@@ -79,7 +86,12 @@ class Quantized:
         return self.scheme.weight_grid(name, edge=name in self.net.edges)
 
     def calibrate_acts(
-        self, inputs: Inputs, *, batch_size: int = 64, only_new: bool = False
+        self,
+        inputs: Inputs,
+        *,
+        batch_size: int = 64,
+        only_new: bool = False,
+        in_turn: bool = False,
     ) -> None:
         """Find activation ranges on the current simulation while those quantizers are off.
 
@@ -87,10 +99,15 @@ class Quantized:
             inputs: calibration inputs.
             batch_size: examples per pass.
             only_new: keep the ranges that there are and find the missing ones.
+            in_turn: find each range behind the quantizers that run before, in one pass of all the
+                inputs, so that there should be few.
 
         """
         quants = [q for q in self.act_quants().values() if not (only_new and q.enabled)]
         if not quants:
+            return
+        if in_turn:
+            _calibrate_in_turn(self.model, quants, inputs)
             return
         for q in quants:
             q.observe()
@@ -173,6 +190,27 @@ class Quantized:
             words = layer.bias.numel() + layer.qparams.scale.numel()
             bits += layer.info.params * grid.bits + 32 * words
         return bits // 8
+
+
+@torch.no_grad()
+def _calibrate_in_turn(model: nn.Module, quants: list[ActQuant], inputs: Inputs) -> None:
+    """Each quantizer takes its range from what first reaches it, and quantizes from then on."""
+
+    def calibrate(q: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(q, ActQuant)
+        q.observe()
+        q.note(args[0])
+        q.finish()
+        waiting.pop(q).remove()
+
+    waiting = {q: q.register_forward_pre_hook(calibrate) for q in quants}
+    for q in quants:
+        q.enabled = False
+    forward(model, inputs, batch_size=len(inputs[0]))
+    for q in list(waiting):  # never reached
+        waiting.pop(q).remove()
+        q.observe()
+        q.finish()
 
 
 def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:

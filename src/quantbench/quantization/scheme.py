@@ -10,7 +10,9 @@ from quantbench.errors import BadInput
 
 Kind = Literal["uniform", "apot", "pot", "lloyd"]
 
-Placement = Literal["inputs", "attention", "integer"]
+Placement = Literal["inputs", "outputs", "shared", "attention", "integer"]
+
+PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 _RANGE = re.compile(r"minmax|mse|output_mse|lp(\d+(\.\d+)?)|percentile(\d+(\.\d+)?)")
 
@@ -68,13 +70,22 @@ class Scheme:
         weights: the weight grid.
         acts: the activation grid; ``None`` leaves activations in full precision (the papers'
             "A32").
-        placement: ``inputs`` quantizes the input of every layer and leaves residual adds in full
-            precision (as the papers' simulations do); ``attention`` also the operands of both
-            products of every attention and the input of its softmax, with the same grid;
-            ``integer`` every tensor (network input, layer outputs after their activation function,
-            adds, concatenations, pools), so that the network can run on integers.
+        placement: ``inputs`` quantizes what every layer reads, each on its own, and leaves residual
+            adds and shortcuts in full precision; ``outputs`` what layers and blocks give, one
+            quantizer a tensor, so that shortcuts are quantized, too, and the network's input is not
+            (the simulations of BRECQ and QDrop); ``shared`` what layers read, one quantizer a
+            tensor behind which all its readers are, the shortcut among them (MQBench's academic
+            setting); ``attention`` as ``inputs``, and the operands of both products of every
+            attention and the input of its softmax, with the same grid; ``integer`` every tensor
+            (network input, layer outputs after their activation function, adds, concatenations,
+            pools), so that the network can run on integers.
         first_last_bits: bits of the first and last layers' weights and inputs, on uniform grids
             whatever the rest has; ``None`` treats them like the rest.
+        edge_acts: which activations ``first_last_bits`` speaks of: ``inputs`` of the first and the
+            last layer, or, under placement ``outputs`` alone, ``outputs`` of the first layer and of
+            the last but one. The latter is BRECQ's released code; where the last but one goes into
+            a residual add, as in a ResNet, it has no quantizer, and the last layer reads the few
+            bits. The former is QDrop's and MQBench's.
         overrides: mixed precision; wins over ``first_last_bits``.
         which: ``all`` layers, or the ``first`` alone (AdaRound, tables 1 to 3).
 
@@ -86,11 +97,19 @@ class Scheme:
     first_last_bits: int | None = None
     overrides: tuple[Override, ...] = ()
     which: Literal["all", "first"] = "all"
+    edge_acts: Literal["inputs", "outputs"] = "inputs"
 
     def __post_init__(self) -> None:
         """Reject an unknown placement and bits that no grid has."""
-        if self.placement not in ("inputs", "attention", "integer"):
-            raise BadInput(f"placement {self.placement!r}: choose inputs, attention or integer")
+        if self.placement not in PLACEMENTS:
+            raise BadInput(f"placement {self.placement!r}: choose {', '.join(PLACEMENTS)}")
+        if self.edge_acts not in ("inputs", "outputs"):
+            raise BadInput(f"edge_acts {self.edge_acts!r}: choose inputs or outputs")
+        if self.edge_acts == "outputs" and self.placement != "outputs":
+            raise BadInput(
+                f"edge_acts 'outputs' under placement {self.placement!r}: only under placement "
+                "'outputs' do quantizers belong to outputs of layers"
+            )
         if self.which not in ("all", "first"):
             raise BadInput(f"which layers: {self.which!r}; choose all or first")
         if self.first_last_bits is not None:

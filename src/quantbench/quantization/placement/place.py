@@ -31,7 +31,9 @@ from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
 
 
-def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
+def place(
+    model: nn.Module, net: Network, scheme: Scheme, rules: type[Graph] | None = None
+) -> nn.Module:
     """Put activation quantizers into a model.
 
     Containers that get one become ``torch.fx.GraphModule``. Module names stay; a quantizer is
@@ -41,6 +43,7 @@ def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
         model: simulation of ``net``, its layers in place; changed.
         net: gives the sample and the names.
         scheme: what is quantized.
+        rules: behind which calls quantizers go, and their grids; by default those of this module.
 
     Returns:
         the model, a new object if it is itself rewritten.
@@ -56,11 +59,11 @@ def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
     if len(net.sample) != 1 or net.sample[0].dim() not in MAPS:
         shapes = ", ".join(str(tuple(t.shape)) for t in net.sample)
         raise Unsupported(
-            f"{net.name}: an integer program takes one tensor of images or vectors, not inputs of "
-            f"shapes {shapes}; quantbench.integer.lowering.linears runs the linear layers of such "
-            "a network on integers"
+            f"{net.name}: placement {scheme.placement} takes one tensor of images or vectors, not "
+            f"inputs of shapes {shapes}; quantbench.integer.lowering.linears runs the linear "
+            "layers of such a network on integers"
         )
-    nodes = Graph(flatten(model, net.sample[0][:1]))
+    nodes = (rules or Graph)(flatten(model, net.sample[0][:1]))
     by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
     for node in nodes.quantized():
         grid = nodes.grid(node, scheme, net.edges)
@@ -151,17 +154,25 @@ class Graph:
         That is before a table, and before the network's output is interpolated.
         """
         assert scheme.acts is not None
-        asked: list[Grid] = []
         todo = self.users(node)
         if todo and all(self.kinds[u].word == "lut" or self._shows(u) for u in todo):
             return replace(scheme.acts, bits=8, kind="uniform")
+        return self.asked(node, scheme, edges, KEEPS_FORMAT)
+
+    def asked(
+        self, node: Node, scheme: Scheme, edges: frozenset[str], through: tuple[str, ...]
+    ) -> Grid:
+        """The most bits that a layer asks for which reads a value, perhaps through some calls."""
+        assert scheme.acts is not None
+        asked: list[Grid] = []
+        todo = self.users(node)
         while todo:
             user = todo.pop()
             if isinstance(user.target, QuantLayer):
                 name = user.target.info.name
                 grid = scheme.act_grid(name, edge=name in edges)
                 asked.append(grid or scheme.acts)
-            elif self.kinds[user].word in KEEPS_FORMAT:
+            elif self.kinds[user].word in through:
                 todo += self.users(user)
         return max(asked, key=lambda g: (g.bits, g.kind == "uniform"), default=scheme.acts)
 
