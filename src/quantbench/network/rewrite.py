@@ -32,7 +32,7 @@ class Rewrite:
         new = Network.of(
             net, old.sample, name=old.name, blocks=old.blocks, stages=old.stages, kinds=kinds
         )
-        return replace(new, batch_norm=self.batch_norm, unfolded=None)
+        return replace(new, batch_norm=self.batch_norm, unfolded=None, origin=old.origin_digest)
 
     def weight(self, layer: str) -> Tensor:
         """Weight, (out, in/groups, ...), to be changed in place."""

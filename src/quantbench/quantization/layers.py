@@ -67,14 +67,10 @@ class ActQuant(nn.Module):
         self._sample, self.enabled = [], False
 
     def finish(self) -> None:
-        """Turn what was observed into a range and start quantizing."""
-        if not self._sample:
-            raise BadInput(
-                "an activation quantizer saw no data: the calibration set is empty, or the layer "
-                "never ran"
-            )
-        sample, self._sample = torch.cat(self._sample), None
-        self.set(estimate(sample, self.grid))
+        """Turn what was observed into a range and start quantizing; without data, stay off."""
+        sample, self._sample = self._sample, None
+        if sample:
+            self.set(estimate(torch.cat(sample), self.grid))
 
 
 class QuantLayer(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network.activation_functions import clamps
+from quantbench.network.checks import require_same
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo
@@ -51,10 +53,14 @@ class Quantized:
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             original, act = net.model.get_submodule(info.name), ActQuant(grid) if grid else None
             self.model.set_submodule(info.name, QuantLayer(original, info, act))
+        require_same(self.model, net.model, net.sample, f"{net.name}: putting layers in")
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
             self.model = place(self.model, net, scheme)
+        if scheme.placement != "inputs":
+            step = f"{net.name}: placing quantizers of activations"
+            require_same(self.model, net.model, net.sample, step)
         self.model.eval()
 
     def layer(self, name: str) -> QuantLayer:
@@ -95,6 +101,13 @@ class Quantized:
             forward(self.model, inputs, batch_size=batch_size)
         for q in quants:
             q.finish()
+        idle = [n for n, q in self.act_quants().items() if q in quants and not q.enabled]
+        if idle:
+            warnings.warn(
+                f"{self.net.name}: no calibration example reaches {', '.join(idle[:4])}"
+                f"{', ...' if len(idle) > 4 else ''}: activations there stay in full precision",
+                stacklevel=2,
+            )
 
     @contextmanager
     def full_precision_acts(self) -> Iterator[None]:

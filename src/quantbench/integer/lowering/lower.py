@@ -27,7 +27,8 @@ from quantbench.integer.lowering.formats import (
 from quantbench.integer.lowering.islands import island, shape
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
-from quantbench.quantization.placement.graph import Node, flatten
+from quantbench.network.calls import Node
+from quantbench.quantization.placement.graph import simulated
 from quantbench.quantization.placement.place import Graph
 from quantbench.quantization.quantized import Quantized
 
@@ -49,7 +50,7 @@ def lower(q: Quantized) -> ir.Program:
         )
     (sample,) = q.net.sample
     with q.full_precision_acts():
-        graph = Graph(flatten(q.model, sample[:1]))
+        graph = Graph(simulated(q.model, sample[:1]).nodes)
     program = _Lowering(graph).program()
     validate(program)
     return program
