@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quantbench import Job, Method, Network, Paper, Quantized, Scheme
-from quantbench.network.activation_functions import Activation, ChannelClamp, following_functions
+from quantbench.network.activation_functions import Activation, following_functions
 from quantbench.network.channel_flow import Link, links
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.rewrite import Rewrite
 from quantbench.optimization.bias_correction import Correction
 from quantbench.quantization import papers

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from quantbench import BadInput, Job, Method, Network, Paper
-from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, following_functions
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.hooks import forward, hooked
+from quantbench.network.modules import NO_CEILING, ChannelClamp
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization import papers
 from quantbench.system.tensors import Inputs

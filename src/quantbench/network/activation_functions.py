@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.network.hooks import hooked
-from quantbench.network.modules import NO_CEILING as NO_CEILING
-from quantbench.network.modules import ChannelClamp as ChannelClamp
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 
 Activation = Callable[[Tensor], Tensor]
+
 
 def clamps(model: nn.Module) -> dict[str, ChannelClamp]:
     """Every ``ChannelClamp`` of a network by module name."""

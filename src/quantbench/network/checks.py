@@ -16,7 +16,7 @@ from quantbench.system.tensors import Inputs
 SAME = 1e-3  # of the largest output: float32 sums in another order stay far below
 
 
-def require_unwrapped(model: nn.Module, name: str) -> None:
+def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module], ...]) -> None:
     """Refuse wrappers, inside which there are no modules to replace.
 
     Raises:
@@ -28,13 +28,17 @@ def require_unwrapped(model: nn.Module, name: str) -> None:
             f"{name} is a scripted or traced module (torch.jit), whose layers cannot be replaced: "
             "give the module that it was made from"
         )
-    for kind, way in (
+    wrappers: tuple[tuple[type[nn.Module], str], ...] = (
         (nn.DataParallel, "model.module"),
         (nn.parallel.DistributedDataParallel, "model.module"),
         (torch._dynamo.OptimizedModule, "model._orig_mod"),  # noqa: SLF001 - torch.compile's class
-    ):
-        if isinstance(model, kind):
-            raise BadInput(f"{name} is wrapped in {kind.__name__}: give {way}, what it wraps")
+    )
+    for wrapper, way in wrappers:
+        if isinstance(model, wrapper):
+            raise BadInput(f"{name} is wrapped in {wrapper.__name__}: give {way}, what it wraps")
+    if isinstance(model, kinds):
+        kind = type(model).__name__
+        raise BadInput(f"{name} is itself a layer: give nn.Sequential({kind}(...)), which holds it")
     if not isinstance(model, nn.Module):
         advice = "give exported.module()" if hasattr(model, "module") else "give an nn.Module"
         raise BadInput(f"{name} is {type(model).__name__}, not a module: {advice}")
@@ -114,7 +118,7 @@ def require_same(model: nn.Module, original: nn.Module, inputs: Inputs, step: st
 
     """
     outputs = [m(*inputs) for m in (model, original)]
-    if _close(*outputs, SAME):
+    if _close(outputs[0], outputs[1], SAME):
         return
     off = float((outputs[0] - outputs[1]).norm() / outputs[1].norm())
     name = _first_difference(model, original, inputs)

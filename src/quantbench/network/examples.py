@@ -93,7 +93,7 @@ def _parts(given: Any, net: Network, *, example: bool = False) -> Inputs:
 
 
 def _tensor(value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return torch.from_numpy(value)
     if not isinstance(value, Tensor):
         raise BadInput(

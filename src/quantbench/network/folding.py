@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
+from quantbench.network.graph.recording import Recording
 from quantbench.network.plain import BatchNorm, is_plain
-from quantbench.network.recording import Recording
 from quantbench.network.tracing import NOTHING
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 NO_CEILING = 1e30  # stays finite when it is scaled; infinite weights and buffers are refused
 
+
 class Operand(nn.Identity):
     """Where a tensor goes into a softmax or a product of two activations, not into a layer."""
 

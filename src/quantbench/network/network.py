@@ -23,7 +23,7 @@ from quantbench.network.checks import (
     require_unwrapped,
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
-from quantbench.network.forward_pass import recorded
+from quantbench.network.graph.forward_pass import recorded
 from quantbench.network.plain import make_plain
 from quantbench.network.tracing import LayerInfo, layers, outside
 from quantbench.system.tensors import Inputs, tensor_digest
@@ -88,7 +88,7 @@ class Network:
                 ``nn.MultiheadAttention``; layers that did not run.
 
         """
-        require_unwrapped(model, name)
+        require_unwrapped(model, name, kinds)
         inputs = (sample,) if isinstance(sample, Tensor) else sample
         model = evaluating_copy(model)
         require_finite(model, name)

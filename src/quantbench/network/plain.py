@@ -17,9 +17,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from quantbench.network.forward_pass import is_operator, recorded, rewritten, same_calls
+from quantbench.network.graph.forward_pass import is_operator, recorded, rewritten, same_calls
+from quantbench.network.graph.recording import Container
 from quantbench.network.hooks import has_hooks
-from quantbench.network.recording import Container
 from quantbench.system.tensors import Inputs
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -189,7 +189,9 @@ def _norm(given: Mapping[str, Any]) -> nn.Module | None:
     if weight is ... or bias is ...:
         return None
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 5: nn.BatchNorm3d}.get(given["rank"])
-    made = (kind or nn.BatchNorm2d)(len(mean), eps=given.get("eps", 1e-5), affine=weight is not None)
+    made = (kind or nn.BatchNorm2d)(
+        len(mean), eps=given.get("eps", 1e-5), affine=weight is not None
+    )
     made.running_mean, made.running_var = mean.detach().clone(), var.detach().clone()
     return made if weight is None else _filled(made, weight, bias)
 

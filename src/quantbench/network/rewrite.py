@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from quantbench.network.activation_functions import ChannelClamp
 from quantbench.network.channel_flow import Link
 from quantbench.network.channel_trace import Clamp, Reader
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 
 

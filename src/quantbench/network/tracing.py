@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from quantbench.network.calls import Node
-from quantbench.network.recording import Recording
+from quantbench.network.graph.calls import Node
+from quantbench.network.graph.recording import Recording
 
 _PRODUCTS = (
     *("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer"),
     *("rnn", "lstm", "gru"),
 )
 
-_CLAMPS = frozenset("relu relu_ relu6 hardtanh hardtanh_".split())
+_CLAMPS = frozenset(["relu", "relu_", "relu6", "hardtanh", "hardtanh_"])
 
 
 @dataclass(frozen=True)

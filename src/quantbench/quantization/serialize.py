@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quantbench import __version__
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization.grids import QParams
@@ -19,7 +19,6 @@ from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
-
 
 FLOATS = "float:"  # before the names of what stays in full precision
 
@@ -104,9 +103,7 @@ def _fill_floats(q: Quantized, tensors: dict[str, Tensor]) -> None:
         here[name].copy_(value)
 
 
-def _require_same_origin(
-    meta: dict[str, Any], net: Network, scheme: Scheme, folder: Path
-) -> None:
+def _require_same_origin(meta: dict[str, Any], net: Network, scheme: Scheme, folder: Path) -> None:
     """Refuse a scheme or a network that the files were not made for, naming both.
 
     Raises:

@@ -18,7 +18,7 @@ from quantbench.methods.nearest import Nearest
 from quantbench.models.cifar_resnet import CifarResNet
 from quantbench.models.googlenet import Inception
 from quantbench.models.mobilenet import DepthwiseSeparable, MobileNetV1
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
 from quantbench.quantization.quantized import Quantized
@@ -349,7 +349,7 @@ def test_a_tensor_changed_in_place_is_what_the_change_made_of_it() -> None:
 def test_a_module_that_depends_on_values_is_an_island_with_its_reason() -> None:
     program = exact(made(nn.Sequential(nn.Conv2d(3, 3, 1), Branch(), nn.Conv2d(3, 4, 1))))
     assert kinds(program) == {"Conv": 2, "Island": 1}
-    (island,) = (op for op in program.ops if isinstance(op, ir.Island))
+    (island,) = (op for op in program.ops if isinstance(op, Island))
     assert island.reason == "Branch: what it does depends on the values of a tensor"
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench.network.calls import Node
+from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, pair, window
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")

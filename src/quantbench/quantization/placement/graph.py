@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from quantbench.errors import Unsupported
-from quantbench.network.forward_pass import forward_pass, is_operator
-from quantbench.network.recording import Recording
+from quantbench.network.graph.forward_pass import forward_pass, is_operator
+from quantbench.network.graph.recording import Recording
 from quantbench.quantization.layers import ActQuant, QuantLayer
 
 

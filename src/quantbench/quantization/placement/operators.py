@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from quantbench.network.activation_functions import ChannelClamp
-from quantbench.network.calls import Node
+from quantbench.network.graph.calls import Node
+from quantbench.network.modules import ChannelClamp
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import READERS
 from quantbench.quantization.placement.kinds import MAPS, Kind

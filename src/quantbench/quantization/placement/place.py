@@ -20,11 +20,11 @@ from functools import partial
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
-from quantbench.network.calls import Node
-from quantbench.network.forward_pass import rewritten, same_calls
+from quantbench.network.graph.calls import Node
+from quantbench.network.graph.forward_pass import rewritten, same_calls
+from quantbench.network.graph.recording import Container, Recording
 from quantbench.network.modules import Operand
 from quantbench.network.network import Network
-from quantbench.network.recording import Container, Recording
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.graph import simulated

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from math import gcd
 from typing import Any
 
 from torch import Tensor, fx
 
-from quantbench.network.calls import Node, Size, leaves, mapped
-from quantbench.network.recording import Container, Recording
+from quantbench.network.graph.calls import Node, Size, leaves, mapped
+from quantbench.network.graph.recording import Container, Recording
 
 
 def follow_sizes(two: Recording, three: Recording) -> None:
@@ -22,8 +23,8 @@ def follow_sizes(two: Recording, three: Recording) -> None:
 
     A container whose calls are others, or whose numbers follow no size, gets an obstacle.
     """
-    for a, b in zip(two.containers, three.containers, strict=False):
-        _follow_graph(a, b)
+    for ours, theirs in zip(two.containers, three.containers, strict=False):
+        _follow_graph(ours, theirs)
     entries = [n for n in two.nodes if n.op == "placeholder"]
     shapes = dict(zip(two.nodes, three.nodes, strict=False))
     for a, b in zip(two.nodes, three.nodes, strict=False):
@@ -41,13 +42,14 @@ def follow_sizes(two: Recording, three: Recording) -> None:
 def _follow_graph(a: Container, b: Container) -> None:
     """The same in a container's own graph, where a size is a call as well."""
     ours, theirs = list(a.graph.nodes), list(b.graph.nodes)
+    pairs = list(zip(ours, theirs, strict=False))
     same = a.path == b.path and len(ours) == len(theirs)
-    if not same or any(x.op != y.op or x.target != y.target for x, y in zip(ours, theirs)):
+    if not same or any(x.op != y.op or x.target != y.target for x, y in pairs):
         a.obstacle, a.values = "it makes other calls for another number of examples", True
         return
     entries = [n for n in ours if n.op == "placeholder" or "tensor" in n.meta]
-    met = {x: y.meta.get("tensor") for x, y in zip(ours, theirs)}
-    for x, y in zip(ours, theirs):
+    met = {x: y.meta.get("tensor") for x, y in pairs}
+    for x, y in pairs:
 
         def size(p: int, q: int, x: fx.Node = x) -> Any:
             near = [*x.all_input_nodes, *(n for n in entries if n.op == "placeholder" or n < x)]
@@ -60,7 +62,9 @@ def _follow_graph(a: Container, b: Container) -> None:
         x.args, x.kwargs = _replaced(x.args, y.args, size), _replaced(x.kwargs, y.kwargs, size)
 
 
-def _call(graph: fx.Graph, before: fx.Node, source: fx.Node, dim: int, times: int, over: int) -> Any:
+def _call(
+    graph: fx.Graph, before: fx.Node, source: fx.Node, dim: int, times: int, over: int
+) -> Any:
     """The size as calls in the graph."""
     with graph.inserting_before(before):
         found = graph.call_method("size", (source, dim))
@@ -95,7 +99,5 @@ def _source(
 
 
 def _ratio(x: int, m: int) -> Sequence[int]:
-    """x / m in lowest terms."""
-    from math import gcd
-
+    """X / m in lowest terms."""
     return x // gcd(x, m), m // gcd(x, m)

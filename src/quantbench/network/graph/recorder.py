@@ -9,67 +9,27 @@ that the container can be rewritten by itself.
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from quantbench.network.calls import Node, leaves, mapped, parts
+from quantbench.network.graph.calls import Node, leaves, mapped, parts
+from quantbench.network.graph.recording import Container, Leaf, Recording
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
-Leaf = Callable[[nn.Module], bool]
-
 # methods that take a tensor's values out of the graph
 _VALUES = frozenset(
-    "__bool__ __int__ __float__ __index__ __complex__ item tolist numpy equal allclose".split()
+    [
+        *("__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist"),
+        *("numpy", "equal", "allclose"),
+    ]
 )
-
-
-@dataclass(eq=False)
-class Container:
-    """One call of a module that is no leaf.
-
-    Attributes:
-        path: its name.
-        module: the module.
-        graph: its call, for torch.fx; its children stand in it as modules.
-        obstacle: why the graph cannot stand for the module, if it cannot.
-        values: whether what it does depends on values, so that no graph can.
-        constants: tensors that its graph takes and that no module holds, by attribute name.
-        locals: the call in the graph that gave each tensor, by the tensor's identity.
-
-    """
-
-    path: str
-    module: nn.Module
-    graph: fx.Graph = field(default_factory=fx.Graph)
-    obstacle: str = ""
-    values: bool = False
-    constants: dict[str, Tensor] = field(default_factory=dict)
-    locals: dict[int, fx.Node] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What one forward pass was.
-
-    Attributes:
-        nodes: all calls of leaves and functions, in execution order: first the network's inputs,
-            last its output.
-        containers: all calls of containers, in the order in which they began.
-        output: what the network gave.
-
-    """
-
-    nodes: list[Node]
-    containers: list[Container]
-    output: Any
 
 
 @torch.no_grad()
@@ -149,7 +109,7 @@ class _Recorder(TorchFunctionMode):
         container = Container(name, module)
         self.containers.append(container)
         with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
-            _placeholders(container, args, kwargs)
+            container.begin(args, kwargs)
             if not self.running:
                 for i, node in enumerate(n for n in container.graph.nodes if "tensor" in n.meta):
                     entry = Node(f"input{i}" if i else "input", "", node, "placeholder", None)
@@ -177,7 +137,7 @@ class _Recorder(TorchFunctionMode):
                 where = (path, inside.path, local, "call_module", module)
                 node = self.call(where, call.args, call.kwargs, out)
                 node.stale = call.stale
-            _bring(inside, local, out)
+            inside.bring(local, out)
             return out
 
     def __torch_function__(
@@ -223,7 +183,7 @@ class _Recorder(TorchFunctionMode):
         local = inside.graph.create_node(op, target, positional, named, name)
         path = f"{inside.path}.{local.name}" if inside.path else local.name
         node = self.call((path, inside.path, local, op, target), args, kwargs, out)
-        _bring(inside, local, out)
+        inside.bring(local, out)
         return node
 
     def call(
@@ -326,37 +286,8 @@ class _Recorder(TorchFunctionMode):
         return Recording(self.nodes, self.containers, output)
 
 
-def _placeholders(container: Container, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """The container's arguments: the tensors in them are what its graph takes.
-
-    Every argument that may be left out may be: whatever else was given is part of the recording.
-    """
-    signature = inspect.signature(container.module.forward)
-    given = signature.bind(*args, **kwargs).arguments
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    for name, parameter in signature.parameters.items():
-        optional = parameter.default is not parameter.empty
-        optional |= parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        default = None if optional else inspect.Signature.empty
-        local = container.graph.placeholder(
-            stars.get(parameter.kind, "") + name, default_value=default
-        )
-        _bring(container, local, given.get(name))
-
-
-def _bring(container: Container, local: fx.Node, out: Any) -> None:
-    """Remember which call of the container's gave each tensor."""
-    for way, tensor in parts(out):
-        node = local
-        for kind, key in way:
-            function = operator.getitem if kind == "item" else getattr
-            node = container.graph.call_function(function, (node, key))
-        node.meta["tensor"] = tensor
-        container.locals[id(tensor)] = node
-
-
 def _spelled(func: Callable[..., Any]) -> tuple[str, Any]:
-    """fx's word for a call, and its target."""
+    """Fx's word for a call, and its target."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         return "call_function", getattr

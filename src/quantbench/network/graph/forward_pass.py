@@ -6,14 +6,14 @@ such. A module that does this or that depending on values is one call: nothing i
 
 from __future__ import annotations
 
-
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
-from quantbench.network.modules import ChannelClamp
+from quantbench.network.graph.recorder import record
+from quantbench.network.graph.recording import Container, Leaf, Recording
+from quantbench.network.graph.sizes import follow_sizes
 from quantbench.network.hooks import has_hooks
-from quantbench.network.recording import Container, Leaf, Recording, record
-from quantbench.network.sizes import follow_sizes
+from quantbench.network.modules import ChannelClamp
 from quantbench.system.tensors import Inputs
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
@@ -109,5 +109,3 @@ def same_calls(a: Container, b: Container) -> bool:
         (x.op, x.target, str(x.args), str(x.kwargs)) == (y.op, y.target, str(y.args), str(y.kwargs))
         for x, y in pairs
     )
-
-
