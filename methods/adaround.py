@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench import BadInput, Job, Method, Paper, Quantized, weight_range
+from quantbench import BadInput, Job, Method, Paper, weight_range
 from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers
-from quantbench.network.activation_functions import Bounds
+from quantbench.network.modules import Bounds
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile

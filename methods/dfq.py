@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.calibration.channel_statistics import STATISTICS, output_statistics
-from quantbench.network.activation_functions import Activation, ChannelClamp, following_functions
+from quantbench.network.activation_functions import Activation, following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.folding import BatchNormStats
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.rewrite import Rewrite, change
 from quantbench.optimization.bias_correction import Correction
 from quantbench.quantization import papers

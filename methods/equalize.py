@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from quantbench import BadInput, Job, Method, Network, Paper
 from quantbench.calibration.channel_statistics import channel_extremes
-from quantbench.network.activation_functions import NO_CEILING, ChannelClamp
 from quantbench.network.channel_flow import links
+from quantbench.network.modules import NO_CEILING, ChannelClamp
 from quantbench.network.rewrite import Rewrite, change
 from quantbench.quantization import papers
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.equalize import Equalize
-from quantbench.network.activation_functions import ChannelClamp, clamps
+from quantbench.network.activation_functions import clamps
 from quantbench.network.hooks import capture_output
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.quantization.method import Log, Pipeline, quantize
 from quantbench.quantization.scheme import Grid, Scheme

@@ -9,8 +9,9 @@ from quantbench.errors import BadInput
 from quantbench.methods.equalize import Equalize
 from quantbench.methods.factorize import Factorize
 from quantbench.methods.nearest import Nearest
-from quantbench.network.activation_functions import ChannelClamp, following_functions
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.channel_flow import links
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization import serialize

@@ -19,8 +19,8 @@ from quantbench.methods.equalize import Equalize
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
-from quantbench.network.activation_functions import Bounds
 from quantbench.network.hooks import capture_input
+from quantbench.network.modules import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import minimise

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import ChannelClamp
 from quantbench.network.channel_flow import Link
 from quantbench.network.channel_trace import Clamp, Reader
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.system.tensors import Inputs
 
@@ -39,7 +39,7 @@ class Rewrite:
         new = Network.of(
             net, old.sample, name=old.name, blocks=old.blocks, stages=old.stages, kinds=kinds
         )
-        return replace(new, batch_norm=self.batch_norm, unfolded=None)
+        return replace(new, batch_norm=self.batch_norm, unfolded=None, origin=old.origin_digest)
 
     def same_function(self, inputs: Inputs, within: float = ROUNDING) -> Network:
         """The changed network, which has to compute what the one it came from does.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quantbench.network.network import Network
 from quantbench.optimization.clipping import normalize, rcf
-from quantbench.quantization.grids import QParams
+from quantbench.quantization.grids import SMALLEST, QParams
 from quantbench.quantization.method import Job
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.straight_through import ste_round
@@ -113,7 +113,7 @@ class Clipped(nn.Module):
         """
         w, n = self.latent.detach().flatten(1), len(self.weight_levels) - 1
         span = (w.amax(1) - w.amin(1)).max()
-        smallest = torch.finfo(w.dtype).tiny * 1e8
+        smallest = SMALLEST
         return torch.maximum(w.max() / (n // 2), span / n).clamp(min=smallest)
 
     @torch.no_grad()

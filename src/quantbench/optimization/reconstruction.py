@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from quantbench.calibration.layer_moments import weight_gradient
-from quantbench.network.activation_functions import Bounds
+from quantbench.network.modules import Bounds
 from quantbench.quantization.layers import QuantLayer
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.network.activation_functions import Bounds
+from quantbench.network.modules import Bounds
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.straight_through import ste_round
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2 of AdaRound
 
 SHOWN = 100  # values of h(V) that a layer keeps for a figure
+
 
 class _Functions(dict[str | None, Callable[[Tensor], Tensor]]):
     """Activation functions by name; bounds per channel stand for themselves."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from quantbench.calibration.memory import Activations
 from quantbench.calibration.walk import Walk
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import Bounds
+from quantbench.network.modules import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.reconstruction import squared_error
 from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network.activation_functions import Bounds
+from quantbench.network.modules import Bounds
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization import conv3x3
 from quantbench.quantization.grids import QParams
@@ -73,14 +73,10 @@ class ActQuant(nn.Module):
         self._sample, self.enabled = [], False
 
     def finish(self) -> None:
-        """Turn what was observed into a range and start quantizing."""
-        if not self._sample:
-            raise BadInput(
-                "an activation quantizer saw no data: the calibration set is empty, or the layer "
-                "never ran"
-            )
-        sample, self._sample = torch.cat(self._sample), None
-        self.set(estimate(sample, self.grid))
+        """Turn what was observed into a range and start quantizing; without data, stay off."""
+        sample, self._sample = self._sample, None
+        if sample:
+            self.set(estimate(torch.cat(sample), self.grid))
 
 
 class QuantLayer(nn.Module):

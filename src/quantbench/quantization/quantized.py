@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network.activation_functions import clamped_layers, clamps
+from quantbench.network.checks import require_same
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo
@@ -57,6 +59,7 @@ class Quantized:
         for name, clamp in clamped_layers(net).items():
             if any(info.name == name for info in self.infos):
                 self.layer(name).activation = clamp.bounds
+        require_same(self.model, net.model, net.sample, f"{net.name}: putting layers in")
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
@@ -65,6 +68,9 @@ class Quantized:
         if scheme.placement in SIMULATED and scheme.acts:
             self.model = place(self.model, net, scheme, SIMULATED[scheme.placement])
             self.behind = behind_layers(self.model, net)
+        if scheme.placement != "inputs":
+            step = f"{net.name}: placing quantizers of activations"
+            require_same(self.model, net.model, net.sample, step)
         self.model.eval()
 
     def layer(self, name: str) -> QuantLayer:
@@ -115,6 +121,13 @@ class Quantized:
             forward(self.model, inputs, batch_size=batch_size)
         for q in quants:
             q.finish()
+        idle = [n for n, q in self.act_quants().items() if q in quants and not q.enabled]
+        if idle:
+            warnings.warn(
+                f"{self.net.name}: no calibration example reaches {', '.join(idle[:4])}"
+                f"{', ...' if len(idle) > 4 else ''}: activations there stay in full precision",
+                stacklevel=2,
+            )
 
     @contextmanager
     def full_precision_acts(self) -> Iterator[None]:

@@ -51,6 +51,12 @@ class Grid:
             raise BadInput(
                 f"range {self.range!r}: choose minmax, mse, lp2.4, percentile99.99 or output_mse"
             )
+        if self.range.startswith("percentile"):
+            keep = float(self.range.removeprefix("percentile"))
+            if not 50 < keep <= 100:
+                raise BadInput(f"range {self.range!r}: a percentile lies above 50, at most at 100")
+        if self.range.startswith("lp") and not float(self.range.removeprefix("lp")) > 0:
+            raise BadInput(f"range {self.range!r}: the power has to be above 0")
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,12 @@ class Scheme:
     edge_acts: Literal["inputs", "outputs"] = "inputs"
 
     def __post_init__(self) -> None:
-        """Reject an unknown placement and bits that no grid has."""
+        """Reject an unknown placement, bits that no grid has, and activations by channel."""
+        if self.acts is not None and self.acts.per_channel:
+            raise BadInput(
+                "a grid for each channel of the activations: no integer product has one, since its "
+                "sum runs over the channels; use per_channel=False for acts"
+            )
         if self.placement not in PLACEMENTS:
             raise BadInput(f"placement {self.placement!r}: choose {', '.join(PLACEMENTS)}")
         if self.edge_acts not in ("inputs", "outputs"):

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from quantbench.network.graph.calls import Node
 from quantbench.network.network import Network
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
-from quantbench.quantization.placement.graph import Node, flatten
+from quantbench.quantization.placement.graph import record_operators
 from quantbench.quantization.placement.place import Graph
 from quantbench.quantization.scheme import Grid, Scheme
 
@@ -106,7 +107,7 @@ def behind_layers(model: nn.Module, net: Network) -> dict[str, str]:
         names of quantizers by that of their layer.
 
     """
-    graph, found = Graph(flatten(model, net.sample[0][:1])), {}
+    graph, found = Graph(record_operators(model, net.sample[0][:1]).nodes), {}
     names = {module: name for name, module in model.named_modules()}
     for node in graph.nodes:
         if not isinstance(node.target, ActQuant):
