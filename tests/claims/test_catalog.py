@@ -174,6 +174,7 @@ def test_only_networks_that_are_known_to_be_the_authors_can_reproduce() -> None:
         *("cifar10/resnet20", "cifar10/resnet56", "cifar10/resnet20-apot", "cifar10/resnet56-apot"),
         *("imagenet/googlenet-bvlc", "imagenet/mobilenetv1-0.25", "imagenet/mobilenetv1-1.0"),
         *("imagenet/mobilenetv2-1.0", "imagenet/efficientnet-lite0", "stsb/minilm"),
+        "voc/deeplabv3-mobilenetv2",
     }
     assert {kind for model, kind in theirs if model not in elsewhere} == {"fp"}
     quantized = {c.model for c in ALL if c.checkpoint == "quantized"}
