@@ -33,7 +33,10 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-OUTPUTS = {"NanoDetM": (1, 3 * (80 + 4 * 8), 52, 52)}  # of what is no classifier
+OUTPUTS = {  # of what is no classifier
+    "NanoDetM": (1, 3 * (80 + 4 * 8), 52, 52),
+    "DeepLabV3": (1, 21, 513, 513),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -78,7 +78,7 @@ class OneStage:
         import torch
 
         from quantbench.models import catalog, nanodet
-        from quantbench.tasks.detection import device_of
+        from quantbench.tasks.evaluate import device_of
 
         spec, images = catalog.spec(self.model), coco.read(self.eval_data)
         numbers = sorted(row["id"] for row in images.content["categories"])
