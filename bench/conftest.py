@@ -26,9 +26,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _asked_for(config: pytest.Config) -> list[Claim]:
     """Claims that the options ask for; long ones are skipped unless named or finished."""
-    select = chosen if config.getoption("qb_finished") else asked_for
     papers, expression = config.getoption("qb_paper") or (), config.getoption("qb_select")
-    claims = select(papers, expression, config.getoption("qb_tier"))
+    about = (papers, expression, config.getoption("qb_tier"))
+    finished = config.getoption("qb_finished")
+    claims = chosen(*about) if finished else asked_for(*about, config.getoption("qb_hours"))
     return sorted(claims, key=lambda c: (TIERS.index(c.tier), c.model, c.data))
 
 

@@ -28,6 +28,8 @@ from quantbench.report.bench import Bench
 
 BATCH = 10  # images a pass: all tensors of a pass are kept
 CALIBRATION = 64
+# images a pass, and for calibration, of networks whose images are large
+LARGE = {"voc/deeplabv3-mobilenetv2": (1, 4), "coco/nanodet-m-416": (2, 8)}
 # networks trained on additive powers of two, with thresholds of their own
 RELEASED = ("-w4a4", "-w3a3", "-w2a2")
 SCHEMES = {
@@ -54,6 +56,8 @@ NETWORKS = {
     "imagenet/mobilenetv2-1.0": ("w8a8", "w4a8", "w8a8-tensor"),
     "imagenet/efficientnet-lite0": ("w8a8", "w4a8", "w8a8-tensor"),
     "imagenet/googlenet-bvlc": ("w8a8", "w4a8", "w4a4"),
+    "voc/deeplabv3-mobilenetv2": ("w8a8", "w4a8"),
+    "coco/nanodet-m-416": ("w8a8", "w4a8"),
 }
 
 
@@ -74,7 +78,8 @@ def test_no_code_differs(model: str, scheme: str, request: pytest.FixtureRequest
     try:
         here = task(model, about.eval_data)
         net = here.network()
-        calibration = here.calibration(about.calib_data, CALIBRATION, 0)
+        _, few = LARGE.get(model, (BATCH, CALIBRATION))
+        calibration = here.calibration(about.calib_data, few, 0)
     except DataMissing as e:
         pytest.skip(str(e))
     what = Scheme(weights, acts, placement="integer", first_last_bits=8 if acts.bits < 8 else None)
@@ -117,10 +122,17 @@ def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
     """Preprocessed images, a few at a time."""
     from quantbench.data.images import images
     from quantbench.models.catalog import spec
+    from quantbench.tasks import coco, one_stage
 
-    x = images(data).x
+    about = spec(model)
+    boxed = model in one_stage.MODELS  # images of several sizes, not an array
+    x = coco.read(data).ids if boxed else images(data).x
     end = min(first + count, len(x)) if count else len(x)
-    for start in range(first, end, BATCH):
-        yield np.ascontiguousarray(
-            spec(model).preprocess(x[start : min(start + BATCH, end)]).numpy()
-        )
+    size, _ = LARGE.get(model, (BATCH, CALIBRATION))
+    for start in range(first, end, size):
+        some = x[start : min(start + size, end)]
+        if boxed:
+            batch, _ = one_stage.squares(coco.read(data), some, about.size, about.preprocess)
+        else:
+            batch = about.preprocess(some)
+        yield np.ascontiguousarray(batch.numpy())

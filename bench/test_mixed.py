@@ -30,7 +30,7 @@ SCHEME = Scheme(
 def test_the_search_against_the_exact_solution(gain: str, limit: float) -> None:
     """Within its limit, and never better than what is optimal; how far from it is printed."""
     (where, calib), log = at_hand("cifar10/resnet20", 256), Log()
-    method = Pipeline((BRECQMixed(gain=gain, limit=limit), Nearest()))
+    method = Pipeline((BRECQMixed(gain=gain, limit=limit, rounding="nearest"), Nearest()))
     q = quantize(method, where.network(), calib, SCHEME, seed=seed_for("method", 0), log=log)
     found, accuracy = log.numbers, where.scores(executable(q)).mean()
     bits = sorted(o.weights or 0 for o in q.scheme.overrides)

@@ -4,7 +4,9 @@ The paper's 10,000 iterations pass images through the layers for a quarter of an
 seven hours (Inception-v1) on one core. Where they end is computed all the same, with gradients from
 each example's second moments, which are equal but for rounding; a test here compares both. How long
 they take is the time of an iteration that does pass images through, from a short and a longer run;
-with ``QUANTBENCH_FAITHFUL=full`` all of them do, and nothing is extrapolated. What takes long is
+with ``QUANTBENCH_FAITHFUL=full`` all of them do, and nothing is extrapolated. What the solver gains
+has three parts, each with a row: Adam's rate, since at the paper's 1e-3 the loop has not converged
+and at 1e-2 nearly; the solver on the loop's two codes a weight; and all codes. What takes long is
 kept layer by layer under ``--qb-runs`` and goes on where it was stopped. Everything runs on one
 thread, so do the peers; see peers.py for how to have them. Times are the processor's, because no
 machine is left alone for hours; the memory and caches that others take still show.
@@ -41,6 +43,7 @@ from quantbench.system.machine import fingerprint
 from quantbench.system.seeds import seed_for
 
 PAPER = 10_000
+RATES = 1e-3, 1e-2  # Adam's: the paper's (its default), and the one that reaches further
 IN_FULL = os.environ.get("QUANTBENCH_FAITHFUL") == "full"
 FASTER = 30  # the solver's goal: times faster than the faithful loop with the paper's iterations
 SHARE = 0.5  # the goal: at most this much of a peer's time for an iteration
@@ -108,14 +111,14 @@ def measure(
     )
 
 
-def on_images(iterations: int) -> AdaRound:
+def on_images(iterations: int, lr: float = RATES[0]) -> AdaRound:
     """The faithful loop on the objective that the solver minimises too, which has no f_a."""
-    return AdaRound(iterations=iterations, relu=False)
+    return AdaRound(iterations=iterations, lr=lr, relu=False)
 
 
-def on_moments(iterations: int) -> AdaRound:
+def on_moments(iterations: int, lr: float = RATES[0]) -> AdaRound:
     """The same loop, its gradients from each example's second moments where that is faster."""
-    return replace(on_images(iterations), moments=True)
+    return replace(on_images(iterations, lr), moments=True)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -137,15 +140,23 @@ def test_the_solver_against_the_faithful_loop(
         an_iteration = (more - fewer) / (long - short)
         seconds = more + (PAPER - long) * an_iteration
         how = f"{1e3 * an_iteration:.1f} ms an iteration of all layers, from {long - short}"
+    further = measure(network, on_moments(PAPER, RATES[1]), W3, folder)
+    both = measure(network, GramRound(neighbours=True), W3, tmp_path)
     fast = measure(network, GramRound(), W3, tmp_path)
-    difference = paired(slow.scores, fast.scores)
-    print(f"  faithful, {PAPER} iterations   {slow}{'' if IN_FULL else ' on moments'}")
-    print(f"  faithful, {PAPER} iterations, images through every one: {seconds:.1f} s ({how})")
-    print(f"  integer least squares         {fast}")
-    ratio = fast.objective / slow.objective
-    print(f"  objective {ratio:.3f} of the faithful one's; drop {difference} points more;")
-    print(f"  {seconds / fast.seconds:.1f} times faster; goal {FASTER}")
-    assert fast.objective <= slow.objective
+    difference = paired(further.scores, fast.scores)
+    print(f"  loop, {PAPER} iterations, lr {RATES[0]}   {slow}{'' if IN_FULL else ' on moments'}")
+    print(f"  loop, {PAPER} iterations, lr {RATES[1]}    {further} on moments")
+    print(f"  loop, {PAPER} iterations, images through every one: {seconds:.1f} s ({how})")
+    print(f"  least squares, two neighbours  {both}")
+    print(f"  least squares, all codes       {fast}")
+    parts = (further.objective / slow.objective, both.objective / further.objective)
+    print(f"  objective: {parts[0]:.3f} by the rate, {parts[1]:.3f} by the solver,", end=" ")
+    print(f"{fast.objective / both.objective:.3f} by all codes; drop {difference} points more")
+    print(
+        f"  than the loop's at lr {RATES[1]}; {seconds / fast.seconds:.1f} times faster", end="; "
+    )
+    print(f"goal {FASTER}")
+    assert fast.objective <= both.objective <= min(slow.objective, further.objective)
     assert difference.low <= 0, "significantly less accurate"
     assert seconds >= FASTER * fast.seconds
 

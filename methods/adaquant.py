@@ -1,4 +1,4 @@
-"""AdaQuant: layer-wise calibration (Hubara et al. 2020, arXiv 2006.10518, section 3.1).
+"""AdaQuant: layer-wise calibration (Hubara et al., ICML 2021, arXiv 2006.10518, section 3.1).
 
 Each layer learns everything that its quantized form has: W' = W + V, its bias b, and range and zero
 point of weights and of input activations. The paper's symbols: W weight, X the layer's input, V the
@@ -38,18 +38,26 @@ class AdaQuant(Method):
     """Learn weights, bias, and the ranges of weights and input activations, layer by layer.
 
     The learning rates are those of the authors' code, which says that they were tuned for 8 bits;
-    its command-line options for them have no effect. Biases are learnt in full precision.
+    its command-line options for them have no effect. What is ours, not theirs: biases are learnt
+    and kept in full precision (there: rounded to as many bits as weights and inputs have together);
+    the error is summed over channels (there: averaged, which Adam does not see); where a range
+    begins is the scheme's (there: the inputs' is the mean over images of each image's extremes).
 
     Attributes:
         iterations: optimisation steps per layer.
         batch_size: calibration examples per step.
         lr_weights: Adam's learning rate for V.
         lr_bias: the same for b.
-        lr_acts: the same for range and zero point of the input, in its own unit.
+        lr_acts: the same for range and zero point of the input, in its own unit. A range is kept
+            to hold 0; in the released code one whose lower end left 0 learns no zero point any
+            more.
         lr_ranges: the same for range and zero point of the weights.
-        sequential: calibrate on inputs from the quantized predecessors (eq. 4); else on those of
-            the full-precision network, all layers for themselves (eq. 2).
-        relu: include the activation function that follows (released code).
+        sequential: calibrate on inputs from the quantized predecessors (eq. 4), all of them; else
+            on those of the full-precision network, all layers for themselves (eq. 2). The released
+            code's sequential form replaces the inputs of the first of its batches alone.
+        relu: include the activation function that follows. The released code does so by the names
+            of layers, a residual block's last one among them, whose ReLU comes behind the sum: that
+            one has none here.
         settle: let learning rates fall to 0 by a cosine, and end with the best parameters seen on
             the way instead of the last ones. Neither paper nor code do; at few bits, where
             straight-through weights keep jumping between levels, a layer may else end up worse than
@@ -133,8 +141,16 @@ class AdaQuant(Method):
         settle = None
         if self.settle:
             settle = Settle(adams, self.iterations, partial(mean_error, objective, len(x)))
+
+        def after_step(step: int) -> None:
+            for learnt_range in (delta_w, delta_x):
+                if learnt_range is not None:
+                    learnt_range.within()
+            if settle is not None:
+                settle(step)
+
         descent = Descent(self.iterations, self.batch_size)
-        fit(job, part, objective, len(x), adams, descent, after_step=settle)
+        fit(job, part, objective, len(x), adams, descent, after_step=after_step)
         if settle:
             settle.restore()
         return learnt(layer.original + V, b, delta_w, delta_x)

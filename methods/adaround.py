@@ -18,6 +18,7 @@ from quantbench import BadInput, Job, Method, Paper, weight_range
 from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers
+from quantbench.network.modules import Bounds
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
@@ -41,23 +42,28 @@ class AdaRound(Method):
 
     Attributes:
         iterations: optimisation steps per layer.
-        lr: Adam's learning rate for V.
-        batch_size: calibration examples per step.
+        lr: Adam's learning rate for V; the paper has Adam's default. With 1e-2 as many iterations
+            get closer to the optimum.
+        batch_size: calibration examples per step, drawn anew each time.
         lam: lambda, weight of the regularizer in eq. 21 and 25 (released code; not in the main
-            text).
-        beta_start: first exponent of f_reg, annealed by a cosine.
+            text), beside an error that is summed over channels and averaged over positions.
+        beta_start: first exponent of f_reg (eq. 24; the text only says that it is annealed from a
+            high to a low value, the numbers are AIMET's).
         beta_end: last exponent of f_reg.
         anneal: ``cosine`` (AIMET, by the paper's authors) or ``linear`` (BRECQ and others).
         warmup: share of the steps before f_reg sets in (released code).
         asymmetric: reconstruct from x^ of the quantized predecessors (eq. 25) instead of x.
-        relu: include the activation function that follows (eq. 25).
+        relu: include the activation function that follows (eq. 25): ReLU, ReLU6 or, after
+            equalization, the bounds of every channel.
         moments: where no activation function follows inside the objective, take gradients from each
             example's second moments wherever that takes less time: the same but for rounding, with
             no convolution in a step. They take (9/16 k^2 + out k) values an example, k = in *
             kernel size.
         relaxation: ``rectified_sigmoid`` (eq. 23), ``sigmoid``, ``temperature`` (annealed sigmoid
-            without f_reg, as in classical Hopfield networks) or ``ste`` (straight-through on the
-            weights); tables 3 and 5.
+            without f_reg, as in classical Hopfield networks; the paper gives no schedule, ours
+            falls from 1 to beta_end / beta_start as beta does) or ``ste`` (straight-through on the
+            weights, no f_reg, every code of the grid; at ``lr``, for which the paper has no other
+            number); tables 3 and 5.
         bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory,
             and less time where the processor has it.
 
@@ -118,33 +124,43 @@ class AdaRound(Method):
         schedule = self.lam, self.beta_start, self.beta_end, self.warmup, self.anneal
         return Relaxation(*schedule, self.relaxation)
 
-    def activation(self, layer: QuantLayer) -> str | None:
-        """Name of f_a in eq. 25."""
-        return layer.info.activation if self.relu else None
+    def activation(self, layer: QuantLayer) -> str | Bounds | None:
+        """f_a in eq. 25: a name, or bounds per channel behind an equalized layer."""
+        return layer.activation if self.relu else None
 
     def round_layer(
         self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
-        name, activation = layer.info.name, self.activation(layer)
+        name, f_a = layer.info.name, self.activation(layer)
         x_hat = walk.before.inputs_of(name)[0]
-        target = walk.full.output_of(name, ACTIVATION_FUNCTIONS[activation])
-        moments = self.example_moments(layer, x_hat, target, walk.memory)
+        target = walk.full.output_of(name, ACTIVATION_FUNCTIONS[f_a])
+        moments = None
+        if f_a is None:
+            moments = self.example_moments(layer, x_hat, target, walk.memory)
         rounding = self.rounding(layer.original, qp)
+        self.show(job, rounding, "before", name)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             (w,), penalty = rounding.weights(progress)  # W~, lambda f_reg(V)
             if moments is not None:
                 return moments.error(w, batch) + penalty
-            error = layer_error(layer, x_hat.take(batch), w, target.take(batch), activation)
+            error = layer_error(layer, x_hat.take(batch), w, target.take(batch), f_a)
             return error + penalty  # eq. 25, without f_a eq. 21
 
         descent = Descent(self.iterations, self.batch_size, self.bfloat16)
         fit(job, part, objective, len(x_hat), [Adam(rounding.v, self.lr)], descent)
+        self.show(job, rounding, "after", name)
         (codes,) = rounding.codes()
         w = qp.dequantize(codes)
-        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, activation)
+        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, f_a)
         return codes
+
+    @staticmethod
+    def show(job: Job, rounding: Relaxed | Straight, when: str, name: str) -> None:
+        """Keep h(V) of some weights, before and after, for figure 3."""
+        if isinstance(rounding, Relaxed):
+            job.log.curves[f"h/{when}/{name}"] = rounding.shown(float(when == "after"))
 
     def rounding(self, w: Tensor, qp: QParams) -> Relaxed | Straight:
         """What is learnt: V of the relaxation (eq. 22 to 24), or straight-through weights."""
@@ -156,7 +172,7 @@ class AdaRound(Method):
         self, layer: QuantLayer, x: Activations, target: Activations, memory: Memory
     ) -> ExampleMoments | None:
         """What stands for images where ``moments`` is on and it takes less time."""
-        if not self.moments or self.activation(layer) is not None:
+        if not self.moments:
             return None
         batch = parallel.batch_of(self.batch_size)
         if not worthwhile(layer, len(x), batch, self.iterations):
@@ -170,13 +186,13 @@ def mean_error(
     x: Activations,
     target: Activations,
     w: Tensor,
-    activation: str | None,
+    f_a: str | Bounds | None,
     size: int = 128,
 ) -> float:
     """Reconstruction error over all examples with the final, rounded weights."""
     total = 0.0
     for start in range(0, len(x), size):
         part = slice(start, min(start + size, len(x)))
-        error = layer_error(layer, x.take(part), w, target.take(part), activation)
+        error = layer_error(layer, x.take(part), w, target.take(part), f_a)
         total += float(error) * (part.stop - start)
     return total / len(x)

@@ -1,9 +1,9 @@
-"""Bit allocation by integer programming (Hubara et al. 2020, section 3.2, eq. 5a to 5d).
+"""Bit allocation by integer programming (Hubara et al., ICML 2021, section 3.2, eq. 5a to 5d).
 
-Every layer is calibrated at every choice of bits. Delta L_l of a choice is the loss of the network
-with layer l at that choice and all others at 8 bits, less the loss with all at 8; Delta P_l what
-the choice saves. The integer program picks one choice per layer, and the network is put together
-from the layers calibrated at theirs.
+arXiv 2006.10518. Every layer is calibrated at every choice of bits. Delta L_l of a choice is the
+loss of the network with layer l at that choice and all others at 8 bits, less the loss with all at
+8; Delta P_l what the choice saves. The integer program picks one choice per layer, and the network
+is put together from the layers calibrated at theirs, or calibrated anew at the bits chosen.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from itertools import product
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
 from quantbench.latency.layers import measured
 from quantbench.network.hooks import batches
-from quantbench.optimization.distance import KINDS, distance, mean_distance
+from quantbench.optimization.distance import KINDS, LABELLED, distance, mean_distance
 from quantbench.optimization.mixed_bits import (
     Bits,
     copy_layer,
@@ -31,8 +32,12 @@ from quantbench.optimization.mixed_bits import (
 from quantbench.quantization import papers
 from quantbench.quantization.registry import make
 from quantbench.search.bit_allocation import Allocation, Choice, Options, front, max_gain, min_loss
+from quantbench.system.tensors import Inputs
+from quantbench.tasks.images import labelled
 
-SMALLEST = 1e-6  # released code: no choice is free of loss
+SMALLEST = 1e-6  # released code: no choice but 8 bits is free of loss
+
+BATCH = 64  # examples at a time while losses are measured
 
 LOGGED = ("loss", "cost", "gain", "gap", "bound")  # of an allocation, and of every one on the front
 
@@ -42,7 +47,10 @@ class Allocate(Method):
     """Choose bits layer by layer, and build the mixed-precision network.
 
     Attributes:
-        rounding: how layers are calibrated at each choice of bits.
+        rounding: how layers are calibrated at each choice of bits. What learns layers behind their
+            quantized predecessors learns them behind others than they end up with.
+        anew: calibrates the whole network at the bits chosen; ``None`` keeps the layers that were
+            measured.
         weights: weight bits to choose from.
         acts: activation bits to choose from; empty for the weights' own, as in the paper. Under
             integer placement only weight bits are chosen; what attention multiplies keeps the
@@ -51,12 +59,17 @@ class Allocate(Method):
             bit operations; for the latency, as a fraction of that at 8 bits.
         gain: ``size``, ``bops`` (bit operations) or ``latency`` (measured on the integer kernels of
             this machine, so that the allocation may differ from run to run).
-        measure: loss that decides, between the network's outputs before and after: ``kl``, ``mse``
-            or ``accuracy``.
+        measure: loss that decides: between the network's outputs before and after ``kl``, ``mse``
+            or ``accuracy``, which need no labels and are ours; or ``cross_entropy`` with the labels
+            of ``labelled`` (released code).
+        labelled: image set with labels that ``cross_entropy`` is measured on. ``examples`` of it
+            are drawn, class-balanced and by themselves; the released code takes all 1,000
+            calibration images.
         form: ``min_loss`` within the size (released code), or ``max_gain`` within ``loss_limit``
             (paper).
         loss_limit: for ``max_gain``, in the unit of ``measure``.
-        examples: calibration examples that losses are measured on.
+        examples: how many losses are measured on, the first ones of the calibration set (released
+            code: all).
         points: sizes at which the Pareto front is logged; 0 for none.
 
     """
@@ -64,11 +77,13 @@ class Allocate(Method):
     name: ClassVar[str] = "allocate"
     paper: ClassVar[Paper] = papers.ADAQUANT
     rounding: Method = field(default_factory=partial(make, "nearest"))
+    anew: Method | None = None
     weights: tuple[int, ...] = (4, 8)
     acts: tuple[int, ...] = ()
     size: float = 0.125
     gain: str = "size"
     measure: str = "kl"
+    labelled: str = ""
     form: str = "min_loss"
     loss_limit: float = 0.01
     examples: int = 256
@@ -78,11 +93,16 @@ class Allocate(Method):
         """Reject unknown words."""
         for what, value, known in (
             ("gain", self.gain, ("size", "bops", "latency")),
-            ("measure", self.measure, KINDS),
+            ("measure", self.measure, (*KINDS, *LABELLED)),
             ("form", self.form, ("min_loss", "max_gain")),
         ):
             if value not in known:
                 raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
+        if (self.measure in LABELLED) != bool(self.labelled):
+            raise BadInput(
+                f"measure {self.measure!r} with labelled = {self.labelled!r}: cross_entropy, and "
+                "nothing else, needs the name of an image set with labels, such as cifar10/train"
+            )
         if self.examples < 1:
             raise BadInput("losses are measured on at least one example")
         if not self.weights:
@@ -98,7 +118,7 @@ class Allocate(Method):
         return why or self.rounding.unsupported(net, scheme)
 
     def apply(self, job: Job) -> Job:
-        """Calibrate, measure, solve, put together."""
+        """Calibrate, measure, solve, put together or calibrate anew."""
         choices = self.choices(job.scheme)
         eight: Bits = (8, None if choices[0][1] is None else 8)
         at = {bits: self.calibrated(job, bits) for bits in dict.fromkeys((*choices, eight))}
@@ -109,6 +129,8 @@ class Allocate(Method):
             pareto = front(options, points=self.points)
             job.log.curves |= {f"front/{k}": [float(getattr(a, k)) for a in pareto] for k in LOGGED}
         scheme = replace(job.scheme, overrides=found.overrides)
+        if self.anew is not None:
+            return self.anew.apply(replace(job, scheme=scheme, quantized=None))
         mixed = Quantized(job.net, scheme)
         for name, c in found.choices.items():
             copy_layer(at[c.weights, c.acts], mixed, name)
@@ -145,8 +167,7 @@ class Allocate(Method):
         self, job: Job, at: Mapping[Bits, Quantized], choices: list[Bits], eight: Bits
     ) -> Options:
         """Delta L and cost of every choice of every layer."""
-        data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
-        targets = [job.net.model(*batch) for batch in data]
+        data, targets = self.examined(job)
         rest, away = at[eight], distance(self.measure)
 
         def loss() -> float:
@@ -159,10 +180,22 @@ class Allocate(Method):
             job.progress(i, len(rest.infos), f"sensitivity of {info.name}")
             options[info.name] = row = []
             for bits in choices:
-                with swapped(rest, at[bits], info.name):
-                    delta = SMALLEST if bits == eight else max(loss() - base, SMALLEST)
+                delta = 0.0  # of 8 bits, by definition
+                if bits != eight:
+                    with swapped(rest, at[bits], info.name):
+                        delta = max(loss() - base, SMALLEST)
                 row.append(Choice(bits[0], bits[1], delta, costs[info.name, bits]))
         return options
+
+    def examined(self, job: Job) -> tuple[list[Inputs], list[Tensor]]:
+        """Batches of examples that losses are measured on, and what should come out."""
+        if not self.labelled:
+            data = list(batches(tuple(t[: self.examples] for t in job.calib), BATCH))
+            return data, [job.net.model(*batch) for batch in data]
+        found = labelled(job.net.name, self.labelled, self.examples)
+        x, y = found.preprocess(found.x), torch.from_numpy(found.y).long()
+        data = list(batches((x.to(job.net.device),), BATCH))
+        return data, list(y.to(job.net.device).split(BATCH))  # type: ignore[no-untyped-call]
 
     def costs(self, job: Job, choices: list[Bits]) -> dict[tuple[str, Bits], float]:
         """Bits of memory, bit operations or milliseconds of every layer at every choice."""

@@ -8,7 +8,11 @@ A network is trained with the quantizers in place. The paper's parts, and where 
     the calibrated gradient of alpha             optimization.clipping.rcf
     first and last layer at 8 bits               optimization.clipped_layers.Clipped
     SGD, thresholds with a rate of their own     here
-    4 to 3 to 2 bits                             here
+    5 or 4 to 3 to 2 bits                        here
+
+The three contributions can each be left out: levels by the scheme's kind, ``reparameterized`` and
+``normalized`` by the fields of these names. Lloyd's levels, which the paper compares with, are the
+kind ``lloyd``.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme, lower
 from quantbench.integer.shift_add import shift_and_add
@@ -38,7 +42,8 @@ from quantbench.tasks.images import labelled
 class APoT(Method):
     """Fine-tune on additive powers of two; kind and bits are the scheme's.
 
-    The scheme's kind may be ``apot``, ``pot`` or ``uniform``, so that all three are trained alike.
+    The scheme's kind may be ``apot``, ``pot``, ``uniform`` or ``lloyd``, so that all are trained
+    alike.
     Under placement ``integer`` the learnt input thresholds only serve training: every tensor's
     range comes from the calibration set.
 
@@ -54,17 +59,24 @@ class APoT(Method):
         lr_alpha_w: of the weights' thresholds.
         lr_alpha_a: of the inputs' thresholds.
         decay_alpha: weight decay of the thresholds.
-        alpha_w: the weights' first threshold, in standard deviations.
+        alpha_w: the weights' first threshold, in standard deviations of each layer's.
         alpha_a: the inputs' first threshold; 0 finds it with the scheme's range estimator on the
-            calibration set.
-        progressive: train at 4 and 3 bits first, where the scheme has fewer.
+            calibration set. The released CIFAR-10 code has 8, ImageNet's 6.
+        progressive: train at more bits first, from ``first_bits`` downwards to the scheme's.
+        first_bits: where that begins, from the full-precision network: 4 on CIFAR-10, 5 on ImageNet
+            (the repository's scripts and README).
         detached: mu and sigma are constants to the gradient (released CIFAR code), or are
             differentiated (ImageNet's).
         masked: no gradient to weights beyond alpha; the released code lets it through.
+        normalized: weight normalization; without, W itself is clipped, at a threshold in its own
+            unit, whose rate stays ``lr_alpha_w``. The authors report that thresholds explode then
+            (yhhhli/APoT_Quantization, issue 4).
+        reparameterized: the thresholds' gradient counts the projection's error inside the range
+            too; without, only what is clipped moves them, as in PACT.
         train_data: labelled training images.
         examples: train on a class-balanced draw of so many; 0 for all.
         watch: image set measured after every epoch; the last epoch is the result, the best one is
-            only reported.
+            only reported. The released numbers are those of the best epoch on the test set.
         bf16: bfloat16 where autocast allows it.
 
     """
@@ -85,8 +97,11 @@ class APoT(Method):
     alpha_w: float = 3.0
     alpha_a: float = 8.0
     progressive: bool = True
+    first_bits: int = 4
     detached: bool = True
     masked: bool = False
+    normalized: bool = True
+    reparameterized: bool = True
     train_data: str = "cifar10/train"
     examples: int = 0
     watch: str = ""
@@ -105,11 +120,12 @@ class APoT(Method):
         """Quantizers in, train stage by stage, integers out."""
         model, kept = self.prepare(job), folder(job, self)
         bits = job.scheme.weights.bits
-        stages = [b for b in (4, 3) if b > bits and self.progressive and self.epochs] + [bits]
-        for stage in stages:
+        more = range(self.first_bits, bits, -1) if self.progressive and self.epochs else ()
+        stages = [*more, bits]
+        for number, stage in enumerate(stages):
             self.set_levels(model, job, stage)
             if self.epochs:
-                self.stage(model, job, stage, kept)
+                self.stage(model, job, stage, kept, (number, len(stages)))
         q = integers(model.eval(), job)
         if job.scheme.placement == "integer":
             edges = q.net.edges if q.scheme.first_last_bits else frozenset[str]()
@@ -146,7 +162,12 @@ class APoT(Method):
         """
         own_w = getattr(getattr(layer, "weight_quant", None), "wgt_alpha", None)
         own_a = getattr(layer, "act_alpha", None)
-        alpha_w = None if edge else self.alpha_w if own_w is None else float(own_w)
+        if own_w is not None and not self.normalized:
+            raise BadInput(
+                "the checkpoint's thresholds are those of normalized weights: normalized = false "
+                "begins with a full-precision network"
+            )
+        alpha_w = None if edge else self.first_alpha(layer) if own_w is None else float(own_w)
         alpha_a = None
         if act is not None and not edge:
             found = self.alpha_a or float(act.scale) * max(map(abs, act.levels))
@@ -159,7 +180,15 @@ class APoT(Method):
             signed=act is not None and bool(act.levels[0] < 0 or act.zero > 0),
             detached=self.detached,
             masked=self.masked,
+            normalized=self.normalized,
+            calibrated=self.reparameterized,
         )
+
+    def first_alpha(self, layer: nn.Module) -> float:
+        """The weights' first threshold, in the unit of what is clipped."""
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        return self.alpha_w if self.normalized else self.alpha_w * float(weight.detach().std())
 
     def set_levels(self, model: nn.Module, job: Job, stage: int) -> None:
         """Levels of one stage; a layer with an override has its own from the start."""
@@ -174,13 +203,25 @@ class APoT(Method):
                 bits = max(stage, acts.bits)
                 layer.act_levels = code_levels(acts.kind, bits, signed=layer.signed)
 
-    def stage(self, model: nn.Module, job: Job, stage: int, kept: Path | None) -> None:
-        """One stage of progressive initialisation: SGD, thresholds with rates of their own."""
+    def stage(
+        self, model: nn.Module, job: Job, stage: int, kept: Path | None, which: tuple[int, int]
+    ) -> None:
+        """One stage of progressive initialisation: SGD, thresholds with rates of their own.
+
+        Args:
+            model: in its trained form; changed.
+            job: gives the generator, and is told.
+            stage: its bits.
+            kept: folder of what an interrupted training goes on from.
+            which: the stage's number, from 0, and how many there are.
+
+        """
         data = labelled(job.net.name, self.train_data, self.examples)
         watch = labelled(job.net.name, self.watch).top1 if self.watch else None
 
         def progress(done: int, total: int, what: str) -> None:
-            job.progress(done, total, f"apot at {stage} bits, {what}")
+            number, of = which
+            job.progress(number * total + done, of * total, f"apot at {stage} bits, {what}")
 
         history = train(
             model,

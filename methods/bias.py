@@ -35,8 +35,10 @@ class IBC(Correction):
     Attributes:
         images: how many unlabelled images, drawn from the calibration set; 8 in the paper. They go
             through the network at once.
-        after_activation: take the means after the activation function that follows the layer
-            instead of before.
+        after_activation: take the means after the activation function that follows the layer, as
+            the text does, or before. Before, what is added is the shift itself; but a layer whose
+            peaks a coarse grid has cut gets its mean back by pushing them further down, and the
+            signal dies out layer by layer.
         predecessors: what has been done to the layers before when one is measured: ``corrected`` is
             IBC; ``uncorrected`` measures all layers at once; ``full_precision`` feeds every layer
             the full-precision network's input, so that it answers for its own error only.
@@ -48,7 +50,7 @@ class IBC(Correction):
     name: ClassVar[str] = "ibc"
     paper: ClassVar[Paper | None] = papers.BIAS
     images: int = 8
-    after_activation: bool = False
+    after_activation: bool = True
     predecessors: str = "corrected"
     quantized_acts: bool = True
 
@@ -107,11 +109,18 @@ class BiasCorrection(IBC):
     """One-shot bias correction: all layers from one look at the uncorrected network.
 
     It is what IBC is compared with.
+
+    Attributes:
+        images: as in IBC, with another default.
+        after_activation: before it by default, as bias correction from data is elsewhere.
+        predecessors: as in IBC, with another default.
+
     """
 
     name: ClassVar[str] = "bias_correction"
     paper: ClassVar[Paper | None] = None
     images: int = 64
+    after_activation: bool = False
     predecessors: str = "uncorrected"
 
 
@@ -119,7 +128,8 @@ class BiasCorrection(IBC):
 class BFT(Correction):
     """Bias fine-tuning: weights stay, biases are distilled from the full-precision network.
 
-    The paper's optimiser, schedule and loss could not be found; these are ours. Every bias moves in
+    The paper's optimiser, schedule and loss could not be found; these are ours (KL divergence from
+    the full-precision network's output, Adam). Every bias moves in
     units of its channel's standard deviation, so that one learning rate serves all channels,
     however they were scaled.
 

@@ -29,6 +29,7 @@ from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS, Relaxati
 from quantbench.optimization.units import Unit, mean_error, require_granularity, units, walked
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
+from quantbench.system.tensors import some
 
 CODE_BATCH = 32  # the released code averages the loss over batches of 32 before it takes gradients
 
@@ -42,9 +43,10 @@ class BRECQ(Method):
         loss: what weights the error of an output: ``fisher``: g^2, the Fisher information of the
             full-precision network, where the paper expands the loss (eq. 10); ``mse``: nothing, as
             the released code runs; ``fisher_damped``: (|g| + 1)^2 with g the gradient of the
-            divergence from full precision at the quantized network, which the released code offers;
-            ``divergence``: that g^2 alone. All but the damped one are scaled to mean 1: lambda
-            keeps its meaning.
+            divergence from full precision at the quantized network, the unit's own weights still
+            at h(V) = W/s - floor(W/s), which the released code offers; ``divergence``: g^2 alone,
+            with the unit's weights rounded to nearest. All but the damped one are scaled to mean 1:
+            lambda keeps its meaning.
         draws: random directions per example that estimate the Fisher information.
         iterations: optimisation steps of the weights of each unit.
         lr: Adam's learning rate for them.
@@ -57,6 +59,10 @@ class BRECQ(Method):
         act_lr: Adam's learning rate for them, annealed to 0 by a cosine; 4e-4 in the released
             code's main script.
         act_p: the error of the activations is |z - z^|^p (released code: 2.4).
+        range_images: calibration images that the first step sizes come from; 0 for all. The
+            released code takes 64.
+        range_in_turn: find each first step size behind the quantizers that run before, as the
+            released code does; otherwise all at once in full precision.
         act_asymmetric: learn step sizes on the inputs that the quantized predecessors give; the
             released code uses those of the full-precision network.
         bfloat16: keep activations, and run convolutions and products, in bfloat16: half the memory,
@@ -80,6 +86,8 @@ class BRECQ(Method):
     act_iterations: int = 5_000
     act_lr: float = 4e-5
     act_p: float = 2.4
+    range_images: int = 0
+    range_in_turn: bool = False
     act_asymmetric: bool = False
     bfloat16: bool = False
 
@@ -92,6 +100,8 @@ class BRECQ(Method):
             raise BadInput(
                 f"draws {self.draws}: the Fisher information needs at least one direction"
             )
+        if self.range_images < 0:
+            raise BadInput(f"brecq: ranges from {self.range_images} images; choose 0 for all")
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Fisher weights come from a classifier's prediction."""
@@ -107,7 +117,7 @@ class BRECQ(Method):
         learnt_layers(q, job.calib)
         self.learn_weights(job, q, parts, finished)
         if q.act_quants():
-            q.calibrate_acts(job.calib)
+            q.calibrate_acts(some(job.calib, self.range_images), in_turn=self.range_in_turn)
             self.learn_acts(job, q, parts, finished)
         return job.done(q)
 
@@ -138,15 +148,15 @@ class BRECQ(Method):
         """
         layers = [q.layer(name) for name in unit.layers]
         qps = [weight_range(q, layer, walk.calib) for layer in layers]
-        first = unit.stop == q.infos[0].name and self.granularity != "network"
-        if first and q.scheme.first_last_bits:  # rounded to nearest, as in the released code
+        if self.left_alone(q, unit):
             return [qp.quantize(layer.original) for layer, qp in zip(layers, qps, strict=True)]
         fa = ACTIVATION_FUNCTIONS[unit.activation]
         target = walk.full.output_of(unit.stop, fa)
-        for layer, qp in zip(layers, qps, strict=True):
-            layer.weight = qp.fake(layer.original)
-        g = None if self.loss == "mse" else self.gradients(walk, unit, job.rng)
         rounding = Relaxed([layer.original for layer in layers], qps, self.relaxation())
+        soft = rounding.weights(0.0)[0] if self.loss == "fisher_damped" else None
+        for i, (layer, qp) in enumerate(zip(layers, qps, strict=True)):
+            layer.weight = soft[i].detach() if soft else qp.fake(layer.original)
+        g = None if self.loss == "mse" else self.gradients(walk, unit, job.rng)
         output = walk.before.repeated(unit.stop)
 
         def objective(batch: Tensor, progress: float) -> Tensor:
@@ -166,6 +176,11 @@ class BRECQ(Method):
             layer.weight = qp.dequantize(c)
         job.log.numbers[f"objective/{unit.stop}"] = mean_error(walk, unit, target)
         return codes
+
+    def left_alone(self, q: Quantized, unit: Unit) -> bool:
+        """The first layer at its own bits is rounded to nearest, as in the released code."""
+        first = unit.stop == q.infos[0].name and self.granularity != "network"
+        return first and bool(q.scheme.first_last_bits)
 
     def relaxation(self) -> Relaxation:
         """AdaRound's relaxation, its exponent falling linearly as in the released code."""
@@ -204,6 +219,8 @@ class BRECQ(Method):
         walk = Walk(q, job.calib, asymmetric=True, bfloat16=self.bfloat16)
         for i, (unit, acts) in enumerate(walked(q, walk, parts)):
             step = f"acts-{unit.stop}"
+            if unit.act and self.left_alone(q, unit):
+                continue  # its step stays, too
             done = finished.load(step)
             if acts and done is None:
                 label, state = f"{self.name} activations of {unit.stop}", finished.in_progress(step)
@@ -219,8 +236,8 @@ class BRECQ(Method):
         self, job: Job, walk: Walk, unit: Unit, acts: list[ActQuant], part: Part
     ) -> None:
         """Minimise E |z - z^|^p over step sizes."""
-        fa = ACTIVATION_FUNCTIONS[unit.activation]
-        target = walk.full.output_of(unit.stop, fa)
+        after = unit.function(walk.before.model)
+        target = walk.full.output_of(unit.stop, ACTIVATION_FUNCTIONS[unit.activation])
         steps = [act.scale.requires_grad_() for act in acts]  # their gradient: Esser et al., eq. 3
         optimizer = torch.optim.Adam(steps, lr=self.act_lr)
         output = walk.before.repeated(unit.stop)
@@ -228,12 +245,12 @@ class BRECQ(Method):
         def objective(batch: Tensor, progress: float) -> Tensor:
             optimizer.param_groups[0]["lr"] = cosine(self.act_lr, progress)
             kept = None if self.act_asymmetric else walk.full.kept(batch)
-            error = fa(output(batch, kept)) - target.take(batch)
+            error = after(output(batch, kept)) - target.take(batch)
             return error.abs().pow(self.act_p).sum(1 if error.dim() == 4 else -1).mean()
 
         descent = Descent(self.act_iterations, self.batch_size, self.bfloat16)
-        after = kept_positive(steps)
-        fit(job, part, objective, len(target), [optimizer], descent, after_step=after)
+        positive = kept_positive(steps)
+        fit(job, part, objective, len(target), [optimizer], descent, after_step=positive)
 
 
 def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ function. Equalization, the paper's other part, is in ``equalize``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench import Job, Method, Network, Paper, Quantized, Scheme
-from quantbench.network.activation_functions import Activation, ChannelClamp, following_functions
-from quantbench.network.channel_flow import Link, links
-from quantbench.network.rewrite import Rewrite
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
+from quantbench.calibration.channel_statistics import STATISTICS, output_statistics
+from quantbench.network.activation_functions import Activation, following_functions
+from quantbench.network.channel_flow import links
+from quantbench.network.folding import BatchNormStats
+from quantbench.network.modules import ChannelClamp
+from quantbench.network.rewrite import Rewrite, change
 from quantbench.optimization.bias_correction import Correction
 from quantbench.quantization import papers
 from quantbench.quantization.layers import QuantLayer
@@ -39,21 +43,36 @@ class AbsorbBias(Method):
 
     Attributes:
         sigmas: how many gamma below beta.
+        padded: absorb there, too, which is right but at the borders of images; the paper does not
+            speak of padding.
+        statistics: beta and gamma of ``batch_norm``; or ``measured``, mean and deviation on the
+            calibration images, for checkpoints that come folded (ours).
 
     """
 
     name: ClassVar[str] = "absorb_bias"
     paper: ClassVar[Paper] = papers.DFQ
     sigmas: float = 3.0
+    padded: bool = False
+    statistics: str = "batch_norm"
+
+    def __post_init__(self) -> None:
+        """Reject unknown statistics."""
+        _require_statistics(self.statistics)
+
+    def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
+        """Only networks that had batch norm."""
+        return _without_batch_norm("bias absorption", net, self.statistics)
 
     def apply(self, job: Job) -> Job:
-        """Every layer that had a batch norm and is read without padding."""
+        """Every layer that is rectified, and read without padding or else if ``padded``."""
         rewrite = Rewrite(job.net)
         rectified = _rectified(job.net)
+        known = output_statistics(job.net, job.calib, self.statistics)
         absorbed = 0
         for link in links(job.net):
-            stats = rewrite.batch_norm.get(link.layer)
-            if stats is None or link.padded or link.layer not in rectified:
+            stats = known.get(link.layer)
+            if stats is None or (link.padded and not self.padded) or link.layer not in rectified:
                 continue
             c = (stats.mean - self.sigmas * stats.std).clamp(min=0)
             for at in link.clamps:
@@ -61,29 +80,39 @@ class AbsorbBias(Method):
             rewrite.shift(link, c)
             absorbed += int((c > 0).sum())
         job.log.numbers["absorb_bias/channels"] = absorbed
-        return replace(job, net=rewrite.network())
+        net = rewrite.network()
+        job.log.numbers["absorb_bias/changed"] = change(job.net, net, job.calib)
+        return replace(job, net=net)
 
 
 @dataclass(frozen=True)
 class AnalyticCorrection(Correction):
     """b <- b - eps E[x], E[x] from batch norm.
 
-    Layers whose input does not come straight from one stay as they are.
+    Layers whose input does not come straight from one stay as they are, those that read a residual
+    add among them.
+
+    Attributes:
+        statistics: as in :class:`AbsorbBias`; the output is taken to be normal either way.
+
     """
 
     name: ClassVar[str] = "analytic_bc"
     paper: ClassVar[Paper] = papers.DFQ
+    statistics: str = "batch_norm"
+
+    def __post_init__(self) -> None:
+        """Reject unknown statistics."""
+        _require_statistics(self.statistics)
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the scheme does not matter
         """Only networks that had batch norm."""
-        if net.batch_norm:
-            return None
-        return f"analytic bias correction needs batch norm, and {net.name} has none"
+        return _without_batch_norm("analytic bias correction", net, self.statistics)
 
     @torch.no_grad()
     def correct(self, job: Job, q: Quantized) -> None:
         """Section 4.2.1, for every layer whose whole input is known."""
-        known = expected_inputs(q.net)
+        known = expected_inputs(q.net, output_statistics(q.net, job.calib, self.statistics))
         for layer in q.layers():
             if (x := known.get(layer.info.name)) is not None:
                 epsilon = layer.weight - layer.original
@@ -94,37 +123,83 @@ class AnalyticCorrection(Correction):
 
 @dataclass(frozen=True)
 class DFQ(Method):
-    """The whole paper: equalize, absorb high biases, round to nearest, correct biases.
+    """Equalize, absorb high biases, round to nearest, set activation ranges, correct biases.
 
     Attributes:
         relu6: ``relu`` as in the paper, or ``clamp``, see
             :class:`~quantbench.methods.equalize.Equalize`.
+        act_ranges: of activations: ``batch_norm``, without data as in the paper, or
+            ``calibration``, by the scheme's estimator on the calibration images (ours).
+        statistics: of every step that needs them, see :class:`AbsorbBias`; ``measured`` is not
+            data-free.
+        padded: see :class:`AbsorbBias`.
 
     """
 
     name: ClassVar[str] = "dfq"
-    uses: ClassVar[tuple[str, ...]] = ("equalize", "nearest")
+    uses: ClassVar[tuple[str, ...]] = ("equalize", "nearest", "bn_ranges")
     paper: ClassVar[Paper] = papers.DFQ
     relu6: str = "relu"
+    act_ranges: str = "batch_norm"
+    statistics: str = "batch_norm"
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject unknown variants."""
+        _require_statistics(self.statistics)
+        if self.act_ranges not in ("batch_norm", "calibration"):
+            raise BadInput(f"act_ranges {self.act_ranges!r}: choose batch_norm or calibration")
+
+    def steps(self) -> Method:
+        """Figure 4 of the paper."""
+        ranges = "+bn_ranges" if self.act_ranges == "batch_norm" else ""
+        every = ("absorb_bias", "analytic_bc", *(("bn_ranges",) if ranges else ()))
+        options: dict[str, str | bool] = {f"{s}.statistics": self.statistics for s in every}
+        options |= {"equalize.relu6": self.relu6, "absorb_bias.padded": self.padded}
+        steps: Method = make(f"equalize+absorb_bias+nearest{ranges}+analytic_bc", options)
+        return steps
 
     def apply(self, job: Job) -> Job:
-        """Figure 4 of the paper."""
-        steps = make("equalize+absorb_bias+nearest+analytic_bc", {"equalize.relu6": self.relu6})
-        applied: Job = steps.apply(job)
-        return applied
+        """Run the steps."""
+        return self.steps().apply(job)
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
-        """Only networks that had batch norm."""
-        return AnalyticCorrection().unsupported(net, scheme)
+        """The first step's reason that there is."""
+        return self.steps().unsupported(net, scheme)
 
 
-def expected_inputs(net: Network) -> dict[str, Tensor]:
-    """E[x] by input channel, (in,), of each layer that reads rectified batch norms alone."""
+def _require_statistics(how: str) -> None:
+    if how not in STATISTICS:
+        raise BadInput(f"statistics {how!r}: choose {' or '.join(STATISTICS)}")
+
+
+def _without_batch_norm(what: str, net: Network, how: str) -> str | None:
+    """Why a step cannot work, if it cannot."""
+    if net.batch_norm or how == "measured":
+        return None
+    return (
+        f"{what} needs batch norm, and {net.name} has none: it comes folded or never had any; "
+        "statistics='measured' takes mean and deviation from images"
+    )
+
+
+def expected_inputs(
+    net: Network, known: Mapping[str, BatchNormStats] | None = None
+) -> dict[str, Tensor]:
+    """E[x] by input channel, (in,), of each layer that reads rectified batch norms alone.
+
+    Args:
+        net: full-precision network.
+        known: statistics of layers' outputs; by default what batch norm knew.
+
+    """
+    known = net.batch_norm if known is None else known
     fa = following_functions(net)
     inputs: dict[str, list[tuple[int, Tensor]]] = {}
     for link in links(net):
-        for reader in link.readers if _is_normal(net, link) else ():
-            stats = net.batch_norm[link.layer]
+        # a maximum on the way changes the mean
+        for reader in link.readers if link.layer in known and not link.maxpooled else ():
+            stats = known[link.layer]
             mean = clipped_mean(stats.mean, stats.std, *_bounds(fa[link.layer]))
             inputs.setdefault(reader.layer, []).append((reader.offset, mean))
     whole = {}
@@ -162,11 +237,6 @@ def _cdf(z: Tensor) -> Tensor:
 
 def _density(z: Tensor) -> Tensor:
     return torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
-
-
-def _is_normal(net: Network, link: Link) -> bool:
-    """Whether a layer's mean follows from its batch norm and is what readers see."""
-    return link.layer in net.batch_norm and not link.maxpooled
 
 
 def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,13 @@ Images start as noise and are optimised until every batch norm of the full-preci
 the mean mu and the standard deviation sigma that it recorded in training: min over x of the sum
 over layers of ||mu(x) - mu||^2 + ||sigma(x) - sigma||^2 (ZeroQ, Cai et al., CVPR 2020, arXiv
 2001.00281, eq. 3). BRECQ takes the idea from there and from Haroush et al. (CVPR 2020); its
-released code has no part of it, so the settings are ZeroQ's unless a field says so.
+released code has no part of it, so the settings are those of ZeroQ's code
+(amirgholami/ZeroQ, ``classification/distill_data.py``) unless a field says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from quantbench.quantization import papers
 
 EVERY = 50  # points of a curve
 
+SMALL = 1e-6  # added to a variance, so that a constant channel has a gradient, too
+
 
 @dataclass(frozen=True)
 class Distill(Method):
@@ -35,6 +38,10 @@ class Distill(Method):
     Of the calibration set that is given, only the number of images counts.
 
     Attributes:
+        match: what meets the statistics: ``batch``, moments over all the images of a batch, as
+            batch norm took them, or ``image``, those of each image on its own, and the input's to
+            mean 0 and deviation 1, as ZeroQ's code has it: sums over channels and layers, unbiased
+            deviations.
         images: how many to distil; 0 for as many as the calibration set has.
         iterations: optimisation steps of each batch.
         lr: Adam's learning rate, annealed to 0 by a cosine; ZeroQ starts at 0.5 and waits for
@@ -42,17 +49,24 @@ class Distill(Method):
         bound: largest absolute value of a pixel as the network gets it; noise has outliers that no
             image has, and ranges of activations would hold them. ImageNet's normalization gives
             -2.1 to 2.6; 0 for none, as in ZeroQ.
-        batch_size: images that are optimised together and meet the statistics together.
+        batch_size: images that are optimised together. They start as normal noise; ZeroQ's code has
+            uniform noise for it.
 
     """
 
     name: ClassVar[str] = "distill"
     paper: ClassVar[Paper] = papers.BRECQ
+    match: str = "batch"
     images: int = 0
     iterations: int = 500
     lr: float = 0.1
     bound: float = 2.5
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Reject an unknown way to match."""
+        if self.match not in MISMATCHES:
+            raise BadInput(f"distill: match {self.match!r}; choose {' or '.join(MISMATCHES)}")
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:  # noqa: ARG002 - the base's signature
         """Statistics must exist, and noise be a meaningful start."""
@@ -85,7 +99,7 @@ class Distill(Method):
                 "such steps"
             )
         x = torch.randn(size, *shape, generator=job.rng).to(job.net.device).requires_grad_()
-        optimizer = torch.optim.Adam([x], lr=self.lr)
+        mismatch, optimizer = MISMATCHES[self.match], torch.optim.Adam([x], lr=self.lr)
         curve: list[float] = []
         for step in range(self.iterations):
             optimizer.param_groups[0]["lr"] = cosine(self.lr, step / self.iterations)
@@ -119,7 +133,7 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 def mismatch(model: nn.Module, x: Tensor) -> Tensor:
     """Squared distance of channels' mean and deviation, mean over batch norms (ZeroQ, eq. 3)."""
     losses = []
-    with _watched(model) as seen:
+    with _watched(model, _moments) as seen:
         model(x)
     for norm, (mean, std) in seen:
         assert norm.running_mean is not None
@@ -129,13 +143,40 @@ def mismatch(model: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def mismatch_of_images(model: nn.Module, x: Tensor) -> Tensor:
+    """Squared distance of each image's channels, mean over images, the input's among them.
+
+    ZeroQ's ``own_loss``: ||mu(x_i) - mu||^2 + ||sigma(x_i) - sigma||^2, summed over layers.
+    """
+    with _watched(model, _moments_of_images) as seen:
+        model(x)
+    mean, std = _moments_of_images(x)
+    total = (mean.square() + (std - 1).square()).sum()
+    for norm, (mean, std) in seen:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        sigma = (norm.running_var + SMALL).sqrt()
+        total = total + ((mean - norm.running_mean).square() + (std - sigma).square()).sum()
+    return total / len(x)
+
+
+MISMATCHES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "batch": mismatch,
+    "image": mismatch_of_images,
+}
+
+Moments = tuple[Tensor, Tensor]
+
+
 @contextmanager
-def _watched(model: nn.Module) -> Iterator[list[tuple[nn.BatchNorm2d, tuple[Tensor, Tensor]]]]:
+def _watched(
+    model: nn.Module, moments: Callable[[Tensor], Moments]
+) -> Iterator[list[tuple[nn.BatchNorm2d, Moments]]]:
     """Moments of what every batch norm gets inside the block."""
-    seen: list[tuple[nn.BatchNorm2d, tuple[Tensor, Tensor]]] = []
+    seen: list[tuple[nn.BatchNorm2d, Moments]] = []
 
     def look(norm: Any, args: tuple[Tensor, ...]) -> None:
-        seen.append((norm, _moments(args[0])))
+        seen.append((norm, moments(args[0])))
 
     handles = [norm.register_forward_pre_hook(look) for norm in norms(model)]
     try:
@@ -148,4 +189,10 @@ def _watched(model: nn.Module) -> Iterator[list[tuple[nn.BatchNorm2d, tuple[Tens
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every channel, over images and positions."""
     var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-    return mean, (var + 1e-6).sqrt()  # a constant channel has a gradient, too
+    return mean, (var + SMALL).sqrt()
+
+
+def _moments_of_images(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C) mean and standard deviation of every channel of every image, over positions."""
+    var, mean = torch.var_mean(x, (2, 3), correction=1)
+    return mean, (var + SMALL).sqrt()

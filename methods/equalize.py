@@ -1,70 +1,24 @@
-"""Rewrites that make a network easier to quantize and leave its function unchanged.
+"""Cross-layer equalization: Data-Free Quantization through Weight Equalization and Bias Correction.
 
-Cross-layer equalization: Data-Free Quantization through Weight Equalization and Bias Correction
-(Nagel et al., ICCV 2019). Inversely proportional factorization: Same, Same But Different (Meller et
-al., ICML 2019). Dead channels: ours, what MobileNetV1 needs before either. The papers' symbols: W1,
-b1 of a layer, W2, b2 of the layer that reads it, r the range of one channel's weights, s the factor
+Nagel et al., ICCV 2019, section 4.1. The function of the network stays. The paper's symbols: W1, b1
+of a layer, W2, b2 of the layer that reads it, r the range of one channel's weights, s the factor
 that a channel is divided by.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from quantbench import BadInput, Job, Method, Network, Paper
-from quantbench.network.activation_functions import NO_CEILING, ChannelClamp, following_functions
+from quantbench.calibration.channel_statistics import channel_extremes
 from quantbench.network.channel_flow import links
-from quantbench.network.hooks import forward, hooked
-from quantbench.network.rewrite import Rewrite
+from quantbench.network.modules import NO_CEILING, ChannelClamp
+from quantbench.network.rewrite import Rewrite, change
 from quantbench.quantization import papers
-from quantbench.system.tensors import Inputs
-
-
-@dataclass(frozen=True)
-class DeadChannels(Method):
-    """Channels whose output is constant: their weights become 0, the constant goes into biases.
-
-    Folding batch norm divides by sqrt(var + eps); where var is 0 the folded weights are large for
-    no reason and set the range of the whole tensor. The constant goes into the channel's own bias;
-    where no zeros are put around it on the way, it goes on into the bias of the layers that read
-    it, and the weights that meet it become 0 too.
-
-    Attributes:
-        threshold: a channel is dead where var / (var + eps) of its batch norm is below this.
-
-    """
-
-    name: ClassVar[str] = "dead_channels"
-    threshold: float = 0.5
-
-    def apply(self, job: Job) -> Job:
-        """Rewrite every layer that had a batch norm."""
-        rewrite, fa = Rewrite(job.net), following_functions(job.net)
-        ways = {link.layer: link for link in links(job.net)}
-        found, elsewhere = [], []  # largest |w| of channels
-        for name, stats in job.net.batch_norm.items():
-            dead, r = stats.kept < self.threshold, rewrite.output_range(name)
-            found += r[dead].tolist()
-            elsewhere += r[~dead].tolist()
-            rewrite.weight(name)[dead] = 0  # y = W x + b is constant, so y = E[y]
-            rewrite.bias(name)[dead] = stats.mean[dead]
-            rewrite.batch_norm[name] = replace(stats, std=stats.std.masked_fill(dead, 0))
-            if name in ways and not ways[name].padded:
-                constant = fa[name](stats.mean.reshape(1, -1)).flatten()
-                rewrite.shift(ways[name], constant.masked_fill(~dead, 0))  # b2 += W2 f(E[y])
-                rewrite.mute(ways[name], dead)  # W2 = 0
-        job.log.numbers["dead_channels"] = len(found)
-        if found and elsewhere:
-            job.log.numbers |= {
-                "dead_channels/largest": max(found),
-                "dead_channels/median_elsewhere": median(elsewhere),
-            }
-        return replace(job, net=rewrite.network())
 
 
 @dataclass(frozen=True)
@@ -105,24 +59,26 @@ class Equalize(Method):
     def apply(self, job: Job) -> Job:
         """Appendix A: iterate over pairs of layers."""
         net = _without_ceilings(job.net) if self.relu6 == "relu" else job.net
+        job.log.numbers["equalize/changed"] = change(job.net, net, job.calib)
         rewrite, ways = Rewrite(net), links(net)
-        extrema = _extrema(net, job.calib) if self.activations else {}
+        seen = channel_extremes(net, job.calib) if self.activations else {}
+        extrema = {name: e.after for name, e in seen.items()}
         job.log.numbers["equalize/spread_before"] = _spread(rewrite)
         for sweep in range(self.sweeps):
             job.progress(sweep, self.sweeps, "equalize")
-            change = 0.0
+            largest = 0.0
             for way in ways:
                 r1, r2 = rewrite.output_range(way.layer), rewrite.input_range(way)
                 s = self.factors(r1, r2, extrema.get(way.layer))
                 rewrite.divide(way, s)
                 if self.activations:
                     extrema[way.layer] = extrema[way.layer] / s
-                change = max(change, float(s.log().abs().max()))
-            if change < self.tolerance:
+                largest = max(largest, float(s.log().abs().max()))
+            if largest < self.tolerance:
                 break
         job.log.numbers["equalize/spread_after"] = _spread(rewrite)
         job.log.numbers["equalize/sweeps"] = sweep + 1
-        return replace(job, net=rewrite.network())
+        return replace(job, net=rewrite.same_function(job.calib))
 
     def factors(self, r1: Tensor, r2: Tensor, a: Tensor | None) -> Tensor:
         """Compute s of every channel.
@@ -136,55 +92,11 @@ class Equalize(Method):
         return torch.where((r1 > 0) & (r2 > 0), ln_s.exp(), 1.0)
 
 
-@dataclass(frozen=True)
-class Factorize(Method):
-    """Equalization by inversely proportional factorization, layer by layer from the input.
-
-    Every channel is amplified until its weights or its activations reach the largest of the layer,
-    whichever comes first, so that neither range grows. Activation extrema are those of the
-    calibration images.
-    """
-
-    name: ClassVar[str] = "factorize"
-    paper: ClassVar[Paper] = papers.MELLER
-
-    def apply(self, job: Job) -> Job:
-        """One pass over the layers."""
-        rewrite = Rewrite(job.net)
-        # of activations; scaling the layers before does not change them
-        extrema = _extrema(job.net, job.calib)
-        for pair in links(job.net):
-            w, x = rewrite.output_range(pair.layer), extrema[pair.layer]
-            s = torch.maximum(w / w.amax(), x / x.amax())
-            rewrite.divide(pair, torch.where(s > 0, s, 1.0))
-        return replace(job, net=rewrite.network())
-
-
 def _spread(rewrite: Rewrite) -> float:
     """Bits lost to unequal channels: the mean over layers of log2(largest range / median)."""
     ranges = [rewrite.output_range(info.name) for info in rewrite.net.layers]
     alive = [r[r > 0] for r in ranges if (r > 0).any()]
     return float(torch.stack([(r.max() / r.median()).log2() for r in alive]).mean())
-
-
-@torch.no_grad()
-def _extrema(net: Network, inputs: Inputs) -> dict[str, Tensor]:
-    """Largest |value| of each channel behind each layer's activation function, (out,) each."""
-    after = following_functions(net)
-    outs = {i.name: i.shape[1 if i.kind == "embedding" else 0] for i in net.layers}
-    seen = {name: torch.zeros(out, device=net.device) for name, out in outs.items()}
-    axis = {i.name: 1 if i.kind == "conv" else -1 for i in net.layers}
-
-    def look(name: str, z: Tensor) -> None:
-        channels = after[name](z).movedim(axis[name], 0).flatten(1)
-        seen[name] = torch.maximum(seen[name], channels.abs().amax(1))
-
-    layers = ((n, net.model.get_submodule(n)) for n in seen)
-    with hooked(
-        *(layer.register_forward_hook(lambda _m, _x, z, n=n: look(n, z)) for n, layer in layers)
-    ):
-        forward(net.model, inputs)
-    return seen
 
 
 def _without_ceilings(net: Network) -> Network:

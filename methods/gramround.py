@@ -8,8 +8,13 @@ weights,
 with H = E[x^ x^^T] and R = E[(W x^ - W x) x^^T]. So the calibration images are seen once, to gather
 H and R, and what is left is an integer least-squares problem in as many unknowns as a row has
 weights, with all codes of the grid to choose from and not only the two neighbours. It is solved by
-a beam along the Cholesky factor of H (width 1 is GPTQ), coordinate descent and tabu search.
-Activation functions are not handled: what a ReLU would hide counts in full.
+a beam along the Cholesky factor of H, coordinate descent and tabu search. Activation functions are
+not handled: what a ReLU would hide counts in full.
+
+Nothing of this is new but the combination. A beam of width 1 is Babai's nearest plane, which GPTQ
+(Frantar et al., ICLR 2023, arXiv 2210.17323) was shown to be (Chen et al. 2025, arXiv 2507.18553);
+coordinate descent over the codes is QuantEase (Behdin et al. 2023, arXiv 2309.01885); taking
+x^ and the mean of the error into account are AdaRound's and bias correction's.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ class GramRound(Method):
         moves: steps of tabu search at the end.
         damping: share of H's diagonal added to it.
         asymmetric: reconstruct from x^ of the quantized predecessors instead of x.
+        neighbours: only floor(W/s) and the code above it may be chosen, as in AdaRound (eq. 22);
+            otherwise every code of the grid, which is more than AdaRound chooses from.
         refits: how often the steps of the grid are fitted to the codes and the codes solved for
             again; 0 keeps the grid of the scheme's range estimator, as AdaRound does.
         bias: take the mean of the rounding error out of the objective and into the bias.
@@ -53,6 +60,7 @@ class GramRound(Method):
     moves: int = 500
     damping: float = 1e-5
     asymmetric: bool = True
+    neighbours: bool = False
     refits: int = 0
     bias: bool = False
 
@@ -99,19 +107,29 @@ class GramRound(Method):
         scale, zero = (  # (groups, rows, 1)
             t.expand(shape[0], *t.shape[1:]).reshape(*w.shape[:2], 1) for t in (qp.scale, qp.zero)
         )
-        codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
+        grid = QParams(scale, zero, qp.levels)
+        codes = self.search(ideal, w, grid, h, job.rng)
         for _ in range(self.refits):
             scale = _fit_scale(codes - zero, ideal, h, scale, per_channel=qp.scale.numel() > 1)
-            codes = self.search(ideal / scale + zero, h, qp.levels, job.rng)
-        d = (codes - zero) * scale - w
-        job.log.numbers[f"objective/{layer.info.name}"] = m.error(d)
+            grid = QParams(scale, zero, qp.levels)
+            codes = self.search(ideal, w, grid, h, job.rng)
+        d = grid.dequantize(codes) - w
+        low, high = grid.bracket(w)
+        away = float(((codes != low) & (codes != high)).float().mean())
+        job.log.numbers |= {
+            f"objective/{layer.info.name}": m.error(d),
+            f"no_neighbours/{layer.info.name}": away,
+        }
         bias = layer.bias + all_moments.bias(d) if self.bias else layer.bias
         scale = scale.flatten()[: qp.scale.numel()].view_as(qp.scale)
         return {"codes": codes.view(shape), "scale": scale, "bias": bias}
 
-    def search(self, u: Tensor, h: Tensor, levels: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        """Codes near the best ones."""
-        low, high = levels[0], levels[-1]
+    def search(
+        self, ideal: Tensor, w: Tensor, grid: QParams, h: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        """Codes near the best ones for (groups, rows, n) weights whose best value is ``ideal``."""
+        u = ideal / grid.scale + grid.zero
+        low, high = grid.bracket(w) if self.neighbours else (grid.levels[0], grid.levels[-1])
         width = max(1, min(self.width, BEAM_VALUES // u.numel()))
         codes = beam(u, h, low, high, width)  # whose Cholesky factor needs float64
         h = h.to(u)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import ClassVar
 
@@ -46,6 +45,8 @@ from quantbench.search.genetic import Genes, Problem, exact, genetic
 # inputs of the timed kernels where the scheme has none
 TIMED_ACTS = Grid(8, symmetric=False, range="minmax")
 
+ACT_STEPS = 5_000  # BRECQ's own number
+
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -72,18 +73,26 @@ class BRECQMixed(Method):
         examples: calibration examples that losses are measured on.
         together: largest group of layers whose joint losses are measured; blocks of more layers are
             cut, since a group of n takes 2^n - n - 1 measurements.
-        rounding: how layers are calibrated at each choice of bits.
+        rounding: how layers are calibrated at each number of bits before their losses are
+            measured: ``reconstructed``, by BRECQ with all layers at these bits (the paper's), or
+            ``nearest``. Either way a layer that is measured lies among others at the most bits,
+            behind which it was not learnt.
+        steps: iterations of each unit of such a reconstruction, and at most 5,000 of them for the
+            step sizes of its activations.
+        lr: its learning rate.
 
     """
 
     name: ClassVar[str] = "brecq-mixed"
     paper: ClassVar[Paper] = papers.BRECQ
+    uses: ClassVar[tuple[str, ...]] = ("nearest", "brecq")
     # of a small network, the two layers at the ends may take more than half
     quick: ClassVar[Mapping[str, object]] = {
         "limit": 0.75,
         "iterations": 3,
         "population": 6,
         "examples": 16,
+        "steps": 3,
     }
     bits: tuple[int, ...] = (2, 4, 8)
     gain: str = "size"
@@ -96,7 +105,9 @@ class BRECQMixed(Method):
     measure: str = "kl"
     examples: int = 256
     together: int = 4
-    rounding: Method = field(default_factory=partial(make, "nearest"))
+    rounding: str = "reconstructed"
+    steps: int = 20_000
+    lr: float = 1e-3
 
     def __post_init__(self) -> None:
         """Reject unknown words and sizes that no search has."""
@@ -104,6 +115,7 @@ class BRECQMixed(Method):
             ("gain", self.gain, ("size", "latency")),
             ("search", self.search, ("genetic", "exact")),
             ("measure", self.measure, KINDS),
+            ("rounding", self.rounding, ("reconstructed", "nearest")),
         ):
             if value not in known:
                 raise BadInput(f"{what} {value!r}: choose {', '.join(known)}")
@@ -122,7 +134,14 @@ class BRECQMixed(Method):
 
     def unsupported(self, net: Network, scheme: Scheme) -> str | None:
         """Whatever the rounding method does not support, at the bits to choose from."""
-        return no_such_bits(scheme, self.bits, ()) or self.rounding.unsupported(net, scheme)
+        return no_such_bits(scheme, self.bits, ()) or self.rounder().unsupported(net, scheme)
+
+    def rounder(self) -> Method:
+        """What calibrates all layers at one number of bits."""
+        steps = {"iterations": self.steps, "act_iterations": min(self.steps, ACT_STEPS)}
+        how = ("brecq", {**steps, "lr": self.lr})
+        found: Method = make(*how) if self.rounding == "reconstructed" else make("nearest")
+        return found
 
     def apply(self, job: Job) -> Job:
         """Sensitivity table, cost table, search (algorithm 2)."""
@@ -172,7 +191,6 @@ class BRECQMixed(Method):
         n = self.together
         return tuple(tuple(layers[i : i + n]) for layers in free for i in range(0, len(layers), n))
 
-    @torch.no_grad()
     def sensitivities(
         self, job: Job, groups: Groups, bits: Sequence[int]
     ) -> tuple[np.ndarray, ...]:
@@ -181,6 +199,13 @@ class BRECQMixed(Method):
         The rest of the network is at the most bits.
         """
         at = {b: self.calibrated(job, b) for b in bits}
+        with torch.no_grad():
+            return self.swapped(job, groups, bits, at)
+
+    def swapped(
+        self, job: Job, groups: Groups, bits: Sequence[int], at: Mapping[int, Quantized]
+    ) -> tuple[np.ndarray, ...]:
+        """L by swapping layers of the networks at fewer bits into that at the most."""
         rest, fewest, away = at[bits[-1]], bits[0], distance(self.measure)
         data = list(batches(tuple(t[: self.examples] for t in job.calib), 64))
         targets = [job.net.model(*batch) for batch in data]
@@ -207,7 +232,7 @@ class BRECQMixed(Method):
     def calibrated(self, job: Job, b: int) -> Quantized:
         """All layers at the same bits."""
         scheme = replace(job.scheme, weights=replace(job.scheme.weights, bits=b), overrides=())
-        return self.rounding.apply(replace(job, scheme=scheme, quantized=None)).need()
+        return self.rounder().apply(replace(job, scheme=scheme, quantized=None)).need()
 
     def costs(self, job: Job, bits: Sequence[int]) -> Mapping[tuple[str, int], float]:
         """H of every layer: bits of memory or milliseconds."""

@@ -6,7 +6,8 @@ Each weight goes down or up, so the second-order Taylor term of the loss is a QU
 variables: with the Hessian of the task loss all weights of a layer are one problem (eq. 13), with
 the local Hessian E[x x^T] each row of the weight matrix is one (eq. 20). Both are solved by the
 cross-entropy method (Rubinstein 1999), which starts from the probabilities of stochastic rounding,
-as in the paper.
+as in the paper. Ours also starts from rounding to nearest, so that nothing worse comes out; the
+paper does not say.
 """
 
 from __future__ import annotations
@@ -16,18 +17,16 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from quantbench import BadInput, Job, Method, Network, Paper, Scheme, weight_range
-from quantbench.calibration.input_moments import columns
 from quantbench.calibration.layer_moments import gram
+from quantbench.calibration.task_hessian import task_hessian
 from quantbench.calibration.walk import Progressive, Walk
 from quantbench.calibration.weight_ranges import learnt_layers
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams, share_up
 from quantbench.quantization.layers import QuantLayer
-from quantbench.system import parallel
 
 TASK_WEIGHTS = 10_000  # the task Hessian of this many weights takes 400 MB
 
@@ -160,45 +159,3 @@ class Qubo(Method):
 def _cost(error: Tensor, h: Tensor) -> Tensor:
     """(...,) dw^T H dw of (..., n) changes."""
     return ((error @ h) * error).sum(-1)
-
-
-def task_hessian(
-    passes: Progressive, layer: QuantLayer, draws: int, rng: torch.Generator
-) -> Tensor:
-    """Second derivative of the cross-entropy by one layer's weights, mean over examples (eq. 13).
-
-    Logits are piecewise linear in one layer's weights when activation functions are, so this is
-    exact almost everywhere for ReLU networks: H = E sum_c p_c g_c g_c^T with g_c the gradient of
-    log p_c. It needs no labels.
-
-    Returns:
-        (weights, weights).
-
-    """
-    w = layer.original
-    h = torch.zeros(w.numel(), w.numel(), dtype=torch.float64)
-    x = passes.inputs_of(layer.info.name)[0]
-    for part in passes.batches():
-        z, logits = passes.split(part, layer.info.name)
-        log_p = F.log_softmax(logits, 1)
-        a = columns(layer, x.take(part))
-        for label, weight in _labels(log_p.detach().exp(), draws, rng):
-            (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
-            # a row for each output channel, with all of its positions
-            rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT
-            rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
-            grads = torch.einsum("ngop,ngkp->ngok", rows, a)
-            flat = grads.flatten(1) * weight.sqrt()
-            h += (flat.mT @ flat).cpu()
-    h /= len(passes)
-    parallel.average([h])
-    return h.float().to(w.device)
-
-
-def _labels(p: Tensor, draws: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """(n, 1) labels with weights: every class by its probability, or ``draws`` drawn classes."""
-    if p.shape[1] <= draws:
-        every = range(p.shape[1])
-        return [(torch.full((p.shape[0], 1), c, device=p.device), p[:, c, None]) for c in every]
-    drawn = torch.multinomial(p.cpu(), draws, replacement=True, generator=rng).to(p.device)
-    return [(drawn[:, d, None], torch.full_like(p[:, :1], 1 / draws)) for d in range(draws)]

@@ -1,6 +1,6 @@
 """Statistics tuning of AdaQuant: batch norm (eq. 6 to 8) and biases.
 
-Hubara et al. 2020, arXiv 2006.10518.
+Hubara et al., ICML 2021, arXiv 2006.10518.
 
 Quantization changes mean and variance of every channel. Batch-norm tuning puts the folded batch
 norm back behind each layer, collects its statistics anew in the quantized network, and folds it
@@ -10,6 +10,7 @@ precision says. Bias tuning distils the network's output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -17,11 +18,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme
+from quantbench import BadInput, Job, Method, Network, Paper, Quantized, Scheme, Unsupported
 from quantbench.network.hooks import batches, forward, hooked
 from quantbench.optimization.distance import distance
 from quantbench.quantization import papers
 from quantbench.quantization.grids import QParams
+from quantbench.quantization.layers import QuantLayer
+from quantbench.system.tensors import Inputs
 
 EPS = 1e-5  # torch's for batch norm
 
@@ -38,9 +41,12 @@ class BatchNormTuning(Method):
 
     Attributes:
         batch_size: examples per pass; each is normalized with its own statistics, as batch norm in
-            training does.
-        momentum: share of each batch in the running statistics, which start at full precision
-            (released code: 0.1); ``None`` for plain averages over the calibration set.
+            training does. Passes are in the calibration set's order, and what is left over counts
+            (released code: shuffled, the rest dropped).
+        momentum: share of each batch in the running statistics, which start at full precision and
+            have the unbiased variance, as torch's have; the released code's 0.1 over its 5 batches
+            takes the statistics 41 % of the way. ``None`` for plain averages over the calibration
+            set, which are ours, and the whole way.
 
     """
 
@@ -102,8 +108,9 @@ class Norm:
         rows = y.movedim(axis, 0).flatten(1)
         mean, var, n = rows.mean(1), rows.var(1, correction=0), y.shape[0]
         if self.momentum is not None:
+            values = rows.shape[1]
             self.mean = self.mean.lerp(mean, self.momentum)
-            self.var = self.var.lerp(var, self.momentum)
+            self.var = self.var.lerp(var * (values / max(1, values - 1)), self.momentum)
         else:
             before = self.mean if self.count else torch.zeros_like(mean)
             self.count += n
@@ -142,55 +149,91 @@ class BiasTuning(Method):
     """Train the biases alone, so that the output follows the full-precision network's.
 
     Attributes:
-        batches: how many batches of the calibration set are used.
+        images: how many of the calibration set batches are drawn from: its first ones, or all.
+        batches: how many batches a round has.
         batch_size: examples in each.
         epochs: passes, each of ``repeats`` rounds.
-        repeats: rounds over the batches in an epoch.
+        repeats: rounds in an epoch.
+        shuffled: every round has the first batches of a fresh shuffle of the images (released
+            code); else the images' first batches are those of all rounds.
         lr: SGD's learning rate; a tenth of it from epoch 10 on, a hundredth from epoch 15.
-        loss: ``kl`` for logits (the paper's distillation), ``mse`` for networks whose output is no
-            logits.
+        loss: ``kl`` for logits (released code's distillation), ``mse`` for networks whose output is
+            no logits (ours).
+        classifier: train the bias of the last layer too. The released code leaves that of the
+            classifier; an output that is no logits has none, and all biases are trained.
 
     """
 
     name: ClassVar[str] = "bias-tuning"
     paper: ClassVar[Paper] = papers.ADAQUANT
+    images: int = 1000
     batches: int = 4
     batch_size: int = 50
     epochs: int = 10
     repeats: int = 20
+    shuffled: bool = True
     lr: float = 0.1
     loss: str = "kl"
+    classifier: bool = False
 
     def __post_init__(self) -> None:
-        """Reject an unknown loss."""
+        """Reject an unknown loss, and no images."""
         if self.loss not in ("kl", "mse"):
             raise BadInput(f"loss {self.loss!r}: choose kl or mse")
+        if self.images < 1:
+            raise BadInput("bias tuning draws its batches from at least one image")
 
     def apply(self, job: Job) -> Job:
         """Distil."""
-        q, done = job.need(), 0
-        few = tuple(t[: self.batches * self.batch_size] for t in job.calib)
-        data = list(batches(few, self.batch_size))
-        with torch.no_grad():
-            targets = [job.net.model(*batch) for batch in data]
-        biases = [layer.bias.requires_grad_() for layer in q.layers()]
+        q, curve, done = job.need(), [], 0
+        x = tuple(t[: self.images] for t in job.calib)
+        target = self.targets(job, x)
+        biases = [layer.bias.requires_grad_() for layer in self.trained(q)]
         sgd = torch.optim.SGD(biases, lr=self.lr)
-        curve, total = [], self.epochs * self.repeats * len(data)
+        rounds = self.epochs * self.repeats
         for epoch in range(self.epochs):
             factor = 1.0 if epoch < 10 else 0.1 if epoch < 15 else 0.01
             sgd.param_groups[0]["lr"] = self.lr * factor
             for _ in range(self.repeats):
-                for batch, target in zip(data, targets, strict=True):
+                for batch in self.drawn(len(x[0]), job.rng):
                     sgd.zero_grad()
-                    loss = distance(self.loss)(q.model(*batch), target)
+                    output = q.model(*(t[batch] for t in x))
+                    loss = distance(self.loss)(output, target[batch])
                     loss.backward()  # type: ignore[no-untyped-call]
                     sgd.step()
-                    done += 1
+                done += 1
             curve.append(float(loss.detach()))
-            job.progress(done, total, f"bias tuning, loss {curve[-1]:.4g}")
+            job.progress(done, rounds, f"bias tuning, loss {curve[-1]:.4g}")
         for bias in biases:
             bias.requires_grad = False
             if not torch.isfinite(bias).all():
                 raise BadInput(f"bias tuning diverged at a learning rate of {self.lr}: lower it")
         job.log.curves["bias-tuning"] = curve
         return job
+
+    def drawn(self, images: int, rng: torch.Generator) -> Sequence[Tensor]:
+        """Image numbers of the batches of one round."""
+        order = torch.randperm(images, generator=rng) if self.shuffled else torch.arange(images)
+        return order.split(self.batch_size)[: self.batches]  # type: ignore[no-any-return,no-untyped-call]
+
+    @torch.no_grad()
+    def targets(self, job: Job, x: Inputs) -> Tensor:
+        """The full-precision network's output for every image."""
+        return torch.cat([job.net.model(*batch) for batch in batches(x, self.batch_size)])
+
+    def trained(self, q: Quantized) -> list[QuantLayer]:
+        """Layers whose biases are trained.
+
+        Raises:
+            Unsupported: there is but the classifier.
+
+        """
+        layers = list(q.layers())
+        if self.loss == "kl" and not self.classifier and layers[-1].info.kind == "linear":
+            layers.pop()
+        if not layers:
+            raise Unsupported(
+                "bias tuning leaves the classifier's bias, and there is no other layer: set "
+                "classifier"
+            )
+        return layers

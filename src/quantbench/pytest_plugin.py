@@ -27,6 +27,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("embedded", "long", "real", "online"),
         "help": "only claims of this tier",
     },
+    "hours": {
+        "type": float,
+        "metavar": "N",
+        "help": "also claims that take up to so many hours on two cores (default: 2)",
+    },
     "finished": {"action": "store_true", "help": "judge finished runs only; start none"},
     "runs": {
         "default": "runs",

@@ -71,6 +71,7 @@ METHODS = {
     "bn-tuning",
     "bias-tuning",
     "analytic_bc",
+    "bn_ranges",
     "absorb_bias",
     "dead_channels",
     "equalize",
@@ -137,7 +138,8 @@ def test_what_can_run_names_models_methods_and_data_that_exist() -> None:
             if claim.method:
                 make(claim.method, dict(claim.fields))  # its hyperparameters exist, too
             if claim.tier == "real":
-                sets = {*image_sets.SETS, "stsb/train", "stsb/test", *FIRST_OF_COCO}
+                texts = ("stsb/train", "stsb/test", "wikitext2/valid", "wikitext2/test_128")
+                sets = {*image_sets.SETS, *texts, *FIRST_OF_COCO}
                 assert {claim.data, *([claim.calib.data] if claim.calib else [])} <= sets, claim.id
 
 
@@ -314,6 +316,28 @@ def test_long_claims_run_only_when_asked_for(monkeypatch, asked, runs):
     assert claim.tier == "long"
     assert (claim.skip == "") == runs
     assert runs or "--tier long" in claim.skip
+
+
+def test_what_takes_hours_runs_only_when_as_many_are_allowed(monkeypatch):
+    here = next(c for c in ALL if c.tier == "real" and not c.skip)
+    monkeypatch.setattr(selection, "chosen", lambda *_: (replace(here, hours=13.0),))
+    for asked in ({}, {"tier": "real"}, {"expression": here.id}, {"hours": 12.9}):
+        (claim,) = selection.asked_for(**asked)
+        assert claim.skip == f"13 hours: quantbench run --hours 13 -k {here.id}"
+    assert selection.asked_for(hours=13.0) == (replace(here, hours=13.0),)
+    monkeypatch.setattr(selection, "chosen", lambda *_: (replace(here, hours=13.0, skip="no"),))
+    assert selection.asked_for()[0].skip == "no"
+
+
+def test_trainings_of_days_name_the_command_that_runs_them():
+    """Every stage of APoT's training on CIFAR-10 takes half a day; each is found by its own id."""
+    days = [c for c in ALL if c.hours]
+    assert {c.hours for c in days} == {13, 25, 38}
+    assert all(c.method == "apot" and not dict(c.fields).get("epochs") for c in days)
+    paper = [c for c in ALL if c.method == "apot" and "epochs" not in dict(c.fields)]
+    assert all(c.hours for c in paper if not c.skip)
+    for claim in days:
+        assert selection.select(ALL, claim.id) == (claim,)
 
 
 def test_a_rival_is_named_by_what_distinguishes_it() -> None:

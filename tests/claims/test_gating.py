@@ -30,7 +30,7 @@ note = "a note"
 cells.w4 = { net = 68.7 }
 """
 
-INERT = {"id", "paper", "tol_why", "follows", "note", "skip", "where", "long"}
+INERT = {"id", "paper", "tol_why", "follows", "note", "skip", "where", "long", "hours"}
 
 OTHER = {
     "kind": "accuracy",

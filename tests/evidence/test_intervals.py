@@ -1,5 +1,6 @@
 """Statistics against closed forms, scipy, brute-force enumeration and each other."""
 
+import json
 from itertools import combinations, product
 from math import sqrt
 
@@ -11,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats as scipy_stats
 
 from quantbench.errors import BadInput
-from quantbench.evidence import intervals, significance
-from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence import estimates, intervals, significance
+from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
+from quantbench.evidence.result import Result
 
 counts = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200)).filter(
     lambda t: sum(t) > 0
@@ -240,6 +242,47 @@ def test_the_bootstrap_stays_paired_and_repeats():
     assert first == again
     alone = bootstrap(spearman, fp, gold, rng=np.random.default_rng(0), draws=300)
     assert first.half < alone.half / 5
+
+
+def overlaps(rng, n, classes=4, right=0.8):
+    """Counts (n, 3 C) of images that hold some of the classes."""
+    true = rng.integers(1, 100, (n, classes)) * (rng.random((n, classes)) < 0.6)
+    found = np.rint(true * np.clip(right + 0.1 * rng.normal(size=true.shape), 0, 1))
+    return np.concatenate([found, true + rng.integers(0, 9, true.shape), true], 1)
+
+
+def test_the_mean_of_overlaps_is_of_added_counts_and_of_true_classes():
+    # two classes of which the second is found but nowhere true
+    one, other = [3, 0, 5, 4, 4, 0], [1, 0, 5, 2, 6, 0]
+    assert mean_iou(np.array([one, other])) == pytest.approx(100 * 4 / 10)
+    assert mean_iou(np.zeros((3, 6))) == 0
+    drawn = np.array([[one, one], [one, other]])
+    assert mean_iou(drawn).tolist() == pytest.approx([60.0, 40.0])
+
+
+def test_overlaps_are_compared_on_the_same_draws():
+    """The interval of a difference is narrower than that of either, and covers the loss."""
+    rng = np.random.default_rng(0)
+    full = overlaps(rng, 60)
+    worse = full.copy()
+    worse[:, :4] = np.floor(0.97 * worse[:, :4])
+    full_run = {0: Result.of(full, full, "d", metric="miou")}
+    runs = {s: Result.of(full, worse, "d", metric="miou") for s in (0, 1)}
+    found, alone = estimates.drop(runs), estimates.fp_accuracy(runs)
+    assert alone.value == pytest.approx(float(mean_iou(full)))
+    assert (
+        runs[0].drop
+        == pytest.approx(found.value)
+        == pytest.approx(float(mean_iou(full) - mean_iou(worse)))
+    )
+    assert 0 < found.low < found.value < found.high
+    assert found.half < alone.half / 3
+    assert found.n == 60
+    assert estimates.advantage(full_run, runs).low > 0
+    again = Result.from_json(json.loads(json.dumps(runs[0].to_json())))
+    assert np.array_equal(again.scores, worse)
+    with pytest.raises(BadInput, match="scores of shapes"):
+        Result.of(full, worse, "d", metric="map")
 
 
 @settings(max_examples=5)

@@ -127,6 +127,24 @@ def test_creeping_shows_against_the_best(tmp_path):
     assert statuses[-1] == "loss"
 
 
+def test_overlaps_of_classes_are_compared_by_draws_of_images(tmp_path):
+    rng = np.random.default_rng(0)
+    true = rng.integers(50, 100, (300, 3)).astype(float)
+    full = np.concatenate([true - 5, true + 5, true], 1)
+    worse = full - [[9, 9, 9, 0, 0, 0, 0, 0, 0]] * rng.integers(0, 2, (300, 1))
+    held = records(tmp_path / "a", (cell(), Result.of(full, full, "a", metric="miou")))
+    baseline = accept_cells(Baseline(), held, FIRST)
+    written = tmp_path / "baseline.json"
+    baseline.write(written)
+    baseline = Baseline.read(written)
+    same = records(tmp_path / "b", (cell(), Result.of(full, full, "b", metric="miou")), kind="b")
+    assert [f.status for f in compare(baseline, same)] == ["unchanged"]
+    lost = records(tmp_path / "c", (cell(), Result.of(full, worse, "c", metric="miou")), kind="b")
+    (found,) = compare(baseline, lost)
+    assert found.status == "loss"
+    assert "of 300 examples worse, 0 better" in str(found)
+
+
 def test_scores_that_are_not_correctness(tmp_path):
     rng = np.random.default_rng(0)
     gold = rng.random(2000)

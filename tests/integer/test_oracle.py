@@ -135,6 +135,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "Lut",
         "Pad",
         "Select",
+        "Resize",
         "Flatten",
     }
     assert np.mean(np.array(inside) > 0.5) > 0.1  # enough layers mostly between their clamps,

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from quantbench.conformance import small_network
@@ -144,6 +146,40 @@ def test_a_learnt_range_starts_where_it_was_and_has_gradients(bits, symmetric):
     assert torch.equal(learnt.qparams.zero, qp.zero)
     (learnt.qparams.fake(x) - x).square().sum().backward()
     assert all(p.grad.abs() > 0 for p in learnt.learnt)
+
+
+def test_the_lower_end_of_what_is_never_negative_learns():
+    """It begins at the end of the codes, where torch's clamp has no gradient."""
+    x = torch.rand(200, generator=torch.Generator().manual_seed(0)) * 3
+    learnt = Range(
+        qparams(Grid(4, symmetric=False), torch.tensor(0.0), torch.tensor(2.0)), symmetric=False
+    )
+    loss = (learnt.fake(x) - x).square().sum()
+    loss.backward()
+    step, codes = 2 / 15, (x / (2 / 15)).clamp(0, 15).round()
+    cut = x > 2  # a shift of the whole range moves what is cut off by as much, and nothing else
+    by_hand = (2 * (codes * step - x))[cut].sum()
+    assert torch.allclose(learnt.low.grad, by_hand, rtol=1e-4)
+    assert by_hand < -10
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0.01, 10), st.floats(-1, 0), st.floats(-20, 20), st.floats(-5, 20), st.integers(2, 8)
+)
+def test_a_range_comes_back_to_hold_zero(length, start, low, longer, bits):
+    low_end = torch.tensor(start * length)
+    learnt = Range(qparams(Grid(bits, symmetric=False), low_end, low_end + length), symmetric=False)
+    learnt.low.data.fill_(low)  # where an optimizer's step may end
+    learnt.length.data.fill_(max(longer, 1e-3))
+    learnt.within()
+    assert -float(learnt.length.detach()) <= float(learnt.low.detach()) <= 0
+    qp = learnt.qparams
+    assert torch.equal(qp.zero.detach(), -(learnt.low / qp.scale).round().detach())
+    assert qp.levels[0] <= float(qp.zero.detach()) <= qp.levels[-1]
+    before = learnt.low.detach().clone()
+    learnt.within()
+    assert torch.equal(before, learnt.low.detach())
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -19,11 +19,12 @@ from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
 from quantbench.optimization.clipping import normalize, rcf, weight_levels
+from quantbench.quantization.grids import QParams
 from quantbench.quantization.levels import code_levels
 from quantbench.quantization.method import Log, Pipeline, quantize
 from quantbench.quantization.scheme import Grid, Scheme
 
-KINDS = ("apot", "pot", "uniform")
+KINDS = ("apot", "pot", "uniform", "lloyd")
 
 
 def scheme(bits=4, kind="apot", **more):
@@ -69,24 +70,24 @@ def test_weights_have_as_many_levels_below_zero_as_above():
     bits=st.integers(2, 4),
     seed=st.integers(0, 2**31),
     masked=st.booleans(),
+    calibrated=st.booleans(),
 )
-def test_clipping_function_and_its_gradients_are_the_papers(kind, bits, seed, masked):
+def test_clipping_function_and_its_gradients_are_the_papers(kind, bits, seed, masked, calibrated):
     levels = weight_levels(kind, bits)
     x = torch.randn(
         200, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).requires_grad_()
     alpha = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
     g = torch.randn(200, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
-    out = rcf(x, alpha, levels, masked=masked)
+    out = rcf(x, alpha, levels, masked=masked, calibrated=calibrated)
     (out * g).sum().backward()
     ratio = x.detach() / 0.8
     q = torch.tensor(levels, dtype=torch.float64) / levels[-1]
     nearest = q[(ratio.clamp(-1, 1)[:, None] - q).abs().argmin(1)]
     assert torch.allclose(out.detach(), 0.8 * nearest)
     outside = ratio.abs() > 1
-    assert torch.allclose(
-        alpha.grad, (g * torch.where(outside, ratio.sign(), nearest - ratio)).sum()
-    )
+    inside = nearest - ratio if calibrated else torch.zeros_like(ratio)  # PACT's is 0 there
+    assert torch.allclose(alpha.grad, (g * torch.where(outside, ratio.sign(), inside)).sum())
     assert torch.allclose(x.grad, torch.where(outside & masked, 0.0, g))
 
 
@@ -107,7 +108,8 @@ def test_normalization_is_differentiated_only_when_asked():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_checkpoint_becomes_integers_that_compute_the_same(kind):
-    net, x = released()
+    # the first one has a weight on the boundary of two of Lloyd's levels, which may go either way
+    net, x = released(seed=int(kind == "lloyd"))
     q = quantize(APoT(epochs=0), net, x, scheme(3, kind))
     model = copy.deepcopy(net.unfolded)
     for name, conv in model.named_modules():
@@ -132,6 +134,62 @@ def test_checkpoint_becomes_integers_that_compute_the_same(kind):
             assert layer.act is None or not layer.act.enabled
             assert layer.qparams.levels == tuple(range(256))
     assert float((q.layer("conv1").codes - q.layer("conv1").qparams.zero).abs().max()) == 178
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_codes_are_the_weights_that_are_trained(normalized):
+    conv = torch.nn.Conv2d(3, 8, 3)
+    rng = torch.Generator().manual_seed(1)
+    conv.weight.data = 0.05 * torch.randn(conv.weight.shape, generator=rng) + 0.02
+    method = APoT(alpha_w=2.0, normalized=normalized)
+    layer = method.trained_form(conv, None, edge=False)
+    layer.weight_levels = weight_levels("apot", 4)
+    codes, qp = layer.codes(torch.ones(8, 1, 1, 1))
+    assert torch.allclose(qp.dequantize(codes), layer.quantized().detach(), atol=1e-7)
+    w, alpha = conv.weight.detach(), 2.0 * conv.weight.detach().std()
+    if not normalized:  # W itself, cut off at two standard deviations
+        assert float(layer.alpha_w.detach()) == pytest.approx(float(alpha))
+        levels = torch.tensor(layer.weight_levels) / layer.weight_levels[-1]
+        nearest = levels[((w / alpha).clamp(-1, 1)[..., None] - levels).abs().argmin(-1)]
+        assert torch.allclose(qp.dequantize(codes), alpha * nearest, atol=1e-6)
+
+
+def test_a_checkpoints_thresholds_need_normalized_weights():
+    net, x = released()
+    with pytest.raises(BadInput, match="normalized weights"):
+        quantize(APoT(epochs=0, normalized=False), net, x, scheme())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_lloyds_levels_are_the_means_of_what_is_nearest_to_them(bits):
+    """On a million draws of half a bell; 0 stays a level, whatever is nearest to it."""
+    x = torch.randn(10**6, generator=torch.Generator().manual_seed(bits)).abs().double()
+    codes = torch.tensor(code_levels("lloyd", bits, signed=False)).double()
+    if bits == 1:
+        assert codes.tolist() == [0, 1]
+        return
+    scale = 3 / float(codes[-1])
+    for _ in range(50):  # the levels are in the largest one's unit: it is the one that fits them
+        nearest = torch.bucketize(x, scale * (codes[1:] + codes[:-1]) / 2)
+        counts = nearest.bincount(minlength=len(codes))
+        means = (nearest.bincount(weights=x, minlength=len(codes)) / counts)[1:]
+        scale = float((means * codes[1:]).sum() / codes[1:].square().sum())
+    assert torch.allclose(means / scale, codes[1:], rtol=0.01)
+
+
+def test_lloyds_levels_round_a_bell_best():
+    w = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+
+    def error(levels):
+        steps = [a * levels[-1] ** -1 for a in torch.linspace(1, 4, 61).tolist()]
+        grids = (QParams(torch.tensor(s), torch.tensor(0.0), levels) for s in steps)
+        return min(float((grid.fake(w) - w).square().mean()) for grid in grids)
+
+    for bits in (3, 4, 5):
+        others = [error(weight_levels(kind, bits)) for kind in ("apot", "pot", "uniform")]
+        assert error(weight_levels("lloyd", bits)) < min(others)
+    with pytest.raises(BadInput, match="Lloyd"):
+        code_levels("lloyd", 8, signed=False)
 
 
 def test_without_batch_norm_or_after_a_rewrite_is_refused():
@@ -245,6 +303,24 @@ def test_training_on_real_labels_learns_and_repeats(shapes):
     # looking changes nothing
     assert watched.digest == quantize(APoT(**short), net, calib, QUICK, seed=3).digest
     assert watched.digest != quantize(APoT(epochs=0, alpha_a=0.0), net, calib, QUICK).digest
+
+
+def test_imagenets_training_begins_at_five_bits_and_tells_how_far_all_stages_are(shapes):
+    net, calib = shapes
+    log, told = Log(), []
+    method = APoT(**{**TINY, "examples": 16, "first_bits": 5})
+    quantize(method, net, calib, QUICK, log=log, progress=lambda *now: told.append(now[:2]))
+    assert list(log.curves) == [f"loss/{bits}bits" for bits in (5, 4, 3, 2)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("without", ["normalized", "reparameterized"])
+def test_each_contribution_can_be_left_out(shapes, without):
+    net, calib = shapes
+    log, longer = Log(), {**TINY, "epochs": 4, "progressive": False}
+    left_out = quantize(APoT(**longer, **{without: False}), net, calib, QUICK, seed=3, log=log)
+    assert log.curves["loss/2bits"][-1] < log.curves["loss/2bits"][0]
+    assert left_out.digest != quantize(APoT(**longer), net, calib, QUICK, seed=3).digest
 
 
 def test_training_on_real_labels_lowers_the_loss(shapes):

@@ -98,7 +98,7 @@ def test_one_pass_is_the_definition(scheme, after, seed):
 def test_no_shift_is_left_on_the_images_that_were_used():
     job, x = nearest(W3A8)
     before = shift.measure(job.quantized, (x,))
-    IBC(images=24).apply(job)
+    IBC(images=24, after_activation=False).apply(job)
     after = shift.measure(job.quantized, (x,))
     assert before["fc"].mssr > 0.05
     for name in before:
@@ -124,7 +124,9 @@ def test_uncorrected_predecessors_are_those_of_one_look():
 def test_full_precision_predecessors_leave_a_layer_its_own_error():
     job, x = nearest(W3A8)
     start = copy.deepcopy(job.quantized)
-    IBC(images=24, predecessors="full_precision").correct(job, job.quantized)
+    IBC(images=24, predecessors="full_precision", after_activation=False).correct(
+        job, job.quantized
+    )
     with torch.no_grad():
         for layer in start.layers():
             (inputs,) = capture_input(start.net.model, layer.info.name, (x,))
@@ -280,5 +282,11 @@ def test_a_planted_constant_is_all_shift():
     assert found["c"].rqnsr == 0.0
 
 
-def test_a_correction_behind_activation_functions_conforms():
-    check(IBC(after_activation=True))
+def test_means_are_compared_behind_activation_functions_unless_asked_otherwise():
+    assert IBC().after_activation
+    assert not BiasCorrection().after_activation
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_correction_before_and_behind_activation_functions_conforms(after):
+    check(IBC(after_activation=after))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,12 @@ from scipy.stats import norm
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench.errors import Unsupported
+from quantbench.calibration.channel_statistics import output_statistics
+from quantbench.conformance import check
+from quantbench.errors import BadInput, Unsupported
+from quantbench.methods.bn_ranges import BatchNormRanges
 from quantbench.methods.dfq import (
+    DFQ,
     AbsorbBias,
     AnalyticCorrection,
     clipped_mean,
@@ -105,3 +110,81 @@ def test_analytic_correction_needs_batch_norm():
     model, x = seeded(Branches)
     with pytest.raises(Unsupported, match="needs batch norm"):
         quantize(Pipeline((Nearest(), AnalyticCorrection())), Network.of(model, x[:2]), x, W8A8)
+
+
+def test_data_free_ranges_by_hand():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, x = Normal().eval(), torch.randn(8, 8)
+    model.bn.weight.data = torch.tensor([0.1, 0.2, 0.1, 0.1, 0.1, 0.5])
+    model.bn.bias.data = torch.tensor([1.0, 2.0, -3.0, 0.0, 0.0, 1.0])
+    model.bn.eps = 0.0
+    net = Network.of(model, x[:2])
+    q = quantize(Pipeline((Nearest(), BatchNormRanges(sigmas=4.0))), net, x, W8A8)
+    act = q.layer("b").act
+    # 1 + 4 * 0.5 is the largest of beta + 4 gamma; ReLU6 leaves nothing below 0
+    assert float(act.scale) * 255 == pytest.approx(3.0, rel=1e-3)
+    assert float(act.zero) == 0
+    wide = quantize(Pipeline((Nearest(), BatchNormRanges(sigmas=40.0))), net, x, W8A8)
+    assert float(wide.layer("b").act.scale) * 255 == pytest.approx(6.0, rel=1e-3)
+    first = q.layer("a").act  # the network's own input
+    assert float(first.scale) * 255 == pytest.approx(float(x.max() - x.min()), rel=1e-2)
+
+
+def test_ranges_of_a_sum_are_sums_of_ranges():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.bn1 = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.b, self.bn2 = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.c = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.c(self.bn1(self.a(x)) + self.bn2(self.b(x)))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, x = Residual().eval(), torch.randn(4, 3, 5, 5)
+    model.bn1.bias.data, model.bn2.bias.data = torch.full((4,), 1.0), torch.full((4,), -2.0)
+    model.bn1.eps = model.bn2.eps = 0.0
+    net = Network.of(model, x[:2])
+    q = quantize(Pipeline((Nearest(), BatchNormRanges(sigmas=2.0))), net, x, W8A8)
+    act = q.layer("c").act  # from 1 - 2 - 4 to 1 - 2 + 4
+    assert float(act.scale) * 255 == pytest.approx(8.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [BatchNormRanges(), AbsorbBias(), DFQ()])
+def test_what_needs_batch_norm_refuses_and_says_what_would_do(method):
+    model, x = seeded(Branches)
+    net = Network.of(model, x[:2])
+    steps = (method,) if isinstance(method, DFQ) else (Nearest(), method)
+    with pytest.raises(Unsupported, match="statistics='measured'"):
+        quantize(Pipeline(steps), net, x, W8A8)
+
+
+def test_measured_statistics_stand_for_those_of_batch_norm():
+    model, x = seeded(Separable)
+    z = model.full(x)
+    model.bn1.running_mean = z.mean((0, 2, 3)).detach()
+    model.bn1.running_var = z.var((0, 2, 3), correction=0).detach()
+    net = Network.of(model, x[:2])
+    found = output_statistics(net, (x,), "measured")["full"]
+    assert torch.allclose(found.mean, net.batch_norm["full"].mean, atol=1e-4)
+    assert torch.allclose(found.std, net.batch_norm["full"].std, rtol=1e-2, atol=1e-4)
+
+
+def test_dfq_without_batch_norm_runs_on_measured_statistics():
+    model, x = seeded(Separable)
+    net = replace(Network.of(model, x[:2]), batch_norm={})
+    q = quantize(DFQ(statistics="measured"), net, x, W8A8)
+    assert bool(torch.isfinite(q.fake()(x)).all())
+
+
+@pytest.mark.parametrize("wrong", [{"statistics": "none"}, {"act_ranges": "none"}])
+def test_unknown_variants_are_refused(wrong):
+    with pytest.raises(BadInput):
+        DFQ(**wrong)
+
+
+def test_data_free_ranges_conform():
+    check(Pipeline((Nearest(), BatchNormRanges(statistics="measured"))))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.methods.distill import Distill, mismatch
+from quantbench.methods.distill import Distill, mismatch, mismatch_of_images
 from quantbench.methods.equalize import Equalize
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
@@ -110,6 +110,43 @@ def test_what_is_matched_is_mean_and_deviation_of_every_norms_input(net):
             expected += float(mean + std) / 2
         # eps inside both roots: 1e-5 against deviations near 0.3
         assert float(mismatch(net.unfolded, x)) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def zeroqs_loss(model, x):
+    """ZeroQ's own_loss, layer by layer, with its flattened maps and norms."""
+
+    def away(a, b):
+        return (a - b).norm() ** 2 / len(x)
+
+    def moments(y):
+        flat = y.view(*y.shape[:2], -1)
+        return flat.mean(2), (flat.var(2) + 1e-6).sqrt()
+
+    first = model[0](x)
+    second = model[3](model[2](model[1](first)))
+    total = sum(
+        away(a, b) for a, b in zip((torch.zeros(1, 3), torch.ones(1, 3)), moments(x), strict=True)
+    )
+    for y, norm in ((first, model[1]), (second, model[4])):
+        wanted = norm.running_mean, (norm.running_var + 1e-6).sqrt()
+        total = total + sum(away(a, b) for a, b in zip(wanted, moments(y), strict=True))
+    return total
+
+
+def test_zeroqs_way_matches_each_image_and_the_input(net):
+    x = images(5, 2)
+    with torch.no_grad():
+        want = float(zeroqs_loss(net.unfolded, x))
+        assert float(mismatch_of_images(net.unfolded, x)) == pytest.approx(want, rel=1e-5)
+    made, log = distilled(net, match="image", bound=0.0, lr=0.05)
+    curve = log.curves["distill/0"]
+    assert curve[-1] < curve[0] / 3
+    assert curve[-1] == pytest.approx(float(mismatch_of_images(net.unfolded, made)), rel=1e-4)
+    # each image on its own, where ours lets images differ
+    deviation = (made.std((2, 3)) - 1).abs().mean()
+    assert deviation < (distilled(net)[0].std((2, 3)) - 1).abs().mean()
+    with pytest.raises(BadInput, match="match 'pixel'; choose batch or image"):
+        Distill(match="pixel")
 
 
 def test_ranges_are_near_those_of_real_images_and_of_noise_they_are_not(net):

@@ -6,10 +6,12 @@ from torch import nn
 
 from quantbench.conformance import check
 from quantbench.errors import BadInput
-from quantbench.methods.equalize import DeadChannels, Equalize, Factorize
+from quantbench.methods.equalize import Equalize
+from quantbench.methods.factorize import Factorize
 from quantbench.methods.nearest import Nearest
-from quantbench.network.activation_functions import ChannelClamp, following_functions
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.channel_flow import links
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization import serialize
@@ -112,80 +114,6 @@ def test_relu_in_place_of_relu6_changes_the_function_where_the_ceiling_was_reach
     assert close(after.model(x), unclamped.model(x))
     clamped = Equalize().apply(job(net, x))  # whose ceilings are no ReLU6 any more
     assert close(Equalize(relu6="relu").apply(clamped).net.model(x), unclamped.model(x))
-
-
-def test_factorization_amplifies_and_no_range_grows():
-    model, x = seeded(Separable)
-    net = Network.of(model, x[:2])
-    after = Factorize().apply(job(net, x)).net
-    for link in links(net):
-        old, new = Rewrite(net), Rewrite(after)
-        assert float(new.output_range(link.layer).amax()) <= float(
-            old.output_range(link.layer).amax()
-        ) * (1 + 1e-5)
-        z_old, z_new = ([], [])
-        for n, kept in ((net, z_old), (after, z_new)):
-            fa = following_functions(n)[link.layer]
-            hook = n.model.get_submodule(link.layer).register_forward_hook(
-                lambda _m, _x, z, f=fa, k=kept: k.append(f(z))
-            )
-            n.model(x)
-            hook.remove()
-        old_max, new_max = (z[0].abs().amax((0, 2, 3)) for z in (z_old, z_new))
-        assert float(new_max.max()) <= float(old_max.max()) * (1 + 1e-5)
-        assert bool((new_max >= old_max * (1 - 1e-5)).all())
-
-
-def dead_network(padded):
-    """Channel 1 of the depthwise layer has no variance; its folded weights are far too large."""
-    model, x = seeded(Separable)
-    if not padded:
-        model.depth = nn.Conv2d(8, 8, 1, groups=8, bias=False)
-    model.full.weight.data[1] = 0
-    model.full.bias.data[1] = model.bn1.running_mean[1] = 0.3
-    model.bn1.running_var[1] = 0.0
-    model.bn1.bias.data[1] = -1.0  # ReLU6 then gives 0, which padding does not change
-    model.depth.weight.data[1] = 30.0
-    model.bn2.running_var[1] = 0.0
-    model.bn2.running_mean[1] = 0.0
-    model.bn2.bias.data[1] = 2.5
-    return Network.of(model, x[:2]), x
-
-
-def test_dead_channels_are_folded_away():
-    net, x = dead_network(padded=True)
-    log = Log()
-    after = DeadChannels().apply(Job(net, (x,), W8A8, torch.Generator(), log=log)).net
-    assert close(after.model(x), net.model(x), 1e-5)
-    assert log.numbers["dead_channels"] == 2
-    assert log.numbers["dead_channels/largest"] == pytest.approx(
-        float(net.model.depth.weight[1].abs().max())
-    )
-    assert 0 < log.numbers["dead_channels/median_elsewhere"] < 20
-    weight = after.model.depth.weight
-    assert float(net.model.depth.weight.abs().max()) > 100
-    assert float(weight.abs().max()) < 20
-    assert not weight[1].any()
-    # the constant 2.5 went on into the pointwise layer's bias
-    assert not after.model.point.weight[:, 1].any()
-    assert not torch.equal(after.model.point.bias, net.model.point.bias)
-
-
-def test_a_constant_that_padding_would_break_stays_in_its_own_bias():
-    net, x = dead_network(padded=True)
-    full = net.model.full
-    full.weight.data[2], full.bias.data[2] = 0, 4.0
-    net.batch_norm["full"].kept[2], net.batch_norm["full"].mean[2] = 0.0, 4.0
-    after = DeadChannels().apply(job(net, x)).net
-    assert float(after.model.full.bias[2]) == 4.0
-    assert after.model.depth.weight[2].any()
-    assert close(after.model(x), net.model(x), 1e-5)
-
-
-def test_networks_without_batch_norm_have_no_dead_channels():
-    model, x = seeded(Branches)
-    net = Network.of(model, x[:2])
-    assert torch.equal(DeadChannels().apply(job(net, x)).net.model(x), net.model(x))
 
 
 def test_clamps_survive_saving_and_count_in_the_digest(tmp_path):

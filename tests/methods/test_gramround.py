@@ -90,7 +90,7 @@ def test_moments_are_those_of_the_images(layer):
 def total(method, net, x, scheme=W2):
     log = Log()
     q = quantize(method, net, x, scheme, log=log)
-    return sum(log.numbers.values()), q
+    return sum(v for k, v in log.numbers.items() if k.startswith("objective/")), q
 
 
 def test_its_objective_is_the_one_of_the_images_and_beats_the_others():
@@ -125,6 +125,27 @@ def test_fitted_steps_and_biases_lower_the_objective():
     )
     assert steps < 0.98 * plain  # found: 0.8
     assert biases < plain
+
+
+def test_codes_that_are_no_neighbours_are_counted_and_can_be_ruled_out():
+    net, x = small()
+    wide, narrow = Log(), Log()
+    quantize(GramRound(), net, x, W2, log=wide)
+    q = quantize(GramRound(neighbours=True), net, x, W2, log=narrow)
+    away = [
+        [v for k, v in log.numbers.items() if k.startswith("no_neighbours/")]
+        for log in (wide, narrow)
+    ]
+    assert max(away[0]) > 0
+    assert max(away[1]) == 0
+    for layer in q.layers():
+        low, high = layer.qparams.bracket(layer.original)
+        assert ((layer.codes == low) | (layer.codes == high)).all()
+    objectives = [
+        sum(v for k, v in log.numbers.items() if k.startswith("objective/"))
+        for log in (wide, narrow)
+    ]
+    assert objectives[0] < objectives[1]  # more to choose from
 
 
 def test_one_step_for_the_whole_tensor_stays_one():

@@ -9,17 +9,19 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from quantbench.calibration.memory import Memory
+from quantbench.calibration.task_hessian import task_hessian
 from quantbench.calibration.walk import Progressive
 from quantbench.conformance import check
 from quantbench.errors import BadInput, Unsupported
 from quantbench.methods.nearest import Nearest
-from quantbench.methods.qubo import Qubo, task_hessian
+from quantbench.methods.qubo import Qubo
 from quantbench.methods.rounding import Rounding, share_up
 from quantbench.network.network import Network
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.method import Log, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
+from tests.helpers.small import small
 
 W2 = Scheme(Grid(2, per_channel=True))
 
@@ -49,6 +51,19 @@ def test_rules():
     torch.testing.assert_close(share_up(w, qp), torch.tensor([0.0, 0.8, 0.8, 0.0, 0.4, 0.8, 0.0]))
     with pytest.raises(BadInput, match="up"):
         Rounding("up")
+
+
+def test_a_rounding_writes_down_what_it_costs_the_task():
+    net, x = small()
+    first, log = Scheme(Grid(2), which="first"), Log()
+    q = quantize(Rounding("floor", cost=True), net, x, first, log=log)
+    (layer,) = q.layers()
+    h = task_hessian(Progressive(net.model, (x,), Memory()), layer, 10, rng())
+    dw = (layer.weight - layer.original).flatten()
+    assert log.numbers["cost"] == pytest.approx(float(dw @ h @ dw), rel=1e-4)
+    assert log.numbers["cost"] > 0
+    with pytest.raises(Unsupported, match="first layer alone"):
+        quantize(Rounding("floor", cost=True), net, x, Scheme(Grid(2)))
 
 
 def test_stochastic_rounding_is_unbiased_and_its_draws_differ():

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from quantbench.errors import BadInput, Unsupported
@@ -11,7 +13,7 @@ from quantbench.methods.adaquant import AdaQuant
 from quantbench.methods.allocation import Allocate
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.pipelines import Advanced, Light
-from quantbench.methods.tuning import BatchNormTuning, BiasTuning
+from quantbench.methods.tuning import BatchNormTuning, BiasTuning, Norm
 from quantbench.network.hooks import capture_output
 from quantbench.network.network import Network
 from quantbench.optimization.distance import distance
@@ -22,6 +24,8 @@ from quantbench.quantization.scheme import Grid, Scheme
 GRID = Grid(4, symmetric=False, per_channel=True)
 W4A4 = Scheme(GRID, Grid(4, symmetric=False))
 W8A8 = uniform(W4A4, (8, 8))
+
+BY_LABELS = {"measure": "cross_entropy", "labelled": "shapes/calib"}
 
 
 def network(*, batch_norm=True):
@@ -91,7 +95,8 @@ def test_bias_tuning_moves_biases_alone_and_beats_the_best_last_bias(loss):
     net, x = network()
     log = Log()
     before = quantize(Nearest(), net, x, W4A4)
-    after = quantize(Pipeline((Nearest(), BiasTuning(epochs=20, loss=loss))), net, x, W4A4, log=log)
+    tuning = BiasTuning(epochs=20, loss=loss, classifier=True)
+    after = quantize(Pipeline((Nearest(), tuning)), net, x, W4A4, log=log)
     with torch.no_grad():
         outputs, target = [q.fake()(x) for q in (before, after)], net.model(x)
     away = [float(distance(loss)(y, target)) for y in outputs]
@@ -107,6 +112,48 @@ def test_bias_tuning_moves_biases_alone_and_beats_the_best_last_bias(loss):
         assert torch.equal(a.weight, b.weight)
         assert not torch.equal(a.bias, b.bias)
         assert not b.bias.requires_grad
+
+
+def test_bias_tuning_leaves_the_classifiers_bias_where_there_is_a_classifier():
+    net, x = network()
+    before = list(quantize(Nearest(), net, x, W4A4).layers())
+    for tuning, trained in (
+        (BiasTuning(epochs=1), [True, True, False]),
+        (BiasTuning(epochs=1, loss="mse"), [True, True, True]),
+        (BiasTuning(epochs=1, classifier=True), [True, True, True]),
+    ):
+        after = quantize(Pipeline((Nearest(), tuning)), net, x, W4A4).layers()
+        moved = [not torch.equal(a.bias, b.bias) for a, b in zip(before, after, strict=True)]
+        assert moved == trained
+    alone = Network.of(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), x[:2])
+    with pytest.raises(Unsupported, match="no other layer"):
+        quantize(Pipeline((Nearest(), BiasTuning())), alone, x, W4A4)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 20), st.integers(0, 2**31))
+def test_batches_of_a_round_are_of_a_fresh_shuffle(images, batches, size, seed):
+    tuning, rng = BiasTuning(batches=batches, batch_size=size), torch.Generator().manual_seed(seed)
+    first, second = (torch.cat(tuple(tuning.drawn(images, rng))) for _ in range(2))
+    for drawn in (first, second):
+        assert len(drawn) == min(images, batches * size)
+        assert len(drawn.unique()) == len(drawn)
+        assert 0 <= int(drawn.min()) <= int(drawn.max()) < images
+    assert images < 20 or not torch.equal(first, second)
+    fixed = torch.cat(tuple(BiasTuning(8, batches, size, shuffled=False).drawn(images, rng)))
+    assert torch.equal(fixed, torch.arange(len(fixed)))
+
+
+def test_running_statistics_are_those_of_torchs_batch_norm():
+    beta, std = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.5])
+    ours, theirs = Norm(beta, std, 0.1, image=True), nn.BatchNorm2d(2, momentum=0.1)
+    theirs.running_mean, theirs.running_var = beta.clone(), std.square()
+    theirs.weight.data, theirs.bias.data = ours.gamma, beta
+    for seed in range(3):
+        y = 3 * torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed)) + 1
+        assert torch.allclose(ours.see(y), theirs(y), atol=1e-5)
+    assert torch.allclose(ours.mean, theirs.running_mean)
+    assert torch.allclose(ours.var, theirs.running_var)
 
 
 def best_shift(loss, output, target):
@@ -155,7 +202,8 @@ def test_allocation_measures_one_layer_at_a_time_and_keeps_its_size():
         base, loss = away(at[8].model(x), target), 0.0
         for name, (w, _) in bits.items():
             with swapped(at[8], at[w], name):
-                loss += max(float(away(at[8].model(x), target) - base), 1e-6)
+                delta = max(float(away(at[8].model(x), target) - base), 1e-6)
+            loss += delta if w < 8 else 0.0
     assert log.numbers["allocation/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-7)
     # proven optimal
     assert log.numbers["allocation/bound"] == pytest.approx(log.numbers["allocation/loss"])
@@ -164,6 +212,45 @@ def test_allocation_measures_one_layer_at_a_time_and_keeps_its_size():
     assert log.curves["front/cost"] == sorted(log.curves["front/cost"], reverse=True)
     assert log.curves["front/loss"] == sorted(log.curves["front/loss"])
     assert log.curves["front/gap"] == [0.0] * len(log.curves["front/cost"])
+
+
+def test_eight_bits_cost_nothing_and_all_else_something():
+    net, x = network()
+    log = Log()
+    q = quantize(Allocate(size=0.25, points=0), net, x, W8A8, log=log)
+    assert {o.weights for o in q.scheme.overrides} == {8}
+    assert log.numbers["allocation/loss"] == 0.0
+
+
+def test_sensitivities_by_labels_are_the_cross_entropy_of_labelled_images():
+    from quantbench.tasks.images import labelled
+    from quantbench.tasks.registry import task
+
+    here = task("shapes/resnet8", "shapes/test")
+    net, calib = here.network(), here.calibration("shapes/calib", 16, 0)
+    method, log = Allocate(size=0.16, points=0, examples=96, **BY_LABELS), Log()
+    q = quantize(method, net, calib, W8A8, log=log)
+    bits = {o.layer: o.weights for o in q.scheme.overrides}
+    assert set(bits.values()) == {4, 8}
+    seen = labelled("shapes/resnet8", "shapes/calib", 96)
+    x, y = seen.preprocess(seen.x), torch.from_numpy(seen.y).long()
+    at = {b: quantize(Nearest(), net, calib, uniform(W8A8, (b, b))) for b in (4, 8)}
+    with torch.no_grad():
+        base, loss = nn.functional.cross_entropy(at[8].model(x), y), 0.0
+        for name in (name for name, w in bits.items() if w == 4):
+            with swapped(at[8], at[4], name):
+                lost = nn.functional.cross_entropy(at[8].model(x), y) - base
+                loss += max(float(lost), 1e-6)
+    assert log.numbers["allocation/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-6)
+
+
+def test_layers_calibrated_anew_are_those_of_the_mixed_scheme():
+    net, x = network()
+    again = AdaQuant(iterations=2, lr_weights=1e-2)
+    q = quantize(Allocate(size=0.15, anew=again, points=0), net, x, W8A8, seed=5)
+    assert {o.weights for o in q.scheme.overrides} == {4, 8}
+    assert q.digest == quantize(again, net, x, q.scheme, seed=5).digest
+    assert q.digest != quantize(Allocate(size=0.15, points=0), net, x, W8A8, seed=5).digest
 
 
 @pytest.mark.parametrize(
@@ -215,7 +302,15 @@ def test_an_impossible_size_names_the_smallest():
 
 
 @pytest.mark.parametrize(
-    "options", [{"gain": "speed"}, {"form": "dual"}, {"measure": "cosine"}, {"weights": ()}]
+    "options",
+    [
+        {"gain": "speed"},
+        {"form": "dual"},
+        {"measure": "cosine"},
+        {"weights": ()},
+        {"measure": "cross_entropy"},
+        {"labelled": "shapes/calib"},
+    ],
 )
 def test_unknown_words_are_refused(options):
     with pytest.raises(BadInput):
@@ -227,7 +322,18 @@ def test_which_step_is_in_which_pipeline():
     assert [type(s) for s in light] == [Allocate, BatchNormTuning]
     assert [type(s) for s in advanced] == [Allocate, BatchNormTuning, BiasTuning]
     assert isinstance(light[0].rounding, Nearest)
-    assert advanced[0].rounding == AdaQuant(iterations=7)
+    assert advanced[0].rounding == AdaQuant(iterations=7, sequential=False)
+    assert advanced[0].anew is None
+
+
+def test_what_the_options_of_a_pipeline_change():
+    options = {"iterations": 7, "relearn": True, "sequential": True, "momentum": 0.1, "epochs": 0}
+    steps = Advanced(**options, **BY_LABELS).pipeline().steps
+    again = AdaQuant(iterations=7, sequential=True)
+    program = Allocate(rounding=again, anew=again, **BY_LABELS)
+    assert steps == (program, BatchNormTuning(momentum=0.1))
+    assert Light(**BY_LABELS).pipeline().steps[0] == Allocate(**BY_LABELS)
+    assert Advanced(measure="mse").pipeline().steps[-1] == BiasTuning(loss="mse")
 
 
 def test_a_limit_on_bit_operations_narrows_activations_where_one_on_size_does_not():

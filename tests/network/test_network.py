@@ -85,8 +85,9 @@ class Many(nn.Linear):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Many(3, 3), "returns dict, not a tensor"),
-        (nn.Linear(3, 3).half(), "'weight' is torch.float16"),
+        (nn.Sequential(Many(3, 3)), "returns dict, not a tensor"),
+        (nn.Linear(3, 3), "is itself a layer"),
+        (nn.Sequential(nn.Linear(3, 3)).half(), "'0.weight' is torch.float16"),
     ],
 )
 def test_networks_that_no_method_can_work_on_are_refused(model, message):

@@ -15,9 +15,12 @@ from quantbench.calibration.memory import LIMIT
 from quantbench.errors import BadInput, Unsupported
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
+from quantbench.methods.equalize import Equalize
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
+from quantbench.network.hooks import capture_input
+from quantbench.network.modules import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import minimise
@@ -31,6 +34,7 @@ from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.system import parallel
 from tests.helpers.methods import W3, W3A4, every_method
 from tests.helpers.processes import outcome
+from tests.helpers.separable import W8A8, Separable, job, seeded
 from tests.helpers.small import LAYERS, small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,13 +49,17 @@ def rng(seed=0):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "clamp"])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 def test_the_error_of_a_layer_and_its_gradient(layer, activation):
     x = torch.randn((5, 4, 7, 8) if isinstance(layer, nn.Conv2d) else (5, 3, 8), generator=rng())
     net = Network.of(nn.Sequential(layer, nn.Flatten()), x[:2])
     (quant,) = Quantized(net, W3).layers()
-    fa = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}[activation]
+    fa = {None: lambda z: z, "relu": F.relu, "relu6": F.relu6}.get(activation)
+    if activation == "clamp":  # on linear layers, one bound for each of the 3 positions
+        channels = quant.original.shape[0] if isinstance(layer, nn.Conv2d) else 3
+        low, high = torch.rand(2, channels, generator=rng(2)).mul(torch.tensor([[-1.0], [4.0]]))
+        activation = fa = Bounds(low, high)
     target = fa(3 * torch.randn(quant.run(x, quant.original).shape, generator=rng(1)))
     w, again = (quant.original.clone().requires_grad_() for _ in range(2))
     want = squared_error(fa(quant.run(x, w)), target.clone())
@@ -277,3 +285,26 @@ def test_adam_is_that_of_torch():
             optimizer.step()
     torch.testing.assert_close(ours, theirs)
     assert ours.abs().min() > 0
+
+
+def test_bounds_per_channel_take_part_in_a_layers_error():
+    """Equalization makes such bounds of a ReLU6; they are no name, and were left out once."""
+    model, x = seeded(Separable)
+    net = Equalize().apply(job(Network.of(model, x[:2]), x)).net
+    q = Quantized(net, W8A8)
+    layer = q.layer("point")
+    assert isinstance(layer.activation, Bounds)
+    assert torch.equal(layer.activation(x12 := torch.randn(2, 12, 3, 3)), net.model.act3(x12))
+    (inputs,) = capture_input(net.model, "point", (x,))
+    target = torch.zeros_like(layer(inputs))
+    w = layer.original.clone().requires_grad_()
+    ours = layer_error(layer, inputs, w, target.clone(), layer.activation)
+    v = layer.original.clone().requires_grad_()
+    theirs = squared_error(net.model.act3(layer.run(inputs, v)), target)
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+    ours.backward()
+    theirs.backward()
+    assert torch.allclose(w.grad, v.grad, rtol=1e-3, atol=1e-5 * float(v.grad.abs().max()))
+    found = {unit.stop: unit.activation for unit in units(q, "layer")}
+    assert isinstance(found["depth"], Bounds)
+    assert found["group"] == "relu"

@@ -14,7 +14,7 @@ from quantbench.quantization.levels import code_levels, nearest_levels, unsigned
 from quantbench.quantization.ranges import estimate
 from quantbench.quantization.scheme import Grid, Override, Scheme
 
-KINDS = st.sampled_from(["uniform", "apot", "pot"])
+KINDS = st.sampled_from(["uniform", "apot", "pot", "lloyd"])
 
 
 PUBLISHED = {  # unsigned bits: term sets, and what makes the largest level 1

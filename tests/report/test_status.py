@@ -33,6 +33,12 @@ def test_the_time_left_follows_from_the_pace(clock):
     assert at(clock, 120, 40).endswith("[40/100, 3.0 min left]")
 
 
+def test_a_day_is_told_in_hours(clock):
+    clock.status(0, 300, "step")
+    assert at(clock, 300, 1, 300).endswith("[1/300, 24.9 h left]")
+    assert at(clock, 27_600, 278, 300).endswith("[278/300, 36.4 min left]")
+
+
 def test_steps_that_an_earlier_run_had_done_do_not_count(clock):
     at(clock, 31, 50)
     assert at(clock, 91, 60).endswith("[60/100, 4.0 min left]")

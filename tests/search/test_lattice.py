@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from quantbench.errors import BadInput
 from quantbench.methods.gramround import GramRound
+from quantbench.quantization.grids import QParams
 from quantbench.search.lattice import beam, cost, damped, descend, tabu
+
+GRID = QParams(torch.ones(()), torch.zeros(()), (-2, -1, 0, 1))  # values are codes
 
 
 def rng(seed=0):
@@ -53,7 +56,7 @@ def test_the_whole_search_finds_the_optimum_of_small_rows():
     hits = []
     for seed in range(20):
         u, h = problem(seed, 3, 6)
-        codes = GramRound(width=16, moves=60).search(u, h, (-2, -1, 0, 1), rng(seed))
+        codes = GramRound(width=16, moves=60).search(u, u, GRID, h, rng(seed))
         hits.append(torch.isclose(cost(codes, u, h), optimum(u, h), rtol=1e-4, atol=1e-5))
     assert torch.cat(hits).all()
 
@@ -69,6 +72,43 @@ def test_each_step_of_the_search_goes_down():
     # found: 0.87 of GPTQ's, which has a fifth of nearest's
     assert costs[4] < 0.95 * costs[1] < 0.5 * costs[0]
     assert (tabu(descended, u, h, -2, 1, 0, rng()) == descended).all()
+
+
+def test_between_two_neighbours_it_finds_what_brute_force_finds():
+    ratios = []
+    for seed in range(20):
+        u, h = problem(seed, 3, 6)
+        w = u + 0.8 * torch.randn(u.shape, generator=rng(seed))  # whose neighbours are the box
+        low, high = GRID.bracket(w)
+        codes = GramRound(width=64, moves=60, neighbours=True).search(u, w, GRID, h, rng(seed))
+        assert ((codes == low) | (codes == high)).all()
+        up = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6)))  # (64, 6)
+        every = low[0] + up.unsqueeze(1) * (high - low)[0]  # (64, rows, 6)
+        best = cost(every.transpose(0, 1), u[0].unsqueeze(1), h).amin(1)
+        ratios.append(cost(codes, u, h)[0] / best)
+    found = torch.cat(ratios)
+    assert found.min() > 1 - 1e-6
+    assert found.max() < 1.05  # found: 1.008, in one row of 60; the others are optimal
+    assert (found < 1 + 1e-4).float().mean() > 0.9
+
+
+def test_a_box_for_every_code_that_is_the_same_is_the_box_of_all():
+    u, h = problem(11, 8, 40, groups=2)
+    low, high = torch.full_like(u, -2), torch.full_like(u, 1)
+    one, each = (
+        tabu(descend(beam(u, h, *box, width=4), u, h, *box), u, h, *box, 50, rng())
+        for box in ((-2, 1), (low, high))
+    )
+    assert (one == each).all()
+
+
+def test_a_code_without_a_choice_stays():
+    u, h = problem(5, 4, 12)
+    low, high = u.round().clamp(-2, 1), u.round().clamp(-2, 1)
+    high[..., ::2] = (high[..., ::2] + 1).clamp(max=1)
+    codes = tabu(descend(beam(u, h, low, high, 4), u, h, low, high), u, h, low, high, 40, rng())
+    assert (codes[..., 1::2] == low[..., 1::2]).all()
+    assert torch.isfinite(cost(codes, u, h)).all()
 
 
 def test_descent_ends_where_no_single_code_helps():

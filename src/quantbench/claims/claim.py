@@ -40,12 +40,15 @@ METRICS: Mapping[str, str] = {
     "f1": "F1, %",
     "spearman": "Spearman correlation, x 100",
     "perplexity": "perplexity, lower is better",
+    "log_likelihood": "log-likelihood, hundredths of a nat per token",
     "minutes": "minutes of quantization",
     "int4_layers": "layers at 4 bits, all others at 8",
     "size_fraction": "size of the weights as a fraction of float32",
 }
 
 PERCENT = ("top1", "miou", "map", "f1", "spearman")
+
+NEGATIVE = ("log_likelihood",)  # at most 0
 
 _REAL = (
     "cifar10/test",
@@ -54,6 +57,10 @@ _REAL = (
     "imagenet/val_1000_eval",
     "coco/first128",
     "coco/first128_eval",
+    "voc/seg48",
+    "coco/seg100",
+    "wikitext2/test",
+    "wikitext2/test_128",
 )
 
 _EMBEDDED = ("shapes/", "qa/", "scenes/")
@@ -134,6 +141,8 @@ class Claim:
         source: where the number stands.
         where: file and line of the row.
         long: whether its runs are too long for the embedded tier.
+        hours: what its runs take on two cores, about, where that is more than an afternoon has; 0
+            where nobody said.
         checkpoint: whose weights these are: the full-precision ones behind the number, of its
             ``authors``; those of the network that they ``quantized`` and released; or any
             ``other``.
@@ -171,6 +180,7 @@ class Claim:
     source: Source
     where: str
     long: bool = False
+    hours: float = 0.0
     checkpoint: Checkpoint = "other"
     rounding: float = 0.0
 
@@ -252,7 +262,8 @@ class Claim:
             lines["published on"] = f"all of {self.published_on}"
         if self.calib:
             lines["calibration"] = f"{self.calib.n} of {self.calib.data}"
-        return lines | {"seeds": f"{len(self.seeds)}"}
+        hours = {"hours": f"about {self.hours:g} on two cores"} if self.hours else {}
+        return lines | {"seeds": f"{len(self.seeds)}"} | hours
 
     def _standing(self) -> dict[str, str]:
         """What rests on it, in words."""

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from quantbench.claims.claim import Claim
+from quantbench.quantization.scheme import Scheme
 
 GATING = (
     *("kind", "model", "checkpoint", "data", "published_on", "method", "fields", "scheme", "rival"),
@@ -27,6 +28,10 @@ def gating_fields(claim: Claim) -> dict[str, Any]:
     """
     everything = asdict(claim)
     chosen = {name: everything[name] for name in GATING}
+    for scheme in (chosen["scheme"], (chosen["rival"] or {}).get("scheme")):
+        # a field that came later: at its default the claim is what it was without it
+        if scheme and scheme["edge_acts"] == Scheme.edge_acts:
+            del scheme["edge_acts"]
     chosen["xfail"] = claim.xfail and claim.xfail.number
     chosen["source"] = [claim.source.reported, claim.source.status]
     plain: dict[str, Any] = json.loads(json.dumps(chosen))

@@ -140,6 +140,7 @@ class _File:
             source=source,
             where=where,
             long=row.get("long", False),
+            hours=float(row.get("hours", 0.0)),
             checkpoint=row.get("checkpoint", "other"),
         )
         if "kind" not in row and scheme and claim.drop is None:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from quantbench.claims.claim import KINDS, METRICS, PERCENT, Checkpoint, Claim, Fields
+from quantbench.claims.claim import KINDS, METRICS, NEGATIVE, PERCENT, Checkpoint, Claim, Fields
 from quantbench.claims.toml_lines import Spec, fault, is_number, plain
 from quantbench.errors import BadInput
+from quantbench.quantization.scheme import PLACEMENTS
 
 Row = Mapping[str, Any]
 
@@ -43,7 +44,8 @@ GRID: Spec = {**_keys("text", "kind range"), **_keys("truth", "symmetric per_cha
 
 SCHEME: Spec = {
     **_keys("table", "weights acts overrides"),
-    "placement": ("inputs", "attention", "integer"),
+    "placement": PLACEMENTS,
+    "edge_acts": ("inputs", "outputs"),
     "first_last_bits": "count",
     "which": ("all", "first"),
 }
@@ -51,7 +53,7 @@ SCHEME: Spec = {
 DEFAULTS: Spec = {
     **_keys("text", "paper method data published_on tol_why note skip source row column"),
     **_keys("table", "fields rival fp calib xfail"),
-    **_keys("positive", "tol fp_tol"),
+    **_keys("positive", "tol fp_tol hours"),
     **_keys("count", "runs seeds"),
     **_keys("truth", "gates long"),
     "kind": tuple(KINDS),
@@ -130,6 +132,11 @@ def _about_the_cell(claim: Claim) -> Iterator[tuple[bool, str]]:
     yield not compares and claim.rival is not None, alone
 
 
+def _below_zero(claim: Claim) -> bool:
+    """Whether the number is a metric that is negative, and no limit of a drop."""
+    return claim.metric in NEGATIVE and claim.kind in ("fp", "accuracy", "value")
+
+
 def _about_the_number(claim: Claim) -> Iterator[tuple[bool, str]]:
     """Whether what is claimed makes no sense, and why."""
     kind, value, compares = claim.kind, claim.value or 0.0, claim.kind in COMPARING
@@ -138,7 +145,8 @@ def _about_the_number(claim: Claim) -> Iterator[tuple[bool, str]]:
     yield kind == "value" and claim.drop is None, base
     yield compares and numbers, f"a {kind} claim has no number: list the models"
     yield not compares and not numbers, f"a {kind} claim needs a number for every model"
-    yield numbers and not 0 <= value <= top, f"{value:g} is no {METRICS[claim.metric]}"
+    low, top = (-float("inf"), 0.0) if _below_zero(claim) else (0.0, top)
+    yield numbers and not low <= value <= top, f"{value:g} is no {METRICS[claim.metric]}"
     backwards = claim.value_to is not None and claim.value_to <= value
     yield backwards, "a range ends above its start"
     unexplained = bool(claim.tol or claim.fp_tol) and not claim.tol_why

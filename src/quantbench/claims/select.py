@@ -13,6 +13,8 @@ from quantbench.errors import BadInput
 
 LONG = "its runs take longer than those of the embedded tier together: quantbench run --tier long"
 
+HOURS = 2.0  # what takes longer runs only where --hours allows it
+
 Test = Callable[[Claim], bool]
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
@@ -40,13 +42,32 @@ def chosen(
 
 
 def asked_for(
-    papers: Iterable[str] = (), expression: str = "", tier: Tier | str | None = None
+    papers: Iterable[str] = (),
+    expression: str = "",
+    tier: Tier | str | None = None,
+    hours: float | None = None,
 ) -> tuple[Claim, ...]:
-    """The same, long ones with a reason to be skipped unless an expression or a tier names them."""
-    claims = chosen(papers, expression, tier)
-    if tier or expression:
-        return claims
-    return tuple(replace(c, skip=c.skip or LONG) if c.tier == "long" else c for c in claims)
+    """The same, with a reason to be skipped where running is more than was asked for.
+
+    Long ones run where an expression or a tier names them, those that take hours where the limit
+    allows as many, which by default is :data:`HOURS`.
+    """
+    named, limit = bool(tier or expression), HOURS if hours is None else hours
+    return tuple(_within(c, limit, named=named) for c in chosen(papers, expression, tier))
+
+
+def _within(claim: Claim, hours: float, *, named: bool) -> Claim:
+    """A claim, with a reason to be skipped where it takes too long."""
+    if claim.skip:
+        return claim
+    if claim.hours > hours:
+        return replace(claim, skip=too_long(claim))
+    return replace(claim, skip=LONG) if claim.tier == "long" and not named else claim
+
+
+def too_long(claim: Claim) -> str:
+    """How long a claim's runs take, and the command that runs it; short enough for a table."""
+    return f"{claim.hours:g} hours: quantbench run --hours {claim.hours:g} -k {claim.id}"
 
 
 def select(claims: Iterable[Claim], expression: str) -> tuple[Claim, ...]:

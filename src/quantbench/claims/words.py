@@ -10,6 +10,8 @@ from quantbench.quantization.scheme import Grid, Scheme
 
 WHERE = {
     "inputs": "layer inputs",
+    "outputs": "outputs of layers and blocks",
+    "shared": "layer inputs, one quantizer a tensor, shortcuts with them",
     "attention": "layer inputs, the operands of attention's products and the input of its softmax",
     "integer": "every tensor of the integer network",
 }
@@ -36,6 +38,8 @@ def scheme_words(scheme: Scheme) -> str:
     edge = "all layers alike"
     if scheme.first_last_bits:
         edge = f"first and last layer at {scheme.first_last_bits} bits"
+        if scheme.acts and scheme.edge_acts == "outputs":
+            edge += ", of activations the outputs of the first and of the last but one"
     mixed = [
         f"{o.layer} at {o.weights}" + (f"/{o.acts}" if o.acts else "") for o in scheme.overrides
     ]

@@ -19,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
         device(options.device)  # an error before anything starts
     more = [f"--qb-device={options.device}"]
+    more += [] if options.hours is None else [f"--qb-hours={options.hours}"]
     more += [f"--junitxml={Path(options.junit).absolute()}"] if options.junit else []
     more += [f"--qb-summary={Path(options.summary).absolute()}"] if options.summary else []
     more += ["--qb-github"] if options.github else []

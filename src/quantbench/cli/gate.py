@@ -147,7 +147,7 @@ def _asked(options: argparse.Namespace) -> list[Asked]:
     from quantbench.gate.asked import asked
     from quantbench.runs.lab import Lab
 
-    claims = asked_for(options.papers, options.select, options.tier)
+    claims = asked_for(options.papers, options.select, options.tier, options.hours)
     return asked(Lab(Path(options.runs)), claims)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import Claim
-from quantbench.claims.select import chosen
+from quantbench.claims.select import HOURS, chosen, too_long
 from quantbench.errors import BadInput, DataMissing, did_you_mean
 from quantbench.quantization.registry import method_class, methods
 
@@ -23,7 +23,8 @@ def print_list(papers: Sequence[str], expression: str, tier: str | None) -> int:
     claims = chosen(papers, expression, tier)
     if papers or expression or tier:
         for claim in claims:
-            print(f"{claim.tier:<8}  {claim.id}  {claim.asks}")
+            takes = f"  ({too_long(claim)})" if claim.hours > HOURS and not claim.skip else ""
+            print(f"{claim.tier:<8}  {claim.id}  {claim.asks}{takes}")
         return 0
     for paper, count in Counter(c.paper for c in claims).items():
         tiers = sorted(Counter(c.tier for c in claims if c.paper == paper).items())

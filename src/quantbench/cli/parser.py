@@ -9,8 +9,9 @@ from typing import NoReturn
 from quantbench import __version__
 from quantbench.errors import did_you_mean
 
-CLAIMS, RUNS, BASELINE, CI = (
+CLAIMS, HOURS, RUNS, BASELINE, CI = (
     "claims",
+    "hours",
     "runs",
     "baseline",
     "ci",
@@ -47,13 +48,13 @@ def parser() -> Parser:
     add("list", "list papers, methods and claims", CLAIMS)
     about = "show a claim with what its runs measured, a method, a paper or a model in full"
     add("show", about, RUNS).add_argument("name")
-    run = add("run", "run claims and judge them", CLAIMS, RUNS, CI)
+    run = add("run", "run claims and judge them", CLAIMS, HOURS, RUNS, CI)
     run.add_argument("--device", default="cpu", help="cpu or cuda")
     about = "say whether a claim's runs are finished, and what changed if not"
     add("why", about, RUNS).add_argument("claim")
     about = "compare finished runs with the accepted baseline"
-    add("gate", about, CLAIMS, RUNS, BASELINE, CI)
-    _add_reason(add("accept", "make finished runs the baseline", CLAIMS, RUNS, BASELINE))
+    add("gate", about, CLAIMS, HOURS, RUNS, BASELINE, CI)
+    _add_reason(add("accept", "make finished runs the baseline", CLAIMS, HOURS, RUNS, BASELINE))
     add("report", "write the report of finished runs again", CLAIMS, RUNS)
     _add_measured(add("measured", "write the verdicts of finished runs into reference/measured.md"))
     about = "time integer networks on every installed runtime, side by side"
@@ -72,6 +73,11 @@ def _add_claims(command: argparse.ArgumentParser) -> None:
     _add_expression(command, "w4 and resnet20 not apot")
     tiers = ("embedded", "long", "real", "online")
     command.add_argument("--tier", choices=tiers, help="only this tier of data")
+
+
+def _add_hours(command: argparse.ArgumentParser) -> None:
+    about = "also claims that take up to so many hours on two cores (default: 2)"
+    command.add_argument("--hours", type=float, metavar="N", help=about)
 
 
 def _add_expression(command: argparse.ArgumentParser, example: str) -> None:
@@ -130,6 +136,7 @@ def _add_timing(command: argparse.ArgumentParser) -> None:
 
 _SHARED: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     CLAIMS: _add_claims,
+    HOURS: _add_hours,
     RUNS: _add_runs,
     BASELINE: _add_baseline,
     CI: _add_ci,

@@ -1,4 +1,4 @@
-"""Files of the text tasks: sentence pairs, questions, an encoder in a package."""
+"""Files of the text tasks: sentence pairs, questions, running text, an encoder in a package."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ SQUAD_TRAIN = "text/train-v1.1.json"
 SQUAD_FILES = {"squad/dev": "text/squad_dev-v1.1.json.gz"}
 
 
+STORIES = "checkpoints/tinystories_llama_stories260k.safetensors"
+
+STORIES_WORDS = "text/tinystories_tok512.bin"
+
+TEXTS = {
+    "wikitext2/test": "text/wikitext2/wikitext2_test.txt.gz",
+    "wikitext2/valid": "text/wikitext2/wikitext2_valid.txt.gz",
+}
+
+TINYSTORIES = "text/TinyStories-valid.txt"
+
+TINYSTORIES_COMMAND = (
+    "hf download roneneldan/TinyStories TinyStories-valid.txt --repo-type dataset "
+    "--local-dir $QUANTBENCH_DATA/text"
+)
+
 PAIRS = ("stsb/train", "stsb/dev", "stsb/test")
 
 
@@ -56,6 +72,21 @@ def questions_file(name: str) -> tuple[Any, str]:
     path = file(known[name])
     with gzip.open(path, "rt", encoding="utf-8") as f:
         return json.load(f), file_digest(path)
+
+
+@functools.lru_cache(maxsize=4)
+def text_file(name: str) -> tuple[str, str]:
+    """A running text, and its file's digest."""
+    if name == "tinystories/valid":
+        path = data_root() / TINYSTORIES
+        if not path.is_file():
+            raise DataMissing(name, TINYSTORIES_COMMAND)
+        return path.read_text(encoding="utf-8"), file_digest(path)
+    if name not in TEXTS:
+        raise BadInput(f"text {name!r}: choose tinystories/valid, {', '.join(TEXTS)}")
+    path = file(TEXTS[name])
+    with gzip.open(path, "rt", encoding="utf-8") as f:
+        return f.read(), file_digest(path)
 
 
 def minilm_folder() -> Path:

@@ -1,8 +1,10 @@
 """What the runs of one claim say together, each quantity with its interval.
 
 The quantities are drop, accuracy and advantage over a rival. Images are the units, seeds are
-averaged per image; rank correlations, being no means over examples, are bootstrapped, and mean
-average precision comes as jackknife values, of which it is the mean.
+averaged per image; rank correlations and the mean intersection over union, being no means over
+examples, are bootstrapped, and mean average precision comes as jackknife values, of which it is the
+mean. Log-likelihoods have no bounds, which the intervals of fractions need: they are bootstrapped
+over windows of the text.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from quantbench.errors import BadInput
 from quantbench.evidence import intervals
-from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
 from quantbench.evidence.intervals import Interval, paired, paired_units, per_image
 from quantbench.evidence.result import Result
 from quantbench.system.seeds import seed_for
@@ -25,27 +27,30 @@ Runs = Mapping[int, Result]  # by seed
 Term = tuple[float, NDArray[Any]]  # weight, scores (n,)
 
 
+UNBOUNDED = ("log_likelihood",)  # metrics that are means over examples of any size
+
+
 def drop(runs: Runs) -> Interval:
     """Full precision minus quantized, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
+    if _drawn(first):
+        return _bootstrapped(first, [(1.0, first.fp_scores), *_weighted(-1.0, runs)])
     return paired(first.fp_scores, _scores(runs), bounded=_bounded(first))
 
 
 def accuracy(runs: Runs) -> Interval:
     """The quantized network's metric, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, _weighted(1.0, runs))
+    if _drawn(first):
+        return _bootstrapped(first, _weighted(1.0, runs))
     return _mean(first, _scores(runs))
 
 
 def fp_accuracy(runs: Runs) -> Interval:
     """The full-precision network's metric, in points."""
     first = _first(runs)
-    if first.gold:
-        return _correlations(first, [(1.0, first.fp_scores)])
+    if _drawn(first):
+        return _bootstrapped(first, [(1.0, first.fp_scores)])
     return _mean(first, first.fp_scores)
 
 
@@ -62,13 +67,18 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
             f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
             "a rival runs on the same examples"
         )
-    if a.gold:
+    if _drawn(a):
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]
-        return _correlations(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
+        return _bootstrapped(a, [*_weighted(1.0, ours), *_weighted(-1.0, rivals), *references])
     scores = (_scores(ours), _scores(rivals), a.fp_scores, b.fp_scores)
     own, other, full, full_other = (per_image(s, bounded=_bounded(a)) for s in scores)
     # the last is zero, unless devices round differently
     return paired_units(own - other - (full - full_other))
+
+
+def _drawn(result: Result) -> bool:
+    """Whether the interval comes from draws of examples: no mean over them, or one of any size."""
+    return bool(result.gold) or result.metric in ("miou", *UNBOUNDED)
 
 
 def _bounded(result: Result) -> bool:
@@ -103,14 +113,26 @@ def _weighted(sign: float, runs: Runs) -> list[Term]:
     return [(sign / len(runs), r.scores) for r in runs.values()]
 
 
-def _correlations(first: Result, terms: Sequence[Term]) -> Interval:
-    """Bootstrap of a weighted sum of rank correlations with the gold similarities."""
+def _windows(terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of means, over the same windows of a text in all of them."""
+    each = np.sum([weight * np.asarray(s, np.float64) for weight, s in terms], axis=0)
+    rng = np.random.default_rng(seed_for("bootstrap", 0))
+    return bootstrap(lambda drawn: 100 * drawn.mean(axis=-1), each, rng=rng)
 
-    def statistic(gold: NDArray[Any], *scores: NDArray[Any]) -> NDArray[np.float64]:
+
+def _bootstrapped(first: Result, terms: Sequence[Term]) -> Interval:
+    """Bootstrap of a weighted sum of rank correlations with the gold, overlaps or means."""
+    if first.metric in UNBOUNDED:
+        return _windows(terms)
+    given = [] if first.metric == "miou" else [first.gold_scores]
+
+    def statistic(*drawn: NDArray[Any]) -> NDArray[np.float64]:
+        gold, scores = drawn[: len(given)], drawn[len(given) :]
         weighted = [
-            weight * spearman(s, gold) for (weight, _), s in zip(terms, scores, strict=True)
+            weight * (spearman(s, *gold) if gold else mean_iou(s))
+            for (weight, _), s in zip(terms, scores, strict=True)
         ]
         return np.asarray(np.sum(weighted, axis=0))
 
     rng = np.random.default_rng(seed_for("bootstrap", 0))
-    return bootstrap(statistic, first.gold_scores, *(s for _, s in terms), rng=rng, draws=1000)
+    return bootstrap(statistic, *given, *(s for _, s in terms), rng=rng, draws=1000)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantbench.claims.claim import PERCENT, Claim
+from quantbench.claims.claim import NEGATIVE, PERCENT, Claim
 from quantbench.evidence import estimates
 from quantbench.evidence.estimates import Runs
 from quantbench.evidence.intervals import Interval, exact
 
-MORE_IS_BETTER = ("top1_gain", "int4_layers", *PERCENT)
+MORE_IS_BETTER = ("top1_gain", "int4_layers", *PERCENT, *NEGATIVE)
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ class Result:
 
     Attributes:
         digest: of the quantized network.
-        metric: ``spearman`` correlates similarities with ``gold``; any other is the mean of the
-            scores, in 0..1 but for the jackknife values of ``map``.
+        metric: ``spearman`` correlates similarities with ``gold``, ``miou`` adds the counts of all
+            examples; any other is the mean of the scores, in 0..1 but for the jackknife values of
+            ``map`` and the nats per token of ``log_likelihood``, which are negative.
         n: examples.
         packing: ``bits`` of correctness or ``f4`` (float32), base64.
         fp: packed scores of the full-precision network.
@@ -92,15 +93,17 @@ class Result:
     ) -> Result:
         """Pack scores of shape (n,).
 
-        They are bool for correctness, fractions for F1, similarities with their ``gold``.
+        They are bool for correctness, fractions for F1, similarities with their ``gold``; and of
+        ``miou`` counts of shape (n, 3 C), see :func:`quantbench.evidence.bootstrap.mean_iou`.
 
         Raises:
             BadInput: no examples, different shapes, or a score that is not finite.
 
         """
         arrays = [np.asarray(a) for a in (fp, quantized, *([] if gold is None else [gold]))]
-        shapes, n = [a.shape for a in arrays], arrays[0].size
-        if n == 0 or any(shape != (n,) for shape in shapes):
+        shapes, n = [a.shape for a in arrays], len(arrays[0]) if arrays[0].ndim else 0
+        alike = arrays[0].shape if metric == "miou" else (n,)
+        if arrays[0].size == 0 or any(shape != alike for shape in shapes):
             raise BadInput(f"scores of shapes {shapes}: all must be (n,) with the same n > 0")
         if not all(bool(np.isfinite(a).all()) for a in arrays):
             raise BadInput("a score is NaN or infinite: the quantized network's output is broken")
@@ -111,12 +114,12 @@ class Result:
 
     @property
     def fp_scores(self) -> NDArray[Any]:
-        """Scores of the full-precision network, (n,)."""
+        """Scores of the full-precision network, (n,), or (n, 3 C) for ``miou``."""
         return self._unpack(self.fp)
 
     @property
     def scores(self) -> NDArray[Any]:
-        """Scores of the quantized network, (n,)."""
+        """Scores of the quantized network, (n,), or (n, 3 C) for ``miou``."""
         return self._unpack(self.quantized)
 
     @property
@@ -145,6 +148,10 @@ class Result:
             from quantbench.evidence.bootstrap import spearman
 
             return float(spearman(scores, self.gold_scores))
+        if self.metric == "miou":
+            from quantbench.evidence.bootstrap import mean_iou
+
+            return float(mean_iou(scores))
         return 100 * float(scores.mean(dtype=np.float64))
 
     def to_json(self) -> dict[str, Any]:
@@ -177,25 +184,28 @@ class Result:
 
 
 def pack(scores: NDArray[Any], packing: Literal["bits", "f4"]) -> str:
-    """Base64 of scores (n,), one bit or one little-endian float32 each."""
+    """Base64 of scores (n,) or (n, k), one bit or one little-endian float32 each."""
     bits = packing == "bits"
     raw = np.packbits(scores.astype(bool)) if bits else scores.astype("<f4")
     return base64.b64encode(raw.tobytes()).decode()
 
 
 def unpack(packed: str, packing: Literal["bits", "f4"], n: int) -> NDArray[Any]:
-    """The scores again, (n,), bool or float32.
+    """The scores again, (n,), bool or float32; or float32 (n, k) where there are k an example.
 
     Raises:
         ValueError: not base64, or another number of scores.
 
     """
     raw = base64.b64decode(packed, validate=True)
-    if len(raw) != (-(-n // 8) if packing == "bits" else 4 * n):
-        raise ValueError(f"{len(raw)} bytes do not hold {n} scores")
     if packing == "bits":
+        if len(raw) != -(-n // 8):
+            raise ValueError(f"{len(raw)} bytes do not hold {n} scores")
         return np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(bool)
-    return np.frombuffer(raw, "<f4")
+    if not raw or len(raw) % (4 * n):
+        raise ValueError(f"{len(raw)} bytes do not hold the same number of scores for {n} examples")
+    scores = np.frombuffer(raw, "<f4")
+    return scores if len(scores) == n else scores.reshape(n, -1)
 
 
 def _tuple(value: Any) -> Any:

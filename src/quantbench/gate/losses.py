@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.evidence.bootstrap import bootstrap, spearman
+from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
+from quantbench.evidence.intervals import Interval
 from quantbench.evidence.significance import (
     holm,
     normal_loss,
@@ -39,7 +40,7 @@ class Pair:
 
     Attributes:
         before: accepted.
-        now: of the run.
+        now: of the run; both (n, 3 C) for ``miou``.
         metric: as of :class:`quantbench.evidence.result.Result`.
         examples: digest of the set that the scores are of.
         gold: reference similarities, for ``spearman`` only.
@@ -51,6 +52,28 @@ class Pair:
     metric: str
     examples: str
     gold: NDArray[Any] | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the metric is no mean over examples, and its spread comes from draws of them."""
+        return self.gold is not None or self.metric == "miou"
+
+    def differences(self) -> NDArray[np.float64]:
+        """What each example lost, (n,): of its score, or of its own mean overlap."""
+        if self.metric == "miou":
+            before, now = (mean_iou(s[:, None]) / 100 for s in (self.before, self.now))
+            return np.asarray(before - now)
+        return np.asarray(np.subtract(self.before, self.now, dtype=np.float64))
+
+    def drawn_loss(self, rng: np.random.Generator) -> Interval:
+        """The loss of a metric that is no mean, in points."""
+        if self.gold is None:
+            return bootstrap(lambda a, b: mean_iou(a) - mean_iou(b), self.before, self.now, rng=rng)
+        return bootstrap(
+            lambda gold, a, b: spearman(a, gold) - spearman(b, gold),
+            *(self.gold, self.before, self.now),
+            rng=rng,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,14 +127,9 @@ class Loss:
 
 def loss(pair: Pair) -> Loss:
     """What a cell lost since it was accepted."""
-    each = np.subtract(pair.before, pair.now, dtype=np.float64)
-    if pair.gold is not None:
-        rng = np.random.default_rng(seed_for("bootstrap", 0))
-        found = bootstrap(
-            lambda gold, a, b: spearman(a, gold) - spearman(b, gold),
-            *(pair.gold, pair.before, pair.now),
-            rng=rng,
-        )
+    each = pair.differences()
+    if pair.drawn:
+        found = pair.drawn_loss(np.random.default_rng(seed_for("bootstrap", 0)))
         value, se = found.value, found.se
     else:
         value, se = 100 * float(each.mean()), 100 * float(each.std()) / len(each) ** 0.5
@@ -147,11 +165,11 @@ class Pooled:
 def pooled(pairs: Sequence[Pair]) -> Pooled:
     """The mean loss over cells; an example is one unit, in however many cells it is scored."""
     total, variance = 0.0, 0.0
-    ranked = [loss(p) for p in pairs if p.gold is not None]
-    for one in ranked:
+    drawn = [loss(p) for p in pairs if p.drawn]
+    for one in drawn:
         total, variance = total + one.value, variance + one.se**2
-    for examples in {p.examples for p in pairs if p.gold is None}:
-        same = [p for p in pairs if p.gold is None and p.examples == examples]
+    for examples in {p.examples for p in pairs if not p.drawn}:
+        same = [p for p in pairs if not p.drawn and p.examples == examples]
         each = 100 * np.sum([np.subtract(p.before, p.now, dtype=float) for p in same], axis=0)
         total += float(each.mean())
         variance += float(each.var()) / len(each)

@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.network.hooks import hooked
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 
 Activation = Callable[[Tensor], Tensor]
-
-NO_CEILING = 1e30  # stays finite when it is scaled; infinite weights and buffers are refused
-
-
-class ChannelClamp(nn.Module):
-    """min(max(x, low), high) with one bound of each kind per channel (dimension 1).
-
-    ReLU6 after a layer whose channels were divided by s is min(max(x, 0), 6 / s): only so does
-    equalization leave the full-precision network as it was.
-
-    Attributes:
-        low: (channels,) lower bounds.
-        high: (channels,) upper bounds, ``NO_CEILING`` where there is none.
-
-    """
-
-    def __init__(self, low: Tensor, high: Tensor) -> None:
-        super().__init__()
-        self.low: Tensor
-        self.high: Tensor
-        self.register_buffer("low", low.detach().clone())
-        self.register_buffer("high", high.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Clamp an (N, C, ...) tensor."""
-        shape = (-1,) + (1,) * (x.dim() - 2)
-        low, high = self.low.reshape(shape), self.high.reshape(shape)
-        found: Tensor = _Clamp.apply(x, low, high)  # type: ignore[no-untyped-call]
-        return found
-
-
-class _Clamp(torch.autograd.Function):
-    """Clamping to bounds that are not learnt: one pass back, where autograd makes eight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        clamped = torch.clamp(x, low, high)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(clamped != x)
-        return clamped
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (outside,) = ctx.saved_tensors
-        return grads[0].masked_fill(outside, 0), None, None
 
 
 def clamps(model: nn.Module) -> dict[str, ChannelClamp]:
@@ -72,7 +27,7 @@ def following_functions(net: Network) -> dict[str, Activation]:
     """
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}
-    return found | _clamps(net)
+    return found | clamped_layers(net)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -80,11 +35,13 @@ def _identity(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _clamps(net: Network) -> dict[str, Activation]:
+def clamped_layers(net: Network) -> dict[str, ChannelClamp]:
     """Layers whose output tensor goes into a ``ChannelClamp``, seen in one forward pass."""
+    if not clamps(net.model):
+        return {}
     source: dict[int, str] = {}
     alive: list[Tensor] = []  # keeps ids unique
-    found: dict[str, Activation] = {}
+    found: dict[str, ChannelClamp] = {}
 
     def after(name: str, output: Tensor) -> None:
         source[id(output)] = name

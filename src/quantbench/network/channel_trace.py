@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from quantbench.network.activation_functions import ChannelClamp
 from quantbench.network.hooks import hooked
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 
 _CLAMPS = (nn.ReLU6, ChannelClamp)

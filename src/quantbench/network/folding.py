@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
-
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
+from quantbench.network.graph.recording import Recording
+from quantbench.network.plain import BatchNorm, is_plain
+from quantbench.network.tracing import NOTHING
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,39 @@ class BatchNormStats:
     gain: Tensor
 
 
+def foldable(recording: Recording, model: nn.Module) -> dict[str, str]:
+    """Which batch norms may be folded: name of the layer before each, by the batch norm's name.
+
+    Both are torch's own, the layer's output goes into the batch norm and nowhere else, it runs
+    once, and the dimension that the batch norm scales is the layer's output channel.
+
+    Raises:
+        BadInput: a batch norm without running statistics.
+
+    """
+    names = {module: name for name, module in model.named_modules()}
+    runs: dict[object, int] = {}
+    for node in recording.nodes:
+        if isinstance(node.target, nn.Module):
+            runs[node.target] = runs.get(node.target, 0) + 1
+    found = {}
+    for node in recording.nodes:
+        norm = node.target
+        if not isinstance(norm, BatchNorm) or not is_plain(norm):
+            continue
+        _parameters(norm, names[norm])
+        before = node.inputs[0]
+        while isinstance(before.target, NOTHING) and len(before.users) == 1:
+            before = before.inputs[0]
+        layer = before.target
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or len(before.users) > 1:
+            continue
+        channels = before.example.dim() == (4 if isinstance(layer, nn.Conv2d) else 2)
+        if channels and runs[norm] == runs[layer] == 1:
+            found[names[norm]] = names[layer]
+    return found
+
+
 def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats]:
     """Fold each batch norm into the layer before it.
 
@@ -40,9 +74,6 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
     Args:
         model: changed in place; batch norms become identities.
         norms: name of the layer before each batch norm, by the batch norm's name.
-
-    Raises:
-        BadInput: a batch norm without running statistics.
 
     """
     stats = {}
@@ -67,7 +98,7 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
 
 
 def _parameters(
-    norm: nn.BatchNorm1d | nn.BatchNorm2d, name: str
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, name: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mean, variance, gamma and beta; without ``affine`` these two are 1 and 0."""
     if norm.running_mean is None or norm.running_var is None:

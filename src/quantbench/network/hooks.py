@@ -83,3 +83,8 @@ def hooked(*handles: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether hooks of the module's own may change what it takes or gives."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - no public way

@@ -15,8 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
-from quantbench.network.folding import BatchNormStats, fold
-from quantbench.network.tracing import LayerInfo, trace
+from quantbench.network.checks import (
+    evaluating_copy,
+    keep_inputs,
+    require_finite,
+    require_same,
+    require_unwrapped,
+)
+from quantbench.network.folding import BatchNormStats, fold, foldable
+from quantbench.network.graph.forward_pass import recorded
+from quantbench.network.plain import make_plain
+from quantbench.network.tracing import LayerInfo, layers, outside
 from quantbench.system.tensors import Inputs, tensor_digest
 
 
@@ -32,6 +41,8 @@ class Network:
         stages: groups of blocks.
         batch_norm: statistics of folded batch norms, by layer name.
         sample: one small input batch of the right shape.
+        unfolded: the network before layers were made plain and batch norm was folded.
+        origin: digest of the network that this one was rewritten from; empty if it was not.
 
     """
 
@@ -43,6 +54,7 @@ class Network:
     stages: tuple[tuple[str, ...], ...] = ()
     batch_norm: Mapping[str, BatchNormStats] = field(default_factory=dict)
     unfolded: nn.Module | None = None
+    origin: str = ""
 
     @classmethod
     def of(
@@ -55,40 +67,54 @@ class Network:
         stages: Sequence[Sequence[str]] = (),
         kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear),
     ) -> Network:
-        """Copy, fold batch norm and look at one forward pass.
+        """Copy, make layers plain, fold batch norm and look at one forward pass.
+
+        Args:
+            model: any module that runs on the sample; not changed.
+            sample: a small batch of its inputs, (N, ...) each.
+            name: what messages call it.
+            blocks: modules that block reconstruction treats as units.
+            stages: groups of blocks.
+            kinds: layers to quantize.
 
         Raises:
-            BadInput: weights that are not finite or not float32, an output that is no tensor, no
-                layer to quantize, a block that is no module, batch norm without running statistics,
-                folding that changes the output.
+            BadInput: a model in a wrapper, weights that are not finite or not float32, an output
+                that is no tensor, or another one each time, no layer to quantize, a block that is
+                no module, batch norm without running statistics, a rewriting step that changes the
+                output.
 
         Warns:
             UserWarning: weights that no layer holds, such as those of attention in
-                ``nn.MultiheadAttention``.
+                ``nn.MultiheadAttention``; layers that did not run.
 
         """
-        model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        require_unwrapped(model, name, kinds)
         inputs = (sample,) if isinstance(sample, Tensor) else sample
+        model = evaluating_copy(model)
         require_finite(model, name)
-        output = _keep_inputs(model, inputs, name)
+        keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
-        stats = _fold(model, inputs, output, kinds, name)
+        make_plain(model, inputs, kinds)
+        require_same(model, unfolded, inputs, f"{name}: making layers plain")
         with torch.no_grad():
-            seen = trace(model, inputs, kinds)
+            stats = fold(model, foldable(recorded(model, inputs), model))
+        require_same(model, unfolded, inputs, f"{name}: folding batch norm")
+        recording = recorded(model, inputs)
         modules = dict(model.named_modules())
         for block in (*blocks, *(b for stage in stages for b in stage)):
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
         groups = tuple(tuple(s) for s in stages)
-        layers = seen.layers(modules)
-        if not layers:
+        found = layers(recording, model, kinds)
+        if not found:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
-        if left := seen.outside(model):
-            few = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
-            text = f"{name}: {len(left)} weights are multiplied outside all layers"
-            warnings.warn(f"{text}, and stay in full precision: {few}", stacklevel=2)
-        return cls(name, model, layers, inputs, tuple(blocks), groups, stats, unfolded)
+        ran, left = {info.name for info in found}, outside(recording, model, kinds)
+        known = ran | {weight.removesuffix(".weight") for weight in left}
+        idle = [n for n, m in modules.items() if isinstance(m, kinds) and n not in known]
+        _warn(name, "weights are multiplied outside all layers", left)
+        _warn(name, "layers did not run on the sample", idle)
+        return cls(name, model, found, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
         """Look a layer up by name."""
@@ -127,65 +153,15 @@ class Network:
         """Hash of all weights and buffers."""
         return tensor_digest(self.model.state_dict())
 
-
-def _keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> Tensor:
-    """Make activations write tensors of their own: in place, they would overwrite captured ones.
-
-    Returns:
-        the output.
-
-    Raises:
-        BadInput: the network gives no tensor, or gives another one now.
-
-    """
-    with torch.no_grad():
-        before = model(*(t.clone() for t in inputs))
-        if not isinstance(before, Tensor):
-            what = type(before).__name__
-            raise BadInput(
-                f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
-            )
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                vars(module)["inplace"] = False
-        after: Tensor = model(*inputs)
-    close = 1e-5 * float(before.abs().max())
-    if not torch.allclose(after, before, rtol=1e-4, atol=close, equal_nan=True):
-        raise BadInput(
-            f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
-        )
-    return after
+    @property
+    def origin_digest(self) -> str:
+        """Digest of the network as it was given, before any method rewrote it."""
+        return self.origin or self.digest
 
 
-@torch.no_grad()
-def _fold(
-    model: nn.Module,
-    inputs: Inputs,
-    before: Tensor,
-    kinds: tuple[type[nn.Module], ...],
-    name: str,
-) -> Mapping[str, BatchNormStats]:
-    """Fold batch norm, and see that the output stays; raises BadInput if it does not."""
-    stats = fold(model, trace(model, inputs, kinds).norms)
-    after = model(*inputs)
-    if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-        raise BadInput(
-            f"{name}: folding batch norm changed the output; is a convolution's output used twice?"
-        )
-    return stats
-
-
-def require_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that are not finite, or not float32, naming them."""
-    for key, value in model.state_dict().items():
-        if value.is_floating_point() and value.dtype != torch.float32:
-            raise BadInput(
-                f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
-                "call model.float()"
-            )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            bad = int((~torch.isfinite(value)).sum())
-            raise BadInput(
-                f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; "
-                "check the checkpoint"
-            )
+def _warn(network: str, what: str, names: Sequence[str]) -> None:
+    """Say what stays in full precision."""
+    if names:
+        few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        text = f"{network}: {len(names)} {what}, and stay in full precision: {few}"
+        warnings.warn(text, stacklevel=3)

@@ -11,10 +11,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.errors import BadInput
 from quantbench.network.channel_flow import Link
 from quantbench.network.channel_trace import Clamp, Reader
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
+from quantbench.system.tensors import Inputs
+
+LOOKED_AT = 8  # examples on which a rewritten network is compared
+
+# of float32 over a few dozen rescalings, with room for channels that are constant but for 1e-5
+ROUNDING = 1e-2
 
 
 class Rewrite:
@@ -32,7 +39,27 @@ class Rewrite:
         new = Network.of(
             net, old.sample, name=old.name, blocks=old.blocks, stages=old.stages, kinds=kinds
         )
-        return replace(new, batch_norm=self.batch_norm, unfolded=None)
+        return replace(new, batch_norm=self.batch_norm, unfolded=None, origin=old.origin_digest)
+
+    def same_function(self, inputs: Inputs, within: float = ROUNDING) -> Network:
+        """The changed network, which has to compute what the one it came from does.
+
+        Args:
+            inputs: examples, of which a few are looked at.
+            within: the change that may be, see :func:`change`.
+
+        Raises:
+            BadInput: it does not.
+
+        """
+        new = self.network()
+        found = change(self.net, new, inputs)
+        if not found <= within:
+            raise BadInput(
+                f"{self.net.name}: rewriting changed the output by {found:.2g} of its deviation, "
+                "and should not have; please report the network"
+            )
+        return new
 
     def weight(self, layer: str) -> Tensor:
         """Weight, (out, in/groups, ...), to be changed in place."""
@@ -60,6 +87,20 @@ class Rewrite:
             self._columns(r.layer).abs().amax((1, 3)).flatten()[r.offset : r.offset + n]
             for r in link.readers
         ]
+        return torch.stack(each).amax(0)
+
+    def input_share(self, link: Link) -> Tensor:
+        """Largest |w| that meets each output channel, as a share of the reading layer's largest.
+
+        (out,), the largest over all readers; 0 where they are 0.
+        """
+        n = self.weight(link.layer).shape[0]
+        tiny = torch.finfo(torch.float32).tiny
+        each = []
+        for r in link.readers:
+            columns = self._columns(r.layer).abs()
+            met = columns.amax((1, 3)).flatten()[r.offset : r.offset + n]
+            each.append(met / columns.amax().clamp(min=tiny))
         return torch.stack(each).amax(0)
 
     def divide(self, link: Link, s: Tensor) -> None:
@@ -133,3 +174,12 @@ def _placed(values: Tensor, reader: Reader, columns: Tensor, rest: float) -> Ten
     placed = columns.new_full((columns.shape[0] * columns.shape[2],), rest)
     placed[reader.offset : reader.offset + len(values)] = values
     return placed.reshape(columns.shape[0], -1)
+
+
+@torch.no_grad()
+def change(before: Network, after: Network, inputs: Inputs) -> float:
+    """What a rewrite did to the output on a few examples, in standard deviations of the output."""
+    few = tuple(t[:LOOKED_AT] for t in inputs)
+    old, new = before.model(*few).double(), after.model(*few).double()
+    tiny = torch.finfo(torch.float32).tiny
+    return float(((new - old).square().mean() / old.var().clamp(min=tiny)).sqrt())

@@ -1,29 +1,26 @@
-"""What one forward pass tells: layers in execution order, which batch norm follows which."""
+"""What one forward pass tells: layers in execution order, what follows each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from quantbench.network.folding import BatchNorm
+from quantbench.network.graph.calls import Node
+from quantbench.network.graph.recording import Recording
 
 _PRODUCTS = (
     *("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer"),
     *("rnn", "lstm", "gru"),
 )
 
-_ACTIVATIONS = {
-    "relu": "relu",
-    "relu_": "relu",
-    "relu6": "relu6",
-    "hardtanh": "relu6",
-    "hardtanh_": "relu6",
-}
+_CLAMPS = frozenset(["relu", "relu_", "relu6", "hardtanh", "hardtanh_"])
 
 
 @dataclass(frozen=True)
@@ -53,72 +50,89 @@ class LayerInfo:
         return int(torch.Size(self.shape).numel())
 
 
-class Trace(TorchFunctionMode):
-    """Remembers which tensor came out of which layer while a forward pass runs."""
+_KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.Embedding: "embedding"}
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.source: dict[int, str] = {}
-        self.alive: list[Any] = []  # keeps ids unique
-        self.calls: dict[str, int] = {}
-        self.macs: dict[str, int] = {}
-        self.activation: dict[str, str] = {}
-        self.norms: dict[str, str] = {}  # batch-norm module name -> layer name
-        self.multiplied: set[int] = set()  # parameters that products took as they are
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the function; note an activation function fed by a layer."""
-        name = getattr(func, "__name__", "")
-        if any(word in name for word in _PRODUCTS):
-            every = (*args, *(kwargs or {}).values())
-            self.multiplied |= {id(a) for a in every if isinstance(a, nn.Parameter) and a.dim() > 1}
-        if args and (layer := self.source.get(id(args[0]))):
-            if name in _ACTIVATIONS:
-                self.activation.setdefault(layer, _ACTIVATIONS[name])
-            elif _in_place(name):
-                # such as an add: what follows is no longer the layer's own output
-                del self.source[id(args[0])]
-        return func(*args, **(kwargs or {}))
+_BOUNDS = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6"}
 
-    def record(self, name: str, module: nn.Module, output: Tensor) -> None:
-        """Note a layer's call."""
-        self.source[id(output)] = name
-        self.alive.append(output)
-        self.calls[name] = self.calls.get(name, 0) + 1
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        positions = (
-            output[0, 0].numel()
-            if isinstance(module, nn.Conv2d)
-            else output[0].numel() // weight.shape[0]
-        )
-        self.macs[name] = 0 if isinstance(module, nn.Embedding) else weight.numel() * positions
 
-    def layers(self, modules: Mapping[str, nn.Module]) -> tuple[LayerInfo, ...]:
-        """Everything seen, in execution order."""
-        kinds = {nn.Conv2d: "conv", nn.Linear: "linear", nn.Embedding: "embedding"}
+def layers(
+    recording: Recording, model: nn.Module, kinds: tuple[type[nn.Module], ...]
+) -> tuple[LayerInfo, ...]:
+    """Every layer of some kinds that ran, in execution order.
 
-        def info(name: str) -> LayerInfo:
-            weight = modules[name].weight
-            assert isinstance(weight, Tensor)
-            kind = next(k for t, k in kinds.items() if isinstance(modules[name], t))
-            act = self.activation.get(name)
-            return LayerInfo(
-                name, kind, tuple(weight.shape), self.macs[name], act, self.calls[name]
-            )
+    Args:
+        recording: one forward pass of the model, in which layers are operators.
+        model: the network.
+        kinds: convolutions, linear layers, embeddings.
 
-        return tuple(info(name) for name in self.calls)
+    """
+    names = {module: name for name, module in model.named_modules()}
+    calls: dict[nn.Module, list[Node]] = {}
+    for node in recording.nodes:
+        if isinstance(node.target, kinds):
+            calls.setdefault(node.target, []).append(node)
+    return tuple(_info(names[m], m, nodes) for m, nodes in calls.items() if m in names)
 
-    def outside(self, model: nn.Module) -> list[str]:
-        """Names of weights that were multiplied, but not by a layer."""
-        layers = {id(model.get_submodule(name).weight) for name in self.calls}
-        return [n for n, p in model.named_parameters() if id(p) in self.multiplied - layers]
+
+def _info(name: str, module: nn.Module, calls: list[Node]) -> LayerInfo:
+    weight, out = module.weight, calls[-1].example
+    assert isinstance(weight, Tensor)
+    conv = isinstance(module, nn.Conv2d)
+    positions = out[0, 0].numel() if conv else out[0].numel() // weight.shape[0]
+    macs = 0 if isinstance(module, nn.Embedding) else weight.numel() * positions
+    kind = next(word for cls, word in _KINDS.items() if isinstance(module, cls))
+    return LayerInfo(name, kind, tuple(weight.shape), macs, _activation(calls[0]), len(calls))
+
+
+def readers(node: Node) -> Iterator[Node]:
+    """Who takes a value, looking through modules that do nothing."""
+    for user in node.users:
+        if isinstance(user.target, NOTHING):
+            yield from readers(user)
+        else:
+            yield user
+
+
+def _activation(layer: Node) -> str | None:
+    """The activation function that a layer's output goes into, if it goes nowhere else."""
+    found = list(readers(layer))
+    return _BOUNDS.get(bounds(found[0]) or (0.0, 0.0)) if len(found) == 1 else None
+
+
+def bounds(node: Node) -> tuple[float, float] | None:
+    """Bounds of a call that clamps all values alike, or ``None``."""
+    target = node.target
+    if isinstance(target, nn.Hardtanh):  # ReLU6 is one
+        return float(target.min_val), float(target.max_val)
+    if isinstance(target, nn.ReLU) or target in (F.relu, torch.relu, torch.relu_, "relu", "relu_"):
+        return 0.0, math.inf
+    if target == F.relu6:
+        return 0.0, 6.0
+    if target in (F.hardtanh, torch._C._nn.hardtanh):  # noqa: SLF001 - what F.hardtanh is at times
+        given = dict(zip(("min_val", "max_val"), node.args[1:], strict=False)) | dict(node.kwargs)
+        return float(given.get("min_val", -1.0)), float(given.get("max_val", 1.0))
+    return None
+
+
+def outside(
+    recording: Recording, model: nn.Module, kinds: tuple[type[nn.Module], ...]
+) -> list[str]:
+    """Names of weights that were multiplied, but not by a layer of those kinds."""
+    multiplied: set[int] = set()
+    for node in recording.nodes:
+        if isinstance(node.target, nn.Module):
+            if not isinstance(node.target, kinds) and _multiplies(type(node.target).__name__):
+                multiplied |= {id(p) for p in node.target.parameters() if p.dim() > 1}
+        elif _multiplies(getattr(node.target, "__name__", str(node.target))):
+            held = (n.target for n in node.inputs if n.op == "get_attr")
+            multiplied |= {id(p) for p in held if isinstance(p, nn.Parameter) and p.dim() > 1}
+    return [name for name, p in model.named_parameters() if id(p) in multiplied]
+
+
+def _multiplies(name: str) -> bool:
+    return any(word in name.lower() for word in _PRODUCTS)
 
 
 class Applied(TorchFunctionMode):
@@ -139,43 +153,6 @@ class Applied(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the function, or give the tensor as it is."""
-        if args and args[0] is self.tensor and getattr(func, "__name__", "") in _ACTIVATIONS:
+        if args and args[0] is self.tensor and getattr(func, "__name__", "") in _CLAMPS:
             return self.tensor
         return func(*args, **(kwargs or {}))
-
-
-def _in_place(function: str) -> bool:
-    """Whether a function changes its first argument.
-
-    ``add_`` and ``__iadd__`` do, ``__getitem__`` does not.
-    """
-    return function.startswith("__i") if function.endswith("__") else function.endswith("_")
-
-
-def trace(
-    model: nn.Module, inputs: tuple[Tensor, ...], kinds: tuple[type[nn.Module], ...]
-) -> Trace:
-    """One forward pass with hooks on layers and batch norms."""
-    seen = Trace()
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, kinds):
-
-            def made(module: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
-                seen.record(name, module, out)
-
-            handles.append(module.register_forward_hook(made))
-        elif isinstance(module, BatchNorm):
-
-            def feeds(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                if (layer := seen.source.get(id(args[0]))) is not None:
-                    seen.norms[name] = layer
-
-            handles.append(module.register_forward_pre_hook(feeds))
-    try:
-        with torch.no_grad(), seen:
-            model(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quantbench.network.network import Network
 from quantbench.optimization.clipping import normalize, rcf
-from quantbench.quantization.grids import QParams
+from quantbench.quantization.grids import SMALLEST, QParams
 from quantbench.quantization.method import Job
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.straight_through import ste_round
@@ -34,6 +34,9 @@ class Clipped(nn.Module):
         signed: whether the input has negative values.
         detached: as in :func:`normalize`.
         masked: as in :func:`rcf`, for the weight.
+        normalized: whether W^ is that of the normalized weight W~, or of W itself, in whose unit
+            ``alpha_w`` then is.
+        calibrated: as in :func:`rcf`, for weight and input.
         weight_levels: codes of the weight.
         act_levels: codes of the input.
 
@@ -49,10 +52,13 @@ class Clipped(nn.Module):
         signed: bool,
         detached: bool,
         masked: bool,
+        normalized: bool = True,
+        calibrated: bool = True,
     ) -> None:
         super().__init__()
         self.layer, self.unit, self.signed = layer, unit, signed
         self.detached, self.masked = detached, masked
+        self.normal, self.calibrated = normalized, calibrated
         self.weight_levels: tuple[int, ...] = ()
         self.act_levels: tuple[int, ...] = ()
         self.alpha_w = self._threshold(alpha_w)
@@ -78,7 +84,7 @@ class Clipped(nn.Module):
                 if alpha is not None:
                     alpha.clamp_(min=LEAST_ALPHA)
         if self.alpha_a is not None:
-            x = rcf(x, self.alpha_a, self.act_levels)
+            x = rcf(x, self.alpha_a, self.act_levels, calibrated=self.calibrated)
         out: Tensor = torch.func.functional_call(self.layer, {"weight": self.quantized()}, (x,))
         return out
 
@@ -87,10 +93,13 @@ class Clipped(nn.Module):
         if self.alpha_w is None:
             return ste_round(self.latent / self.edge_step()) * self.edge_step()
         w, scale = self.normalized()
-        return scale * rcf(w, self.alpha_w, self.weight_levels, masked=self.masked)
+        how = {"masked": self.masked, "calibrated": self.calibrated}
+        return scale * rcf(w, self.alpha_w, self.weight_levels, **how)
 
     def normalized(self) -> tuple[Tensor, Tensor]:
-        """W~ and what W^ is multiplied by."""
+        """W~, or W, and what W^ is multiplied by."""
+        if not self.normal:
+            return self.latent, torch.ones((), device=self.latent.device)
         w = normalize(self.latent, detached=self.detached)
         return w, torch.ones((), device=w.device) if self.unit else self.latent.detach().std()
 
@@ -104,7 +113,7 @@ class Clipped(nn.Module):
         """
         w, n = self.latent.detach().flatten(1), len(self.weight_levels) - 1
         span = (w.amax(1) - w.amin(1)).max()
-        smallest = torch.finfo(w.dtype).tiny * 1e8
+        smallest = SMALLEST
         return torch.maximum(w.max() / (n // 2), span / n).clamp(min=smallest)
 
     @torch.no_grad()

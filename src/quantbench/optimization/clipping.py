@@ -44,14 +44,22 @@ def normalize(w: Tensor, *, detached: bool) -> Tensor:
     return (w - mu) / (sigma + EPS)
 
 
-def rcf(x: Tensor, alpha: Tensor, levels: tuple[int, ...], *, masked: bool = True) -> Tensor:
+def rcf(
+    x: Tensor,
+    alpha: Tensor,
+    levels: tuple[int, ...],
+    *,
+    masked: bool = True,
+    calibrated: bool = True,
+) -> Tensor:
     """Reparameterized clipping function: x^ = alpha Pi(clip(x / alpha, -1, 1)).
 
     d x^ / d alpha = sign(x) where |x| > alpha, else Pi(x / alpha) - x / alpha: the calibrated
-    gradient, which counts the projection's error inside the range too. d x^ / d x = 1, and 0 where
-    |x| > alpha if ``masked``.
+    gradient, which counts the projection's error inside the range too; 0 there if not
+    ``calibrated``, as in PACT (Choi et al. 2018), which projects what was clipped before.
+    d x^ / d x = 1, and 0 where |x| > alpha if ``masked``.
     """
-    clipped: Tensor = _RCF.apply(x, alpha, levels, masked)  # type: ignore[no-untyped-call]
+    clipped: Tensor = _RCF.apply(x, alpha, levels, masked, calibrated)  # type: ignore[no-untyped-call]
     return clipped
 
 
@@ -60,18 +68,25 @@ class _RCF(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, alpha: Tensor, levels: tuple[int, ...], masked: bool
+        ctx: Any,
+        x: Tensor,
+        alpha: Tensor,
+        levels: tuple[int, ...],
+        masked: bool,
+        calibrated: bool,
     ) -> Tensor:
         step = alpha / levels[-1]
         scaled = x / step
         codes = QParams(torch.ones_like(step), torch.zeros_like(step), levels).quantize(scaled)
         inside = scaled == scaled.clamp(levels[0], levels[-1])
-        slope = (codes - scaled * inside).div_(levels[-1])  # of x^ by alpha
+        # of x^ by alpha
+        slope = codes - scaled * inside if calibrated else codes.masked_fill(inside, 0)
+        slope = slope.div_(levels[-1])
         ctx.save_for_backward(slope, inside if masked else None)
         return codes.mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         slope, inside = ctx.saved_tensors
         by_x = grads[0] if inside is None else grads[0] * inside
-        return by_x, (grads[0] * slope).sum(), None, None
+        return by_x, (grads[0] * slope).sum(), None, None, None

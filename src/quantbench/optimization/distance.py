@@ -1,4 +1,7 @@
-"""How far a quantized network's output is from full precision's; no labels are needed."""
+"""How far a quantized network's output is from what it should be.
+
+That is full precision's output, for which no labels are needed, or the labels.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from quantbench.system.tensors import Inputs
 
 KINDS = ("kl", "mse", "accuracy")
 
+LABELLED = ("cross_entropy",)  # kinds whose targets are labels
+
 Distance = Callable[[Tensor, Tensor], Tensor]  # (output, target), both (N, ..., C) -> a scalar
 
 
@@ -21,15 +26,16 @@ def distance(kind: str) -> Distance:
 
     ``kl`` is the Kullback-Leibler divergence of the softmaxes over the last dimension, averaged
     over all elements; ``mse`` the mean squared error; ``accuracy`` the share of rows whose largest
-    element is another one.
+    element is another one. The targets of ``cross_entropy`` are labels (N,).
 
     Raises:
         BadInput: an unknown kind.
 
     """
     known: dict[str, Distance] = {"kl": _kl, "mse": F.mse_loss, "accuracy": _accuracy}
+    known["cross_entropy"] = F.cross_entropy
     if kind not in known:
-        raise BadInput(f"distance {kind!r}: choose {', '.join(KINDS)}")
+        raise BadInput(f"distance {kind!r}: choose {', '.join(known)}")
     return known[kind]
 
 

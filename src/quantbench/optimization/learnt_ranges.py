@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from quantbench.quantization.grids import QParams
-from quantbench.quantization.straight_through import ste_round
+from quantbench.quantization.straight_through import ste_clamp, ste_round
 
 # of a step's first value: what is left of one that the optimiser would take below zero
 SMALLEST = 1e-3
@@ -21,7 +21,10 @@ CHECKS = 10  # states looked at on the way; each look costs a forward pass over 
 class Range:
     """A grid whose range can be learnt, by its length and its lower end.
 
-    Both are in the data's unit (AdaQuant's code).
+    Both are in the data's unit (AdaQuant's code). The range has 0 in it, so that the zero point is
+    a code: what an optimizer takes out of it comes back by :meth:`within`, to be called after each
+    of its steps. A lower end that stayed beyond 0 would get no gradient any more; in the released
+    code it does, for good.
     """
 
     def __init__(self, qp: QParams, *, symmetric: bool) -> None:
@@ -41,8 +44,17 @@ class Range:
         scale = torch.maximum(self.length, self.smallest) / self.span
         if self.symmetric:
             return QParams(scale, torch.zeros_like(scale), self.levels)
-        zero = (self.levels[0] - ste_round(self.low / scale)).clamp(self.levels[0], self.levels[-1])
-        return QParams(scale, zero, self.levels)
+        zero = self.levels[0] - ste_round(self.low / scale)
+        first, last = float(self.levels[0]), float(self.levels[-1])
+        # not clamp, which has no gradient at its ends, where the zero point of what is never
+        # negative begins
+        return QParams(scale, ste_clamp(zero, first, last), self.levels)
+
+    @torch.no_grad()
+    def within(self) -> None:
+        """Move the lower end back to where the range has 0 in it."""
+        if not self.symmetric:
+            self.low.copy_(torch.maximum(self.low.clamp(max=0), -self.length))
 
     def fake(self, x: Tensor) -> Tensor:
         """Nearest representable value."""
@@ -59,6 +71,19 @@ def kept_positive(scales: Sequence[Tensor]) -> Callable[[int], None]:
             s.copy_(torch.maximum(s, smallest))
 
     return after_step
+
+
+def with_lsq_gradient(qp: QParams, values: int) -> QParams:
+    """The same grid, through which its step gets LSQ's smaller gradient.
+
+    That is 1 / sqrt(values * largest code) of it (Esser et al. 2020, section 2.2), for a step that
+    quantizes so many values at a time.
+    """
+    step = qp.scale.view_as(qp.scale)
+    if step.requires_grad:
+        factor = 1 / math.sqrt(values * max(1, qp.levels[-1]))
+        step.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
+    return QParams(step, qp.zero, qp.levels)
 
 
 class Settle:

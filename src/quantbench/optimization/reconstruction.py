@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from quantbench.calibration.layer_moments import weight_gradient
+from quantbench.network.modules import Bounds
 from quantbench.quantization.layers import QuantLayer
 
 
@@ -47,15 +48,27 @@ class _LayerError(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, w: Tensor, layer: QuantLayer, x: Tensor, target: Tensor, activation: str | None
+        ctx: Any,
+        w: Tensor,
+        layer: QuantLayer,
+        x: Tensor,
+        target: Tensor,
+        activation: str | Bounds | None,
     ) -> Tensor:
-        out = layer.run(x, w).float()
-        if activation is not None:
+        out, flat = layer.run(x, w).float(), None
+        if isinstance(activation, Bounds):
+            low, high = activation.like(out)
+            flat = (out <= low) | (out >= high)
+            out = out.clamp_(low, high)
+        elif activation is not None:
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
         positions = out.numel() // (w.shape[1] if layer.info.kind == "embedding" else w.shape[0])
         error = torch.sub(out, target, out=target)
         loss: Tensor = torch.linalg.vector_norm(error).square() / positions
-        if activation == "relu":  # no gradient where the activation function is flat
+        # no gradient where the activation function is flat
+        if flat is not None:
+            error.masked_fill_(flat, 0)
+        elif activation == "relu":
             error = torch.ops.aten.threshold_backward.grad_input(error, out, 0, grad_input=error)
         elif activation == "relu6":
             error = torch.ops.aten.hardtanh_backward.grad_input(error, out, 0, 6, grad_input=error)
@@ -74,7 +87,7 @@ class _LayerError(torch.autograd.Function):
 
 
 def layer_error(
-    layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | None
+    layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | Bounds | None
 ) -> Tensor:
     """``squared_error`` between f_a(layer(x, w)) and ``target`` in fewer passes over the data.
 
@@ -83,7 +96,7 @@ def layer_error(
         x: (n, ...) its input.
         w: its weight, the only argument that gets a gradient; the graph can be walked once.
         target: what should come out; overwritten.
-        activation: f_a: ``relu``, ``relu6`` or ``None``.
+        activation: f_a: ``relu``, ``relu6``, bounds per channel or ``None``.
 
     """
     error: Tensor = _LayerError.apply(w, layer, x, target, activation)

@@ -11,16 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench.network.modules import Bounds
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.straight_through import ste_round
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2 of AdaRound
 
-ACTIVATION_FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: lambda z: z,
-    "relu": F.relu,
-    "relu6": F.relu6,
-}
+SHOWN = 100  # values of h(V) that a layer keeps for a figure
+
+
+class _Functions(dict[str | None, Callable[[Tensor], Tensor]]):
+    """Activation functions by name; bounds per channel stand for themselves."""
+
+    def __getitem__(self, key: str | Bounds | None) -> Callable[[Tensor], Tensor]:
+        return key if isinstance(key, Bounds) else super().__getitem__(key)
+
+
+ACTIVATION_FUNCTIONS = _Functions({None: lambda z: z, "relu": F.relu, "relu6": F.relu6})
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,23 @@ class Relaxed:
         self.v = torch.logit(stretched).requires_grad_()
 
     def h(self, progress: float) -> Tensor:
-        """Rectified sigmoid (eq. 23), or the plain and the annealed sigmoid of table 3."""
+        """Rectified sigmoid (eq. 23), or the plain and the annealed sigmoid of table 3.
+
+        For the annealed one the paper gives no schedule. Here the temperature follows beta: 1 in
+        the warm-up, then down to beta_end / beta_start, 0.1 with the defaults. A Hopfield network
+        is binary in the limit of 0; what is left between up and down is rounded at the end.
+        """
         if self.how.kind == "rectified_sigmoid":
             return (torch.sigmoid(self.v) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
         annealed = self.how.kind == "temperature"
         temperature = self.beta(progress) / self.how.beta_start if annealed else 1.0
         return torch.sigmoid(self.v / temperature)
+
+    def shown(self, progress: float) -> list[float]:
+        """h(V) of some weights, evenly spread, as the paper's figure 3 shows it."""
+        h = self.h(progress).detach()
+        spread = torch.linspace(0, len(h) - 1, min(SHOWN, len(h)), device=h.device).long()
+        return [round(v, 3) for v in h[spread].tolist()]
 
     def beta(self, progress: float) -> float:
         """Exponent, annealed from beta_start to beta_end after the warm-up."""
@@ -140,7 +158,12 @@ class _Rectified(torch.autograd.Function):
 
 
 class Straight:
-    """Table 5: the weights themselves are optimised through a straight-through rounding."""
+    """Table 5: the weights themselves are optimised through a straight-through rounding.
+
+    The objective is that of eq. 25 without f_reg, and every code of the grid may come out, not the
+    two neighbours alone. Beyond the grid's ends there is no gradient. The paper gives no learning
+    rate of its own; the weights' is the one of V.
+    """
 
     def __init__(self, w: Tensor, qp: QParams) -> None:
         self.qp = qp

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from quantbench.calibration.memory import Activations
 from quantbench.calibration.walk import Walk
 from quantbench.errors import BadInput
+from quantbench.network.modules import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.reconstruction import squared_error
 from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS
@@ -27,14 +29,26 @@ class Unit:
     Attributes:
         layers: their names, in execution order.
         stop: module whose output is reconstructed.
-        activation: activation function that is applied to that output first: ``relu``, ``relu6`` or
-            ``None``; only for a layer on its own, since blocks contain theirs.
+        activation: activation function that is applied to that output first, see
+            :class:`~quantbench.quantization.layers.QuantLayer`; only for a layer on its own, since
+            blocks contain theirs.
+        act: quantizer that takes what comes of it; only for a layer on its own under placements
+            ``outputs`` and ``shared``, where its step is learnt with the layer that it is behind.
 
     """
 
     layers: tuple[str, ...]
     stop: str
-    activation: str | None = None
+    activation: str | Bounds | None = None
+    act: str | None = None
+
+    def function(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What follows ``stop`` in the unit: the activation function, then the quantizer."""
+        fa = ACTIVATION_FUNCTIONS[self.activation]
+        if self.act is None:
+            return fa
+        act = model.get_submodule(self.act)
+        return lambda z: act(fa(z))
 
 
 def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
@@ -72,7 +86,9 @@ def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
             f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once"
         )
     rest = [info for info in infos if info.name not in together]
-    alone = [Unit((info.name,), info.name, info.activation) for info in rest]
+    alone = [
+        Unit((i.name,), i.name, q.layer(i.name).activation, q.behind.get(i.name)) for i in rest
+    ]
     all_units = [unit for unit in [*found, *alone] if unit.layers]
     return tuple(sorted(all_units, key=lambda unit: names.index(unit.layers[0])))
 
@@ -105,13 +121,14 @@ def walked(
 ) -> Iterator[tuple[Unit, dict[str, ActQuant]]]:
     """Each unit, with the walk at its first layer, and the activation quantizers to learn in it.
 
-    These are the ones that run in it but in none before.
+    These are the ones that run in it, or right behind it, but in none before.
     """
     learnt: set[str] = set()
     for unit in parts:
         walk.to(unit.layers[0])
         new = {n: act for n, act in q.act_quants().items() if n not in learnt}
-        acts = {n: act for n, act in new.items() if n in walk.before.runs(unit.stop)}
+        runs = walk.before.runs(unit.stop)
+        acts = {n: act for n, act in new.items() if n in runs or n == unit.act}
         learnt |= acts.keys()
         yield unit, acts
 
@@ -119,8 +136,8 @@ def walked(
 @torch.no_grad()
 def mean_error(walk: Walk, unit: Unit, target: Activations) -> float:
     """||z - z^||^2 over all examples, with the weights as they are."""
-    fa, total = ACTIVATION_FUNCTIONS[unit.activation], 0.0
+    after, total = unit.function(walk.before.model), 0.0
     for part in walk.before.batches():
-        error = squared_error(fa(walk.before.forward(part, unit.stop)), target.take(part))
+        error = squared_error(after(walk.before.forward(part, unit.stop)), target.take(part))
         total += float(error) * (part.stop - part.start)
     return total / len(target)

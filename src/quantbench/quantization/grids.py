@@ -16,6 +16,11 @@ from quantbench.quantization.levels import code_levels, nearest_levels
 from quantbench.quantization.scheme import Grid
 from quantbench.quantization.straight_through import _Replace, fake
 
+# Smallest step: what spans less is constant as far as a network can tell. A multiplier is a ratio
+# s_x s_w / s_y: with no step below 2^-32, and none above 2^16, it stays in 2^-80..2^64 and is a
+# normal number in binary32. A channel of zeros then has a scale like any other.
+SMALLEST = 2.0**-32
+
 
 @dataclass(frozen=True, eq=False)
 class QParams:
@@ -93,11 +98,11 @@ def qparams(grid: Grid, low: Tensor, high: Tensor, *, signed: bool = True) -> QP
     if not grid.symmetric and grid.kind == "uniform":
         levels = code_levels(grid.kind, grid.bits, signed=False)
         low, high = low.clamp(max=0), high.clamp(min=0)
-        scale = ((high - low) / levels[-1]).clamp(min=torch.finfo(low.dtype).tiny * 1e8)
+        scale = ((high - low) / levels[-1]).clamp(min=SMALLEST)
         return QParams(scale, (-low / scale).round().clamp(0, levels[-1]), levels)
     levels = code_levels(grid.kind, grid.bits, signed=signed)
     bound = torch.maximum(low.abs(), high.abs())
-    scale = (bound / levels[-1]).clamp(min=torch.finfo(low.dtype).tiny * 1e8)
+    scale = (bound / levels[-1]).clamp(min=SMALLEST)
     return QParams(scale, torch.zeros_like(scale), levels)
 
 

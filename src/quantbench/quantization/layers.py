@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.network.modules import Bounds
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization import conv3x3
 from quantbench.quantization.grids import QParams
@@ -52,29 +53,30 @@ class ActQuant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantize, observe, or pass through."""
         if self._sample is not None:
-            keep = OBSERVED_VALUES // 16
-            stride = max(1, x.numel() // keep)
-            # or only some columns and channels would be seen
-            while math.gcd(stride, x.numel()) > 1:
-                stride += 1
-            flat = x.detach().reshape(-1)
-            ends = flat.amin().reshape(1), flat.amax().reshape(1)
-            self._sample.append(torch.cat([flat[::stride], *ends]))
+            self.note(x)
         return self.qparams.fake(x) if self.enabled else x
+
+    def note(self, x: Tensor) -> None:
+        """Keep some of the values, and their ends, while it observes."""
+        assert self._sample is not None
+        keep = OBSERVED_VALUES // 16
+        stride = max(1, x.numel() // keep)
+        # or only some columns and channels would be seen
+        while math.gcd(stride, x.numel()) > 1:
+            stride += 1
+        flat = x.detach().reshape(-1)
+        ends = flat.amin().reshape(1), flat.amax().reshape(1)
+        self._sample.append(torch.cat([flat[::stride], *ends]))
 
     def observe(self) -> None:
         """Begin to keep samples; quantization is off meanwhile."""
         self._sample, self.enabled = [], False
 
     def finish(self) -> None:
-        """Turn what was observed into a range and start quantizing."""
-        if not self._sample:
-            raise BadInput(
-                "an activation quantizer saw no data: the calibration set is empty, or the layer "
-                "never ran"
-            )
-        sample, self._sample = torch.cat(self._sample), None
-        self.set(estimate(sample, self.grid))
+        """Turn what was observed into a range and start quantizing; without data, stay off."""
+        sample, self._sample = self._sample, None
+        if sample:
+            self.set(estimate(torch.cat(sample), self.grid))
 
 
 class QuantLayer(nn.Module):
@@ -88,6 +90,8 @@ class QuantLayer(nn.Module):
         weight: the weight that the forward pass uses; full precision until ``set_codes``.
         bias: (out,) in full precision.
         act: quantizer of the layer's input, or ``None``.
+        activation: the activation function that follows: ``relu``, ``relu6``, bounds per channel
+            that equalization made of one, or ``None``.
         codes: whole-number codes as int32, ``None`` until the layer is quantized.
         qparams: the grid the codes are on.
 
@@ -97,6 +101,7 @@ class QuantLayer(nn.Module):
         super().__init__()
         self.info = info
         self.act = act
+        self.activation: str | Bounds | None = info.activation
         self.op = _operator(layer)
         weight = layer.weight
         assert isinstance(weight, Tensor)

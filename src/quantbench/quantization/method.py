@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.network.examples import Examples, as_inputs
 from quantbench.network.network import Network
 from quantbench.quantization.papers import Paper
 from quantbench.quantization.quantized import Quantized
@@ -141,9 +142,10 @@ class Pipeline(Method):
 def quantize(
     method: Method,
     net: Network,
-    calib: torch.Tensor | Inputs,
+    calib: Examples,
     scheme: Scheme,
     *,
+    limit: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
     log: Log | None = None,
@@ -156,8 +158,12 @@ def quantize(
     Args:
         method: any method or pipeline.
         net: the full-precision network.
-        calib: (N, ...) calibration inputs, preprocessed as the network expects.
+        calib: calibration inputs, preprocessed as the network expects: a tensor (N, ...), a tuple
+            of them for several inputs, an array, a mapping, a list of batches, a Dataset, a
+            DataLoader (``network.examples.as_inputs`` has the rules; labels are dropped).
         scheme: what to quantize.
+        limit: the most calibration examples to take; all of a tensor, and 1,024 of a Dataset or
+            DataLoader unless given.
         seed: seed of the job's generator; same seed, same bits.
         progress: called with (done, total, label).
         log: filled with measurements.
@@ -169,8 +175,7 @@ def quantize(
         Unsupported: method, network and scheme do not go together.
 
     """
-    given = (calib,) if isinstance(calib, torch.Tensor) else calib
-    inputs = tuple(t.to(net.device) for t in given)
+    inputs = tuple(t.to(net.device) for t in as_inputs(calib, net, limit=limit, progress=progress))
     _require_calibration(inputs, net)
     _require_fields(method)
     if why := method.unsupported(net, scheme):
@@ -178,7 +183,8 @@ def quantize(
     rng = torch.Generator(device="cpu").manual_seed(seed)
     parallel.join()
     told = progress if parallel.first() else silent
-    with exact_cudnn():
+    # methods learn by gradients, whatever the caller has switched off
+    with exact_cudnn(), torch.inference_mode(mode=False), torch.enable_grad():
         return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
 
 

@@ -28,10 +28,10 @@ APOT = Paper(
     2020,
 )
 ADAROUND = Paper("Up or Down? Adaptive Rounding for Post-Training Quantization", "2004.10568", 2020)
+# ICML 2021; on arXiv, a year before, "Improving Post Training Neural Quantization: Layer-wise
+# Calibration and Integer Programming"
 ADAQUANT = Paper(
-    "Improving Post Training Neural Quantization: Layer-wise Calibration and Integer Programming",
-    "2006.10518",
-    2020,
+    "Accurate Post Training Quantization With Small Calibration Sets", "2006.10518", 2021
 )
 BRECQ = Paper(
     "BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction",

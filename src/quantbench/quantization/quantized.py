@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network.activation_functions import clamps
+from quantbench.network.activation_functions import clamped_layers, clamps
+from quantbench.network.checks import require_same
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.place import place, place_operands
+from quantbench.quantization.placement.simulated import SIMULATED, behind_layers
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.system.tensors import Inputs, tensor_digest
 
@@ -27,6 +30,8 @@ class Quantized:
         net: the full-precision network it came from.
         scheme: what was asked for.
         model: the simulation, a module with the same submodule names as ``net.model``.
+        behind: names of quantizers that take what one layer gives, after its activation function,
+            by that of the layer; of placements ``outputs`` and ``shared`` only.
 
     """
 
@@ -47,14 +52,25 @@ class Quantized:
         _refuse_shared(net, self.infos)
         for info in self.infos:
             # an embedding's inputs are numbers of rows
-            here = scheme.placement != "integer" and info.kind != "embedding"
+            here = scheme.placement in ("inputs", "attention") and info.kind != "embedding"
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             original, act = net.model.get_submodule(info.name), ActQuant(grid) if grid else None
             self.model.set_submodule(info.name, QuantLayer(original, info, act))
+        for name, clamp in clamped_layers(net).items():
+            if any(info.name == name for info in self.infos):
+                self.layer(name).activation = clamp.bounds
+        require_same(self.model, net.model, net.sample, f"{net.name}: putting layers in")
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
             self.model = place(self.model, net, scheme)
+        self.behind: dict[str, str] = {}
+        if scheme.placement in SIMULATED and scheme.acts:
+            self.model = place(self.model, net, scheme, SIMULATED[scheme.placement])
+            self.behind = behind_layers(self.model, net)
+        if scheme.placement != "inputs":
+            step = f"{net.name}: placing quantizers of activations"
+            require_same(self.model, net.model, net.sample, step)
         self.model.eval()
 
     def layer(self, name: str) -> QuantLayer:
@@ -76,7 +92,12 @@ class Quantized:
         return self.scheme.weight_grid(name, edge=name in self.net.edges)
 
     def calibrate_acts(
-        self, inputs: Inputs, *, batch_size: int = 64, only_new: bool = False
+        self,
+        inputs: Inputs,
+        *,
+        batch_size: int = 64,
+        only_new: bool = False,
+        in_turn: bool = False,
     ) -> None:
         """Find activation ranges on the current simulation while those quantizers are off.
 
@@ -84,10 +105,15 @@ class Quantized:
             inputs: calibration inputs.
             batch_size: examples per pass.
             only_new: keep the ranges that there are and find the missing ones.
+            in_turn: find each range behind the quantizers that run before, in one pass of all the
+                inputs, so that there should be few.
 
         """
         quants = [q for q in self.act_quants().values() if not (only_new and q.enabled)]
         if not quants:
+            return
+        if in_turn:
+            _calibrate_in_turn(self.model, quants, inputs)
             return
         for q in quants:
             q.observe()
@@ -95,6 +121,13 @@ class Quantized:
             forward(self.model, inputs, batch_size=batch_size)
         for q in quants:
             q.finish()
+        idle = [n for n, q in self.act_quants().items() if q in quants and not q.enabled]
+        if idle:
+            warnings.warn(
+                f"{self.net.name}: no calibration example reaches {', '.join(idle[:4])}"
+                f"{', ...' if len(idle) > 4 else ''}: activations there stay in full precision",
+                stacklevel=2,
+            )
 
     @contextmanager
     def full_precision_acts(self) -> Iterator[None]:
@@ -170,6 +203,27 @@ class Quantized:
             words = layer.bias.numel() + layer.qparams.scale.numel()
             bits += layer.info.params * grid.bits + 32 * words
         return bits // 8
+
+
+@torch.no_grad()
+def _calibrate_in_turn(model: nn.Module, quants: list[ActQuant], inputs: Inputs) -> None:
+    """Each quantizer takes its range from what first reaches it, and quantizes from then on."""
+
+    def calibrate(q: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(q, ActQuant)
+        q.observe()
+        q.note(args[0])
+        q.finish()
+        waiting.pop(q).remove()
+
+    waiting = {q: q.register_forward_pre_hook(calibrate) for q in quants}
+    for q in quants:
+        q.enabled = False
+    forward(model, inputs, batch_size=len(inputs[0]))
+    for q in list(waiting):  # never reached
+        waiting.pop(q).remove()
+        q.observe()
+        q.finish()
 
 
 def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:

@@ -9,14 +9,18 @@ from typing import Any
 
 from torch import Tensor
 
+from quantbench import __version__
 from quantbench.errors import BadInput
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.network.rewrite import Rewrite
 from quantbench.quantization.grids import QParams
+from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
+
+FLOATS = "float:"  # before the names of what stays in full precision
 
 
 def save(q: Quantized, folder: Path) -> None:
@@ -33,12 +37,15 @@ def save(q: Quantized, folder: Path) -> None:
     q.require_complete()
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
-    write_atomically(tensors, as_bytes({k: v.contiguous().cpu() for k, v in q.tensors().items()}))
+    stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | _floats(q)).items()}
+    write_atomically(tensors, as_bytes(stored))
     levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
     # none: full precision
     acts = {name: list(a.levels) if a.enabled else [] for name, a in q.act_quants().items()}
     about = {
+        "version": __version__,
         "network": q.net.name,
+        "network_digest": q.net.origin_digest,
         "digest": q.digest,
         "scheme": asdict(q.scheme),
         "levels": levels,
@@ -51,7 +58,8 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
     """Read what ``save`` wrote.
 
     Raises:
-        BadInput: files that are damaged, or that belong to another network or scheme.
+        BadInput: files that are damaged, that belong to another network or scheme, or that were
+            written by a version that kept less.
 
     """
     from safetensors import SafetensorError
@@ -59,9 +67,11 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
 
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
+        _require_same_origin(meta, net, scheme, folder)
         tensors = load_file(folder / "quantized.safetensors", device=str(net.device))
         q = Quantized(_clamped(net, tensors), scheme)
         _fill(q, tensors, meta)
+        _fill_floats(q, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
@@ -71,6 +81,51 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
             f"{folder}: contents do not match their digest; the files were damaged or changed"
         )
     return q
+
+
+def _floats(q: Quantized) -> dict[str, Tensor]:
+    """Weights and buffers outside layers: what a pipeline rewrote but did not quantize is here."""
+    own = [name for name, m in q.model.named_modules() if isinstance(m, QuantLayer | ActQuant)]
+    return {
+        FLOATS + key: value
+        for key, value in q.model.state_dict().items()
+        if not any(key.startswith(f"{name}.") for name in own)
+    }
+
+
+def _fill_floats(q: Quantized, tensors: dict[str, Tensor]) -> None:
+    """Put them back."""
+    here = q.model.state_dict()
+    found = {k.removeprefix(FLOATS): v for k, v in tensors.items() if k.startswith(FLOATS)}
+    for name, value in found.items():
+        if name not in here or here[name].shape != value.shape:
+            raise ValueError(f"{name} has another shape than in this network, or is not in it")
+        here[name].copy_(value)
+
+
+def _require_same_origin(meta: dict[str, Any], net: Network, scheme: Scheme, folder: Path) -> None:
+    """Refuse a scheme or a network that the files were not made for, naming both.
+
+    Raises:
+        BadInput: it is another, or the files do not say.
+
+    """
+    if "network_digest" not in meta:
+        raise BadInput(
+            f"{folder}: written by version {meta.get('version', 'before 0.1')}, which did not keep "
+            "the digest of the network: quantize again"
+        )
+    # as JSON has it: tuples are lists there
+    asked = json.loads(json.dumps(asdict(scheme)))
+    if meta["scheme"] != asked:
+        differ = [k for k in asked if meta["scheme"].get(k) != asked[k]]
+        pairs = "; ".join(f"{k} {meta['scheme'].get(k)!r}, not {asked[k]!r}" for k in differ)
+        raise BadInput(f"{folder}: was saved under another scheme than {scheme}: {pairs}")
+    if meta["network_digest"] != net.origin_digest:
+        raise BadInput(
+            f"{folder}: was saved for a network {meta['network']!r} with weights of digest "
+            f"{meta['network_digest'][:12]}; {net.name!r} has {net.origin_digest[:12]}"
+        )
 
 
 def _clamped(net: Network, tensors: dict[str, Tensor]) -> Network:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quantbench.claims.claim import PERCENT
-from quantbench.report import shift_plots
+from quantbench.report import rounding_plots, shift_plots
 from quantbench.report.drawing import Drawing
 from quantbench.report.svg import canvas, svg
 
@@ -35,6 +35,7 @@ def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
     yield from _accuracy_against_images(rows)
     yield from _curves(rows)
     yield from shift_plots.all_of(rows)
+    yield from rounding_plots.all_of(rows)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[Drawing]:
     drawn = 0
     for row in rows:
         found = next((r.curves for r in row.runs.values() if r.curves), {})
-        curves = {name: values for name, values in found.items() if not name.startswith("shift/")}
+        curves = {k: values for k, values in found.items() if not k.startswith(("shift/", "h/"))}
         if curves and drawn < CURVES:
             drawn += 1
             yield Drawing(f"{row.claim.id}: reconstruction curves", draw_curves, (curves,))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 OFTEN, SELDOM = 0.5, 30  # seconds between two lines: on a terminal, in a log
 
+HOURS = 2  # from which on the time left is told in hours
+
 
 class Status:
     """Says what is running and how long it will take."""
@@ -53,7 +55,8 @@ class Status:
         self.shown = now
         start, before, _ = self.begun
         left = (now - start) / (done - before) * (total - done) if done > before else 0.0
-        eta = f", {left / 60:.1f} min left" if done > before else ""
+        shown = f"{left / 60:.1f} min" if left < HOURS * 3600 else f"{left / 3600:.1f} h"
+        eta = f", {shown} left" if done > before else ""
         self._write(f"{self.label}: {what} [{done}/{total}{eta}]", passing=True)
 
     def _write(self, text: str, *, passing: bool = False) -> None:

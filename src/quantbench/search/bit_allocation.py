@@ -1,6 +1,6 @@
 """Bit allocation as an integer program: one choice of bits per layer.
 
-Hubara et al. 2020, arXiv 2006.10518, eq. 5.
+Hubara et al., ICML 2021, arXiv 2006.10518, eq. 5.
 
 The paper takes the largest gain whose loss stays below a limit (eq. 5a to 5d); the released code
 the smallest loss whose size stays below one. Both are multiple-choice knapsacks over the same

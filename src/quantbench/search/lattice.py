@@ -8,7 +8,15 @@ each other: a beam along the Cholesky factor, whose width of 1 is Babai's neares
 recursion of OBQ and GPTQ), and a descent over single codes that goes on through uphill moves (tabu
 search, Glover 1989).
 
-Shapes: u and codes (groups, rows, n), H (groups, n, n).
+The box is the same for all codes, that of a grid, or each code has its own, such as the two
+neighbours of a weight.
+
+Relatives: GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323), which is Babai's nearest plane run
+from the last column to the first (Chen et al. 2025, arXiv 2507.18553), so that a beam of width 1 is
+GPTQ with columns in the order of their second moments; QuantEase (Behdin et al. 2023, arXiv
+2309.01885), which is coordinate descent.
+
+Shapes: u and codes (groups, rows, n), H (groups, n, n), bounds of their own (groups, rows, n).
 """
 
 from __future__ import annotations
@@ -17,6 +25,8 @@ import torch
 from torch import Tensor
 
 from quantbench.errors import BadInput
+
+Bound = int | Tensor  # of all codes, or (groups, rows, n)
 
 # columns between two reorderings of the whole beam: bookkeeping then costs less than the search
 BLOCK = 32
@@ -55,7 +65,7 @@ def damped(h: Tensor, share: float) -> Tensor:
         share = 10 * max(share, 1e-12)  # sums in single precision left it slightly indefinite
 
 
-def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
+def beam(u: Tensor, h: Tensor, low: Bound, high: Bound, width: int = 1) -> Tensor:
     """Round column after column, the most important ones first.
 
     The best ``width`` partial roundings of a row are kept.
@@ -63,8 +73,8 @@ def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
     Args:
         u: unconstrained solution, in codes.
         h: positive definite, best in float64: its Cholesky factor is what is used.
-        low: smallest code.
-        high: largest code.
+        low: smallest code, of all or each.
+        high: largest code, at least ``low``.
         width: roundings kept; 1 is nearest plane.
 
     Returns:
@@ -76,22 +86,33 @@ def beam(u: Tensor, h: Tensor, low: int, high: int, width: int = 1) -> Tensor:
     rank = order.unsqueeze(1)
     sorted_h = h.gather(1, order.unsqueeze(2).expand_as(h)).gather(2, rank.expand_as(h))
     r = torch.linalg.cholesky(sorted_h.double(), upper=True).to(u)
-    target = u.gather(2, rank.expand_as(u))
+    target, lows, highs = (t.gather(2, rank.expand_as(u)) for t in (u, *_box(u, low, high)))
     error, total = u.new_zeros(groups, rows, 1, n), u.new_zeros(groups, rows, 1)
     for end in range(n, 0, -BLOCK):
         part = slice(max(0, end - BLOCK), end)
         pull = error[..., end:].flatten(1, 2) @ r[:, part, end:].mT
         pull = pull.view(groups, rows, error.shape[2], -1)
-        own, limits = r[:, part, part], (low, high, width)
-        inner, total, origin = _beam_block(target[..., part], own, pull, total, limits)
+        own, box = r[:, part, part], (lows[..., part], highs[..., part])
+        inner, total, origin = _beam_block(target[..., part], own, pull, total, box, width)
         error = _pick(error, origin)
         error[..., part] = inner
     codes = (error[:, :, 0] + target).round()
     return torch.empty_like(u).scatter_(2, rank.expand_as(u), codes)
 
 
+def _box(u: Tensor, low: Bound, high: Bound) -> tuple[Tensor, Tensor]:
+    """Bounds in the shape of ``u``, without a copy of what is the same for all codes."""
+    first, last = (torch.as_tensor(t).to(u).expand_as(u) for t in (low, high))
+    return first, last
+
+
 def _beam_block(
-    target: Tensor, r: Tensor, pull: Tensor, total: Tensor, limits: tuple[int, int, int]
+    target: Tensor,
+    r: Tensor,
+    pull: Tensor,
+    total: Tensor,
+    box: tuple[Tensor, Tensor],
+    width: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One block of columns, from the last to the first.
 
@@ -100,20 +121,21 @@ def _beam_block(
         r: (groups, b, b) upper Cholesky factor.
         pull: (groups, rows, kept, b) what the columns already rounded add to R e.
         total: (groups, rows, kept) cost so far.
-        limits: lowest and highest code, and the beam's width.
+        box: (groups, rows, b) lowest and highest codes.
+        width: of the beam.
 
     Returns:
         (groups, rows, kept, b) errors, (groups, rows, kept) costs, and which beam entry each one
         grew from.
 
     """
-    low, high, width = limits
     error = torch.zeros_like(pull)
     origin = torch.arange(pull.shape[2], device=pull.device).expand_as(total)
     for j in range(pull.shape[3] - 1, -1, -1):
         own = r[:, j, j].view(-1, 1, 1)
         ahead = (error[..., j + 1 :] * r[:, None, None, j, j + 1 :]).sum(-1)
         wanted = target[..., j, None] - (pull[..., j] + ahead) / own
+        low, high = (bound[..., j, None] for bound in box)
         first = wanted.round().clamp_(low, high)
         second = torch.where(wanted > first, first + 1, first - 1)
         price = own.square()
@@ -132,13 +154,17 @@ def _pick(kept: Tensor, parent: Tensor) -> Tensor:
     return kept.gather(2, parent.unsqueeze(3).expand(-1, -1, -1, kept.shape[3]))
 
 
-def descend(codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, sweeps: int = 50) -> Tensor:
+def descend(
+    codes: Tensor, u: Tensor, h: Tensor, low: Bound, high: Bound, sweeps: int = 50
+) -> Tensor:
     """Coordinate descent: set one code after the other to its best value until no code changes."""
+    lows, highs = _box(u, low, high)
     codes, slope = codes.clone(), (codes - u) @ h
     for _ in range(sweeps):
         changed = False
         for j in range(h.shape[1]):
-            best = (codes[..., j] - slope[..., j] / h[:, j, j, None]).round().clamp(low, high)
+            best = (codes[..., j] - slope[..., j] / h[:, j, j, None]).round()
+            best = best.clamp(lows[..., j], highs[..., j])
             move = best - codes[..., j]
             if move.any():
                 slope.addcmul_(move.unsqueeze(2), h[:, j].unsqueeze(1))
@@ -149,7 +175,7 @@ def descend(codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, sweeps: in
 
 
 def tabu(
-    codes: Tensor, u: Tensor, h: Tensor, low: int, high: int, moves: int, rng: torch.Generator
+    codes: Tensor, u: Tensor, h: Tensor, low: Bound, high: Bound, moves: int, rng: torch.Generator
 ) -> Tensor:
     """Steepest single-code moves, uphill where none goes down.
 
@@ -163,6 +189,8 @@ def tabu(
     slope = ((codes - u) @ h).flatten(0, 1)
     now = ((codes - u).flatten(0, 1) * slope).sum(1)
     codes = codes.flatten(0, 1).clone()
+    lows, highs = (bound.flatten(0, 1) for bound in _box(u, low, high))
+    fixed = lows == highs
     rows = torch.arange(shape[0] * shape[1], device=codes.device)
     first, flat = rows // shape[1] * n, h.flatten(0, 1)  # of a row's group: its first row in flat
     curve = h.diagonal(dim1=1, dim2=2).repeat_interleave(shape[1], 0)
@@ -170,9 +198,9 @@ def tabu(
     rests = torch.zeros_like(codes)
     for move in range(moves):
         step = torch.where(slope > 0, -1.0, 1.0)
-        step = torch.where((codes + step < low) | (codes + step > high), -step, step)
+        step = torch.where((codes + step < lows) | (codes + step > highs), -step, step)
         change = torch.addcmul(curve, step, slope, value=2)
-        resting = (rests > move) & (now.unsqueeze(1) + change >= best.unsqueeze(1))
+        resting = (rests > move) & (now.unsqueeze(1) + change >= best.unsqueeze(1)) | fixed
         gain, j = change.masked_fill_(resting, torch.inf).min(1)
         taken = step[rows, j]
         codes[rows, j] += taken

@@ -11,6 +11,11 @@ from torch import Tensor
 Inputs = tuple[Tensor, ...]
 
 
+def some(inputs: Inputs, examples: int) -> Inputs:
+    """The first examples; 0 for all."""
+    return tuple(t[: examples or len(t)] for t in inputs)
+
+
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """Hash of names, dtypes, shapes and bytes; independent of order and device."""
     h = hashlib.sha256()

@@ -18,9 +18,11 @@ TASKS = {
     "torchvision": "quantbench.tasks.images:ImageTask",
     "coco": "quantbench.tasks.detection:detection",
     "scenes": "quantbench.tasks.detection:detection",
+    "voc": "quantbench.tasks.segmentation:segmentation",
     "qa": "quantbench.tasks.answering:embedded",
     "squad": "quantbench.tasks.answering:squad",
     "stsb": "quantbench.tasks.similarity:minilm",
+    "tinystories": "quantbench.tasks.language:stories",
 }
 
 

@@ -18,7 +18,8 @@ class Task(Protocol):
     Attributes:
         model: network name.
         eval_data: evaluation set name.
-        metric: ``top1``, ``f1``, ``spearman``, ``map`` or another mean of per-example scores.
+        metric: ``top1``, ``f1``, ``spearman``, ``map``, ``miou`` or another mean of per-example
+            scores.
 
     """
 
@@ -48,7 +49,7 @@ class Task(Protocol):
         ...
 
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
-        """Per-example scores (N,) of a model over the evaluation set."""
+        """Per-example scores (N,) of a model over the evaluation set; of ``miou`` (N, 3 C)."""
         ...
 
     def gold(self) -> np.ndarray | None:

@@ -23,7 +23,9 @@ from quantbench.data.sources.convert_data import (
     zipped,
 )
 from quantbench.data.sources.convert_tensorflow import _layers, mobilenet_v1, mobilenet_v2
+from quantbench.data.sources.convert_weights import llama2c
 from quantbench.errors import DataCorrupt, DataMissing
+from quantbench.models.llama import language_model
 
 
 class Folder:
@@ -215,3 +217,82 @@ def test_images_listed_by_the_source_become_a_tar_and_a_csv(tmp_path):
     x, y = tar(tmp_path / "t.tar", tmp_path / "t.csv")
     assert x.shape == (2, 224, 224, 3)
     assert y.tolist() == [0, 1]
+
+
+def llama2c_file(path, heads=4, shared=2):
+    """Random weights of a small model in llama2.c's layout, by name."""
+    rng, hidden, wide, layers, words = np.random.default_rng(0), 16, 24, 2, 10
+    head = hidden // heads
+    shapes = {
+        "table": (words, hidden),
+        "norm1": (layers, hidden),
+        "q": (layers, hidden, hidden),
+        "k": (layers, shared * head, hidden),
+        "v": (layers, shared * head, hidden),
+        "o": (layers, hidden, hidden),
+        "norm2": (layers, hidden),
+        "w1": (layers, wide, hidden),
+        "w2": (layers, hidden, wide),
+        "w3": (layers, wide, hidden),
+        "norm": (hidden,),
+    }
+    arrays = {name: rng.normal(size=shape).astype("<f4") for name, shape in shapes.items()}
+    sizes = np.array([hidden, wide, layers, heads, shared, words, 8], "<i4")
+    frequencies = np.zeros(2 * 8 * head // 2, "<f4")  # which llama2.c stores and does not read
+    path.write_bytes(
+        sizes.tobytes() + b"".join(a.tobytes() for a in arrays.values()) + frequencies.tobytes()
+    )
+    return {name: torch.from_numpy(a).double() for name, a in arrays.items()}
+
+
+def llama2c_logits(w, ids, heads=4, shared=2):
+    """llama2.c's forward pass, token by token and pair by pair of neighbours."""
+    hidden = w["table"].shape[1]
+    head = hidden // heads
+    norm = lambda x, g: g * x / (x.square().mean() + 1e-5).sqrt()  # noqa: E731
+    keys, values, out = [[], []], [[], []], []
+    for position, token in enumerate(ids):
+        x = w["table"][token]
+        for i in range(2):
+            n = norm(x, w["norm1"][i])
+            q, k, v = (w[name][i] @ n for name in ("q", "k", "v"))
+            for vector in (q, k):
+                for j in range(0, len(vector), 2):
+                    angle = position * 10000.0 ** -((j % head) / head)
+                    a, b = vector[j].clone(), vector[j + 1].clone()
+                    vector[j] = a * np.cos(angle) - b * np.sin(angle)
+                    vector[j + 1] = a * np.sin(angle) + b * np.cos(angle)
+            keys[i].append(k)
+            values[i].append(v)
+            context = []
+            for h in range(heads):
+                own = slice(h * head, (h + 1) * head)
+                g = h * shared // heads
+                theirs = slice(g * head, (g + 1) * head)
+                scores = torch.stack([q[own] @ t[theirs] for t in keys[i]]) / head**0.5
+                shares = scores.softmax(0)
+                context += [sum(s * t[theirs] for s, t in zip(shares, values[i], strict=True))]
+            x = x + w["o"][i] @ torch.cat(context)
+            n = norm(x, w["norm2"][i])
+            gate = w["w1"][i] @ n
+            x = x + w["w2"][i] @ (gate * gate.sigmoid() * (w["w3"][i] @ n))
+        out.append(w["table"] @ norm(x, w["norm"]))
+    return torch.stack(out)
+
+
+def test_a_llama2c_file_becomes_weights_that_compute_the_same(tmp_path):
+    weights = llama2c_file(tmp_path / "model.bin")
+    llama2c(Folder(tmp_path), tmp_path / "out.safetensors", "model.bin")
+    ids = [1, 7, 3, 3, 9, 0]
+    with torch.no_grad():
+        ours = language_model(load_file(tmp_path / "out.safetensors"), 4, 8)(torch.tensor([ids]))
+    torch.testing.assert_close(ours[0], llama2c_logits(weights, ids).float(), rtol=1e-4, atol=1e-3)
+
+
+def test_files_that_are_no_llama2c_model_are_refused(tmp_path):
+    path = tmp_path / "model.bin"
+    llama2c_file(path)
+    for content, said in ((path.read_bytes()[:4000], "too few"), (b"no model", "sizes")):
+        path.write_bytes(content)
+        with pytest.raises(DataCorrupt, match=said):
+            llama2c(Folder(tmp_path), tmp_path / "out.safetensors", "model.bin")

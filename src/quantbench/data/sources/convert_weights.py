@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -83,6 +84,59 @@ def caffejs(get: Get, out: Path, source: str) -> None:
         tensors[f"{key}.weight"] = tensor(filters[..., 0, 0] if key == "fc" else filters)
         tensors[f"{key}.bias"] = tensor(b)
     save_file(tensors, out)
+
+
+def llama2c(get: Get, out: Path, source: str) -> None:
+    """llama2.c's .bin: seven sizes, then float32 values, one kind of weight of all layers a time.
+
+    Named as transformers' LlamaForCausalLM, whose rotary positions pair value i of a head with
+    i + head / 2 where llama2.c pairs neighbours: rows of queries and keys are put in its order.
+
+    Raises:
+        DataCorrupt: the sizes are none, or the file has fewer values than they say.
+
+    """
+    (path,) = get(source)
+    content = path.read_bytes()
+    sizes = np.frombuffer(content[: 7 * 4].ljust(7 * 4, b"\0"), "<i4").tolist()
+    hidden, wide, layers, heads, shared, words, _ = sizes
+    if min(sizes) < 1 or hidden % heads or heads % shared:
+        raise DataCorrupt(f"{path.name} does not begin with the sizes of a llama2.c model: {sizes}")
+    head, at, tensors = hidden // heads, 7 * 4, {}
+
+    def take(*shape: int) -> np.ndarray:
+        nonlocal at
+        count = math.prod(shape)
+        if at + 4 * count > len(content):
+            raise DataCorrupt(f"{path.name} has {len(content)} bytes, too few for sizes {sizes}")
+        at += 4 * count
+        return np.frombuffer(content, "<f4", count, at - 4 * count).reshape(shape)
+
+    tensors["model.embed_tokens.weight"] = tensor(take(words, hidden))
+    for name, shape in (
+        ("input_layernorm", (hidden,)),
+        ("self_attn.q_proj", (hidden, hidden)),
+        ("self_attn.k_proj", (shared * head, hidden)),
+        ("self_attn.v_proj", (shared * head, hidden)),
+        ("self_attn.o_proj", (hidden, hidden)),
+        ("post_attention_layernorm", (hidden,)),
+        ("mlp.gate_proj", (wide, hidden)),
+        ("mlp.down_proj", (hidden, wide)),
+        ("mlp.up_proj", (wide, hidden)),
+    ):
+        for i, weight in enumerate(take(layers, *shape)):
+            halves = name.endswith(("q_proj", "k_proj"))
+            rows = _halves(weight, head) if halves else weight
+            tensors[f"model.layers.{i}.{name}.weight"] = tensor(rows)
+    tensors["model.norm.weight"] = tensor(take(hidden))
+    save_file(tensors, out)
+
+
+def _halves(weight: np.ndarray, head: int) -> np.ndarray:
+    """Rows (0, 1), (2, 3), ... of each head in the order 0, 2, ..., 1, 3, ...."""
+    pairs = weight.reshape(-1, head // 2, 2, weight.shape[1])
+    halves: np.ndarray = pairs.transpose(0, 2, 1, 3).reshape(weight.shape)
+    return halves
 
 
 def floats(path: Path) -> np.ndarray:

@@ -37,6 +37,7 @@ _BUILDERS: Sequence[tuple[str, str]] = (
     ("checkpoints/coco_nanodet_m_416.safetensors", _C + "nanodet"),
     ("checkpoints/voc_deeplabv3_mobilenet_v2.safetensors", _S + "deeplab"),
     ("checkpoints/cifar10_", _W + "torch_pickle"),
+    ("checkpoints/tinystories_llama_", _W + "llama2c"),
     ("cifar10/calib_4096_index.npy", _D + "cifar_calibration"),
     ("cifar10/train/labels.npy", _D + "cifar_labels"),
     ("cifar10/train/*.webp", _D + "cifar_mosaics"),
@@ -52,6 +53,8 @@ _BUILDERS: Sequence[tuple[str, str]] = (
     ("text/squad_dev", _D + "unzip_json"),
     ("text/squad_train", _D + "zipped"),
     ("text/stsbenchmark/", _D + "copied"),
+    ("text/tinystories_tok512.bin", _D + "copied"),
+    ("text/wikitext2/", _D + "zipped"),
 )
 
 

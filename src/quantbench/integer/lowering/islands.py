@@ -8,7 +8,7 @@ from torch import Tensor
 
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
-from quantbench.quantization.placement.graph import Node
+from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import MAPS, Kind
 
 VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
+from quantbench.integer.lowering.agreement import require_agreement
 from quantbench.integer.lowering.convolution import conv
 from quantbench.integer.lowering.formats import (
     Clamp,
@@ -27,7 +28,8 @@ from quantbench.integer.lowering.formats import (
 from quantbench.integer.lowering.islands import island, shape
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
-from quantbench.quantization.placement.graph import Node, flatten
+from quantbench.network.graph.calls import Node
+from quantbench.quantization.placement.graph import record_operators
 from quantbench.quantization.placement.place import Graph
 from quantbench.quantization.quantized import Quantized
 
@@ -36,7 +38,8 @@ def lower(q: Quantized) -> ir.Program:
     """The integer program of a network that was quantized under an ``integer`` placement.
 
     Raises:
-        Unsupported: another placement, or an operator whose numbers have no integer form.
+        Unsupported: another placement, an operator whose numbers have no integer form, or a program
+            that is another function than the simulation.
         BadInput: layers without codes, or ranges that were never calibrated.
 
     """
@@ -49,9 +52,10 @@ def lower(q: Quantized) -> ir.Program:
         )
     (sample,) = q.net.sample
     with q.full_precision_acts():
-        graph = Graph(flatten(q.model, sample[:1]))
+        graph = Graph(record_operators(q.model, sample[:1]).nodes)
     program = _Lowering(graph).program()
     validate(program)
+    require_agreement(program, q)
     return program
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench.quantization.placement.graph import Node
+from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, pair, window
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -26,6 +26,15 @@ def _clamp(low: float, high: float) -> Callable[[Node], Kind]:
 def _hardtanh(node: Node) -> Kind:
     p = number_arguments(node, ("min_val", "max_val"), {"min_val": -1.0, "max_val": 1.0})
     return Kind("clamp", {"low": p["min_val"], "high": p["max_val"]})
+
+
+def _clamp_call(node: Node) -> Kind:
+    given = dict(zip(("min", "max"), node.args[1:], strict=False)) | dict(node.kwargs)
+    low, high = given.get("min"), given.get("max")
+    if any(isinstance(bound, Node) for bound in (low, high)):
+        return Kind("other", why="bounds that are tensors")
+    params = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
+    return Kind("clamp", params)
 
 
 def _add(node: Node) -> Kind:
@@ -202,8 +211,9 @@ _UNARY = (
     *_named(nn, _MODULES),
     *_named(F, _FUNCTIONS),
     *_named(torch, "sigmoid tanh"),
-    *("sigmoid", "tanh"),
-    *_named(operator, "mul truediv sub neg"),  # by a number: of two tensors it is no table
+    *("sigmoid", "tanh", "mul", "mul_", "div", "div_", "sub", "sub_", "neg"),  # by a number: of
+    *("__rsub__", "__rdiv__", "pow", "exp", "sqrt", "abs", "square"),  # two tensors it is no table
+    *_named(torch, "mul div sub neg pow exp sqrt abs square"),
 )
 
 _SPLITS = (torch.chunk, torch.split, "chunk", "split")
@@ -213,8 +223,9 @@ _SPLITS = (torch.chunk, torch.split, "chunk", "split")
 _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("clamp", _clamp(0.0, math.inf), (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_")),
     ("clamp", _clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
-    ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh)),
-    ("add", _add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+    ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh, torch._C._nn.hardtanh)),  # noqa: SLF001
+    ("clamp", _clamp_call, (torch.clamp, torch.clip, "clamp", "clamp_", "clip")),
+    ("add", _add, (torch.add, "add", "add_")),
     ("concat", _concat, (torch.cat, torch.concat)),
     ("maxpool", _max_pool, (nn.MaxPool2d, F.max_pool2d, torch.max_pool2d)),
     ("avgpool", _avg_pool, (nn.AvgPool2d, F.avg_pool2d)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from quantbench.quantization.placement.graph import Node
+from quantbench.network.graph.calls import Node
 
 MAPS = (2, 4)  # dimensions of (N, K) and (N, C, H, W), the tensors that a program has
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.graph.calls import Node
+from quantbench.network.modules import ChannelClamp
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import READERS
-from quantbench.quantization.placement.graph import Node
 from quantbench.quantization.placement.kinds import MAPS, Kind
 
 
@@ -26,6 +26,8 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("layer")
     if isinstance(node.target, ChannelClamp):
         return _channel_clamp(node, node.target)
+    if node.why:
+        return Kind("other", why=node.why)
     spelling = type(node.target) if isinstance(node.target, nn.Module) else node.target
     reader = READERS.get(spelling)
     if reader is None or any(n.op == "get_attr" for n in node.inputs):

@@ -21,17 +21,22 @@ from functools import partial
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
+from quantbench.network.graph.calls import Node
+from quantbench.network.graph.forward_pass import rewritten, same_calls
+from quantbench.network.graph.recording import Container, Recording
 from quantbench.network.modules import Operand
 from quantbench.network.network import Network
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
-from quantbench.quantization.placement.graph import Node, flatten
+from quantbench.quantization.placement.graph import record_operators
 from quantbench.quantization.placement.kinds import MAPS
 from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
 
 
-def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
+def place(
+    model: nn.Module, net: Network, scheme: Scheme, rules: type[Graph] | None = None
+) -> nn.Module:
     """Put activation quantizers into a model.
 
     Containers that get one become ``torch.fx.GraphModule``. Module names stay; a quantizer is
@@ -41,6 +46,7 @@ def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
         model: simulation of ``net``, its layers in place; changed.
         net: gives the sample and the names.
         scheme: what is quantized.
+        rules: behind which calls quantizers go, and their grids; by default those of this module.
 
     Returns:
         the model, a new object if it is itself rewritten.
@@ -56,17 +62,18 @@ def place(model: nn.Module, net: Network, scheme: Scheme) -> nn.Module:
     if len(net.sample) != 1 or net.sample[0].dim() not in MAPS:
         shapes = ", ".join(str(tuple(t.shape)) for t in net.sample)
         raise Unsupported(
-            f"{net.name}: an integer program takes one tensor of images or vectors, not inputs of "
-            f"shapes {shapes}; quantbench.integer.lowering.linears runs the linear layers of such "
-            "a network on integers"
+            f"{net.name}: placement {scheme.placement} takes one tensor of images or vectors, not "
+            f"inputs of shapes {shapes}; quantbench.integer.lowering.linears runs the linear "
+            "layers of such a network on integers"
         )
-    nodes = Graph(flatten(model, net.sample[0][:1]))
+    recording = record_operators(model, net.sample[0][:1])
+    nodes = (rules or Graph)(recording.nodes)
     by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
     for node in nodes.quantized():
         grid = nodes.grid(node, scheme, net.edges)
         by_container[node.container].setdefault(node.local, grid)
     for path in sorted(by_container, key=lambda p: -p.count(".") if p else 1):
-        model = _insert(model, path, by_container[path])
+        model = _insert(model, _container(recording, path), by_container[path])
     return model
 
 
@@ -151,17 +158,25 @@ class Graph:
         That is before a table, and before the network's output is interpolated.
         """
         assert scheme.acts is not None
-        asked: list[Grid] = []
         todo = self.users(node)
         if todo and all(self.kinds[u].word == "lut" or self._shows(u) for u in todo):
             return replace(scheme.acts, bits=8, kind="uniform")
+        return self.asked(node, scheme, edges, KEEPS_FORMAT)
+
+    def asked(
+        self, node: Node, scheme: Scheme, edges: frozenset[str], through: tuple[str, ...]
+    ) -> Grid:
+        """The most bits that a layer asks for which reads a value, perhaps through some calls."""
+        assert scheme.acts is not None
+        asked: list[Grid] = []
+        todo = self.users(node)
         while todo:
             user = todo.pop()
             if isinstance(user.target, QuantLayer):
                 name = user.target.info.name
                 grid = scheme.act_grid(name, edge=name in edges)
                 asked.append(grid or scheme.acts)
-            elif self.kinds[user].word in KEEPS_FORMAT:
+            elif self.kinds[user].word in through:
                 todo += self.users(user)
         return max(asked, key=lambda g: (g.bits, g.kind == "uniform"), default=scheme.acts)
 
@@ -171,26 +186,39 @@ def _is_map(value: object) -> bool:
     return isinstance(value, Tensor) and value.dim() in MAPS and value.is_floating_point()
 
 
-def _insert(model: nn.Module, path: str, grids: dict[fx.Node, Grid]) -> nn.Module:
+def _container(recording: Recording, path: str) -> Container:
+    """The one call of a container, or the first of several that do the same.
+
+    Raises:
+        Unsupported: it does one thing in one call and another in the next.
+
+    """
+    first, *others = (c for c in recording.containers if c.path == path)
+    if not all(same_calls(first, other) for other in others):
+        raise Unsupported(
+            f"{path} ({type(first.module).__name__}) runs {len(others) + 1} times and does not do "
+            "the same each time: give each use a module of its own"
+        )
+    return first
+
+
+def _insert(model: nn.Module, container: Container, grids: dict[fx.Node, Grid]) -> nn.Module:
     """Rewrite one container.
 
     Returns:
         the network, a new object if the container is the whole of it.
 
     """
-    module = model.get_submodule(path)
-    locals_ = list(grids)
-    graph = locals_[0].graph
-    rewritten = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    made, graph = rewritten(container), container.graph
     for local, grid in grids.items():
         name = f"{local.name}_act"
-        rewritten.add_module(name, ActQuant(grid))
+        made.add_module(name, ActQuant(grid))
         with graph.inserting_after(local):
             quant = graph.call_module(name, (local,))
         local.replace_all_uses_with(quant, delete_user_cb=partial(operator.is_not, quant))
-    rewritten.recompile()
-    rewritten.train(module.training)
-    if not path:
-        return rewritten
-    model.set_submodule(path, rewritten)
+    made.graph = graph
+    made.train(container.module.training)
+    if not container.path:
+        return made
+    model.set_submodule(container.path, made)
     return model

@@ -1,0 +1,1 @@
+"""A network as the calls of one real forward pass."""

@@ -1,0 +1,111 @@
+"""What a network does, whatever number of examples it gets.
+
+One recording of a real pass, with the numbers in it that follow the number of examples known as
+such. A module that does this or that depending on values is one call: nothing inside it is certain.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+
+from quantbench.errors import Unsupported
+from quantbench.network.graph.recorder import record
+from quantbench.network.graph.recording import Container, Leaf, Recording
+from quantbench.network.graph.sizes import follow_sizes
+from quantbench.network.hooks import has_hooks
+from quantbench.network.modules import ChannelClamp
+from quantbench.system.tensors import Inputs
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
+
+
+def is_operator(module: nn.Module) -> bool:
+    """Whether a module is one operator: one of torch's own without children, as torch wrote it."""
+    if isinstance(module, ChannelClamp):
+        return True
+    own = type(module).__module__.startswith("torch.nn.") and "forward" not in vars(module)
+    own = own and not has_hooks(module)
+    return own and not isinstance(module, _CONTAINERS) and next(module.children(), None) is None
+
+
+def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
+    """A network's calls in one pass, with what depends on the number of examples made out.
+
+    A second pass for another number shows that; a network that takes no other than the sample's has
+    the first alone.
+    """
+    first = record(model, sample, leaf)
+    try:
+        two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
+    except Exception:  # noqa: BLE001 - whatever the network raises
+        return first
+    follow_sizes(two, three)
+    return two
+
+
+def forward_pass(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
+    """A network's calls, as far as they are certain.
+
+    Args:
+        model: in evaluation mode; not changed.
+        sample: its inputs, (N, ...) each; the first example is enough.
+        leaf: whether a module is one operator.
+
+    Raises:
+        Unsupported: what the network itself does depends on values.
+
+    """
+    opaque: dict[nn.Module, str] = {}
+    while True:
+        recording = recorded(model, sample, lambda m: m in opaque or leaf(m))
+        unclear = [c for c in recording.containers if c.values]
+        if not unclear:
+            for node in recording.nodes:
+                if isinstance(node.target, nn.Module):
+                    node.why = opaque.get(node.target, "")
+            return recording
+        innermost = unclear[-1]  # of the last one, nothing that began later is unclear
+        if innermost.module is model:
+            raise Unsupported(f"{type(model).__name__}: {innermost.obstacle}")
+        opaque[innermost.module] = f"{type(innermost.module).__name__}: {innermost.obstacle}"
+
+
+def _examples(sample: Inputs, n: int) -> tuple[Tensor, ...]:
+    """The first example n times."""
+    return tuple(t[:1].expand(n, *t.shape[1:]).clone() for t in sample)
+
+
+def rewritten(container: Container, graph: fx.Graph | None = None) -> fx.GraphModule:
+    """A module that does what a container did in the recorded call.
+
+    Args:
+        container: the call.
+        graph: what it is to do instead, in the names of its children.
+
+    Raises:
+        Unsupported: its recorded call cannot stand for it.
+
+    """
+    where = f"{container.path or 'the network'} ({type(container.module).__name__})"
+    if container.obstacle:
+        raise Unsupported(f"{where} cannot be rewritten: {container.obstacle}")
+    for name, tensor in container.constants.items():
+        container.module.register_buffer(name, tensor.detach().clone(), persistent=False)
+    kind = type(container.module).__name__
+    try:
+        made = fx.GraphModule(container.module, graph or container.graph, class_name=kind)
+    except Exception as e:
+        raise Unsupported(f"{where} cannot be rewritten: {e}") from e
+    finally:
+        for name in container.constants:
+            delattr(container.module, name)
+    return made.train(container.module.training)
+
+
+def same_calls(a: Container, b: Container) -> bool:
+    """Whether two calls of one module did the same."""
+    pairs = zip(a.graph.nodes, b.graph.nodes, strict=False)
+    return len(a.graph.nodes) == len(b.graph.nodes) and all(
+        (x.op, x.target, str(x.args), str(x.kwargs)) == (y.op, y.target, str(y.args), str(y.kwargs))
+        for x, y in pairs
+    )
