@@ -29,7 +29,7 @@ from quantbench.report.bench import Bench
 BATCH = 10  # images a pass: all tensors of a pass are kept
 CALIBRATION = 64
 # images a pass, and for calibration, of networks whose images are large
-LARGE = {"voc/deeplabv3-mobilenetv2": (1, 4)}
+LARGE = {"voc/deeplabv3-mobilenetv2": (1, 4), "coco/nanodet-m-416": (2, 8)}
 # networks trained on additive powers of two, with thresholds of their own
 RELEASED = ("-w4a4", "-w3a3", "-w2a2")
 SCHEMES = {
@@ -57,6 +57,7 @@ NETWORKS = {
     "imagenet/efficientnet-lite0": ("w8a8", "w4a8", "w8a8-tensor"),
     "imagenet/googlenet-bvlc": ("w8a8", "w4a8", "w4a4"),
     "voc/deeplabv3-mobilenetv2": ("w8a8", "w4a8"),
+    "coco/nanodet-m-416": ("w8a8", "w4a8"),
 }
 
 
@@ -121,11 +122,17 @@ def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
     """Preprocessed images, a few at a time."""
     from quantbench.data.images import images
     from quantbench.models.catalog import spec
+    from quantbench.tasks import coco, one_stage
 
-    x = images(data).x
+    about = spec(model)
+    boxed = model in one_stage.MODELS  # images of several sizes, not an array
+    x = coco.read(data).ids if boxed else images(data).x
     end = min(first + count, len(x)) if count else len(x)
     size, _ = LARGE.get(model, (BATCH, CALIBRATION))
     for start in range(first, end, size):
-        yield np.ascontiguousarray(
-            spec(model).preprocess(x[start : min(start + size, end)]).numpy()
-        )
+        some = x[start : min(start + size, end)]
+        if boxed:
+            batch, _ = one_stage.squares(coco.read(data), some, about.size, about.preprocess)
+        else:
+            batch = about.preprocess(some)
+        yield np.ascontiguousarray(batch.numpy())

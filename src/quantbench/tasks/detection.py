@@ -19,7 +19,7 @@ from quantbench.system.digests import file_digest
 from quantbench.tasks import average_precision, coco
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from quantbench.network.network import Network
     from quantbench.system.tensors import Inputs
@@ -141,6 +141,7 @@ class Detection:
         import torch
 
         from quantbench.models.detectors import Split
+        from quantbench.tasks.evaluate import device_of
 
         detector, images = self.detector(), coco.read(self.eval_data)
         detector.backbone = Split(model, detector.backbone)
@@ -183,12 +184,3 @@ def _tensor(image: np.ndarray) -> Tensor:
     import torch
 
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255
-
-
-def device_of(model: nn.Module | Callable[..., Any]) -> Any:
-    """Where a network is; a function that is none takes tensors of the processor."""
-    from torch import nn
-
-    if not isinstance(model, nn.Module):
-        return "cpu"
-    return next((p.device for p in model.parameters()), "cpu")

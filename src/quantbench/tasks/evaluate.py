@@ -66,11 +66,7 @@ def logits(
             f"{name} is in training mode, where batch norm mixes examples: call .eval() first"
         )
     if device is None:
-        device = (
-            next((p.device for p in model.parameters()), "cpu")
-            if isinstance(model, nn.Module)
-            else "cpu"
-        )
+        device = device_of(model)
     size = batch_size or max(1, min(_LARGEST, _PIXELS // (x.shape[1] * x.shape[2])))
     parts: list[Tensor] = []
     with torch.inference_mode(), exact_cudnn():
@@ -84,6 +80,13 @@ def logits(
             _require_logits(out, len(batch), start, name)
             parts.append(out.float().cpu())
     return torch.cat(parts)
+
+
+def device_of(model: Model) -> str | torch.device:
+    """Where a network is; a function that is none takes tensors of the processor."""
+    if not isinstance(model, nn.Module):
+        return "cpu"
+    return next((p.device for p in model.parameters()), "cpu")
 
 
 def _require_logits(out: Tensor, n: int, start: int, name: str) -> None:

@@ -57,7 +57,7 @@ class OneStage:
 
         spec, model = catalog.spec(self.model), loading.pretrained(self.model)
         images = coco.read(self.eval_data)
-        sample, _ = _squares(images, images.ids[:2], spec.size, spec.preprocess)
+        sample, _ = squares(images, images.ids[:2], spec.size, spec.preprocess)
         blocks = loading.block_names(model, spec)
         stages = loading.stages(model, blocks)
         return Network.of(model, sample, name=self.model, blocks=blocks, stages=stages)
@@ -71,23 +71,23 @@ class OneStage:
             raise BadInput(f"{n} calibration images of {name}: it has {len(images.ids)}")
         chosen = np.random.default_rng(seed).permutation(len(images.ids))[:n]
         ids = [images.ids[i] for i in chosen]
-        return (_squares(images, ids, spec.size, spec.preprocess)[0],)
+        return (squares(images, ids, spec.size, spec.preprocess)[0],)
 
     def detections(self, model: Callable[..., Any]) -> list[dict[str, Any]]:
         """What the detector finds, as rows in COCO's format; a class is the n-th category."""
         import torch
 
         from quantbench.models import catalog, nanodet
-        from quantbench.tasks.detection import device_of
+        from quantbench.tasks.evaluate import device_of
 
         spec, images = catalog.spec(self.model), coco.read(self.eval_data)
         numbers = sorted(row["id"] for row in images.content["categories"])
         found: list[dict[str, Any]] = []
         for start in range(0, len(images.ids), BATCH):
             ids = images.ids[start : start + BATCH]
-            squares, placed = _squares(images, ids, spec.size, spec.preprocess)
+            inputs, placed = squares(images, ids, spec.size, spec.preprocess)
             with torch.inference_mode():
-                maps = nanodet.levels(_maps(model(squares.to(device_of(model))), spec.size).cpu())
+                maps = nanodet.levels(_maps(model(inputs.to(device_of(model))), spec.size).cpu())
             for i, (number, where) in enumerate(zip(ids, placed, strict=True)):
                 scores, corners = boxes.decode([m[i] for m in maps], nanodet.STRIDES, len(numbers))
                 box, score, label = boxes.suppress(
@@ -108,7 +108,7 @@ class OneStage:
         """Detection has no reference similarities."""
 
 
-def _squares(
+def squares(
     images: coco.CocoSet, ids: list[int], size: int, preprocess: Preprocess
 ) -> tuple[Tensor, list[boxes.Placed]]:
     """Network input (N, 3, size, size) of some images, and where each lies in its square."""
