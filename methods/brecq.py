@@ -5,6 +5,10 @@ the task loss with respect to z, whose mean square is the diagonal of the Fisher
 stands for the Hessian (section 3.3). Equation and table numbers are recalled: the paper's text was
 not at hand. Weights are rounded by AdaRound's relaxation; then the step sizes of the activations
 are learnt. Where paper and released code differ, a field says so.
+
+The released code (yhhhli/BRECQ) quantizes what layers and blocks give: placement ``outputs`` with
+``edge_acts="outputs"``. The first layer at its own bits is rounded to nearest there, and the step
+behind it stays as it was found; under placement ``inputs`` its input's step is learnt.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ class BRECQ(Method):
     """Reconstruct block after block.
 
     Attributes:
-        granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1).
+        granularity: ``layer``, ``block``, ``stage`` or ``network`` (table 1). Of layers, the step
+            behind a residual add belongs to none and stays as it was found.
         loss: what weights the error of an output: ``fisher``: g^2, the Fisher information of the
             full-precision network, where the paper expands the loss (eq. 10); ``mse``: nothing, as
             the released code runs; ``fisher_damped``: (|g| + 1)^2 with g the gradient of the

@@ -46,7 +46,8 @@ class QDrop(Method):
     Attributes:
         probability: share of the activation values that keep their full precision at each step; 0
             is BRECQ's objective with everything quantized, 1 leaves activations alone.
-        granularity: ``layer``, ``block``, ``stage`` or ``network``.
+        granularity: ``layer``, ``block``, ``stage`` or ``network``. Of layers, the step behind a
+            residual add belongs to none and stays as it was found (as in MQBench).
         start: weights on which the first step sizes are calibrated: ``full_precision`` (released
             code), or ``nearest``, rounded to nearest, where 2 bits make the ranges far too small.
         range_images: calibration images that these step sizes come from; 0 for all. The released
