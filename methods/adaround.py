@@ -14,16 +14,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from quantbench import BadInput, Job, Method, Paper, Quantized, weight_range
+from quantbench import BadInput, Job, Method, Paper, weight_range
 from quantbench.calibration.memory import Activations, Memory
 from quantbench.calibration.walk import Walk
 from quantbench.calibration.weight_ranges import learnt_layers
-from quantbench.network.activation_functions import ChannelClamp, following_clamps
+from quantbench.network.activation_functions import Bounds
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import Descent, Part, fit
 from quantbench.optimization.example_moments import ExampleMoments, worthwhile
 from quantbench.optimization.finished_steps import FinishedSteps
-from quantbench.optimization.reconstruction import Following, layer_error
+from quantbench.optimization.reconstruction import layer_error
 from quantbench.optimization.soft_rounding import (
     ACTIVATION_FUNCTIONS,
     Relaxation,
@@ -105,7 +105,7 @@ class AdaRound(Method):
         q = job.start()
         finished = FinishedSteps(job, self)
         walk = Walk(q, job.calib, asymmetric=self.asymmetric, bfloat16=self.bfloat16)
-        layers, f_a = learnt_layers(q, walk.calib), self.activations(q)
+        layers = learnt_layers(q, walk.calib)
         for i, layer in enumerate(layers):
             name = layer.info.name
             qp = weight_range(q, layer, walk.calib)  # s is fixed before rounding is learnt
@@ -113,7 +113,7 @@ class AdaRound(Method):
             if done is None:
                 walk.to(name)
                 part = Part(name, f"adaround {name}", i, len(layers), finished.in_progress(name))
-                done = {"codes": self.round_layer(job, layer, qp, walk, part, f_a.get(name))}
+                done = {"codes": self.round_layer(job, layer, qp, walk, part)}
                 finished.save(name, done)
             layer.set_codes(done["codes"], qp)
         q.calibrate_acts(job.calib)
@@ -124,24 +124,18 @@ class AdaRound(Method):
         schedule = self.lam, self.beta_start, self.beta_end, self.warmup, self.anneal
         return Relaxation(*schedule, self.relaxation)
 
-    def activations(self, q: Quantized) -> dict[str, Following]:
-        """f_a in eq. 25, by layer; after equalization, ReLU6 is a clamp of every channel."""
-        if not self.relu:
-            return {}
-        named: dict[str, Following] = {info.name: info.activation for info in q.infos}
-        return named | following_clamps(q.net)
+    def activation(self, layer: QuantLayer) -> str | Bounds | None:
+        """f_a in eq. 25: a name, or bounds per channel behind an equalized layer."""
+        return layer.activation if self.relu else None
 
     def round_layer(
-        self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part, f_a: Following
+        self, job: Job, layer: QuantLayer, qp: QParams, walk: Walk, part: Part
     ) -> Tensor:
         """Minimise || f_a(W x) - f_a(W~ x^) ||_F^2 + lambda f_reg(V) (eq. 25); returns codes."""
-        name = layer.info.name
+        name, activation = layer.info.name, self.activation(layer)
         x_hat = walk.before.inputs_of(name)[0]
-        function = f_a if isinstance(f_a, ChannelClamp) else ACTIVATION_FUNCTIONS[f_a]
-        target = walk.full.output_of(name, function)
-        moments = None
-        if f_a is None:
-            moments = self.example_moments(layer, x_hat, target, walk.memory)
+        target = walk.full.output_of(name, ACTIVATION_FUNCTIONS[activation])
+        moments = self.example_moments(layer, x_hat, target, walk.memory)
         rounding = self.rounding(layer.original, qp)
         self.show(job, rounding, "before", name)
 
@@ -149,7 +143,7 @@ class AdaRound(Method):
             (w,), penalty = rounding.weights(progress)  # W~, lambda f_reg(V)
             if moments is not None:
                 return moments.error(w, batch) + penalty
-            error = layer_error(layer, x_hat.take(batch), w, target.take(batch), f_a)
+            error = layer_error(layer, x_hat.take(batch), w, target.take(batch), activation)
             return error + penalty  # eq. 25, without f_a eq. 21
 
         descent = Descent(self.iterations, self.batch_size, self.bfloat16)
@@ -157,7 +151,7 @@ class AdaRound(Method):
         self.show(job, rounding, "after", name)
         (codes,) = rounding.codes()
         w = qp.dequantize(codes)
-        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, f_a)
+        job.log.numbers[f"objective/{name}"] = mean_error(layer, x_hat, target, w, activation)
         return codes
 
     @staticmethod
@@ -176,7 +170,7 @@ class AdaRound(Method):
         self, layer: QuantLayer, x: Activations, target: Activations, memory: Memory
     ) -> ExampleMoments | None:
         """What stands for images where ``moments`` is on and it takes less time."""
-        if not self.moments:
+        if not self.moments or self.activation(layer) is not None:
             return None
         batch = parallel.batch_of(self.batch_size)
         if not worthwhile(layer, len(x), batch, self.iterations):
@@ -190,13 +184,13 @@ def mean_error(
     x: Activations,
     target: Activations,
     w: Tensor,
-    f_a: Following,
+    activation: str | Bounds | None,
     size: int = 128,
 ) -> float:
     """Reconstruction error over all examples with the final, rounded weights."""
     total = 0.0
     for start in range(0, len(x), size):
         part = slice(start, min(start + size, len(x)))
-        error = layer_error(layer, x.take(part), w, target.take(part), f_a)
+        error = layer_error(layer, x.take(part), w, target.take(part), activation)
         total += float(error) * (part.stop - start)
     return total / len(x)

@@ -18,7 +18,7 @@ from quantbench.methods.brecq import BRECQ
 from quantbench.methods.gramround import GramRound
 from quantbench.methods.nearest import Nearest
 from quantbench.methods.qdrop import QDrop
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.activation_functions import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.adam import Adam
 from quantbench.optimization.descent import minimise
@@ -56,7 +56,7 @@ def test_the_error_of_a_layer_and_its_gradient(layer, activation):
     if activation == "clamp":  # on linear layers, one bound for each of the 3 positions
         channels = quant.original.shape[0] if isinstance(layer, nn.Conv2d) else 3
         low, high = torch.rand(2, channels, generator=rng(2)).mul(torch.tensor([[-1.0], [4.0]]))
-        activation = fa = ChannelClamp(low, high)
+        activation = fa = Bounds(low, high)
     target = fa(3 * torch.randn(quant.run(x, quant.original).shape, generator=rng(1)))
     w, again = (quant.original.clone().requires_grad_() for _ in range(2))
     want = squared_error(fa(quant.run(x, w)), target.clone())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,10 +39,36 @@ class ChannelClamp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Clamp an (N, C, ...) tensor."""
-        shape = (-1,) + (1,) * (x.dim() - 2)
-        low, high = self.low.reshape(shape), self.high.reshape(shape)
-        found: Tensor = _Clamp.apply(x, low, high)  # type: ignore[no-untyped-call]
+        return self.bounds(x)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Its function, without the module."""
+        return Bounds(self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """The function of a ``ChannelClamp`` as a value.
+
+    Attributes:
+        low: (channels,) lower bounds.
+        high: (channels,) upper bounds.
+
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Clamp an (N, C, ...) tensor."""
+        found: Tensor = _Clamp.apply(x, *self.like(x))  # type: ignore[no-untyped-call]
         return found
+
+    def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both bounds as they broadcast over an (N, C, ...) tensor."""
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        return self.low.reshape(shape), self.high.reshape(shape)
 
 
 class _Clamp(torch.autograd.Function):
@@ -72,7 +99,7 @@ def following_functions(net: Network) -> dict[str, Activation]:
     """
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}
-    return found | following_clamps(net)
+    return found | clamped_layers(net)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -80,8 +107,10 @@ def _identity(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def following_clamps(net: Network) -> dict[str, ChannelClamp]:
+def clamped_layers(net: Network) -> dict[str, ChannelClamp]:
     """Layers whose output tensor goes into a ``ChannelClamp``, seen in one forward pass."""
+    if not clamps(net.model):
+        return {}
     source: dict[int, str] = {}
     alive: list[Tensor] = []  # keeps ids unique
     found: dict[str, ChannelClamp] = {}

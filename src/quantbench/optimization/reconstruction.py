@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from quantbench.calibration.layer_moments import weight_gradient
-from quantbench.network.activation_functions import ChannelClamp
+from quantbench.network.activation_functions import Bounds
 from quantbench.quantization.layers import QuantLayer
-
-Following = str | ChannelClamp | None  # f_a: relu, relu6, bounds of every channel, or none
 
 
 class _SquaredError(torch.autograd.Function):
@@ -50,19 +48,26 @@ class _LayerError(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, w: Tensor, layer: QuantLayer, x: Tensor, target: Tensor, activation: Following
+        ctx: Any,
+        w: Tensor,
+        layer: QuantLayer,
+        x: Tensor,
+        target: Tensor,
+        activation: str | Bounds | None,
     ) -> Tensor:
-        out, outside = layer.run(x, w).float(), None
-        if isinstance(activation, ChannelClamp):
-            clamped = activation(out)
-            out, outside = clamped, clamped != out
+        out, flat = layer.run(x, w).float(), None
+        if isinstance(activation, Bounds):
+            low, high = activation.like(out)
+            flat = (out <= low) | (out >= high)
+            out = out.clamp_(low, high)
         elif activation is not None:
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
         positions = out.numel() // (w.shape[1] if layer.info.kind == "embedding" else w.shape[0])
         error = torch.sub(out, target, out=target)
         loss: Tensor = torch.linalg.vector_norm(error).square() / positions
-        if outside is not None:  # no gradient where the activation function is flat
-            error.masked_fill_(outside, 0)
+        # no gradient where the activation function is flat
+        if flat is not None:
+            error.masked_fill_(flat, 0)
         elif activation == "relu":
             error = torch.ops.aten.threshold_backward.grad_input(error, out, 0, grad_input=error)
         elif activation == "relu6":
@@ -82,7 +87,7 @@ class _LayerError(torch.autograd.Function):
 
 
 def layer_error(
-    layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: Following
+    layer: QuantLayer, x: Tensor, w: Tensor, target: Tensor, activation: str | Bounds | None
 ) -> Tensor:
     """``squared_error`` between f_a(layer(x, w)) and ``target`` in fewer passes over the data.
 
@@ -91,8 +96,7 @@ def layer_error(
         x: (n, ...) its input.
         w: its weight, the only argument that gets a gradient; the graph can be walked once.
         target: what should come out; overwritten.
-        activation: f_a: ``relu``, ``relu6``, a clamp per channel (what equalization makes of
-            ReLU6) or ``None``.
+        activation: f_a: ``relu``, ``relu6``, bounds per channel or ``None``.
 
     """
     error: Tensor = _LayerError.apply(w, layer, x, target, activation)

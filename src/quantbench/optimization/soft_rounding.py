@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantbench.network.activation_functions import Bounds
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.straight_through import ste_round
 
 ZETA, GAMMA = 1.1, -0.1  # stretch of the rectified sigmoid, section 3.2 of AdaRound
 
-SHOWN = 100  # values of h(V) that a layer keeps for a figure
 
-ACTIVATION_FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
-    None: lambda z: z,
-    "relu": F.relu,
-    "relu6": F.relu6,
-}
+class _Functions(dict[str | None, Callable[[Tensor], Tensor]]):
+    """Activation functions by name; bounds per channel stand for themselves."""
+
+    def __getitem__(self, key: str | Bounds | None) -> Callable[[Tensor], Tensor]:
+        return key if isinstance(key, Bounds) else super().__getitem__(key)
+
+
+ACTIVATION_FUNCTIONS = _Functions({None: lambda z: z, "relu": F.relu, "relu6": F.relu6})
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Relaxation:
     warmup: float
     anneal: str
     kind: str = "rectified_sigmoid"
+
+
+SHOWN = 100  # values of h(V) that a layer keeps for a figure
 
 
 class Relaxed:

@@ -11,6 +11,7 @@ import torch
 from quantbench.calibration.memory import Activations
 from quantbench.calibration.walk import Walk
 from quantbench.errors import BadInput
+from quantbench.network.activation_functions import Bounds
 from quantbench.network.network import Network
 from quantbench.optimization.reconstruction import squared_error
 from quantbench.optimization.soft_rounding import ACTIVATION_FUNCTIONS
@@ -27,14 +28,15 @@ class Unit:
     Attributes:
         layers: their names, in execution order.
         stop: module whose output is reconstructed.
-        activation: activation function that is applied to that output first: ``relu``, ``relu6`` or
-            ``None``; only for a layer on its own, since blocks contain theirs.
+        activation: activation function that is applied to that output first, see
+            :class:`~quantbench.quantization.layers.QuantLayer`; only for a layer on its own, since
+            blocks contain theirs.
 
     """
 
     layers: tuple[str, ...]
     stop: str
-    activation: str | None = None
+    activation: str | Bounds | None = None
 
 
 def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
@@ -72,7 +74,7 @@ def units(q: Quantized, granularity: str) -> tuple[Unit, ...]:
             f"{net.name}: {', '.join(twice)} in more than one block; a layer is reconstructed once"
         )
     rest = [info for info in infos if info.name not in together]
-    alone = [Unit((info.name,), info.name, info.activation) for info in rest]
+    alone = [Unit((i.name,), i.name, q.layer(i.name).activation) for i in rest]
     all_units = [unit for unit in [*found, *alone] if unit.layers]
     return tuple(sorted(all_units, key=lambda unit: names.index(unit.layers[0])))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.network.activation_functions import Bounds
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization import conv3x3
 from quantbench.quantization.grids import QParams
@@ -88,6 +89,8 @@ class QuantLayer(nn.Module):
         weight: the weight that the forward pass uses; full precision until ``set_codes``.
         bias: (out,) in full precision.
         act: quantizer of the layer's input, or ``None``.
+        activation: the activation function that follows: ``relu``, ``relu6``, bounds per channel
+            that equalization made of one, or ``None``.
         codes: whole-number codes as int32, ``None`` until the layer is quantized.
         qparams: the grid the codes are on.
 
@@ -97,6 +100,7 @@ class QuantLayer(nn.Module):
         super().__init__()
         self.info = info
         self.act = act
+        self.activation: str | Bounds | None = info.activation
         self.op = _operator(layer)
         weight = layer.weight
         assert isinstance(weight, Tensor)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network.activation_functions import clamps
+from quantbench.network.activation_functions import clamped_layers, clamps
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo
@@ -51,6 +51,9 @@ class Quantized:
             grid = scheme.act_grid(info.name, edge=info.name in net.edges) if here else None
             original, act = net.model.get_submodule(info.name), ActQuant(grid) if grid else None
             self.model.set_submodule(info.name, QuantLayer(original, info, act))
+        for name, clamp in clamped_layers(net).items():
+            if any(info.name == name for info in self.infos):
+                self.layer(name).activation = clamp.bounds
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
