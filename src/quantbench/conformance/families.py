@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from quantbench.models.bert import Encoder, encoder_network
 from quantbench.models.cifar_resnet import BasicBlock, CifarResNet
 from quantbench.models.googlenet import Inception
+from quantbench.models.llama import LanguageModel, Sizes, language_network
 from quantbench.models.mobilenet import MobileNetV1
 from quantbench.models.nanodet import ShuffleUnit
 from quantbench.network.modules import Add, Concat
@@ -146,6 +147,13 @@ def _transformer() -> tuple[Network, Inputs]:
     return encoder_network(model, tuple(t[:2] for t in inputs), "transformer"), inputs
 
 
+def _decoder() -> tuple[Network, Inputs]:
+    """A LLaMA-style layer: causal attention, rotary positions, a gated feed-forward layer."""
+    sizes = Sizes(2, LENGTH, WORDS, HIDDEN, wide=2 * HIDDEN, layers=1, shared=1)
+    ids = torch.randint(0, WORDS, (EXAMPLES, LENGTH))
+    return language_network(LanguageModel(sizes).eval(), (ids[:2],), "decoder"), (ids,)
+
+
 def _head(channels: int) -> tuple[nn.Module, ...]:
     """Class scores from a map."""
     return nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)
@@ -165,6 +173,7 @@ FAMILIES: dict[str, Callable[[], tuple[Network, Inputs]]] = {
     "depthwise": _depthwise,
     "concatenating": _concatenating,
     "transformer": _transformer,
+    "decoder": _decoder,
     "detector": _detector,
     "shuffled": _shuffled,
 }
