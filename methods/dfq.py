@@ -4,7 +4,7 @@ High biases are absorbed by the next layer (section 4.1). The error eps = W~ - W
 weights shifts a layer's output by eps E[x] (section 4.2); E[x] follows without data from the batch
 norm of the layer before: its output is normal with mean beta and standard deviation gamma, and the
 activation function clips it. The symbols are the paper's; a and b are the bounds of the activation
-function. Equalization, the paper's other part, is in ``equalize``.
+function. Equalization is in ``equalize``, the ranges of activations are in ``bn_ranges``.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class Factorize(Method):
         steps: ``two``: before that, each channel is attenuated by k, so far as the weights that
             read it may grow without the reading layer's range growing; ``one``: without that;
             ``released``: where more than one layer reads the channel, which is where the released
-            code attenuates.
+            code attenuates. With ``two``, fold dead channels away first: the weights that read
+            those may be the layer's largest, and all others are attenuated then.
         max_gain: activations are amplified by at most so much (released code); 0 for no limit.
         pre_activation: amplify no channel so far that its lowest value before the activation
             function exceeds the layer's largest activation (released code, where it is an option
@@ -53,7 +54,7 @@ class Factorize(Method):
 
     name: ClassVar[str] = "factorize"
     paper: ClassVar[Paper] = papers.MELLER
-    steps: str = "two"
+    steps: str = "released"
     max_gain: float = 16.0
     pre_activation: bool = True
     align: bool = True

@@ -72,7 +72,7 @@ def tiny(weights, acts, reads):
 def test_the_reading_layers_range_does_not_grow_by_attenuation():
     net, link, seen = tiny(weights=(4.0, 0.5), acts=(8.0, 0.25), reads=(0.1, 1.0))
     rewrite = Rewrite(net)
-    rewrite.divide(link, 1 / Factorize().factors(rewrite, link, seen))
+    rewrite.divide(link, 1 / Factorize(steps="two").factors(rewrite, link, seen))
     assert float(rewrite.weight("2").abs().max()) <= 1.0 + 1e-6
     assert rewrite.output_range("0").tolist() == pytest.approx([0.4, 0.5])
 
@@ -93,10 +93,10 @@ def test_concatenated_layers_share_the_largest_activation():
 def test_no_channel_before_a_relu6_gets_less_than_the_floor():
     model, x = seeded(Separable)
     net = Network.of(model, x[:2])
-    after = Factorize(max_gain=0.0).apply(job(net, x)).net
+    after = Factorize(steps="two", max_gain=0.0).apply(job(net, x)).net
     for name in ("act1", "act2", "act3"):
         assert float(after.model.get_submodule(name).high.min()) >= 6 * 0.7 * (1 - 1e-5)
-    free = Factorize(relu6_floor=0.0).apply(job(net, x)).net
+    free = Factorize(steps="two", relu6_floor=0.0).apply(job(net, x)).net
     assert min(float(free.model.get_submodule(f"act{i}").high.min()) for i in (1, 2, 3)) < 4.2
 
 
@@ -104,7 +104,11 @@ def test_relu6_can_stay_as_released_and_says_what_that_changes():
     model, x = seeded(Separable)
     net = Network.of(model, x[:2])
     log = Log()
-    after = Factorize(relu6="keep").apply(Job(net, (x,), W8A8, torch.Generator(), log=log)).net
+    after = (
+        Factorize(steps="two", relu6="keep")
+        .apply(Job(net, (x,), W8A8, torch.Generator(), log=log))
+        .net
+    )
     assert type(after.model.act1) is nn.ReLU6
     assert 0 < log.numbers["factorize/changed"] < 2
     assert close(Factorize().apply(job(net, x)).net.model(x), net.model(x))
