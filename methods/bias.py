@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench import BadInput, Job, Paper, Quantized
+from quantbench import BadInput, Job, Paper, Quantized, Unsupported
 from quantbench.calibration import shift
 from quantbench.calibration.shift import channel_mean, per_channel
 from quantbench.network.activation_functions import following_functions
@@ -164,7 +164,9 @@ class BFT(Correction):
         unit = {n: s.signal.sqrt().float() for n, s in spread.items()}  # of every channel's steps
         iterations = self.epochs * -(-len(images[0]) // self.batch_size)
         images = parallel.share(images)
-        teacher = _outputs(q.net.model, images).log_softmax(-1)
+        teacher = _outputs(q.net.model, images)
+        classes = _classes(teacher)
+        teacher = teacher.log_softmax(classes)
         biases = {layer.info.name: layer.bias for layer in q.layers()}
         steps = {n: torch.zeros_like(b, requires_grad=True) for n, b in biases.items()}
         optimizer = torch.optim.Adam(list(steps.values()), lr=self.lr)
@@ -175,7 +177,7 @@ class BFT(Correction):
 
         def objective(batch: Tensor, progress: float) -> Tensor:
             optimizer.param_groups[0]["lr"] = cosine(self.lr, progress)
-            student = q.model(*(t[batch] for t in images)).log_softmax(-1)
+            student = q.model(*(t[batch] for t in images)).log_softmax(classes)
             return F.kl_div(student, teacher[batch], log_target=True, reduction="batchmean")
 
         with at_layers(q, q.model, biased):
@@ -191,6 +193,22 @@ class BFT(Correction):
         for layer in q.layers():
             name = layer.info.name
             layer.bias.data += unit[name] * steps[name].detach()
+
+
+def _classes(outputs: Tensor) -> int:
+    """The dimension of the classes: the second of maps (N, C, H, W), else the last.
+
+    Raises:
+        Unsupported: there is no distribution over one class.
+
+    """
+    dim = 1 if outputs.dim() == 4 else -1
+    if outputs.shape[dim] < 2:
+        raise Unsupported(
+            "bft compares distributions over classes, and this network gives one number an "
+            "example: use ibc"
+        )
+    return dim
 
 
 @torch.no_grad()

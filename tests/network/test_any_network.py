@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from torch.nn.utils import parametrizations, prune
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.lowering.lower import executable, lower
 from quantbench.methods.adaround import AdaRound
+from quantbench.methods.bias import BFT
 from quantbench.methods.nearest import Nearest
+from quantbench.network.activation_functions import following_functions
 from quantbench.network.network import Network
-from quantbench.quantization.method import quantize
+from quantbench.quantization.method import Pipeline, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
+from quantbench.quantization.serialize import load, save
 
 W = Grid(8, per_channel=True)
 WEIGHTS = Scheme(W)
@@ -278,3 +282,84 @@ def test_wrapped_networks_are_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(BadInput, match=advice):
         Network.of(wrap(cnn(nn.Conv2d(3, 8, 3))), images(2))
+
+
+def test_maps_keep_their_shape_on_integers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    found = executable(made(model, INTEGER))(images())
+    assert found.shape == model(images()).shape
+    assert off(found, model(images())) < RIGHT
+
+
+def test_a_clamp_has_its_own_bounds_in_the_objective() -> None:
+    torch.manual_seed(0)
+    clamped = nn.Conv2d(3, 16, 3), nn.Hardtanh(-3, 3), nn.Flatten(), nn.Linear(576, 5)
+    nn.init.uniform_(clamped[0].bias, -4, 4)  # so that many values are at a bound
+    net = Network.of(nn.Sequential(*clamped).eval(), images(2))
+    assert (net.layers[0].activation, net.layers[0].limits) == (None, (-3.0, 3.0))
+    fa = following_functions(net)["0"]
+    assert torch.equal(fa(torch.tensor([[-5.0, 1.0, 5.0]])), torch.tensor([[-3.0, 1.0, 3.0]]))
+    three = Scheme(Grid(3, per_channel=True))
+    codes = [
+        quantize(AdaRound(iterations=30, lr=1e-2, relu=relu), net, images(), three).digest
+        for relu in (True, False)
+    ]
+    assert codes[0] != codes[1]
+
+
+def test_a_clamp_that_another_reader_goes_past_is_no_activation_function() -> None:
+    class Past(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return self.b(torch.relu(y) + y)
+
+    assert Network.of(Past().eval(), torch.rand(2, 8)).layers[0].activation is None
+
+
+def test_bias_tuning_needs_classes() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    one = Network.of(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1)).eval(), x[:2])
+    tuned = Pipeline(steps=(Nearest(), BFT(images=0, epochs=1)))
+    with pytest.raises(Unsupported, match="gives one number"):
+        quantize(tuned, one, x, Scheme(Grid(3)))
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    net = Network.of(maps, images(2))
+    plain, better = (quantize(m, net, images(), Scheme(Grid(3))) for m in (Nearest(), tuned))
+
+    def divergence(q: Quantized) -> float:
+        target, found = (m(images()).log_softmax(1) for m in (maps, q.fake()))
+        return float(F.kl_div(found, target, log_target=True, reduction="batchmean").detach())
+
+    assert divergence(better) < divergence(plain)
+
+
+def test_a_saved_network_is_loaded_for_what_it_was_saved_for_alone(tmp_path: Path) -> None:
+    def network(seed: int) -> Network:
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 5, 2)
+        with pytest.warns(UserWarning, match=r"1 weights are multiplied outside all layers"):
+            return Network.of(nn.Sequential(*layers).eval(), images(2))
+
+    net, four = network(0), Scheme(Grid(4))
+    q = quantize(Nearest(), net, images(), four)
+    save(q, tmp_path)
+    assert torch.equal(load(tmp_path, net, four).fake()(images()), q.fake()(images()))
+    with pytest.raises(BadInput, match=r"saved under another scheme than w8: .*'bits': 4"):
+        load(tmp_path, net, WEIGHTS)
+    with pytest.raises(BadInput, match="was saved for a network 'model' with weights of digest"):
+        load(tmp_path, network(1), four)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: Scheme(W, W), lambda: Grid(8, range="percentile200"), lambda: Grid(8, range="lp0")],
+)
+def test_grids_that_cannot_be_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(BadInput, match=r"channel|percentile|power"):
+        wrong()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.network.hooks import hooked
-from quantbench.network.modules import ChannelClamp
+from quantbench.network.modules import Bounds, ChannelClamp
 from quantbench.network.network import Network
 
 Activation = Callable[[Tensor], Tensor]
@@ -27,6 +27,7 @@ def following_functions(net: Network) -> dict[str, Activation]:
     """
     plain: dict[str | None, Activation] = {None: _identity, "relu": F.relu, "relu6": F.relu6}
     found = {info.name: plain[info.activation] for info in net.layers}
+    found |= {info.name: Bounds.alike(info.limits) for info in net.layers if info.limits}
     return found | clamped_layers(net)
 
 

@@ -97,6 +97,11 @@ class Bounds:
     low: Tensor
     high: Tensor
 
+    @classmethod
+    def alike(cls, limits: tuple[float, float]) -> Bounds:
+        """The same bounds for all channels."""
+        return cls(*(torch.tensor([v]).clamp(-NO_CEILING, NO_CEILING) for v in limits))
+
     def __call__(self, x: Tensor) -> Tensor:
         """Clamp an (N, C, ...) tensor."""
         found: Tensor = _Clamp.apply(x, *self.like(x))  # type: ignore[no-untyped-call]
@@ -105,7 +110,8 @@ class Bounds:
     def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both bounds as they broadcast over an (N, C, ...) tensor."""
         shape = (-1,) + (1,) * (x.dim() - 2)
-        return self.low.reshape(shape), self.high.reshape(shape)
+        low, high = (bound.reshape(shape).to(x.device) for bound in (self.low, self.high))
+        return low, high
 
 
 class _Clamp(torch.autograd.Function):

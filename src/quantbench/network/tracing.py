@@ -33,6 +33,7 @@ class LayerInfo:
         shape: weight shape.
         macs: multiply-accumulates for one example.
         activation: ``relu`` or ``relu6`` when its output goes straight into one, else ``None``.
+        limits: bounds of another clamp that its output goes straight into, such as Hardtanh.
         calls: how often one forward pass calls it; more than 1 means that modules share it.
 
     """
@@ -43,6 +44,7 @@ class LayerInfo:
     macs: int
     activation: str | None = None
     calls: int = 1
+    limits: tuple[float, float] | None = None
 
     @property
     def params(self) -> int:
@@ -83,7 +85,10 @@ def _info(name: str, module: nn.Module, calls: list[Node]) -> LayerInfo:
     positions = out[0, 0].numel() if conv else out[0].numel() // weight.shape[0]
     macs = 0 if isinstance(module, nn.Embedding) else weight.numel() * positions
     kind = next(word for cls, word in _KINDS.items() if isinstance(module, cls))
-    return LayerInfo(name, kind, tuple(weight.shape), macs, _activation(calls[0]), len(calls))
+    clamp = _clamp(calls[0])
+    act = _BOUNDS.get(clamp) if clamp else None
+    limits = None if act else clamp
+    return LayerInfo(name, kind, tuple(weight.shape), macs, act, len(calls), limits)
 
 
 def readers(node: Node) -> Iterator[Node]:
@@ -95,10 +100,10 @@ def readers(node: Node) -> Iterator[Node]:
             yield user
 
 
-def _activation(layer: Node) -> str | None:
-    """The activation function that a layer's output goes into, if it goes nowhere else."""
+def _clamp(layer: Node) -> tuple[float, float] | None:
+    """Bounds of the clamp that a layer's output goes into, if it goes nowhere else."""
     found = list(readers(layer))
-    return _BOUNDS.get(bounds(found[0]) or (0.0, 0.0)) if len(found) == 1 else None
+    return bounds(found[0]) if len(found) == 1 else None
 
 
 def bounds(node: Node) -> tuple[float, float] | None:

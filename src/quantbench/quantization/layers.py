@@ -102,6 +102,8 @@ class QuantLayer(nn.Module):
         self.info = info
         self.act = act
         self.activation: str | Bounds | None = info.activation
+        if info.limits:
+            self.activation = Bounds.alike(info.limits)
         self.op = _operator(layer)
         weight = layer.weight
         assert isinstance(weight, Tensor)

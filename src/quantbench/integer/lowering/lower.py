@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from quantbench.errors import Unsupported
@@ -60,10 +61,16 @@ def lower(q: Quantized) -> ir.Program:
 
 
 def executable(q: Quantized) -> Callable[..., Tensor]:
-    """What evaluation runs: the integer form for ``integer`` placement, else the simulation."""
+    """What evaluation runs: the integer form for ``integer`` placement, else the simulation.
+
+    Its output has the shape of the network's: a program itself gives (N, outputs).
+    """
     if q.scheme.placement != "integer":
         return q.fake()
-    return Simulation(lower(q), q.net.device)
+    program = Simulation(lower(q), q.net.device)
+    with torch.no_grad():
+        shape = q.net.model(*q.net.sample).shape[1:]
+    return lambda images: program(images).reshape(len(images), *shape)
 
 
 # operators that calls become whose words are not the operator's name
