@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from quantbench.claims.claim import Claim
 from quantbench.errors import DataMissing, Unsupported
@@ -125,14 +126,20 @@ def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
     from quantbench.tasks import coco, one_stage
 
     about = spec(model)
-    boxed = model in one_stage.MODELS  # images of several sizes, not an array
-    x = coco.read(data).ids if boxed else images(data).x
-    end = min(first + count, len(x)) if count else len(x)
+    if model in one_stage.MODELS:  # images of several sizes, not an array
+        found = coco.read(data)
+        total = len(found.ids)
+
+        def batch(part: slice) -> Tensor:
+            return one_stage.squares(found, found.ids[part], about.size, about.preprocess)[0]
+    else:
+        x = images(data).x
+        total = len(x)
+
+        def batch(part: slice) -> Tensor:
+            return about.preprocess(x[part])
+
+    end = min(first + count, total) if count else total
     size, _ = LARGE.get(model, (BATCH, CALIBRATION))
     for start in range(first, end, size):
-        some = x[start : min(start + size, end)]
-        if boxed:
-            batch, _ = one_stage.squares(coco.read(data), some, about.size, about.preprocess)
-        else:
-            batch = about.preprocess(some)
-        yield np.ascontiguousarray(batch.numpy())
+        yield np.ascontiguousarray(batch(slice(start, min(start + size, end))).numpy())
