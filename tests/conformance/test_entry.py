@@ -110,6 +110,8 @@ def test_plugins_that_do_not(tmp_path):
         "test_another_process_gives_the_same_bits[fickle]",
         "test_it_works_or_says_why[fickle-transformer-w4a8]",
         "test_it_works_or_says_why[fickle-transformer-integer]",
+        "test_it_works_or_says_why[fickle-decoder-w4a8]",
+        "test_it_works_or_says_why[fickle-decoder-integer]",
         "test_it_works_somewhere[nowhere]",
     }
     assert "nothing may depend on the process" in said

@@ -131,7 +131,8 @@ def _require_same_origin(meta: dict[str, Any], net: Network, scheme: Scheme, fol
 def _clamped(net: Network, tensors: dict[str, Tensor]) -> Network:
     """The network with the clamps that equalization put in place of ReLU6."""
     rewrite = Rewrite(net)
-    found = [name.removesuffix(".high") for name in tensors if name.endswith(".high")]
+    highs = (n for n in tensors if n.endswith(".high") and not n.startswith(FLOATS))
+    found = [name.removesuffix(".high") for name in highs]
     for name in found:
         rewrite.put(name, ChannelClamp(tensors[f"{name}.low"], tensors[f"{name}.high"]))
     return rewrite.network() if found else net

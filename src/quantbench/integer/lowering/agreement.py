@@ -20,7 +20,7 @@ def limit(bits: int) -> float:
     bits (a DeepLab of random weights; 0.006 elsewhere), 0.13 with 4 and 0.24 with 3; a lost
     activation function by 0.3 and more. Below 7 bits only what is altogether wrong is told.
     """
-    return min(LARGEST, 12 * 2.0**-bits) if bits > 4 else LARGEST
+    return min(LARGEST, 50 * 2.0**-bits)
 
 
 @torch.no_grad()

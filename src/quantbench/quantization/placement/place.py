@@ -66,6 +66,12 @@ def place(
             f"inputs of shapes {shapes}; quantbench.integer.lowering.linears runs the linear "
             "layers of such a network on integers"
         )
+    if not net.sample[0].is_floating_point():
+        raise Unsupported(
+            f"{net.name}: placement {scheme.placement} takes images or vectors, not row numbers "
+            "of a table; quantbench.integer.lowering.linears runs the linear layers of such a "
+            "network on integers"
+        )
     recording = record_operators(model, net.sample[0][:1])
     nodes = (rules or Graph)(recording.nodes)
     by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
@@ -211,6 +217,8 @@ def _insert(model: nn.Module, container: Container, grids: dict[fx.Node, Grid]) 
     """
     made, graph = rewritten(container), container.graph
     for local, grid in grids.items():
+        if local.graph is not graph:
+            continue  # the same call in another use of the container
         name = f"{local.name}_act"
         made.add_module(name, ActQuant(grid))
         with graph.inserting_after(local):
