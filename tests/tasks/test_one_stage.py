@@ -121,7 +121,7 @@ def test_the_whole_detector_is_one_integer_program(tmp_path):
     rows = where.detections(run)
     assert rows
     flat = run(net.sample[0])
-    assert flat.dim() == 2
+    assert flat.dim() == 4
     native = backend("native")
     if native.available() is None:
         got = torch.from_numpy(native.compile(program)(net.sample[0].numpy()))

@@ -111,7 +111,12 @@ class Network:
             raise BadInput(f"{name}: no layer to quantize among {names}")
         ran, left = {info.name for info in found}, outside(recording, model, kinds)
         known = ran | {weight.removesuffix(".weight") for weight in left}
-        idle = [n for n, m in modules.items() if isinstance(m, kinds) and n not in known]
+        held = {id(modules[n].weight) for n in ran}
+        idle = [
+            n
+            for n, m in modules.items()
+            if isinstance(m, kinds) and n not in known and id(m.weight) not in held
+        ]
         _warn(name, "weights are multiplied outside all layers", left)
         _warn(name, "layers did not run on the sample", idle)
         return cls(name, model, found, inputs, tuple(blocks), groups, stats, unfolded)
