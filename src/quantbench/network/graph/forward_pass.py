@@ -16,6 +16,8 @@ from quantbench.network.hooks import has_hooks
 from quantbench.network.modules import ChannelClamp
 from quantbench.system.tensors import Inputs
 
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)  # whatever hangs on them
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
 
 
@@ -25,7 +27,8 @@ def is_operator(module: nn.Module) -> bool:
         return True
     own = type(module).__module__.startswith("torch.nn.") and "forward" not in vars(module)
     own = own and not has_hooks(module)
-    return own and not isinstance(module, _CONTAINERS) and next(module.children(), None) is None
+    alone = isinstance(module, _LAYERS) or next(module.children(), None) is None
+    return own and alone and not isinstance(module, _CONTAINERS)
 
 
 def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
