@@ -23,7 +23,7 @@ from quantbench.calibration.channel_statistics import STATISTICS, output_statist
 from quantbench.network.activation_functions import Activation, following_functions
 from quantbench.network.channel_flow import links
 from quantbench.network.folding import BatchNormStats
-from quantbench.network.modules import ChannelClamp
+from quantbench.network.modules import Bounds, ChannelClamp
 from quantbench.network.rewrite import Rewrite, change
 from quantbench.optimization.bias_correction import Correction
 from quantbench.quantization import papers
@@ -241,7 +241,7 @@ def _density(z: Tensor) -> Tensor:
 
 def _bounds(fa: Activation) -> tuple[Tensor, Tensor]:
     """Bounds a and b of an activation function, one for all channels or (channels,)."""
-    if isinstance(fa, ChannelClamp):
+    if isinstance(fa, Bounds | ChannelClamp):
         return fa.low, fa.high
     low = 0.0 if fa in (F.relu, F.relu6) else -math.inf
     return torch.tensor(low), torch.tensor(6.0 if fa is F.relu6 else math.inf)
