@@ -34,14 +34,13 @@ def is_operator(module: nn.Module) -> bool:
 def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
     """A network's calls in one pass, with what depends on the number of examples made out.
 
-    A second pass for another number shows that; a network that takes no other than the sample's has
-    the first alone.
+    A second pass for another number shows that; a network that takes no other number than the
+    sample's is recorded on the sample alone.
     """
-    first = record(model, sample, leaf)
     try:
         two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
     except Exception:  # noqa: BLE001 - whatever the network raises
-        return first
+        return record(model, sample, leaf)
     follow_sizes(two, three)
     return two
 
@@ -78,12 +77,11 @@ def _examples(sample: Inputs, n: int) -> tuple[Tensor, ...]:
     return tuple(t[:1].expand(n, *t.shape[1:]).clone() for t in sample)
 
 
-def rewritten(container: Container, graph: fx.Graph | None = None) -> fx.GraphModule:
+def rewritten(container: Container) -> fx.GraphModule:
     """A module that does what a container did in the recorded call.
 
     Args:
-        container: the call.
-        graph: what it is to do instead, in the names of its children.
+        container: the call, whose graph may have been changed.
 
     Raises:
         Unsupported: its recorded call cannot stand for it.
@@ -96,7 +94,7 @@ def rewritten(container: Container, graph: fx.Graph | None = None) -> fx.GraphMo
         container.module.register_buffer(name, tensor.detach().clone(), persistent=False)
     kind = type(container.module).__name__
     try:
-        made = fx.GraphModule(container.module, graph or container.graph, class_name=kind)
+        made = fx.GraphModule(container.module, container.graph, class_name=kind)
     except Exception as e:
         raise Unsupported(f"{where} cannot be rewritten: {e}") from e
     finally:

@@ -288,7 +288,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def _spelled(func: Callable[..., Any]) -> tuple[str, Any]:
-    """Fx's word for a call, and its target."""
+    """The word that fx has for a call, and its target."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         return "call_function", getattr

@@ -8,8 +8,8 @@ sizes differ in the same proportion.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
-from math import gcd
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, fx
@@ -94,10 +94,5 @@ def _source(
             continue
         for dim, (m, n) in enumerate(zip(two.shape, three.shape, strict=False)):
             if m != n and x * n == y * m:
-                return node, dim, *_ratio(x, m)
+                return node, dim, *Fraction(x, m).as_integer_ratio()
     return None
-
-
-def _ratio(x: int, m: int) -> Sequence[int]:
-    """X / m in lowest terms."""
-    return x // gcd(x, m), m // gcd(x, m)
