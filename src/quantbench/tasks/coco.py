@@ -9,7 +9,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,13 @@ class CocoSet:
     @functools.cached_property
     def _names(self) -> dict[int, str]:
         return {row["id"]: row["file_name"] for row in self.content["images"]}
+
+
+def detection(number: int, corners: Sequence[float], category: int, score: float) -> dict[str, Any]:
+    """One detection of image ``number`` in COCO's format, from (left, top, right, bottom)."""
+    left, top, right, bottom = corners
+    box = [left, top, right - left, bottom - top]
+    return {"image_id": number, "category_id": category, "bbox": box, "score": score}
 
 
 @functools.lru_cache(maxsize=4)

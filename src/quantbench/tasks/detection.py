@@ -170,9 +170,8 @@ class Detection:
 def _rows(number: int, out: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Detections of one image in COCO's format."""
     columns = (out["boxes"], out["labels"], out["scores"])
-    for (left, top, right, bottom), label, score in zip(*columns, strict=True):
-        box = [float(left), float(top), float(right - left), float(bottom - top)]
-        yield {"image_id": number, "category_id": int(label), "bbox": box, "score": float(score)}
+    for corners, label, score in zip(*(c.tolist() for c in columns), strict=True):
+        yield coco.detection(number, corners, int(label), score)
 
 
 def _batches(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,11 @@ class OneStage:
                 box, score, label = boxes.suppress(
                     scores, corners, least=LEAST, overlap=OVERLAP, keep=KEEP
                 )
-                found += _rows(number, where.back(box), score, [numbers[k] for k in label.tolist()])
+                columns = (where.back(box).double(), label, score)
+                found += [
+                    coco.detection(number, place, numbers[k], s)
+                    for place, k, s in zip(*(c.tolist() for c in columns), strict=True)
+                ]
         return found
 
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
@@ -120,12 +124,3 @@ def _maps(out: Tensor, size: int) -> Tensor:
     """The canvas (N, C, S / 8, S / 8); integer programs give it flattened."""
     side = size // 8
     return out.reshape(len(out), -1, side, side)
-
-
-def _rows(number: int, corners: Tensor, score: Tensor, labels: list[int]) -> Iterator[Any]:
-    """Detections of one image in COCO's format."""
-    for (left, top, right, bottom), s, label in zip(
-        corners.double().tolist(), score.double().tolist(), labels, strict=True
-    ):
-        box = [left, top, right - left, bottom - top]
-        yield {"image_id": number, "category_id": label, "bbox": box, "score": s}
