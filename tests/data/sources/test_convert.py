@@ -26,22 +26,7 @@ from quantbench.data.sources.convert_tensorflow import _layers, mobilenet_v1, mo
 from quantbench.data.sources.convert_weights import llama2c
 from quantbench.errors import DataCorrupt, DataMissing
 from quantbench.models.llama import language_model
-
-
-class Folder:
-    """Sources in a folder, in place of a download."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __call__(self, *paths):
-        return [self.path / p for p in paths]
-
-    def second(self, below=""):
-        return self.path / "second" / below
-
-    def other(self, name):
-        return self.path / name
+from tests.helpers.sources import Folder
 
 
 def floats(path, array):

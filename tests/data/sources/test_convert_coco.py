@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from quantbench.data.image_sets import splits
 from quantbench.data.sources import convert_coco
 from quantbench.errors import DataCorrupt
-from tests.data.sources.test_convert import Folder
+from tests.helpers.sources import Folder
 
 SIZES = {7: (640, 480), 12: (300, 500)}
 

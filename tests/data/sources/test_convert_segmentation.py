@@ -12,19 +12,7 @@ from safetensors.torch import load_file
 from quantbench.data.sources import convert_segmentation as convert
 from quantbench.errors import DataCorrupt
 from quantbench.models.deeplab import DeepLabV3
-
-
-class Folder:
-    """Sources in a folder, in place of a download."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __call__(self, *paths):
-        return [self.path / p for p in paths]
-
-    def second(self, below=""):
-        return self.path / "second" / below
+from tests.helpers.sources import Folder
 
 
 def test_pictures_and_masks_of_two_sources_become_one_archive(tmp_path):
