@@ -32,12 +32,29 @@ std::int64_t multiply(std::int64_t rounds) {
   return rounds * kChains * 32;
 }
 
+constexpr TileShape kShapes[] = {{1, 1}, {2, 1}, {3, 1}, {4, 1}};
+
+// Multiplications, two a cycle, and what every step takes.
+double step_cost(int pixels, int) { return 0.15 + 0.65 * pixels; }
+double column_cost(int) { return 1e30; }
+
+constexpr ConvModel kModel = {
+    .shapes = kShapes,
+    .shape_count = sizeof kShapes / sizeof kShapes[0],
+    .step = step_cost,
+    .column_step = column_cost,
+    .runs = true,
+    .direct = {.store = 1.0, .weight = 0.03},
+    .winograd = {},
+};
+
 }  // namespace
 
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
     .name = "avx2",
-    .model = kAnyTile,
+    .any_scale = true,
+    .model = kModel,
     .conv_fits = conv_fits,
     .conv = avx2_conv,
     .winograd = nullptr,
