@@ -145,8 +145,11 @@ struct ConvCall {
 struct WinogradLayer {
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;
-  int chunk;                            // tiles that are transformed together
-  const std::int32_t* offset;           // of quads and single steps in a position's inputs
+  int chunk;  // tiles that are transformed together
+  // In a position's inputs: of quads and single steps; of every step for sets that ask for runs.
+  const std::int32_t* offset;
+  const std::int32_t* length;  // [runs], steps of each run, for sets that ask for them (Runs)
+  int runs;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
   int tile_count[kStripBlocks + 1];
   const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs]

@@ -18,8 +18,7 @@ struct Place {  // of a tile of one block in its tensors
 };
 
 template <int P, bool Residual>
-QB_INLINE void finish(const Requant& out, int channel, __m256i (*acc)[2], const Place& at) {
-  const Channel c(out, channel);
+QB_INLINE void finish(const Channel& c, __m256i (*acc)[2], const Place& at) {
   QB_UNROLL for (int p = 0; p < P; p += 2) {
     __m256i q[2];
     QB_UNROLL for (int i = 0; i < 2; i++) {
@@ -32,7 +31,8 @@ QB_INLINE void finish(const Requant& out, int channel, __m256i (*acc)[2], const 
 }
 
 template <int P>
-void tile(const ConvLayer& l, const Runs& runs, int channel, const Place& place) {
+QB_INLINE void tile(const ConvLayer& l, const Runs& runs, int channel, const Channel& c,
+                    const Place& place) {
   __m256i acc[P][2];
   QB_UNROLL for (int h = 0; h < 2; h++) {
     const __m256i bias = load(l.bias + channel + 8 * h);
@@ -41,7 +41,7 @@ void tile(const ConvLayer& l, const Runs& runs, int channel, const Place& place)
   }
   At at{place.x, l.x_step, runs.offset, runs.weight};
   add_word_steps<P>(acc, at, runs.words);
-  __m256i ones = _mm256_set1_epi16(1);
+  const __m256i ones = _mm256_set1_epi16(1);
   add_runs_of_one<P, 0>(acc, at, runs.paired[0], ones);
   add_runs_of_one<P, 1>(acc, at, runs.paired[1], ones);
   add_runs_of_one<P>(acc, at, runs.ones, ones);
@@ -57,29 +57,45 @@ void tile(const ConvLayer& l, const Runs& runs, int channel, const Place& place)
   if (l.out.floats) {
     for (int p = 0; p < P; p++) finish_one(l.out, channel, acc[p], place.y + p * place.y_pixel);
   } else if (l.out.residual) {
-    finish<P, true>(l.out, channel, acc, place);
+    finish<P, true>(c, acc, place);
   } else {
-    finish<P, false>(l.out, channel, acc, place);
+    finish<P, false>(c, acc, place);
+  }
+}
+
+// `count` tiles of P pixels, side by side.
+template <int P>
+void tiles(const ConvLayer& l, const Runs& runs, int channel, Place place, int count) {
+  const Channel c(l.out, channel);
+  for (; count > 0; count--) {
+    tile<P>(l, runs, channel, c, place);
+    place.x += P * l.x_step, place.y += P * place.y_pixel, place.r += P * place.r_pixel;
   }
 }
 
 }  // namespace
 
 void avx2_conv(const ConvLayer& l, const ConvCall& call) {
-  constexpr decltype(&tile<1>) kTiles[] = {tile<1>, tile<2>, tile<3>, tile<4>};
+  constexpr decltype(&tiles<1>) kTiles[] = {tiles<1>, tiles<2>, tiles<3>, tiles<4>};
   const Runs& runs = l.runs[call.strip];
-  const int block = l.strips[call.strip].block, count = l.tile_count[1];
-  int t = int(call.first % count);
-  std::int64_t row = call.first / count;
-  for (std::int64_t i = call.first; i < call.last; i++) {
-    const Tile& at = l.tiles[1][t];
-    Place place{call.x.data + row * l.y_step + at.x * l.x_step,
-                call.y.data + block * call.y.plane + row * call.y.row + at.x * call.y.pixel,
-                nullptr, call.y.pixel, call.r.pixel};
-    if (l.out.residual)
-      place.r = call.r.data + block * call.r.plane + row * call.r.row + at.x * call.r.pixel;
-    kTiles[at.pixels - 1](l, runs, block * kBlock, place);
-    if (++t == count) t = 0, row++;
+  const int block = l.strips[call.strip].block, in_row = l.tile_count[1];
+  for (std::int64_t i = call.first; i < call.last;) {
+    const std::int64_t row = i / in_row;
+    const Tile* at = l.tiles[1] + i % in_row;
+    const std::int64_t end = (row + 1) * in_row < call.last ? (row + 1) * in_row : call.last;
+    int count = 1;
+    for (; i + count < end && at[count].pixels == at->pixels &&
+           at[count].x == at[count - 1].x + at->pixels;)
+      count++;
+    Place place{call.x.data + row * l.y_step + at->x * l.x_step,
+                call.y.data + block * call.y.plane + row * call.y.row + at->x * call.y.pixel,
+                call.y.data, call.y.pixel, 0};
+    if (l.out.residual) {
+      place.r = call.r.data + block * call.r.plane + row * call.r.row + at->x * call.r.pixel;
+      place.r_pixel = call.r.pixel;
+    }
+    kTiles[at->pixels - 1](l, runs, block * kBlock, place, count);
+    i += count;
   }
 }
 

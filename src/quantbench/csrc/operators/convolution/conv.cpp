@@ -29,9 +29,10 @@ std::unique_ptr<Op> fastest(ConvSpec s, const Graph& graph) {
   if (vector && s.r < 0 && fits) return make_linear(std::move(s));
   if (s.groups == x.c && s.ic == 1 && s.oc == x.c && s.r < 0 && !y.floats && fits && fits_int8(s))
     return make_depthwise(std::move(s));
+  const ConvModel& model = graph.kernels->model;
   const bool may =
-      graph.kernels->winograd && graph.winograd != Choice::never && winograd_fits(s, t);
-  if (may && (graph.winograd == Choice::always || winograd_pays(s, t, graph.kernels->model)))
+      graph.kernels->winograd && graph.winograd != Choice::never && winograd_fits(s, t, model);
+  if (may && (graph.winograd == Choice::always || winograd_pays(s, t, model)))
     return make_winograd(std::move(s));
   return make_direct(std::move(s));
 }
