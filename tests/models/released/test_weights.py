@@ -257,14 +257,14 @@ def test_a_published_row_runs_once_checkpoint_and_images_are_here(root, monkeypa
             Image.fromarray(pixels).save(folder / f"{i}.JPEG")
     whole = readers.image_folder
     monkeypatch.setattr(readers, "image_folder", lambda f, *a: whole(f, *a, classes=3))
-    path = released(root, "brecq/resnet18", drawn(torchvision.models.resnet18()).state_dict())
-    (claim,) = (c for c in read_claims("brecq") if c.id.endswith("resnet18/w4/t2-bias-correction"))
+    path = released(root, "mqbench/resnet18", drawn(torchvision.models.resnet18()).state_dict())
+    (claim,) = (c for c in read_claims("mqbench") if c.id.endswith("resnet18/w8a8-minmax/minmax"))
     assert not claim.skip
     claim = replace(claim, calib=replace(claim.calib, n=4))
     lab = Lab(root / "runs")
     own, rivals = lab.cells(claim)
     assert not rivals
-    assert own[0].checkpoint == weights.digest("brecq/resnet18")
+    assert own[0].checkpoint == weights.digest("mqbench/resnet18")
     assert lab.result(own[0]).n == 6
     torch.save(drawn(torchvision.models.resnet18()).half().state_dict(), path)
     assert lab.cells(claim)[0][0].key() != own[0].key()  # other weights, another cell
