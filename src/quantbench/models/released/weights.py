@@ -21,7 +21,7 @@ _WRAPPERS = ("state_dict", "model")  # what a file may hold the tensors under
 _QUANTIZERS = re.compile(r"\.(quantize_\w+|equ_scale|num_bits\w*|measure\w*)(\.|$)")
 
 # the parameters of RegNetX that torchvision has no function for
-_REGNETS = {
+_REGNETS: Mapping[str, Mapping[str, Any]] = {
     "regnet_x_600mf": {"depth": 16, "w_0": 48, "w_a": 36.97, "w_m": 2.24, "group_width": 24}
 }
 
@@ -156,7 +156,8 @@ def _regnet(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         from torchvision.models.regnet import BlockParams, RegNet
 
-        return RegNet(BlockParams.from_init_params(**_REGNETS[name]))
+        model: nn.Module = RegNet(BlockParams.from_init_params(**_REGNETS[name]))
+        return model
 
     return build
 
@@ -164,7 +165,8 @@ def _regnet(name: str) -> Callable[[], nn.Module]:
 def _mnasnet() -> nn.Module:
     from torchvision.models.mnasnet import MNASNet
 
-    return MNASNet(2.0)
+    model: nn.Module = MNASNet(2.0)
+    return model
 
 
 _BUILDERS: Mapping[str, Callable[[], nn.Module]] = {
