@@ -73,7 +73,7 @@ void output_row(const FloatConv& s, const float* x, const float* filter, int fir
 
 // One image, from a copy with a border.
 void image(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
-           std::int64_t at, float* y) {
+           std::int64_t at, float* y, float*) {
   const std::int64_t row = std::int64_t(s.w + 2) * s.c;
   for (int channel = 0; channel < s.k; channel += 2 * kLanes)
     for (int h = 0; h < s.h; h++) {
@@ -118,7 +118,7 @@ QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const 
       _mm512_storeu_ps(d + j * column + c * std::int64_t(s.k), acc[j][c]);
 }
 
-void filter_gradient(const FloatConv& s, const float* x, const float* dy, float* d) {
+void filter_gradient(const FloatConv& s, const float* x, const float* dy, float* d, float*) {
   const int rows = std::max(1, kStrip / s.w);
   for (int h = 0; h < s.h; h += rows)
     for (int k = 0; k < s.k; k += kLanes)
@@ -129,9 +129,9 @@ void filter_gradient(const FloatConv& s, const float* x, const float* dy, float*
 }
 
 // Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
-void with_border(int h, int w, int c, const float* x, const float* above, float* to) {
-  const std::int64_t row = std::int64_t(w) * c;
-  for (int y = 0; y < h; y++)
+void copy(const FloatConv& s, int c, const float* x, const float* above, float* to) {
+  const std::int64_t row = std::int64_t(s.w) * c;
+  for (int y = 0; y < s.h; y++)
     for (std::int64_t i = 0; i < row; i += kLanes) {
       __m512 v = _mm512_loadu_ps(x + y * row + i);
       if (above) {
@@ -149,12 +149,25 @@ QB_TARGET_END
 namespace qb {
 namespace {
 
+std::int64_t copied(const FloatConv& s, int c) { return std::int64_t(s.h + 2) * (s.w + 2) * c; }
+
+std::int64_t as_it_is(const FloatConv& s) { return std::int64_t(9) * s.c * s.k; }
+
+void take(const FloatConv& s, const float* from, float* to) { std::copy_n(from, as_it_is(s), to); }
+
+std::int64_t nothing(const FloatConv&) { return 0; }
+
 constexpr FloatKernels kAvx512{
     .name = "avx512",
-    .pack = nullptr,
+    .copied = copied,
+    .copy = copy,
+    .packed = as_it_is,
+    .pack = take,
+    .scratch = nothing,
     .image = image,
+    .sums = as_it_is,
     .filter_gradient = filter_gradient,
-    .with_border = with_border,
+    .unpack = take,
 };
 
 }  // namespace

@@ -50,25 +50,7 @@ void shared(const FloatConv& s, int threads, const F& f) {
   team(threads).each(count, 1, 1e9, one);
 }
 
-std::size_t bordered(const FloatConv& s, int channels) {
-  return std::size_t(s.h + 2) * std::size_t(s.w + 2) * std::size_t(channels);
-}
-
-// A filter in the order of a set's kernels.
-class Packed {
- public:
-  Packed(const FloatKernels& kernels, const FloatConv& s, const float* filter) : filter_(filter) {
-    if (!kernels.pack || !filter) return;
-    copy_.resize(std::size_t(9) * std::size_t(s.c) * std::size_t(s.k));
-    kernels.pack(s, filter, copy_.data());
-    filter_ = copy_.data();
-  }
-  const float* data() const { return filter_; }
-
- private:
-  const float* filter_;
-  std::vector<float> copy_;
-};
+std::vector<float> zeros(std::int64_t size) { return std::vector<float>(std::size_t(size)); }
 
 std::vector<const FloatKernels*> all() {
   std::vector<const FloatKernels*> here;
@@ -93,12 +75,13 @@ const FloatKernels* choose_float_kernels(const std::string& name) {
 
 void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
                 const float* filter, const FloatTail& tail, float* y, int threads) {
-  const Packed packed(kernels, s, filter);
+  std::vector<float> packed = zeros(kernels.packed(s));
+  kernels.pack(s, filter, packed.data());
   shared(s, threads, [&](std::int64_t n, std::int64_t end, std::int64_t) {
-    std::vector<float> copy(bordered(s, s.c));
+    std::vector<float> copy = zeros(kernels.copied(s, s.c)), scratch = zeros(kernels.scratch(s));
     for (; n < end; n++) {
-      kernels.with_border(s.h, s.w, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
-      kernels.image(s, copy.data(), packed.data(), tail, n * s.h * s.w * s.k, y);
+      kernels.copy(s, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
+      kernels.image(s, copy.data(), packed.data(), tail, n * s.h * s.w * s.k, y, scratch.data());
     }
   });
 }
@@ -106,24 +89,27 @@ void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
 void float_conv_back(const FloatKernels& kernels, const FloatConv& s, const float* x,
                      const float* turned, const float* dy, const float* y, float* dx,
                      float* dfilter, int threads) {
-  const std::size_t size = dfilter ? std::size_t(9) * std::size_t(s.c) * std::size_t(s.k) : 0;
-  std::vector<float> others(size * std::size_t(shares(s) - 1));  // of each share but the first
-  std::fill_n(dfilter, size, 0.f);
+  const std::int64_t size = dfilter ? kernels.sums(s) : 0;
+  std::vector<float> sums = zeros(size * shares(s)), packed = zeros(dx ? kernels.packed(s) : 0);
   const FloatConv back{s.images, s.h, s.w, s.k, s.c};
-  const Packed packed(kernels, back, turned);
+  if (dx) kernels.pack(back, turned, packed.data());
   shared(s, threads, [&](std::int64_t n, std::int64_t end, std::int64_t share) {
-    std::vector<float> copy(bordered(s, s.k));
-    float* d = share ? others.data() + size * std::size_t(share - 1) : dfilter;
+    std::vector<float> copy = zeros(kernels.copied(s, s.k));
+    std::vector<float> scratch = zeros(std::max(kernels.scratch(s), kernels.scratch(back)));
     for (; n < end; n++) {
       const std::int64_t at = n * s.h * s.w;
-      kernels.with_border(s.h, s.w, s.k, dy + at * s.k, y ? y + at * s.k : nullptr, copy.data());
+      kernels.copy(s, s.k, dy + at * s.k, y ? y + at * s.k : nullptr, copy.data());
+      if (dfilter)
+        kernels.filter_gradient(s, x + at * s.c, copy.data(), sums.data() + size * share,
+                                scratch.data());
       if (dx)
-        kernels.image(back, copy.data(), packed.data(), {nullptr, nullptr, false}, at * s.c, dx);
-      if (dfilter) kernels.filter_gradient(s, x + at * s.c, copy.data(), d);
+        kernels.image(back, copy.data(), packed.data(), {nullptr, nullptr, false}, at * s.c, dx,
+                      scratch.data());
     }
   });
-  for (std::size_t at = 0; at < others.size(); at += size)
-    for (std::size_t i = 0; i < size; i++) dfilter[i] += others[at + i];
+  for (std::int64_t share = 1; size && share < shares(s); share++)
+    for (std::int64_t i = 0; i < size; i++) sums[i] += sums[share * size + i];
+  if (dfilter) kernels.unpack(s, sums.data(), dfilter);
 }
 
 }  // namespace qb

@@ -1,5 +1,6 @@
 // The float kernels of one instruction set: one image each, on one thread. Sets differ in the order
-// of their sums, hence in last bits; one set gives the same bits wherever it runs.
+// of their sums, hence in last bits; one set gives the same bits wherever it runs. Sizes are in
+// numbers.
 #pragma once
 
 #include "float/float_conv.h"
@@ -9,18 +10,27 @@ namespace qb {
 struct FloatKernels {
   const char* name;
 
-  // The filter as `image` wants it, as many numbers; null where it takes [3][3][c][k] as it is.
+  // An image of c channels as `image` and `filter_gradient` read it: with a border, which the
+  // caller has filled with zeros. Where `above` (if any) is not above 0, the copy holds 0.
+  std::int64_t (*copied)(const FloatConv&, int c);
+  void (*copy)(const FloatConv&, int c, const float* x, const float* above, float* to);
+
+  // A filter as `image` reads it.
+  std::int64_t (*packed)(const FloatConv&);
   void (*pack)(const FloatConv&, const float* filter, float* to);
 
-  // One image, from a copy with a border, to y + at; what is added lies at tail.add + at.
-  void (*image)(const FloatConv&, const float* x, const float* filter, const FloatTail&,
-                std::int64_t at, float* y);
+  std::int64_t (*scratch)(const FloatConv&);  // of both functions below; zeros at first
 
-  // Adds one image's part of the filter's gradient to d; `dy` has a border.
-  void (*filter_gradient)(const FloatConv&, const float* x, const float* dy, float* d);
+  // One image, from its copy, to y + at; what is added lies at tail.add + at.
+  void (*image)(const FloatConv&, const float* x, const float* packed, const FloatTail&,
+                std::int64_t at, float* y, float* scratch);
 
-  // Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
-  void (*with_border)(int h, int w, int c, const float* x, const float* above, float* to);
+  // Adds one image's part to what becomes the filter's gradient, from a copy of dy; and the
+  // gradient, of all parts.
+  std::int64_t (*sums)(const FloatConv&);
+  void (*filter_gradient)(const FloatConv&, const float* x, const float* dy, float* sums,
+                          float* scratch);
+  void (*unpack)(const FloatConv&, const float* sums, float* dfilter);
 };
 
 // Null where this machine cannot run them.
