@@ -125,7 +125,7 @@ def test_nan_goes_on_through_the_relu() -> None:
 
 
 @here
-@pytest.mark.parametrize("images", [1, 3, 4, 5, 32, 300])
+@pytest.mark.parametrize("images", [1, 7, 8, 9, 32, 600])
 def test_same_bits_for_any_number_of_threads(images: int) -> None:
     """Shares of images are the same whoever takes them, and added up in one order."""
     x, weight, bias, _ = drawn(1, images, 16, 32, 3, 9)
@@ -138,7 +138,9 @@ def test_same_bits_for_any_number_of_threads(images: int) -> None:
             found.append((y.detach(), *torch.autograd.grad(y.square().sum(), (x, weight))))
         finally:
             torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))
+    assert all(
+        torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True)
+    )
 
 
 @here

@@ -10,11 +10,11 @@
 namespace qb {
 namespace {
 
-// Images that one thread takes at a time, and whose gradients of a filter are added up first; more
-// of them where there are very many, since each share's gradient is kept apart.
-constexpr std::int64_t kShare = 4, kMostShares = 64;
+// Images whose gradients of a filter are added up first; more of them where there are very many,
+// since each share's gradient is kept apart.
+constexpr std::int64_t kShare = 8, kMostShares = 64;
 
-std::int64_t shares(const FloatConv& s) {
+std::int64_t gradient_shares(const FloatConv& s) {
   return std::clamp<std::int64_t>((s.images + kShare - 1) / kShare, 1, kMostShares);
 }
 
@@ -34,10 +34,9 @@ std::mutex& one_at_a_time() {  // a team has one task
   return mutex;
 }
 
-// f(first image, last image, share) of every share.
+// f(first image, last image, share) of `count` even shares of the images.
 template <typename F>
-void shared(const FloatConv& s, int threads, const F& f) {
-  const std::int64_t count = shares(s);
+void shared(const FloatConv& s, std::int64_t count, int threads, const F& f) {
   const auto one = [&](std::int64_t i, int) {
     f(s.images * i / count, s.images * (i + 1) / count, i);
   };
@@ -77,7 +76,8 @@ void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
                 const float* filter, const FloatTail& tail, float* y, int threads) {
   std::vector<float> packed = zeros(kernels.packed(s));
   kernels.pack(s, filter, packed.data());
-  shared(s, threads, [&](std::int64_t n, std::int64_t end, std::int64_t) {
+  const std::int64_t count = std::clamp<std::int64_t>(s.images, 1, threads);
+  shared(s, count, threads, [&](std::int64_t n, std::int64_t end, std::int64_t) {
     std::vector<float> copy = zeros(kernels.copied(s, s.c)), scratch = zeros(kernels.scratch(s));
     for (; n < end; n++) {
       kernels.copy(s, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
@@ -89,11 +89,11 @@ void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
 void float_conv_back(const FloatKernels& kernels, const FloatConv& s, const float* x,
                      const float* turned, const float* dy, const float* y, float* dx,
                      float* dfilter, int threads) {
-  const std::int64_t size = dfilter ? kernels.sums(s) : 0;
-  std::vector<float> sums = zeros(size * shares(s)), packed = zeros(dx ? kernels.packed(s) : 0);
+  const std::int64_t size = dfilter ? kernels.sums(s) : 0, count = gradient_shares(s);
+  std::vector<float> sums = zeros(size * count), packed = zeros(dx ? kernels.packed(s) : 0);
   const FloatConv back{s.images, s.h, s.w, s.k, s.c};
   if (dx) kernels.pack(back, turned, packed.data());
-  shared(s, threads, [&](std::int64_t n, std::int64_t end, std::int64_t share) {
+  shared(s, count, threads, [&](std::int64_t n, std::int64_t end, std::int64_t share) {
     std::vector<float> copy = zeros(kernels.copied(s, s.k));
     std::vector<float> scratch = zeros(std::max(kernels.scratch(s), kernels.scratch(back)));
     for (; n < end; n++) {
@@ -107,7 +107,7 @@ void float_conv_back(const FloatKernels& kernels, const FloatConv& s, const floa
                       scratch.data());
     }
   });
-  for (std::int64_t share = 1; size && share < shares(s); share++)
+  for (std::int64_t share = 1; size && share < count; share++)
     for (std::int64_t i = 0; i < size; i++) sums[i] += sums[share * size + i];
   if (dfilter) kernels.unpack(s, sums.data(), dfilter);
 }
