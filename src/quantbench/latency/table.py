@@ -129,8 +129,8 @@ def lines(table: Table) -> list[str]:
         f"{table.network}, batch {table.batch}, {table.weights} weights, on {table.machine}",
         f"{head}{'steps off':>11}{'share':>9}{tested}",
     ]
-    for r in sorted(table.rows, key=lambda r: (r.threads, r.p50)):
-        found.append(_line(table, r).rstrip())
+    ordered = sorted(table.rows, key=lambda r: (r.threads, r.p50))
+    found += [_line(table, r).rstrip() for r in ordered]
     if table.accuracy:
         images = next(iter(table.accuracy.values())).images
         found.append(f"top-1 of {images} images; same: share with the definition's class")
