@@ -344,7 +344,7 @@ def test_a_saved_network_is_loaded_for_what_it_was_saved_for_alone(tmp_path: Pat
         torch.manual_seed(seed)
         layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 5, 2)
         with pytest.warns(UserWarning, match=r"1 weights are multiplied outside all layers"):
-            return Network.of(nn.Sequential(*layers).eval(), images(2))
+            return Network.of(nn.Sequential(*layers).eval(), images(2), kinds=(nn.Conv2d,))
 
     net, four = network(0), Scheme(Grid(4))
     q = quantize(Nearest(), net, images(), four)

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from quantbench.errors import BadInput
 from quantbench.network.hooks import has_hooks, hooked
+from quantbench.network.layers import TRANSPOSED
 from quantbench.system.tensors import Inputs
 
 SAME = 1e-3  # of the largest output: float32 sums in another order stay far below
@@ -36,7 +37,7 @@ def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module],
     for wrapper, way in wrappers:
         if isinstance(model, wrapper):
             raise BadInput(f"{name} is wrapped in {wrapper.__name__}: give {way}, what it wraps")
-    if isinstance(model, kinds):
+    if isinstance(model, (*kinds, *TRANSPOSED)):
         kind = type(model).__name__
         raise BadInput(f"{name} is itself a layer: give nn.Sequential({kind}(...)), which holds it")
     if not isinstance(model, nn.Module):

@@ -24,7 +24,8 @@ from quantbench.network.checks import (
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
-from quantbench.network.plain import make_plain
+from quantbench.network.layers import LAYERS, layer_kinds
+from quantbench.network.plain.make import make_plain
 from quantbench.network.tracing import LayerInfo, layers, outside
 from quantbench.system.tensors import Inputs, tensor_digest
 
@@ -65,7 +66,7 @@ class Network:
         name: str = "model",
         blocks: Sequence[str] = (),
         stages: Sequence[Sequence[str]] = (),
-        kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear),
+        kinds: tuple[type[nn.Module], ...] = LAYERS,
     ) -> Network:
         """Copy, make layers plain, fold batch norm and look at one forward pass.
 
@@ -75,7 +76,8 @@ class Network:
             name: what messages call it.
             blocks: modules that block reconstruction treats as units.
             stages: groups of blocks.
-            kinds: layers to quantize.
+            kinds: classes of layers to quantize; by default convolutions of any rank, transposed
+                ones too, and linear layers.
 
         Raises:
             BadInput: a model in a wrapper, weights that are not finite or not float32, an output
@@ -89,6 +91,7 @@ class Network:
 
         """
         require_unwrapped(model, name, kinds)
+        kinds = layer_kinds(kinds)
         inputs = (sample,) if isinstance(sample, Tensor) else sample
         model = evaluating_copy(model)
         require_finite(model, name)

@@ -7,8 +7,7 @@ never stored. Anything else is torch's convolution.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,19 +18,6 @@ from torch.nn import functional as F
 LARGEST = 96 * 128
 
 NARROWEST = 8  # pixels of a row below which they waste vectors
-
-
-def operator(layer: nn.Conv2d) -> Callable[..., Tensor]:
-    """The function (x, weight, bias) of a convolution layer: :func:`conv3x3` where it allows it."""
-    if fits(layer):
-        return conv3x3
-    return partial(
-        F.conv2d,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )
 
 
 def fits(layer: nn.Conv2d) -> bool:

@@ -32,7 +32,8 @@ def require_agreement(program: Program, q: Quantized) -> None:
 
     """
     (sample,) = q.net.sample
-    ours, theirs = Simulation(program, q.net.device)(sample).flatten(1), q.model(sample).flatten(1)
+    images = sample.reshape(len(sample), *program.shape)
+    ours, theirs = Simulation(program, q.net.device)(images).flatten(1), q.model(sample).flatten(1)
     bits = min((a.grid.bits for a in q.act_quants().values()), default=8)
     size = float(theirs.norm())
     off = float((ours - theirs).norm()) / size if size else float(ours.norm())

@@ -9,9 +9,7 @@ from torch import Tensor
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
 from quantbench.network.graph.calls import Node
-from quantbench.quantization.placement.kinds import MAPS, Kind
-
-VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)
+from quantbench.quantization.placement.kinds import MAPS, Kind, plane
 
 
 def island(
@@ -40,7 +38,7 @@ def island(
 
     def function(*tensors: Tensor) -> Tensor:
         values = {
-            n: t.flatten(1) if n.example.dim() == VECTOR else t
+            n: t.reshape(len(t), *n.example.shape[1:])
             for n, t in zip(sources, tensors, strict=True)
         }
         for n in inner:
@@ -55,15 +53,13 @@ def shape(node: Node) -> Shape:
     """(C, H, W) of a call's result.
 
     Raises:
-        Unsupported: it is neither maps nor a vector.
+        Unsupported: it is no vector, line, image or volume.
 
     """
     if node.example.dim() not in MAPS:
         found = tuple(node.example.shape[1:])
         raise Unsupported(
-            f"{node.name}: its result is {found} for an image, and a program's tensors are maps "
-            "(C, H, W) or vectors (C)"
+            f"{node.name}: its result is {found} for an example, and a program's tensors are "
+            "vectors (C), lines (C, L), images (C, H, W) or volumes (C, D, H, W)"
         )
-    c, *size = node.example.shape[1:]
-    h, w = size or (1, 1)
-    return int(c), int(h), int(w)
+    return plane(node.example.shape)

@@ -13,18 +13,21 @@ from quantbench.network.graph.recorder import record
 from quantbench.network.graph.recording import Container, Leaf, Recording
 from quantbench.network.graph.sizes import follow_sizes
 from quantbench.network.hooks import has_hooks
+from quantbench.network.layers import LAYERS, TransposedConv
 from quantbench.network.modules import ChannelClamp
 from quantbench.system.tensors import Inputs
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)  # whatever hangs on them
+_LAYERS = (*LAYERS, nn.Embedding)  # whatever hangs on them
+
+_OWN = (ChannelClamp, TransposedConv)
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
 
 
 def is_operator(module: nn.Module) -> bool:
     """Whether a module is one operator: one of torch's own without children, as torch wrote it."""
-    if isinstance(module, ChannelClamp):
-        return True
+    if isinstance(module, _OWN):
+        return not has_hooks(module)
     own = type(module).__module__.startswith("torch.nn.") and "forward" not in vars(module)
     own = own and not has_hooks(module)
     alone = isinstance(module, _LAYERS) or next(module.children(), None) is None

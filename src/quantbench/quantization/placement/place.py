@@ -29,7 +29,7 @@ from quantbench.network.network import Network
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import MAPS
+from quantbench.quantization.placement.kinds import MAPS, SUMS
 from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
 
@@ -121,7 +121,7 @@ class Graph:
     def fused(self, add: Node) -> Node | None:
         """The layer that computes a residual add: the first operand that only feeds the add."""
         for operand in map(self.source, add.inputs):
-            if self.kinds[operand].word == "layer" and self.users(operand) == [add]:
+            if self.kinds[operand].word in SUMS and self.users(operand) == [add]:
                 return operand
         return None
 
@@ -138,9 +138,9 @@ class Graph:
             return False
         if word == "clamp":
             source = self.source(node.inputs[0])
-            behind = self.kinds[source].word in ("layer", "add") and len(self.users(source)) == 1
+            behind = self.kinds[source].word in (*SUMS, "add") and len(self.users(source)) == 1
             return behind and words != ["concat"]
-        if word == "layer":
+        if word in SUMS:
             if words in (["clamp"], ["concat"]) or set(words) == {"output"}:
                 return False
             return not (words == ["add"] and self.fused(users[0]) is node)
