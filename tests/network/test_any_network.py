@@ -170,6 +170,62 @@ def test_rows_of_an_embedding_that_are_scaled_when_read() -> None:
     assert off(quantize(Nearest(), net, rows, WEIGHTS).fake()(rows), model(rows)) < RIGHT
 
 
+class _Identity(torch.autograd.Function):
+    """Gives what it got; of such a call a recording sees nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return -grads[0]
+
+
+class _Hidden(torch.autograd.Function):
+    """Works where no recording sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            return x.flip(1) + x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+class Calls(nn.Module):
+    """A convolution between two calls of a function."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function, self.conv = function, nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        apply = self.function.apply
+        return torch.relu(apply(self.conv(apply(x)) * 2))
+
+
+class Hidden(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _Hidden.apply(x) * 2
+
+
+def test_functions_with_a_derivative_of_their_own_are_no_constants() -> None:
+    model, x = cnn(Calls(_Identity)), images()
+    q = made(model, INTEGER)
+    assert all(type(op).__name__ != "Island" for op in lower(q).ops)
+    assert off(q.fake()(x[3:5]), model(x[3:5])) < RIGHT
+    hidden = cnn(Hidden(), nn.Conv2d(3, 8, 3))
+    q = made(hidden, INTEGER)
+    (island,) = (op for op in lower(q).ops if type(op).__name__ == "Island")
+    assert "no call of torch's was seen to make" in island.reason
+    assert off(executable(q)(x[3:5]), hidden(x[3:5])) < RIGHT
+    with pytest.raises(Unsupported, match="no call of torch's was seen to make"):
+        made(cnn(Calls(_Hidden)), INTEGER)
+
+
 class Optional(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -9,13 +9,14 @@ from torch import Tensor
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
 from quantbench.network.graph.calls import Node
+from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.kinds import MAPS, Kind, plane
 
 
 def island(
     node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]
 ) -> tuple[list[Node], Callable[..., Tensor]]:
-    """Everything behind a float result, back to tensors that have codes.
+    """Everything in front of a float result, back to tensors that have codes.
 
     Args:
         node: the result.
@@ -30,11 +31,12 @@ def island(
     found, todo = {node}, [node]
     while todo:
         for before in todo.pop().inputs:
-            if before not in found and kinds[before].word == "other":
+            if before not in found and not _coded(before, kinds):
                 todo.append(before)
             found.add(before)
-    sources = [n for n in nodes if n in found and kinds[n].word != "other"]
-    inner = [n for n in nodes if n in found and kinds[n].word == "other"]
+    within = [n for n in nodes if n in found]
+    sources = [n for n in within if n is not node and _coded(n, kinds)]
+    inner = [n for n in within if n not in sources]
 
     def function(*tensors: Tensor) -> Tensor:
         values = {
@@ -47,6 +49,12 @@ def island(
         return result.reshape(len(result), *shape(node))
 
     return sources, function
+
+
+def _coded(node: Node, kinds: Mapping[Node, Kind]) -> bool:
+    """Whether a value has codes: a quantizer's, the input's, and what keeps the format of such."""
+    word = kinds[node].word
+    return word in ("quant", "input") or (word in KEEPS_FORMAT and _coded(node.inputs[0], kinds))
 
 
 def shape(node: Node) -> Shape:

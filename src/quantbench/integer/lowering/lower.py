@@ -124,6 +124,8 @@ class _Lowering:
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
         node = self.graph.source(node)
+        if self.graph.kinds[node].word == "input" and "input" in self.formats:
+            return "input"  # an island that only takes its size
         if node not in self.tensors:
             quant = self.graph.kinds[node].word == "quant"
             self.tensors[node] = self._quantize(node) if quant else self._kept(node)

@@ -38,12 +38,12 @@ def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Reco
     """A network's calls in one pass, with what depends on the number of examples made out.
 
     A second pass for another number shows that; a network that takes no other number than the
-    sample's is recorded on the sample alone.
+    sample's is recorded twice on the sample.
     """
     try:
         two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
     except Exception:  # noqa: BLE001 - whatever the network raises
-        return record(model, sample, leaf)
+        two, three = (record(model, sample, leaf) for _ in range(2))
     follow_sizes(two, three)
     return two
 

@@ -28,6 +28,7 @@ class Container:
         constants: tensors that its graph takes and that no module holds, by attribute name.
         locals: the call in the graph that gave each tensor, by the tensor's identity.
         arguments: how many arguments it was given.
+        unseen: tensors that it takes and that no call was seen to make.
 
     """
 
@@ -39,6 +40,7 @@ class Container:
     constants: dict[str, Tensor] = field(default_factory=dict)
     locals: dict[int, fx.Node] = field(default_factory=dict)
     arguments: int = 0
+    unseen: list[Tensor] = field(default_factory=list)
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Its arguments: the tensors in them are what its graph takes.
@@ -64,6 +66,17 @@ class Container:
                 node = self.graph.call_function(function, (node, key))
             node.meta["tensor"] = tensor
             self.locals[id(tensor)] = node
+
+
+@dataclass
+class Call:
+    """A module that is running: a container, or a leaf with the arguments that it got."""
+
+    name: str
+    container: Container | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    stale: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,17 @@ from torch import Tensor, fx
 from quantbench.network.graph.calls import Node, Size, leaves, mapped
 from quantbench.network.graph.recording import Container, Recording
 
+_UNSEEN = (
+    "it takes a tensor that no call of torch's was seen to make: a torch.autograd.Function of its "
+    "own, or a function outside torch"
+)
+
 
 def follow_sizes(two: Recording, three: Recording) -> None:
     """Put sizes in place of the numbers of ``two`` that are others in ``three``.
 
-    A container whose calls are others, or whose numbers follow no size, gets an obstacle.
+    A container whose calls are others, or whose numbers follow no size, gets an obstacle; so does
+    one that takes a tensor which is another one in each pass, and which no call was seen to make.
     """
     for ours, theirs in zip(two.containers, three.containers, strict=False):
         _follow_graph(ours, theirs)
@@ -46,6 +52,9 @@ def _follow_graph(a: Container, b: Container) -> None:
     same = a.path == b.path and len(ours) == len(theirs)
     if not same or any(x.op != y.op or x.target != y.target for x, y in pairs):
         a.obstacle, a.values = "it makes other calls for another number of examples", True
+        return
+    if any(x is not y for x, y in zip(a.unseen, b.unseen, strict=False)):
+        a.obstacle, a.values = _UNSEEN, True
         return
     entries = [n for n in ours if n.op == "placeholder" or "tensor" in n.meta]
     met = {x: y.meta.get("tensor") for x, y in pairs}

@@ -100,7 +100,7 @@ _DROPOUTS = "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout"
 
 _SHAPES = (
     *(nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze),
-    *("flatten", "view", "reshape", "squeeze", "unsqueeze"),
+    *("flatten", "view", "reshape", "squeeze", "unsqueeze", "view_as"),
 )
 
 
