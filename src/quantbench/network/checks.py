@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from quantbench.errors import BadInput
 from quantbench.network.hooks import has_hooks, hooked
 from quantbench.network.layers import TRANSPOSED
+from quantbench.network.plain.given import described
 from quantbench.system.tensors import Inputs
 
 SAME = 1e-3  # of the largest output: float32 sums in another order stay far below
@@ -75,9 +76,9 @@ def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> None:
     """
     before, again = (model(*(t.clone() for t in inputs)) for _ in range(2))
     if not isinstance(before, Tensor):
-        what = type(before).__name__
         raise BadInput(
-            f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
+            f"{name} returns {described(before)}, not a tensor: say which with output=, or put it "
+            "into a module that returns one tensor"
         )
     if not _close(again, before):
         raise BadInput(
@@ -99,7 +100,7 @@ def require_finite(model: nn.Module, name: str) -> None:
         if value.is_floating_point() and value.dtype != torch.float32:
             raise BadInput(
                 f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
-                "call model.float()"
+                "call model.float(), or give float32=True"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())

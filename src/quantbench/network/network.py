@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quantbench.errors import BadInput
 from quantbench.network.checks import (
@@ -24,8 +24,10 @@ from quantbench.network.checks import (
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
-from quantbench.network.layers import LAYERS, layer_kinds
+from quantbench.network.layers import LAYERS, TRANSPOSED, layer_kinds
+from quantbench.network.plain.given import Output, Sample, adapt, as_float32, as_tensors
 from quantbench.network.plain.make import make_plain
+from quantbench.network.plain.unshared import unshare
 from quantbench.network.tracing import LayerInfo, layers, outside
 from quantbench.system.tensors import Inputs, tensor_digest
 
@@ -61,23 +63,31 @@ class Network:
     def of(
         cls,
         model: nn.Module,
-        sample: Tensor | Inputs,
+        sample: Sample,
         *,
         name: str = "model",
+        output: Output | None = None,
         blocks: Sequence[str] = (),
         stages: Sequence[Sequence[str]] = (),
         kinds: tuple[type[nn.Module], ...] = LAYERS,
+        float32: bool = False,
+        unshared: bool = False,
     ) -> Network:
         """Copy, make layers plain, fold batch norm and look at one forward pass.
 
         Args:
             model: any module that runs on the sample; not changed.
-            sample: a small batch of its inputs, (N, ...) each.
+            sample: a small batch of its inputs, (N, ...) each: a tensor, several in order, or a
+                mapping by the names of ``forward``'s arguments.
             name: what messages call it.
+            output: which output to look at, where there are several: a key, an attribute or a
+                position, or a tuple of such, such as ``("out", 0)``.
             blocks: modules that block reconstruction treats as units.
             stages: groups of blocks.
             kinds: classes of layers to quantize; by default convolutions of any rank, transposed
                 ones too, and linear layers.
+            float32: convert a network in float16 or bfloat16, and its sample.
+            unshared: give every use of a layer that is used several times a layer of its own.
 
         Raises:
             BadInput: a model in a wrapper, weights that are not finite or not float32, an output
@@ -92,11 +102,15 @@ class Network:
         """
         require_unwrapped(model, name, kinds)
         kinds = layer_kinds(kinds)
-        inputs = (sample,) if isinstance(sample, Tensor) else sample
         model = evaluating_copy(model)
+        sample = as_float32(model, sample) if float32 else sample
+        adapt(model, sample, output, name)
+        inputs = as_tensors(sample)
         require_finite(model, name)
         keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
+        if unshared:
+            model = unshare(model, inputs, (*kinds, *TRANSPOSED))
         make_plain(model, inputs, kinds)
         require_same(model, unfolded, inputs, f"{name}: making layers plain")
         with torch.no_grad():

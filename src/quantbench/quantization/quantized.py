@@ -233,13 +233,14 @@ def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:
         if info.calls > 1:
             raise Unsupported(
                 f"layer {info.name!r} runs {info.calls} times in one pass: "
-                "shared layers are not quantized"
+                "shared layers are not quantized; Network.of(..., unshared=True) gives each use a "
+                "layer of its own"
             )
         if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
             others = ", ".join(map(repr, names[1:]))
             raise Unsupported(
                 f"layer {names[0]!r} shares its weights with {others}: shared layers are not "
-                "quantized; give each module weights of its own"
+                "quantized; give each module weights of its own, or unshared=True to Network.of"
             )
 
 

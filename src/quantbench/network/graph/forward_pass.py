@@ -103,6 +103,9 @@ def rewritten(container: Container) -> fx.GraphModule:
     finally:
         for name in container.constants:
             delattr(container.module, name)
+    for name, value in vars(container.module).items():  # which the module around may look at
+        if not name.startswith("_") and name not in vars(made):
+            vars(made)[name] = value
     return made.train(container.module.training)
 
 

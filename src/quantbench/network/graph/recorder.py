@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from quantbench.network.graph.calls import Node, mapped, parts
 from quantbench.network.graph.origins import Origins
 from quantbench.network.graph.recording import Call, Container, Leaf, Recording
-from quantbench.network.graph.spelling import VALUES, distinct, in_place, spelled, within
+from quantbench.network.graph.spelling import VALUES, distinct, in_place, spelled, with_item, within
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -133,7 +133,9 @@ class _Recorder(TorchFunctionMode):
         self.name_twins((args, kwargs))
         stale = self.origins.stale((args, kwargs))
         out = func(*args, **kwargs)
-        if any(True for _ in parts(out)):
+        if name == "__setitem__" and self.is_own(inside, args[0]):
+            self.function(inside, with_item, args, kwargs, args[0])
+        elif any(True for _ in parts(out)):
             if not in_place(name):
                 out = distinct(out, (args, kwargs))
             self.function(inside, func, args, kwargs, out).stale = stale
@@ -144,6 +146,11 @@ class _Recorder(TorchFunctionMode):
             elif name == "__setitem__":
                 inside.obstacle = "it writes into a part of a tensor"
         return out
+
+    def is_own(self, inside: Container, tensor: Tensor) -> bool:
+        """Whether a container made a tensor itself, so that nothing outside sees what it writes."""
+        local = inside.locals.get(id(tensor))
+        return local is not None and local.op not in ("placeholder", "get_attr")
 
     def function(
         self,

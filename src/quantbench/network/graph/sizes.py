@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from quantbench.network.graph.calls import Node, Size, leaves, mapped
+from quantbench.network.graph.calls import Node, Size, leaves, mapped, parts
 from quantbench.network.graph.recording import Container, Recording
 
 _UNSEEN = (
@@ -32,10 +32,12 @@ def follow_sizes(two: Recording, three: Recording) -> None:
     for ours, theirs in zip(two.containers, three.containers, strict=False):
         _follow_graph(ours, theirs)
     entries = [n for n in two.nodes if n.op == "placeholder"]
+    first = [n.example for n in (two.nodes[0], three.nodes[0])]
     shapes = dict(zip(two.nodes, three.nodes, strict=False))
     for a, b in zip(two.nodes, three.nodes, strict=False):
         if a.name != b.name:
             return  # a container has an obstacle
+        a.by_example = _by_example(a, b, first)
 
         def size(x: int, y: int, a: Node = a) -> Any:
             pairs = [(n, n.example, shapes[n].example) for n in (*a.inputs, *entries)]
@@ -43,6 +45,18 @@ def follow_sizes(two: Recording, three: Recording) -> None:
             return x if found is None else Size(*found)
 
         a.args, a.kwargs = _replaced(a.args, b.args, size), _replaced(a.kwargs, b.kwargs, size)
+
+
+def _by_example(a: Node, b: Node, entries: list[Any]) -> bool:
+    """Whether all tensors of a call have as many entries as there are examples, in both passes."""
+    if not entries or not isinstance(entries[0], Tensor):
+        return True
+    counts = [len(t) for t in entries]
+    found = zip(parts(a.example), parts(b.example), strict=False)
+    return all(
+        x.dim() > 0 and [len(x), len(y)] == counts and x.shape[1:] == y.shape[1:]
+        for (_, x), (_, y) in found
+    )
 
 
 def _follow_graph(a: Container, b: Container) -> None:

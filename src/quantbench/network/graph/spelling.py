@@ -30,6 +30,13 @@ def spelled(func: Callable[..., Any]) -> tuple[str, Any]:
     return ("call_method", name) if getattr(Tensor, name, None) is func else ("call_function", func)
 
 
+def with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
+    """``tensor[index] = value`` as a function: what comes of it is another tensor."""
+    made = tensor.clone()
+    made[index] = value
+    return made
+
+
 def in_place(function: str) -> bool:
     """Whether a function changes its first argument: ``add_`` does, ``__getitem__`` does not."""
     return function.startswith("__i") if function.endswith("__") else function.endswith("_")

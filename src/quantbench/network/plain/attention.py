@@ -15,11 +15,10 @@ class Attention(nn.Module):
     goes past all layers. ``operands`` are where a scheme may quantize attention.
     """
 
-    in_proj_bias = None  # so that torch's encoder layers do not look for their fused path
-
     def __init__(self, torchs: nn.MultiheadAttention) -> None:
         super().__init__()
         self.num_heads, self.batch_first = torchs.num_heads, torchs.batch_first
+        vars(self)["in_proj_bias"] = None  # so that torch's layers do not look for a fused path
         width = torchs.embed_dim
         if torchs.in_proj_weight is None:
             held = torchs.q_proj_weight, torchs.k_proj_weight, torchs.v_proj_weight

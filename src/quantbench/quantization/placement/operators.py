@@ -26,6 +26,8 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
     tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
     if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
         return Kind("other", why="a tensor is no vector, line, image or volume")
+    if not all(n.by_example for n in (node, *node.inputs) if n.op != "get_attr"):
+        return Kind("other", why="its first dimension is not that of the examples")
     if isinstance(node.target, QuantLayer):
         return _layer(node, node.target)
     if isinstance(node.target, ChannelClamp):

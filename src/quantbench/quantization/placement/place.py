@@ -150,7 +150,7 @@ class Graph:
             return False
         if word == "other":
             given = any(w not in ("other", "output") for w in words)
-            return given and node.op != "get_attr" and _is_map(node.example)
+            return given and node.op != "get_attr" and node.by_example and _is_map(node.example)
         return word not in (*KEEPS_FORMAT, "quant", "output")
 
     def _shows(self, node: Node) -> bool:
