@@ -48,6 +48,7 @@ class Row:
     ops: int | None = None
     onnx: float | str = "not run"
     seconds: float = 0.0
+    unshared: bool = False
     errors: list[str] = field(default_factory=list)
     more: dict[str, float] = field(default_factory=dict)
 
@@ -77,8 +78,10 @@ def _look(member: Member, row: Row) -> None:
     model, side = build(member)
     from_noise(model, side)
     x, held = images(8, side, 3), images(2, side, 4)
-    given = {} if member.output is None else {"output": member.output}
-    net = Network.of(model, x[:2], name=member.label, **given)
+    net = Network.of(model, x[:2], name=member.label, output=member.output)
+    if any(i.calls > 1 for i in net.layers) or len(_weights(net)) < len(net.layers):
+        row.unshared = True
+        net = Network.of(model, x[:2], name=member.label, output=member.output, unshared=True)
     with torch.no_grad():
         right = net.model(held)
         row.more["varies"] = off(right[:1], right[1:])
@@ -103,6 +106,11 @@ def _look(member: Member, row: Row) -> None:
     except Exception as e:
         row.integer = f"ERROR {type(e).__name__}: {e}"
         row.errors.append(traceback.format_exc())
+
+
+def _weights(net: Network) -> set[int]:
+    """Identities of the layers' weights."""
+    return {id(net.model.get_submodule(i.name).weight) for i in net.layers}
 
 
 def _onnx(program: Program, held: Tensor) -> float:

@@ -51,7 +51,7 @@ def _torchvision() -> Iterator[Member]:
     for name in ("deeplabv3_mobilenet_v3_large", "fcn_resnet50", "lraspp_mobilenet_v3_large"):
         yield Member("torchvision", name, name, SIDE, "out")
     for name in _DETECTORS:
-        yield Member("torchvision", name, name, 96)
+        yield Member("torchvision", name, name, 96, "raw")
 
 
 _DETECTORS = (
@@ -157,6 +157,25 @@ def _timm() -> Iterator[Member]:
             yield Member("timm", family, name)
 
 
+class Raw(nn.Module):
+    """A detector up to what its boxes are made of: the scores of one level, before any choice.
+
+    Behind it values decide: which boxes stay is no function that a program has.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        two_stages = hasattr(detector, "rpn")
+        self.head = detector.rpn.head if two_stages else detector.head
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.backbone(x)
+        levels = list(features.values()) if isinstance(features, dict) else [features]
+        found = self.head(levels)
+        return {"raw": found["cls_logits"] if isinstance(found, dict) else found[0][0]}
+
+
 MEMBERS = (*_torchvision(), *_timm())
 
 
@@ -171,13 +190,14 @@ def build(member: Member) -> tuple[nn.Module, int]:
         from torchvision.models import get_model
 
         given = {"num_classes": CLASSES, "weights": None}
-        if member.name in _DETECTORS or member.output:
+        if member.output:
             given["weights_backbone"] = None
         elif member.name.startswith("vit"):
             given["image_size"] = member.side
         elif member.name in ("googlenet", "inception_v3"):
             given |= {"init_weights": False}
-        return get_model(member.name, **given), member.side
+        model = get_model(member.name, **given)
+        return Raw(model) if member.output == "raw" else model, member.side
     import timm
 
     for more in ({"img_size": member.side}, {}):

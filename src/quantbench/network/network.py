@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from quantbench.errors import BadInput
+from quantbench.network.blocks import find_blocks
+from quantbench.network.blocks import stages as resolution_stages
 from quantbench.network.checks import (
     evaluating_copy,
     keep_inputs,
@@ -67,8 +69,8 @@ class Network:
         *,
         name: str = "model",
         output: Output | None = None,
-        blocks: Sequence[str] = (),
-        stages: Sequence[Sequence[str]] = (),
+        blocks: Sequence[str] | None = None,
+        stages: Sequence[Sequence[str]] | None = None,
         kinds: tuple[type[nn.Module], ...] = LAYERS,
         float32: bool = False,
         unshared: bool = False,
@@ -82,8 +84,9 @@ class Network:
             name: what messages call it.
             output: which output to look at, where there are several: a key, an attribute or a
                 position, or a tuple of such, such as ``("out", 0)``.
-            blocks: modules that block reconstruction treats as units.
-            stages: groups of blocks.
+            blocks: modules that block reconstruction treats as units; found from the graph unless
+                given, see :func:`quantbench.network.blocks.find_blocks`.
+            stages: groups of blocks; unless given, those of one resolution.
             kinds: classes of layers to quantize; by default convolutions of any rank, transposed
                 ones too, and linear layers.
             float32: convert a network in float16 or bfloat16, and its sample.
@@ -118,6 +121,10 @@ class Network:
         require_same(model, unfolded, inputs, f"{name}: folding batch norm")
         recording = recorded(model, inputs)
         modules = dict(model.named_modules())
+        if blocks is None:
+            blocks = find_blocks(recording, model, kinds)
+        if stages is None:
+            stages = resolution_stages(model, blocks)
         for block in (*blocks, *(b for stage in stages for b in stage)):
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
