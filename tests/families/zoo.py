@@ -202,13 +202,17 @@ def build(member: Member) -> tuple[nn.Module, int]:
 
     for more in ({"img_size": member.side}, {}):
         try:
-            model = timm.create_model(member.name, num_classes=CLASSES, **more)
+            model = timm.create_model(member.name, num_classes=CLASSES, **more).eval()
+            own: int = model.pretrained_cfg["input_size"][-1]
+            fixed = model.pretrained_cfg.get("fixed_input_size") and not more
+            side = own if fixed else member.side
+            with torch.no_grad():
+                model(torch.zeros(1, 3, side, side))
         except (TypeError, AssertionError, ValueError, RuntimeError):
             continue
-        fixed = model.pretrained_cfg.get("fixed_input_size") and not more
-        own: int = model.pretrained_cfg["input_size"][-1]
-        return model, own if fixed else member.side
-    raise AssertionError(member)
+        return model, side
+    model = timm.create_model(member.name, num_classes=CLASSES)
+    return model, model.pretrained_cfg["input_size"][-1]
 
 
 def images(n: int, side: int, seed: int) -> Tensor:
@@ -228,7 +232,11 @@ def from_noise(model: nn.Module, side: int) -> nn.Module:
         if bool((p == first).all()):  # of a scale 1, and of a branch that starts switched off
             noise = torch.rand(p.shape, generator=rng)
             shift = name.endswith("bias")
-            p.copy_(0.2 * noise - 0.1 if shift else (first if first > 0.3 else 0.2) * (0.8 + 0.4 * noise))
+            p.copy_(
+                0.2 * noise - 0.1
+                if shift
+                else (first if first > 0.3 else 0.2) * (0.8 + 0.4 * noise)
+            )
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if norms:
         was = [(m, m.momentum) for m in norms]

@@ -252,7 +252,32 @@ class Sized(nn.Module):
         return self.fc(y.view(y.size(0), -1))
 
 
-@pytest.mark.parametrize("model", [cnn(Optional()), Sized().eval()], ids=["optional", "sizes"])
+class Chosen(nn.Module):
+    """Chooses its forward when it is made, and is asked for its width by the module around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.half = nn.Conv2d(4, 4, 3, padding=1), 4
+        self.forward = self.split  # type: ignore[method-assign]
+
+    def split(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, [self.half, self.half], 1)
+        return torch.cat([torch.relu(self.conv(a)), b], 1)
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 8, 3), Chosen()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.stem(x))[:, : 2 * self.inner.half]
+
+
+MODELS = {"optional": cnn(Optional()), "sizes": Sized().eval(), "chosen": cnn(Around())}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_graph_is_what_one_real_call_did(model: nn.Module) -> None:
     q = made(model, INTEGER)
     assert all(type(op).__name__ != "Island" for op in lower(q).ops)

@@ -57,3 +57,31 @@ def test_found_blocks_are_the_declared_ones(name: str) -> None:
     net = Network.of(model, torch.rand(1, 3, size, size, generator=rng), name=name)
     assert set(net.blocks) == set(declared)
     assert net.stages == loading.stages(model, declared)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.b(torch.relu(self.a(x))))
+
+
+def test_found_blocks_are_reconstructed_and_others_can_be_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Pair(), Pair(), nn.Conv2d(4, 4, 3, 2), Pair()).eval()
+    x = torch.randn(16, 3, 8, 8)
+    net = Network.of(model, x[:2])
+    assert net.blocks == ("1", "2", "4")
+    assert net.stages == (("1", "2"), ("4",))
+    by_hand = Network.of(model, x[:2], blocks=("2",), stages=())
+    assert (by_hand.blocks, by_hand.stages) == (("2",), ())
+    with pytest.raises(BadInput, match="block 'nothing' is not a module"):
+        Network.of(model, x[:2], blocks=("nothing",))
+    method, scheme = BRECQ(iterations=20, loss="mse"), Scheme(Grid(2, per_channel=True))
+    found, named = (
+        quantize(method, n, x, scheme).digest
+        for n in (net, Network.of(model, x[:2], blocks=("1", "2", "4")))
+    )
+    assert found == named != quantize(method, by_hand, x, scheme).digest

@@ -16,7 +16,7 @@ from quantbench.models.googlenet import GoogLeNet
 from quantbench.models.inverted_residual import EfficientNetLite0, MobileNetV2
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
 from quantbench.models.nanodet import NanoDetM
-from quantbench.network.blocks import stages as stages  # of a network's description, too
+from quantbench.network.blocks import stages as stages  # noqa: PLC0414 - a name of this module, too
 
 
 def pretrained(

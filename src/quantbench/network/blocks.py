@@ -36,6 +36,7 @@ def find_blocks(
         kinds: classes of layers.
 
     """
+    kinds = tuple(k for k in kinds if k is not nn.Embedding)  # of tables nothing is learnt
     names = {module: name for name, module in model.named_modules()}
     layers = [names[n.target] for n in recording.nodes if isinstance(n.target, kinds)]
     calls = Counter(c.path for c in recording.containers)

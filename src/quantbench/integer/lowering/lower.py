@@ -210,7 +210,7 @@ class _Lowering:
     def _layer(
         self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = ""
     ) -> str:
-        (before,) = (n for n in node.inputs if n.op != "get_attr")  # else a learnt scale
+        (before,) = (n for n in node.inputs if not n.constant)  # else a learnt scale
         source, pads = self.graph.source(before), (0, 0, 0, 0)
         pad = self.graph.kinds[source]
         if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):

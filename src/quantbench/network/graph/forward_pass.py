@@ -6,6 +6,9 @@ such. A module that does this or that depending on values is one call: nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
@@ -48,19 +51,25 @@ def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Reco
     return two
 
 
-def forward_pass(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
+def forward_pass(
+    model: nn.Module,
+    sample: Inputs,
+    leaf: Leaf = is_operator,
+    opaque: Mapping[nn.Module, str] = MappingProxyType({}),
+) -> Recording:
     """A network's calls, as far as they are certain.
 
     Args:
         model: in evaluation mode; not changed.
         sample: its inputs, (N, ...) each; the first example is enough.
         leaf: whether a module is one operator.
+        opaque: modules that are not looked into, and why.
 
     Raises:
         Unsupported: what the network itself does depends on values.
 
     """
-    opaque: dict[nn.Module, str] = {}
+    opaque = dict(opaque)
     while True:
         recording = recorded(model, sample, lambda m: m in opaque or leaf(m))
         unclear = [c for c in recording.containers if c.values]
@@ -104,7 +113,8 @@ def rewritten(container: Container) -> fx.GraphModule:
         for name in container.constants:
             delattr(container.module, name)
     for name, value in vars(container.module).items():  # which the module around may look at
-        if not name.startswith("_") and name not in vars(made):
+        bound = getattr(value, "__self__", None) is container.module  # a patched forward
+        if not (bound or name == "forward" or name.startswith("_") or name in vars(made)):
             vars(made)[name] = value
     return made.train(container.module.training)
 

@@ -254,4 +254,6 @@ class _Recorder(TorchFunctionMode):
         self.running = [Call("", root, (), {})]
         end = Node("output", "", local, "output", None, (self.linked(output),))
         self.origins.add(end, output)
+        for node in self.origins.nodes:
+            node.constant = node not in self.origins.depends
         return Recording(self.origins.nodes, self.containers, output)

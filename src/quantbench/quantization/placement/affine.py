@@ -41,13 +41,16 @@ def affine_norm(norm: _Norm) -> Kind:
 @torch.no_grad()
 def affine_call(node: Node) -> Kind:
     """A product or sum of a tensor and a constant that differs from channel to channel alone."""
-    free = [n for n in node.inputs if n.op != "get_attr"]
+    free = [n for n in node.inputs if not n.constant]
+    held = {n: n.example for n in node.inputs if n.constant}
+    rank = node.example.dim()
+    if any(t.dim() == rank and len(t) > 1 for t in held.values()):
+        return Kind("other", why="a constant for each example")
     if len(free) != 1 or free[0].example.shape != node.example.shape:
         return Kind("other", why="no integer form of it is known")
     (x,) = free
-    constants = {n: n.target for n in node.inputs if n.op == "get_attr"}
     ends = [
-        node.run({x: torch.full_like(x.example[:1], v, dtype=torch.float64), **constants})
+        node.run({x: torch.full_like(x.example[:1], v, dtype=torch.float64), **held})
         for v in (0.0, 1.0)
     ]
     low, high = (t.flatten(2) if t.dim() > 2 else t.unsqueeze(2) for t in ends)

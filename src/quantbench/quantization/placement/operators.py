@@ -21,13 +21,8 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("input" if node.op == "placeholder" else "output")
     if isinstance(node.target, ActQuant):
         return Kind("quant")
-    # what a split gives is looked through
-    examples = [node.example, *(n.example for n in node.inputs)]
-    tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
-    if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
-        return Kind("other", why="a tensor is no vector, line, image or volume")
-    if not all(n.by_example for n in (node, *node.inputs) if n.op != "get_attr"):
-        return Kind("other", why="its first dimension is not that of the examples")
+    if why := _no_tensor_of_programs(node):
+        return Kind("other", why=why)
     if isinstance(node.target, QuantLayer):
         return _layer(node, node.target)
     if isinstance(node.target, ChannelClamp):
@@ -36,11 +31,25 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("other", why=node.why)
     spelling = type(node.target) if isinstance(node.target, nn.Module) else node.target
     reader = READERS.get(spelling)
-    if any(n.op == "get_attr" for n in node.inputs):
+    if any(n.constant for n in node.inputs):
         return affine_call(node) if spelling in AFFINE_CALLS else Kind("other", why=_UNKNOWN)
     if isinstance(node.target, BatchNorm):
         return affine_norm(node.target)
     return Kind("other", why=_UNKNOWN) if reader is None else reader(node)
+
+
+def _no_tensor_of_programs(node: Node) -> str:
+    """Why a call's tensors are none that programs have; empty if they are."""
+    if node.constant and node.op != "get_attr":
+        return "it depends on no input"
+    # what a split gives is looked through
+    examples = [node.example, *(n.example for n in node.inputs)]
+    tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
+    if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
+        return "a tensor is no vector, line, image or volume"
+    if not all(n.by_example for n in (node, *node.inputs) if not n.constant):
+        return "its first dimension is not that of the examples"
+    return ""
 
 
 def _layer(node: Node, layer: QuantLayer) -> Kind:
