@@ -1,14 +1,39 @@
+"""python -m tests.families [ROWS] [LABEL ...]: look at networks and write the page.
+
+Finished rows are kept in ROWS, a file of one JSON line each, and not made again.
+"""
+
+from __future__ import annotations
+
 import json
 import sys
-import torch
 from dataclasses import asdict
-from tests.families.survey import look
+from pathlib import Path
+
+import torch
+
+from tests.families.survey import Row, look
+from tests.families.table import page
 from tests.families.zoo import MEMBERS
 
-torch.set_num_threads(1)
-ORDER = [l.split()[0] for l in open("/tmp/net/order.txt")]
-for m in sorted(MEMBERS, key=lambda m: ORDER.index(m.family) if m.source == "timm" else 0):
-    if len(sys.argv) > 1 and not any(a == m.label or a == m.source for a in sys.argv[1:]):
-        continue
-    row = look(m)
-    print(json.dumps(asdict(row)), flush=True)
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "families.md"
+
+
+def main(kept: Path, labels: list[str]) -> None:
+    """Look at what is not in the file yet, then write the page."""
+    torch.set_num_threads(1)
+    rows = (
+        [Row(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
+    )
+    done = {row.label for row in rows}
+    for member in MEMBERS:
+        if member.label not in done and (not labels or member.label in labels):
+            rows.append(look(member))
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(rows[-1])) + "\n")
+            print(member.label, f"{rows[-1].seconds:.0f} s", flush=True)
+    PAGE.write_text(page(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

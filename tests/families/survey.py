@@ -6,6 +6,7 @@ import time
 import traceback
 import warnings
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from quantbench.errors import QuantbenchError
 from quantbench.integer.ir import Island, Program
-from quantbench.integer.lowering.lower import executable, lower
+from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
@@ -21,12 +22,14 @@ from quantbench.quantization.method import quantize
 from quantbench.quantization.scheme import Grid, Scheme
 from tests.families.zoo import Member, build, from_noise, images
 
-W = Grid(8, per_channel=True)
+W = Grid(8, per_channel=True, range="minmax")
 A = Grid(8, symmetric=False, range="minmax")
 FAKE, INTEGER = Scheme(W, A), Scheme(W, A, placement="integer")
 
 
 NEAR = 0.1  # relative distance that 8 bits may cost without a second look
+
+CLOSER = 4  # times that a right output comes closer with finer grids
 
 FINER = 13  # bits at which the same quantizers have 1/32 of the step
 
@@ -41,6 +44,14 @@ def finer(scheme: Scheme) -> Scheme:
     return replace(scheme, weights=grids[0], acts=grids[1])
 
 
+class Verdict(Enum):
+    """What a column says."""
+
+    RIGHT = "right"
+    REFUSED = "refused"
+    WRONG = "wrong"
+
+
 @dataclass
 class Row:
     """One line of the table.
@@ -49,23 +60,39 @@ class Row:
         label: the network.
         fake: relative distance of the simulation's output from the float network's, or why not.
         integer: relative distance of the integer program's output, or why not.
-        islands: calls that stay in floats, or None.
         onnx: relative distance of the exported file's output from the program's, or why not.
+        finer: that of the simulation with ``FINER`` bits, where 8 cost more than ``NEAR``.
+        islands: parts of the program that stay in floats, or None.
+        ops: all operators of the program.
+        unshared: whether layers that are used several times were copied.
         seconds: of it all.
-        errors: tracebacks of what is no refusal.
+        reasons: why islands are islands.
+        error: traceback of what is no refusal.
 
     """
 
     label: str
     fake: float | str = "not run"
     integer: float | str = "not run"
+    onnx: float | str = "not run"
+    finer: float | None = None
     islands: int | None = None
     ops: int | None = None
-    onnx: float | str = "not run"
-    seconds: float = 0.0
     unshared: bool = False
-    errors: list[str] = field(default_factory=list)
-    more: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+    error: str = ""
+
+    def verdict(self, column: str) -> Verdict:
+        """Right, refused by name, or wrong: ``fake``, ``integer`` or ``onnx``."""
+        value = getattr(self, column)
+        if isinstance(value, str):
+            refused = value.startswith("refused") or not self.error
+            return Verdict.REFUSED if refused else Verdict.WRONG
+        if column == "onnx":
+            return Verdict.RIGHT if value <= max(NEAR, float(self.integer)) else Verdict.WRONG
+        close = value <= NEAR or (self.finer is not None and CLOSER * self.finer < value)
+        return Verdict.RIGHT if close else Verdict.WRONG
 
 
 def off(a: Tensor, b: Tensor) -> float:
@@ -75,57 +102,57 @@ def off(a: Tensor, b: Tensor) -> float:
 
 def look(member: Member) -> Row:
     """Everything of one network."""
-    row, start = Row(member.label), time.perf_counter()
+    row, start, column = Row(member.label), time.perf_counter(), "fake"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _look(member, row)
+            net, x = _network(member, row)
+            held = x[2:4]  # within the ranges that are found, so that nothing is clipped
+            _simulate(net, x, held, row)
+            column = "integer"
+            program = _lower(net, x, held, row)
+            column = "onnx"
+            row.onnx = _onnx(program, held)
         except QuantbenchError as e:
-            row.fake = f"refused: {e}"
-        except Exception as e:
-            row.fake = f"ERROR {type(e).__name__}: {e}"
-            row.errors.append(traceback.format_exc())
+            setattr(row, column, f"refused: {e}")
+        except Exception as e:  # noqa: BLE001 - whatever a network raises is a finding
+            setattr(row, column, f"{type(e).__name__}: {e}")
+            row.error = traceback.format_exc()
     row.seconds = time.perf_counter() - start
     return row
 
 
-def _look(member: Member, row: Row) -> None:
+def _network(member: Member, row: Row) -> tuple[Network, Tensor]:
+    """The network and images; its layers unshared if need be."""
     model, side = build(member)
     from_noise(model, side)
     x = images(8, side, 3)
-    held = x[2:4]  # within the ranges that were found, so that nothing is clipped
-    net = Network.of(model, x[:2], name=member.label, output=member.output)
+    given = {"name": member.label, "output": member.output}
+    net = Network.of(model, x[:2], **given)
     if any(i.calls > 1 for i in net.layers) or len(_weights(net)) < len(net.layers):
         row.unshared = True
-        net = Network.of(model, x[:2], name=member.label, output=member.output, unshared=True)
-    with torch.no_grad():
-        right = net.model(held)
-        row.more["varies"] = off(right[:1], right[1:])
-        row.fake = off(quantize(Nearest(), net, x, FAKE).fake()(held), right)
+        net = Network.of(model, x[:2], **given, unshared=True)
+    return net, x
+
+
+@torch.no_grad()
+def _simulate(net: Network, x: Tensor, held: Tensor, row: Row) -> None:
+    right = net.model(held)
+    row.fake = off(quantize(Nearest(), net, x, FAKE).fake()(held), right)
     if row.fake > NEAR:
-        row.more["finer"] = off(quantize(Nearest(), net, x, finer(FAKE)).fake()(held), right)
-    try:
-        q = quantize(Nearest(), net, x, INTEGER)
-        with torch.no_grad():
-            row.more["placed"] = off(q.fake()(held), right)
-        program = lower(q)
-        row.islands = sum(isinstance(op, Island) for op in program.ops)
-        row.ops = len(program.ops)
-        row.more["reasons"] = [
-            f"{op.name}: {op.reason}" for op in program.ops if isinstance(op, Island)
-        ]
-        found = executable(q)(held)
-        row.integer = off(found, right)
-        row.more["simulated"] = off(found, q.fake()(held))
-        row.onnx = _onnx(program, held)
-    except QuantbenchError as e:
-        if isinstance(row.integer, str):
-            row.integer = f"refused: {e}"
-        else:
-            row.onnx = f"refused: {e}"
-    except Exception as e:
-        row.integer = f"ERROR {type(e).__name__}: {e}"
-        row.errors.append(traceback.format_exc())
+        row.finer = off(quantize(Nearest(), net, x, finer(FAKE)).fake()(held), right)
+
+
+@torch.no_grad()
+def _lower(net: Network, x: Tensor, held: Tensor, row: Row) -> Program:
+    q = quantize(Nearest(), net, x, INTEGER)
+    program = lower(q)
+    islands = [op for op in program.ops if isinstance(op, Island)]
+    row.islands, row.ops = len(islands), len(program.ops)
+    row.reasons = [f"{op.name}: {op.reason}" for op in islands]
+    found = Simulation(program)(held.reshape(len(held), *program.shape))
+    row.integer = off(found, net.model(held).flatten(1))
+    return program
 
 
 def _weights(net: Network) -> set[int]:

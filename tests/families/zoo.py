@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +65,6 @@ _DETECTORS = (
 )
 
 _TIMM = """
-beit beit_base_patch16_224
 byoanet eca_botnext26ts_256
 byobnet test_byobnet
 cait cait_xxs24_224
@@ -101,7 +100,6 @@ hrnet hrnet_w18_small
 iformer iformer_t
 inception_next inception_next_atto
 inception_v3 inception_v3
-inception_v4 inception_v4
 lcnetv2 lcnetv2_small
 levit levit_128s
 lowformer lowformer_b0
@@ -185,7 +183,6 @@ def build(member: Member) -> tuple[nn.Module, int]:
     Its own size where it takes no other.
     """
     torch.manual_seed(0)
-    make: Callable[..., nn.Module]
     if member.source == "torchvision":
         from torchvision.models import get_model
 

@@ -79,7 +79,7 @@ def test_found_blocks_are_reconstructed_and_others_can_be_named() -> None:
     assert (by_hand.blocks, by_hand.stages) == (("2",), ())
     with pytest.raises(BadInput, match="block 'nothing' is not a module"):
         Network.of(model, x[:2], blocks=("nothing",))
-    method, scheme = BRECQ(iterations=20, loss="mse"), Scheme(Grid(2, per_channel=True))
+    method, scheme = BRECQ(iterations=60, lr=0.1, loss="mse"), Scheme(Grid(2, per_channel=True))
     found, named = (
         quantize(method, n, x, scheme).digest
         for n in (net, Network.of(model, x[:2], blocks=("1", "2", "4")))

@@ -10,9 +10,10 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quantbench.errors import BadInput
 from quantbench.network.blocks import find_blocks
@@ -26,6 +27,7 @@ from quantbench.network.checks import (
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
+from quantbench.network.graph.recording import Recording
 from quantbench.network.layers import LAYERS, TRANSPOSED, layer_kinds
 from quantbench.network.plain.given import Output, Sample, adapt, as_float32, as_tensors
 from quantbench.network.plain.make import make_plain
@@ -120,29 +122,20 @@ class Network:
             stats = fold(model, foldable(recorded(model, inputs), model))
         require_same(model, unfolded, inputs, f"{name}: folding batch norm")
         recording = recorded(model, inputs)
-        modules = dict(model.named_modules())
-        if blocks is None:
-            blocks = find_blocks(recording, model, kinds)
-        if stages is None:
-            stages = resolution_stages(model, blocks)
-        for block in (*blocks, *(b for stage in stages for b in stage)):
-            if block not in modules:
-                raise BadInput(f"{name}: block {block!r} is not a module of the network")
-        groups = tuple(tuple(s) for s in stages)
         found = layers(recording, model, kinds)
         if not found:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
-        ran, left = {info.name for info in found}, outside(recording, model, kinds)
-        known = ran | {weight.removesuffix(".weight") for weight in left}
-        held = {id(modules[n].weight) for n in ran}
-        idle = [
-            n
-            for n, m in modules.items()
-            if isinstance(m, kinds) and n not in known and id(m.weight) not in held
-        ]
-        _warn(name, "weights are multiplied outside all layers", left)
-        _warn(name, "layers did not run on the sample", idle)
+        _tell_what_stays(name, model, recording, found, kinds)
+        if blocks is None:
+            blocks = find_blocks(recording, model, kinds)
+        if stages is None:
+            stages = resolution_stages(model, blocks)
+        groups = tuple(tuple(stage) for stage in stages)
+        modules = dict(model.named_modules())
+        for block in (*blocks, *(b for stage in groups for b in stage)):
+            if block not in modules:
+                raise BadInput(f"{name}: block {block!r} is not a module of the network")
         return cls(name, model, found, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
@@ -167,6 +160,13 @@ class Network:
             unfolded = copy.deepcopy(unfolded).to(device)
         return replace(self, model=model, sample=sample, batch_norm=stats, unfolded=unfolded)
 
+    @cached_property
+    def sample_output(self) -> Tensor:
+        """What the network gives for its sample; computed once."""
+        with torch.no_grad():
+            found: Tensor = self.model(*self.sample)
+        return found
+
     @property
     def edges(self) -> frozenset[str]:
         """Names of the first and the last layer."""
@@ -188,9 +188,30 @@ class Network:
         return self.origin or self.digest
 
 
+def _tell_what_stays(
+    name: str,
+    model: nn.Module,
+    recording: Recording,
+    found: Sequence[LayerInfo],
+    kinds: tuple[type[nn.Module], ...],
+) -> None:
+    """Warn of weights outside all layers, and of layers that did not run."""
+    modules = dict(model.named_modules())
+    ran, left = {info.name for info in found}, outside(recording, model, kinds)
+    known = ran | {weight.removesuffix(".weight") for weight in left}
+    held = {id(modules[n].weight) for n in ran}
+    idle = [
+        n
+        for n, m in modules.items()
+        if isinstance(m, kinds) and n not in known and id(m.weight) not in held
+    ]
+    _warn(name, "weights are multiplied outside all layers", left)
+    _warn(name, "layers did not run on the sample", idle)
+
+
 def _warn(network: str, what: str, names: Sequence[str]) -> None:
     """Say what stays in full precision."""
     if names:
         few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         text = f"{network}: {len(names)} {what}, and stay in full precision: {few}"
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from quantbench.errors import Unsupported
@@ -69,8 +68,7 @@ def executable(q: Quantized) -> Callable[..., Tensor]:
     if q.scheme.placement != "integer":
         return q.fake()
     program = Simulation(lower(q), q.net.device)
-    with torch.no_grad():
-        shape = q.net.model(*q.net.sample).shape[1:]
+    shape = q.net.sample_output.shape[1:]
     given = program.program.shape
     return lambda x: program(x.reshape(len(x), *given)).reshape(len(x), *shape)
 
