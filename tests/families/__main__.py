@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tests.families.survey import Row, look
-from tests.families.table import page
+from tests.families.table import page, require_right
 from tests.families.zoo import MEMBERS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "families.md"
@@ -26,13 +26,15 @@ def main(kept: Path, labels: list[str]) -> None:
         [Row(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
     )
     done = {row.label for row in rows}
-    for member in MEMBERS:
-        if member.label not in done and (not labels or member.label in labels):
+    by_label = {member.label: member for member in MEMBERS}
+    for member in (by_label[label] for label in labels or by_label):
+        if member.label not in done:
             rows.append(look(member))
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(rows[-1])) + "\n")
             print(member.label, f"{rows[-1].seconds:.0f} s", flush=True)
     PAGE.write_text(page(rows), encoding="utf-8")
+    require_right(rows)
 
 
 if __name__ == "__main__":

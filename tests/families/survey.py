@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quantbench.errors import QuantbenchError
+from quantbench.errors import QuantbenchError, Unsupported
 from quantbench.integer.ir import Island, Program
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
@@ -62,6 +62,7 @@ class Row:
         integer: relative distance of the integer program's output, or why not.
         onnx: relative distance of the exported file's output from the program's, or why not.
         finer: that of the simulation with ``FINER`` bits, where 8 cost more than ``NEAR``.
+        finer_placed: the same where everything is quantized that a program quantizes.
         islands: parts of the program that stay in floats, or None.
         ops: all operators of the program.
         unshared: whether layers that are used several times were copied.
@@ -76,6 +77,7 @@ class Row:
     integer: float | str = "not run"
     onnx: float | str = "not run"
     finer: float | None = None
+    finer_placed: float | None = None
     islands: int | None = None
     ops: int | None = None
     unshared: bool = False
@@ -91,7 +93,8 @@ class Row:
             return Verdict.REFUSED if refused else Verdict.WRONG
         if column == "onnx":
             return Verdict.RIGHT if value <= max(NEAR, float(self.integer)) else Verdict.WRONG
-        close = value <= NEAR or (self.finer is not None and CLOSER * self.finer < value)
+        fine = self.finer if column == "fake" else self.finer_placed
+        close = value <= NEAR or (fine is not None and CLOSER * fine < value)
         return Verdict.RIGHT if close else Verdict.WRONG
 
 
@@ -151,7 +154,11 @@ def _lower(net: Network, x: Tensor, held: Tensor, row: Row) -> Program:
     row.islands, row.ops = len(islands), len(program.ops)
     row.reasons = [f"{op.name}: {op.reason}" for op in islands]
     found = Simulation(program)(held.reshape(len(held), *program.shape))
-    row.integer = off(found, net.model(held).flatten(1))
+    right = net.model(held).flatten(1)
+    row.integer = off(found, right)
+    if row.integer > NEAR:
+        fine = quantize(Nearest(), net, x, finer(INTEGER)).fake()
+        row.finer_placed = off(fine(held).flatten(1), right)
     return program
 
 
@@ -161,8 +168,11 @@ def _weights(net: Network) -> set[int]:
 
 
 def _onnx(program: Program, held: Tensor) -> float:
-    import onnxruntime
-
+    try:
+        import onnx  # noqa: F401 - what the export needs
+        import onnxruntime
+    except ImportError as e:
+        raise Unsupported(f"{e.name} is not installed") from e
     from quantbench.integer.backends.onnx_export import export
 
     options = onnxruntime.SessionOptions()

@@ -10,6 +10,8 @@ from quantbench.system.machine import fingerprint
 from tests.families.survey import CLOSER, FINER, NEAR, Row, Verdict
 from tests.families.zoo import MEMBERS
 
+LEAST = 0.95  # of all networks that have to be right in simulation and on integers
+
 COLUMNS = ("fake", "integer", "onnx")
 
 _HEAD = """# Networks of other libraries
@@ -49,6 +51,17 @@ def page(rows: Iterable[Row]) -> str:
         counts=counts(ordered),
         rows=lines,
     )
+
+
+def require_right(rows: list[Row]) -> None:
+    """Nothing is silently wrong or an error that is not written for people; most is right."""
+    for row in rows:
+        for column in COLUMNS:
+            told = f"{row.label}: {column} {getattr(row, column)}\n{row.error}"
+            assert row.verdict(column) is not Verdict.WRONG, told
+    for column in ("fake", "integer"):
+        right = sum(row.verdict(column) is Verdict.RIGHT for row in rows)
+        assert right >= LEAST * len(rows), counts(rows)
 
 
 def counts(rows: list[Row]) -> str:
