@@ -1,8 +1,11 @@
-"""3x3 convolutions of few channels in float32, at stride 1, on a processor with AVX-512.
+"""3x3 convolutions of few channels in float32, at stride 1, on a processor with AVX-512 or AVX2.
 
 Small networks spend most of a reconstruction step in them, where torch's kernels reach half of what
 the processor can do. In ours, what lies between a layer and the sum and ReLU that follow it is
 never stored. Anything else is torch's convolution.
+
+Values and gradients have the same bits for any number of threads. They depend on the instruction
+set, which is the best that the processor has: another one adds in another order.
 """
 
 from __future__ import annotations
@@ -76,11 +79,11 @@ def _suits(*others: Tensor, images: list[Tensor]) -> bool:
 
 @cache
 def _native() -> Any:
-    """The extension, or ``None`` where it was not built or the processor lacks AVX-512."""
+    """The extension, or ``None`` where it was not built or has no code for this processor."""
     try:
         import quantbench._native as module  # type: ignore[import-not-found]  # which keys of results see
 
-        return module if module.float_conv_runs_here() else None
+        return module if module.float_instruction_sets() else None
     except (ImportError, AttributeError):  # not built, or built from older sources
         return None
 

@@ -18,8 +18,8 @@ from quantbench.models import catalog, loading, nanodet
 from quantbench.quantization.method import quantize
 from quantbench.quantization.registry import make
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.tasks import boxes, coco
-from quantbench.tasks.one_stage import OneStage
+from quantbench.tasks.detection import boxes, coco
+from quantbench.tasks.detection.one_stage import OneStage
 from quantbench.tasks.registry import task
 
 NAME, SIZE = "coco/nanodet-m-416", 64

@@ -17,8 +17,8 @@ from quantbench.optimization.units import units
 from quantbench.quantization.method import quantize
 from quantbench.quantization.registry import make
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.tasks import coco, detection
-from quantbench.tasks.detection import Detection
+from quantbench.tasks.detection import coco, detectors
+from quantbench.tasks.detection.detectors import Detection
 from quantbench.tasks.registry import task
 from quantbench.tasks.registry import task as any_task
 
@@ -46,7 +46,7 @@ def here(monkeypatch):
 
     monkeypatch.setattr(coco, "read", lambda _: pictures)
     monkeypatch.setattr(zoo, "pretrained", load)
-    monkeypatch.setattr(detection, "weights_digest", lambda name: f"weights of {name}")
+    monkeypatch.setattr(detectors, "weights_digest", lambda name: f"weights of {name}")
     return pictures
 
 
@@ -94,7 +94,7 @@ def test_calibration_images_are_drawn_once_and_look_as_the_detector_sees_them(he
     (x,) = where.calibration("made", 4, 0)
     assert x.shape == (4, 3, 96, 96)
     assert torch.equal(where.calibration("made", 4, 0)[0], x)
-    monkeypatch.setattr(detection, "IN_MEMORY", 0)
+    monkeypatch.setattr(detectors, "IN_MEMORY", 0)
     assert torch.equal(where.calibration("made", 4, 0)[0], x)  # in a file
     assert len({row.numpy().tobytes() for row in x}) == 4
     pixels = {image.tobytes() for image in here.folder}

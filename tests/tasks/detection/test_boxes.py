@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantbench.errors import BadInput
-from quantbench.tasks import boxes
+from quantbench.tasks.detection import boxes
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from quantbench.report import svg
+from quantbench.report.plots import svg
 from quantbench.system.atomic import write_atomically
 
 

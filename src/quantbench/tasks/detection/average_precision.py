@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quantbench.tasks.coco import CocoSet
+from quantbench.tasks.detection.coco import CocoSet
 
 # parts of an image set that are left out in turn; sets of fewer images are left out one by one
 UNITS = 200

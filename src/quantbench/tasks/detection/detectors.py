@@ -16,7 +16,7 @@ from quantbench.data import decoded
 from quantbench.data.images import file
 from quantbench.errors import BadInput
 from quantbench.system.digests import file_digest
-from quantbench.tasks import average_precision, coco
+from quantbench.tasks.detection import average_precision, coco
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def detection(model: str, eval_data: str) -> Task:
         BadInput: no such detector.
 
     """
-    from quantbench.tasks import one_stage
+    from quantbench.tasks.detection import one_stage
 
     if model in one_stage.MODELS:
         return one_stage.OneStage(model, eval_data)
@@ -158,7 +158,7 @@ class Detection:
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
         """Jackknife values whose mean is the mean average precision.
 
-        See :func:`quantbench.tasks.average_precision.average_precision`.
+        See :func:`quantbench.tasks.detection.average_precision.average_precision`.
         """
         images = coco.read(self.eval_data)
         return average_precision.average_precision(images, self.detections(model))

@@ -14,7 +14,7 @@ from quantbench.data.procedural import scenes
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
 from quantbench.evidence import estimates
 from quantbench.evidence.result import Result
-from quantbench.tasks import average_precision, coco
+from quantbench.tasks.detection import average_precision, coco
 
 pytest.importorskip(
     "pycocotools", reason="mean average precision needs pip install 'quantbench[detection]'"

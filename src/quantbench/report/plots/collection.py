@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quantbench.claims.claim import PERCENT
-from quantbench.report import rounding_plots, shift_plots
-from quantbench.report.drawing import Drawing
-from quantbench.report.svg import canvas, svg
+from quantbench.report.plots import rounding, shift
+from quantbench.report.plots.drawing import Drawing
+from quantbench.report.plots.svg import canvas, svg
 
 if TYPE_CHECKING:
     from quantbench.report.bench import Row
@@ -34,8 +34,8 @@ def all_of(rows: Sequence[Row]) -> Iterator[Drawing]:
     yield from _accuracy_against_bits(rows)
     yield from _accuracy_against_images(rows)
     yield from _curves(rows)
-    yield from shift_plots.all_of(rows)
-    yield from rounding_plots.all_of(rows)
+    yield from shift.all_of(rows)
+    yield from rounding.all_of(rows)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from quantbench.report import drawing, plots
-from quantbench.report.drawing import Drawing, Drawings
+from quantbench.report.plots import collection, drawing
+from quantbench.report.plots.drawing import Drawing, Drawings
 
 CURVES = {"conv": (0.5, 0.25, 0.125), "fc": (0.1, 0.05, 0.01)}
 
 WRITE = """
 import sys
 from pathlib import Path
-from quantbench.report.drawing import Drawings
+from quantbench.report.plots.drawing import Drawings
 from quantbench.report.page import page
 from tests.helpers.rows import row
 drawings = Drawings(Path(sys.argv[1]))
@@ -72,12 +72,12 @@ def test_a_damaged_drawing_is_drawn_again(kept, damage):
 
 
 def test_the_key_follows_the_code_that_draws_and_matplotlib(monkeypatch):
-    plot = Drawing("a", plots.draw_curves, (CURVES,))
+    plot = Drawing("a", collection.draw_curves, (CURVES,))
     before = plot.digest
     monkeypatch.setattr(drawing, "version", lambda _: "0.0")
     with_another = plot.digest
     monkeypatch.undo()
-    monkeypatch.setattr(plots, "__file__", __file__)
+    monkeypatch.setattr(collection, "__file__", __file__)
     assert len({before, with_another, plot.digest}) == 3
 
 
@@ -97,7 +97,7 @@ def test_the_key_tells_apart_what_would_be_drawn_differently():
 
 
 def test_a_second_report_imports_no_matplotlib_and_is_the_same(tmp_path):
-    command, root = [sys.executable, "-c", WRITE, str(tmp_path)], Path(__file__).parents[2]
+    command, root = [sys.executable, "-c", WRITE, str(tmp_path)], Path(__file__).parents[3]
     first, again = (subprocess.check_output(command, text=True, cwd=root) for _ in range(2))
     about, _, page = first.partition("\n")
     about_again, _, page_again = again.partition("\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantbench.errors import BadInput
-from quantbench.tasks import average_precision, boxes, coco
+from quantbench.tasks.detection import average_precision, boxes, coco
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,7 @@ class OneStage:
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
         """Jackknife values whose mean is the mean average precision.
 
-        See :func:`quantbench.tasks.average_precision.average_precision`.
+        See :func:`quantbench.tasks.detection.average_precision.average_precision`.
         """
         images = coco.read(self.eval_data)
         return average_precision.average_precision(images, self.detections(model))

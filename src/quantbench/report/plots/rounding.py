@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from quantbench.report.drawing import Drawing
-from quantbench.report.svg import canvas, svg
+from quantbench.report.plots.drawing import Drawing
+from quantbench.report.plots.svg import canvas, svg
 
 if TYPE_CHECKING:
     from quantbench.evidence.result import Result
