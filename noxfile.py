@@ -43,6 +43,7 @@ TESTED_WITH = (
     "pycocotools",
     "pytest-xdist",
     "setuptools",
+    "timm",
 )
 
 
@@ -86,6 +87,17 @@ def tests(session: nox.Session) -> None:
     _install(session, *TESTED_WITH)
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def families(session: nox.Session) -> None:
+    """Look at a network of every family of torchvision and timm, and write docs/families.md.
+
+    An hour on one quiet core; finished rows are kept.
+    """
+    _install(session, "timm", "onnx", "onnxruntime")
+    rows = session.posargs or [".nox/families.jsonl"]
+    session.run("python", "-m", "tests.families", *rows)
 
 
 @nox.session

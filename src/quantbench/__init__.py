@@ -19,6 +19,7 @@ PUBLIC = {
     "Pipeline": "quantbench.quantization.method:Pipeline",
     "Paper": "quantbench.quantization.papers:Paper",
     "Network": "quantbench.network.network:Network",
+    "network": "quantbench.network:by_name",
     "Scheme": "quantbench.quantization.scheme:Scheme",
     "Grid": "quantbench.quantization.scheme:Grid",
     "Override": "quantbench.quantization.scheme:Override",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.errors import Unsupported as Unsupported
     from quantbench.integer.backends.base import compile as compile  # noqa: A004 - the public word
     from quantbench.integer.lowering.lower import lower as lower
+    from quantbench.network import by_name as network  # noqa: F401 - a public name
     from quantbench.network.network import Network as Network
     from quantbench.quantization.method import Job as Job
     from quantbench.quantization.method import Method as Method
