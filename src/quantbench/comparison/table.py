@@ -50,7 +50,7 @@ class Comparison:
         title: what was compared, on what.
         metric: of the scores.
         rows: in order.
-        ours: number of the row that others are compared with, in the column ``against``; 0 for none.
+        ours: number of the row that the column ``against`` compares with; 0 for none.
         notes: longer remarks, below the table.
 
     """

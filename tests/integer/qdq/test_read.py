@@ -156,6 +156,28 @@ def test_matmul_with_a_bias_behind_it(b, tmp_path):
     same(found)
 
 
+def test_a_shortcut_without_weights_is_subsampled_and_padded(b, tmp_path):
+    x = b.pair("x", 0.02, 90)
+    ends = [b.const(np.array(v, np.int64)) for v in ([0, 0], [2**63 - 1, 8], [2, 3], [2, 2])]
+    short = b.put("Slice", [x, *ends])
+    amounts = b.const(np.array([0, 1, 0, 0, 0, 2, 0, 0], np.int64))
+    short = b.pair(b.put("Pad", [short, amounts]), 0.02, 90)
+    y = b.put("Conv", [x, b.weight((6, 3, 3, 3))], pads=[1, 1, 1, 1], strides=[2, 2])
+    head(b, b.pair(b.put("Add", [y, short])), 6)
+    found = b.read(tmp_path, 4)
+    assert [type(op).__name__ for op in found.program.ops[:3]] == ["Pad", "Pad", "Conv"]
+    same(found)
+
+
+def test_a_slice_of_channels_is_a_choice(b, tmp_path):
+    ends = [b.const(np.array(v, np.int64)) for v in ([1], [3], [1])]
+    y = b.put("Slice", [b.pair("x"), *ends])
+    head(b, b.pair(b.put("Conv", [y, b.weight((6, 2, 3, 3))])), 6)
+    found = b.read(tmp_path, 4)
+    assert found.program.ops[0].channels == (1, 2)
+    same(found)
+
+
 def test_adds_concatenations_and_pools(b, tmp_path):
     x = b.pair("x", 0.02, 0, np.int8)
     a = b.pair(b.put("Conv", [x, b.weight((4, 3, 1, 1))]), 0.015, 120)

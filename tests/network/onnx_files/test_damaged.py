@@ -55,7 +55,7 @@ def test_a_reader_says_what_is_wrong_and_where(tmp_path, name):
 @pytest.mark.parametrize("name", CORPUS)
 def test_neither_does_it_become_a_torch_module(tmp_path, name):
     path, _ = CORPUS[name](tmp_path)
-    with pytest.raises(QuantbenchError, match="bad.onnx"):
+    with pytest.raises(QuantbenchError, match=r"bad\.onnx"):
         from_onnx(path)
 
 

@@ -145,7 +145,7 @@ def test_a_quantized_file_is_sent_elsewhere(tmp_path):
     nodes += [("DequantizeLinear", ["q", "s", "z"], ["d"], {}), ("Flatten", ["d"], ["y"], {})]
     path = tmp_path / "q.onnx"
     path.write_bytes(graph(nodes, stored, out=("N", 192)).SerializeToString())
-    with pytest.raises(Unsupported, match="quantized already.*quantbench onnx"):
+    with pytest.raises(Unsupported, match=r"quantized already.*quantbench onnx"):
         from_onnx(path)
 
 

@@ -12,12 +12,13 @@ from quantbench.integer import ir
 from quantbench.integer.ir import Format, Shape
 from quantbench.integer.qdq.graph import SHIFT, Graph, attribute, pairs
 from quantbench.integer.qdq.islands import softmax
+from quantbench.integer.qdq.slices import gathered, sliced
 from quantbench.integer.qdq.state import State
 from quantbench.integer.qdq.windows import window
 
 SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
-KEEPS = (*SHAPES, "MaxPool", "Pad")
+KEEPS = (*SHAPES, "MaxPool", "Pad", "Slice")
 
 _BOUNDS = ("Clip", "Min", "Max")  # on codes themselves, as our own export writes them
 
@@ -38,25 +39,31 @@ def on_codes(r: State, node: onnx.NodeProto, x: str, *, real: bool) -> str:
     f, shape = r.formats[x], r.shapes[x]
     about: dict[str, Any] = {"name": node.name or node.output[0], "inputs": (x,), "out": f}
     about["output"] = r.name(node.output[0])
-    if node.op_type in ("Identity", "Dropout"):
+    if node.op_type in SHAPES and _flattens(r.graph, node, shape):
+        return r.push(ir.Flatten(**about))
+    if node.op_type in ("Identity", "Dropout", *SHAPES):
         return x
-    if node.op_type in SHAPES:
-        return r.push(ir.Flatten(**about)) if _flattens(r.graph, node, shape) else x
+    made: ir.Op | None = None
     if node.op_type == "MaxPool":
-        w = window(r.graph, node, pairs(attribute(node, "kernel_shape", [1, 1])), shape)
-        if w.dilation != (1, 1):
-            raise r.graph.refuse(node, "a dilated pool")
-        return r.push(ir.MaxPool(**about, kernel=w.kernel, stride=w.stride, pads=w.pads))
-    if node.op_type == "Pad":
-        return r.push(ir.Pad(**about, pads=_pads(r, node, x, real=real)))
-    if node.op_type in _BOUNDS and not real:
-        return r.push(ir.Lut(**about, table=_bounded(r, node, x)))
-    if node.op_type == "Gather" and not real and attribute(node, "axis", 0) == 1:
-        channels = r.graph.constants.get(node.input[1])
-        if channels is not None and channels.ndim == 1:
-            chosen = tuple(int(c) % shape[0] for c in channels)
-            return r.push(ir.Select(**about, channels=chosen))
-    raise r.graph.refuse(node, "has no exact integer form here")
+        made = _max_pool(r, node, shape, about)
+    elif node.op_type == "Pad":
+        made = ir.Pad(**about, pads=_pads(r, node, x, real=real))
+    elif node.op_type == "Slice":
+        made = sliced(r.graph, node, shape, about)
+    elif node.op_type == "Gather" and not real:
+        made = gathered(r.graph, node, shape, about)
+    elif node.op_type in _BOUNDS and not real:
+        made = ir.Lut(**about, table=_bounded(r, node, x))
+    if made is None:
+        raise r.graph.refuse(node, "has no exact integer form here")
+    return r.push(made)
+
+
+def _max_pool(r: State, node: onnx.NodeProto, shape: Shape, about: dict[str, Any]) -> ir.MaxPool:
+    w = window(r.graph, node, pairs(attribute(node, "kernel_shape", [1, 1])), shape)
+    if w.dilation != (1, 1):
+        raise r.graph.refuse(node, "a dilated pool")
+    return ir.MaxPool(**about, kernel=w.kernel, stride=w.stride, pads=w.pads)
 
 
 def _flattens(graph: Graph, node: onnx.NodeProto, shape: Shape) -> bool:

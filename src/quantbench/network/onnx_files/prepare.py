@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import Unsupported
+from quantbench.network.onnx_files.folding import folded
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,7 @@ def _lowered(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
 
 
 def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constant nodes, and identities of constants, become initializers."""
+    """Constant nodes, identities of constants, and sizes that nodes compute of constants."""
     import onnx
     from onnx import numpy_helper
 
@@ -62,7 +63,7 @@ def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     outputs = {o.name for o in graph.output}
     kept = []
     for node in graph.node:
-        found = None
+        found = folded(node, stored)
         if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_float"):
             a = node.attribute[0]
             found = a.t if a.name == "value" else numpy_helper.from_array(_float32(a.f))
