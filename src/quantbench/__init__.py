@@ -59,9 +59,9 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.integer.backends.base import compile as compile  # noqa: A004 - the public word
     from quantbench.integer.backends.onnx_file import save_onnx as save_onnx
     from quantbench.integer.lowering.lower import lower as lower
-    from quantbench.integer.qdq.read import read as read_onnx
+    from quantbench.integer.qdq.read import read as _read
     from quantbench.network.network import Network as Network
-    from quantbench.network.onnx_files.from_onnx import network_from_onnx as from_onnx
+    from quantbench.network.onnx_files.from_onnx import network_from_onnx as _from
     from quantbench.quantization.method import Job as Job
     from quantbench.quantization.method import Method as Method
     from quantbench.quantization.method import Pipeline as Pipeline
@@ -80,6 +80,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.tasks.registry import task as task
 
     method = _make
+    read_onnx = _read
+    from_onnx = _from
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604 - all of them are text
 
