@@ -81,7 +81,7 @@ def agreement(
         shares[name] = float((off != 0).mean()) if off.size else 0.0
     own = ours[foreign.program.output].numpy().reshape(len(images), -1).astype(np.float64)
     other = logits.reshape(len(images), -1).astype(np.float64)
-    away = float(np.linalg.norm(own - other) / max(np.linalg.norm(other), 1e-30))
+    away = float(np.linalg.norm(own - other)) / max(float(np.linalg.norm(other)), 1e-30)
     same = float((own.argmax(1) == other.argmax(1)).mean())
     worst = max(shares, key=lambda n: shares[n], default="")
     return Agreement(total, differ, largest, worst, away, same)

@@ -99,4 +99,5 @@ def _stored(graph: Graph, name: str) -> Array | None:
         shape[axis] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape)
     steps: Any = np.rint(values / scale).astype(np.int64) + zero.astype(np.int64)
-    return np.clip(steps, *_ROUNDED[kind]).astype(zero.dtype)
+    codes: Array = np.clip(steps, *_ROUNDED[kind]).astype(zero.dtype)
+    return codes

@@ -92,7 +92,9 @@ def _flattens(graph: Graph, node: onnx.NodeProto, shape: Shape) -> bool:
     raise graph.refuse(node, f"takes {shape} to another shape than a vector")
 
 
-def _pads(r: State, node: onnx.NodeProto, x: str, *, real: bool) -> tuple[int, ...]:
+def _pads(
+    r: State, node: onnx.NodeProto, x: str, *, real: bool
+) -> tuple[int, int, int, int, int, int]:
     """Front and back channels, top, left, bottom, right of a Pad by the value zero."""
     names = [*node.input, "", ""]
     amounts = attribute(node, "pads", None)
@@ -135,7 +137,11 @@ def average(r: State, node: onnx.NodeProto, tensor: str, y: Format, output: str)
             raise graph.refuse(node, "a mean over windows that reach beyond the edge (ceil_mode)")
         if w.dilation != (1, 1):
             raise graph.refuse(node, "a dilated pool")
-        more = {"stride": w.stride, "pads": w.pads, "count_padding": counted or not any(w.pads)}
+        more: dict[str, Any] = {
+            "stride": w.stride,
+            "pads": w.pads,
+            "count_padding": counted or not any(w.pads),
+        }
         return r.push(ir.AvgPool(**about, kernel=kernel, **more))
     if node.op_type == "ReduceMean":
         axes = attribute(node, "axes", None)

@@ -64,8 +64,8 @@ class Tables:
         tables = self._alike([p for p in parts if isinstance(p, Table)])
         if tables is None or any(p is None for p in parts):
             return None
-        values = iter(tables)
-        inputs = [next(values).values if isinstance(p, Table) else np.asarray(p) for p in parts]
+        left = iter(tables)
+        inputs = [next(left).values if isinstance(p, Table) else np.asarray(p) for p in parts]
         found = functions.apply(node, inputs)
         if np.isnan(found).any():
             raise r.graph.refuse(node, "is not a number for some codes")

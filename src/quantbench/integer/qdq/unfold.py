@@ -19,8 +19,9 @@ class Unfolder:
         self.stored = {i.name: i for i in model.graph.initializer}
         self.nodes: Nodes = []
 
-    def real(self, codes: str, scale: str, zero: str, axis: int | None = None) -> str:
-        """Values of codes; along ``axis`` where there are several scales."""
+    def real(self, about: Sequence[str], axis: int | None = None) -> str:
+        """Values of (codes, scale, zero point); along ``axis`` where there are several scales."""
+        codes, scale, zero = about
         name = f"{codes}.real{len(self.nodes)}"
         several = scale in self.stored and int(np.prod(self.stored[scale].dims)) > 1
         more = {"axis": axis} if several and axis is not None else {}
@@ -35,7 +36,7 @@ class Unfolder:
         made = numpy_helper.from_array(np.asarray(values[0] * values[1], np.float32), name)
         self.graph.initializer.append(made)
         self.stored[name] = made
-        return self.real(codes, name, "", axis=0)
+        return self.real((codes, name, ""), axis=0)
 
     def put(
         self, kind: str, node: onnx.NodeProto, inputs: Sequence[str], out: tuple[str, str]
@@ -70,39 +71,39 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _conv(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:
-    inputs = [u.real(*i[0:3]), u.real(*i[3:6], axis=0)]
+    inputs = [u.real(i[0:3]), u.real(i[3:6], axis=0)]
     inputs += [u.bias(i[8], i[1], i[4])] if i[8] else []
     u.put("Conv", node, inputs, (i[6], i[7]))
 
 
 def _matmul(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:
-    u.put("MatMul", node, [u.real(*i[0:3]), u.real(*i[3:6], axis=1)], (i[6], i[7]))
+    u.put("MatMul", node, [u.real(i[0:3]), u.real(i[3:6], axis=1)], (i[6], i[7]))
 
 
 def _gemm(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:
     across = any(a.name == "transB" and a.i for a in node.attribute)
-    inputs = [u.real(*i[0:3]), u.real(*i[3:6], axis=0 if across else 1)]
+    inputs = [u.real(i[0:3]), u.real(i[3:6], axis=0 if across else 1)]
     inputs += [u.bias(i[6], i[1], i[4])] if i[6] else []
     u.put("Gemm", node, inputs, (i[7], i[8]))
 
 
 def _binary(kind: str) -> Callable[[Unfolder, onnx.NodeProto, list[str]], None]:
     def write(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:
-        u.put(kind, node, [u.real(*i[0:3]), u.real(*i[3:6])], (i[6], i[7]))
+        u.put(kind, node, [u.real(i[0:3]), u.real(i[3:6])], (i[6], i[7]))
 
     return write
 
 
 def _unary(kind: str) -> Callable[[Unfolder, onnx.NodeProto, list[str]], None]:
     def write(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:
-        u.put(kind, node, [u.real(*i[0:3])], (i[3], i[4]))
+        u.put(kind, node, [u.real(i[0:3])], (i[3], i[4]))
 
     return write
 
 
 def _concat(u: Unfolder, node: onnx.NodeProto, _: list[str]) -> None:
     given = list(node.input)
-    parts = [u.real(*given[k : k + 3]) for k in range(2, len(given) - 2, 3)]
+    parts = [u.real(given[k : k + 3]) for k in range(2, len(given) - 2, 3)]
     u.put("Concat", node, parts, (given[0], given[1]))
 
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 MOST = 1024  # numbers in such a constant
 
-_ARITHMETIC = ("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Gather", "Mul", "Reshape")
-_ARITHMETIC += ("Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze")
+_SHAPES = ("Concat", "ConstantOfShape", "Gather", "Reshape", "Slice", "Squeeze", "Transpose")
+
+_ARITHMETIC = (*_SHAPES, "Unsqueeze", "Add", "Cast", "Div", "Mul", "Sub")
 
 
 def folded(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> onnx.TensorProto | None:

@@ -195,7 +195,8 @@ def _first_difference(module: nn.Module, model: onnx.ModelProto, inputs: Tensor)
 
     def keep(layer: nn.Module, _: Any, out: Any) -> None:
         if isinstance(out, Tensor):
-            ours[layer.onnx_mapping.outputs[0]] = out.clone()
+            mapping: Any = layer.onnx_mapping
+            ours[mapping.outputs[0]] = out.clone()
 
     layers = [m for m in module.modules() if hasattr(m, "onnx_mapping")]
     hooks = [m.register_forward_hook(keep) for m in layers]

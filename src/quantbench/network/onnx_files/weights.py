@@ -77,7 +77,7 @@ def _bytes(tensor: onnx.TensorProto, label: str) -> int:
 
     if any(d < 0 for d in tensor.dims):
         raise BadInput(f"{label}: sizes {list(tensor.dims)}")
-    count = math.prod(tensor.dims)
+    count = math.prod(int(d) for d in tensor.dims)
     if tensor.data_type in _packed():
         return -(-count * _packed()[tensor.data_type] // 8)
     try:
