@@ -1,7 +1,8 @@
 """Networks of other libraries by name, from files and caches on this machine.
 
 ``quantbench.network("torchvision/resnet18")`` looks the source up by what stands in front of the
-first slash; a name that ends in ``.onnx`` is a file. Nothing is downloaded: what is missing is named with the command that gets it.
+first slash; a name that ends in ``.onnx`` is a file. Nothing is downloaded: what is missing is
+named with the command that gets it.
 """
 
 from __future__ import annotations
