@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -17,6 +21,17 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
+
+ARM = "aarch64-linux-gnu-g++"
+EMULATOR = "qemu-aarch64"
+# what setup.py builds the kernels with, as far as bits depend on it
+ARM_FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+# processors that the emulator is asked for, and the instruction sets that they must have
+ARM_PROCESSORS = {
+    "max": ("arm64_i8mm", "arm64_dot"),
+    "neoverse-n1": ("arm64_dot",),
+    "cortex-a53": (),
+}
 
 PASSES = (0, 3)  # of quantbench run and quantbench gate: clean; nothing but undecided claims
 
@@ -32,6 +47,7 @@ TESTED_WITH = (
     "pycocotools",
     "pytest-xdist",
     "setuptools",
+    "timm",
 )
 
 
@@ -78,6 +94,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def families(session: nox.Session) -> None:
+    """Look at a network of every family of torchvision and timm, and write docs/families.md.
+
+    An hour on one quiet core; finished rows are kept.
+    """
+    _install(session, "timm", "onnx", "onnxruntime")
+    rows = session.posargs or [".nox/families.jsonl"]
+    session.run("python", "-m", "tests.families", *rows)
+
+
+@nox.session
 def gate(session: nox.Session) -> None:
     """Run the selected claims and compare with the accepted baseline; fails if either does."""
     _install(session, "pycocotools")
@@ -101,6 +128,34 @@ def latency(session: nox.Session) -> None:
     """Time integer networks on every runtime: nox -s latency -- [-k EXPR] [--threads N]."""
     _install(session, "onnx", "onnxruntime", "openvino", "ai-edge-litert")
     session.run("quantbench", "latency", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def arm64(session: nox.Session) -> None:
+    """Random layers on the kernels of 64-bit Arm, under an emulator: nox -s arm64 [-- LAYERS]."""
+    if missing := [tool for tool in (ARM, EMULATOR) if shutil.which(tool) is None]:
+        session.error(
+            f"{' and '.join(missing)} not found; on Debian and Ubuntu:"
+            " apt-get install g++-aarch64-linux-gnu qemu-user"
+        )
+    native, folder = Path("src/quantbench/csrc"), Path(session.create_tmp())
+    apart = {"bindings", "float"}  # Python's, and kernels that are not the integer ones
+    sources = [f for f in native.rglob("*.cpp") if f.relative_to(native).parts[0] not in apart]
+    sources.append(Path("tests/helpers/random_layers.cpp"))
+
+    def built(source: Path) -> str:
+        to = str(folder / (".".join(source.parts) + ".o"))
+        command = [ARM, *ARM_FLAGS, f"-I{native}", "-c", str(source), "-o", to]
+        subprocess.run(command, check=True)
+        return to
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(built, sources))
+    program = str(folder / "random_layers")
+    session.run(ARM, "-static", *objects, "-pthread", "-o", program, external=True)
+    layers = session.posargs[0] if session.posargs else "400"
+    for processor, sets in ARM_PROCESSORS.items():
+        session.run(EMULATOR, "-cpu", processor, program, layers, *sets, external=True)
 
 
 @nox.session

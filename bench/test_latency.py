@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from quantbench.errors import Unsupported
-from quantbench.latency.side_by_side import TARGETS, Target, measure
+from quantbench.latency.side_by_side import measure
 from quantbench.latency.table import lines
+from quantbench.latency.targets import TARGETS, Target
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)

@@ -19,6 +19,7 @@ PUBLIC = {
     "Pipeline": "quantbench.quantization.method:Pipeline",
     "Paper": "quantbench.quantization.papers:Paper",
     "Network": "quantbench.network.network:Network",
+    "network": "quantbench.network:by_name",
     "Scheme": "quantbench.quantization.scheme:Scheme",
     "Grid": "quantbench.quantization.scheme:Grid",
     "Override": "quantbench.quantization.scheme:Override",
@@ -35,7 +36,6 @@ PUBLIC = {
     "progress_bar": "quantbench.system.progress_bar:progress_bar",
     "save_onnx": "quantbench.integer.backends.onnx_file:save_onnx",
     "read_onnx": "quantbench.integer.qdq.read:read",
-    "from_onnx": "quantbench.network.onnx_files.from_onnx:network_from_onnx",
     "task": "quantbench.tasks.registry:task",
     "check": "quantbench.conformance:check",
     "QuantbenchError": "quantbench.errors:QuantbenchError",
@@ -60,8 +60,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.integer.backends.onnx_file import save_onnx as save_onnx
     from quantbench.integer.lowering.lower import lower as lower
     from quantbench.integer.qdq.read import read as _read
+    from quantbench.network import by_name as network  # noqa: F401 - a public name
     from quantbench.network.network import Network as Network
-    from quantbench.network.onnx_files.from_onnx import network_from_onnx as _from
     from quantbench.quantization.method import Job as Job
     from quantbench.quantization.method import Method as Method
     from quantbench.quantization.method import Pipeline as Pipeline
@@ -81,7 +81,6 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
 
     method = _make
     read_onnx = _read
-    from_onnx = _from
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604 - all of them are text
 

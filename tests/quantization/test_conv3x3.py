@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantbench.integer.testing.sanitize import float_layer
 from quantbench.quantization import conv3x3
 
 OURS = "_ConvolutionBackward"
 here = pytest.mark.skipif(
-    conv3x3._native() is None, reason="no native kernels, or a processor without AVX-512"
+    conv3x3._native() is None, reason="no native kernels, or a processor that they have no code for"
 )
 shapes = st.tuples(
     st.integers(1, 5),
@@ -87,10 +88,12 @@ def test_values_and_gradients(
 def test_the_gradient_of_a_weight_alone() -> None:
     """What AdaRound's objective asks for."""
     x, weight, bias, dy = drawn(3, 3, 32, 16, 7, 11)
-    found = conv3x3.weight_gradient(cl(x).detach(), cl(dy).detach())
-    (true,) = torch.autograd.grad(exactly(x, weight, bias, None), weight, dy.detach().double())
-    assert found is not None
-    assert float((found - true).norm()) <= 1e-5 * float(true.norm())
+    y = exactly(x, weight, bias, None)
+    for outputs, above in ((y, None), (y.relu(), cl(y.detach().relu().float()))):
+        found = conv3x3.weight_gradient(cl(x).detach(), cl(dy).detach(), above)
+        (true,) = torch.autograd.grad(outputs, weight, dy.detach().double(), retain_graph=True)
+        assert found is not None
+        assert float((found - true).norm()) <= 1e-5 * float(true.norm())
 
 
 @here
@@ -124,20 +127,33 @@ def test_nan_goes_on_through_the_relu() -> None:
 
 
 @here
-def test_same_bits_again_with_two_threads() -> None:
-    """Images are shared out by number, not by who is first."""
-    x, weight, bias, _ = drawn(1, 7, 32, 32, 8, 16)
-    x = cl(x.detach())
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        grads = [
-            torch.autograd.grad(conv3x3.conv3x3(x, weight, bias).square().sum(), weight)[0]
-            for _ in range(5)
-        ]
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(g, grads[0]) for g in grads)
+@pytest.mark.parametrize("images", [1, 7, 8, 9, 32, 600])
+def test_same_bits_for_any_number_of_threads(images: int) -> None:
+    """Shares of images are the same whoever takes them, and added up in one order."""
+    x, weight, bias, _ = drawn(1, images, 16, 32, 3, 9)
+    x = cl(x.detach()).requires_grad_()
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3, 2):
+        torch.set_num_threads(threads)
+        try:
+            y = conv3x3.conv3x3(x, weight, bias, relu=True)
+            found.append((y.detach(), *torch.autograd.grad(y.square().sum(), (x, weight))))
+        finally:
+            torch.set_num_threads(before)
+    assert all(
+        torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True)
+    )
+
+
+@here
+def test_every_instruction_set_of_this_machine_agrees_with_float64() -> None:
+    """Not only the best one, which all other tests run."""
+    module = conv3x3._native()
+    sets = module.float_instruction_sets()
+    assert sets[0] in ("avx512", "avx2")
+    for isa in sets:
+        for seed in range(20):
+            float_layer(module, seed, isa)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +173,8 @@ def test_same_bits_again_with_two_threads() -> None:
 def test_other_layers_are_left_to_torch(change: dict[str, int]) -> None:
     """Only the shapes that our kernels are made for are theirs."""
     usual = {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1}
-    assert conv3x3.operator(nn.Conv2d(**usual)) is conv3x3.conv3x3
-    assert conv3x3.operator(nn.Conv2d(**(usual | change))) is not conv3x3.conv3x3
+    assert conv3x3.fits(nn.Conv2d(**usual))
+    assert not conv3x3.fits(nn.Conv2d(**(usual | change)))
 
 
 @pytest.mark.parametrize("side", [3, 7, 8])
@@ -223,6 +239,7 @@ def refuses(function: str, right: dict[str, Any], changed: dict[str, Any]) -> No
         {"add": np.zeros((1, 4, 8, 32), np.float32)},
         {"bias": np.zeros(16)},
         {"threads": 0},
+        {"isa": "sse2"},
     ],
     ids=lambda c: next(iter(c)),
 )
@@ -245,6 +262,7 @@ def test_the_extension_refuses_what_does_not_fit(changed: dict[str, Any]) -> Non
         {"turned": np.zeros((3, 3, 16, 8), np.float32)},
         {"dx": np.zeros((2, 4, 8, 16), np.float32)},
         {"dfilter": np.zeros((3, 3, 32, 16), np.float32)},
+        {"isa": "sse2"},
     ],
     ids=lambda c: next(iter(c)),
 )

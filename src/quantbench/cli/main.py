@@ -116,7 +116,8 @@ def _measured(options: argparse.Namespace) -> int:
     from quantbench.cli.measured import measured
 
     file = Path(options.file) if options.file else None
-    return measured([Path(folder) for folder in options.folders or ["runs"]], file)
+    tables = Path(options.tables) if options.tables else None
+    return measured([Path(folder) for folder in options.folders or ["runs"]], file, tables)
 
 
 def _latency(options: argparse.Namespace) -> int:

@@ -97,6 +97,8 @@ def _add_measured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", dest="folders", action="append", metavar="FOLDER", help=about)
     about = "the file to write anew (default: reference/measured.md of the clone)"
     command.add_argument("--file", metavar="FILE", help=about)
+    about = "also write tables of methods side by side, from claims of the paper tables"
+    command.add_argument("--tables", metavar="FILE", help=about)
 
 
 def _add_baseline(command: argparse.ArgumentParser) -> None:

@@ -1,14 +1,17 @@
-"""3x3 convolutions of few channels in float32, at stride 1, on a processor with AVX-512.
+"""3x3 convolutions of few channels in float32, at stride 1, on a processor with AVX-512 or AVX2.
 
 Small networks spend most of a reconstruction step in them, where torch's kernels reach half of what
 the processor can do. In ours, what lies between a layer and the sum and ReLU that follow it is
 never stored. Anything else is torch's convolution.
+
+Values and gradients have the same bits for any number of threads. They depend on the instruction
+set, which is the best that the processor has: another one adds in another order, and on AVX2 the
+convolution is Winograd's, so that an input that is not finite spoils its neighbours too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,19 +22,6 @@ from torch.nn import functional as F
 LARGEST = 96 * 128
 
 NARROWEST = 8  # pixels of a row below which they waste vectors
-
-
-def operator(layer: nn.Conv2d) -> Callable[..., Tensor]:
-    """The function (x, weight, bias) of a convolution layer: :func:`conv3x3` where it allows it."""
-    if fits(layer):
-        return conv3x3
-    return partial(
-        F.conv2d,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )
 
 
 def fits(layer: nn.Conv2d) -> bool:
@@ -72,9 +62,13 @@ def conv3x3(
     return y.relu_() if relu else y
 
 
-def weight_gradient(x: Tensor, dy: Tensor) -> Tensor | None:
-    """Gradient (K, C, 3, 3) of :func:`conv3x3`'s weight, or ``None`` where it must be torch's."""
-    return _backward(x, None, dy, None)[1] if _suits(images=[x, dy]) else None
+def weight_gradient(x: Tensor, dy: Tensor, above: Tensor | None = None) -> Tensor | None:
+    """Gradient (K, C, 3, 3) of :func:`conv3x3`'s weight, or ``None`` where it must be torch's.
+
+    ``dy`` counts where ``above``, if given, is above 0: the output of a ReLU.
+    """
+    images = [x, dy] if above is None else [x, dy, above]
+    return _backward(x, None, dy, above)[1] if _suits(images=images) else None
 
 
 def _suits(*others: Tensor, images: list[Tensor]) -> bool:
@@ -90,11 +84,11 @@ def _suits(*others: Tensor, images: list[Tensor]) -> bool:
 
 @cache
 def _native() -> Any:
-    """The extension, or ``None`` where it was not built or the processor lacks AVX-512."""
+    """The extension, or ``None`` where it was not built or has no code for this processor."""
     try:
         import quantbench._native as module  # type: ignore[import-not-found]  # which keys of results see
 
-        return module if module.float_conv_runs_here() else None
+        return module if module.float_instruction_sets() else None
     except (ImportError, AttributeError):  # not built, or built from older sources
         return None
 

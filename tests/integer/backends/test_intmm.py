@@ -16,8 +16,9 @@ from quantbench.integer.backends.base import backend
 from quantbench.integer.backends.intmm import IntMM
 from quantbench.integer.ir import Conv, Format, Island, Program
 from quantbench.integer.testing import fuzz
-from quantbench.latency import side_by_side
+from quantbench.latency import runtimes, side_by_side
 from quantbench.latency.samples import sample_program
+from quantbench.latency.targets import Target
 from tests.helpers.chains import Chain
 
 NO_CUDA = "torch finds no CUDA device here"
@@ -171,11 +172,11 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_latency_times_it_where_there_is_a_device_for_it(
     here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "PEERS", ())
+    monkeypatch.setattr(runtimes, "PEERS", ())
     monkeypatch.setattr(side_by_side, "PROFILES", 1)
-    monkeypatch.setattr(side_by_side, "_no_accelerator", lambda _: None if here else NO_CUDA)
+    monkeypatch.setattr(runtimes, "_no_accelerator", lambda _: None if here else NO_CUDA)
     said: list[str] = []
-    target = side_by_side.Target("shapes/resnet8", 1, {"w8a8": 1.0})
+    target = Target("shapes/resnet8", 1)
     table = side_by_side.measure(target, seconds=0.0, say=said.append)
     assert ("intmm w8a8" in {r.what for r in table.rows}) == here
     assert said == ([] if here else [f"{target}: without intmm: {NO_CUDA}"])

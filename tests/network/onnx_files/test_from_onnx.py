@@ -60,7 +60,7 @@ def test_a_spelled_out_silu_is_silu_again(tmp_path):
 def test_from_file_to_integers_and_back(mixed, tmp_path):
     model, path = mixed
     x = images(32)
-    net = network_from_onnx(path)
+    net = qb.network(str(path))
     assert net.name == "mixed"
     quantized = qb.quantize(qb.method("nearest"), net, x, W8A8)
     program = qb.lower(quantized)

@@ -32,7 +32,6 @@ FloatConv sizes(const Floats& x, py::ssize_t k, int threads) {
     require(1 <= n && n <= kLargest, "a size outside of 1..65536");
   require(c % 16 == 0 && k % 16 == 0, "channels that are no multiple of 16");
   require(1 <= threads && threads <= 1024, "threads outside of 1..1024");
-  require(float_conv_runs_here(), "this processor has no AVX-512");
   return {x.shape(0), int(x.shape(1)), int(x.shape(2)), int(c), int(k)};
 }
 
@@ -41,8 +40,15 @@ bool outputs(const FloatConv& s, const Floats& y) { return shaped(y, {s.images, 
 const float* data(const Maybe& a) { return a ? a->data() : nullptr; }
 float* mutable_data(Maybe& a) { return a ? a->mutable_data() : nullptr; }
 
+const FloatKernels& kernels(const std::string& isa) {
+  const FloatKernels* found = choose_float_kernels(isa);
+  require(found, "an instruction set that this processor lacks: see float_instruction_sets()");
+  return *found;
+}
+
 void conv(const Floats& x, const Floats& filter, const Maybe& bias, const Maybe& add, bool relu,
-          Floats y, int threads) {
+          Floats y, int threads, const std::string& isa) {
+  const FloatKernels& set = kernels(isa);
   require(filter.ndim() == 4, "a filter that is not (3, 3, C, K)");
   const FloatConv s = sizes(x, filter.shape(3), threads);
   require(shaped(filter, {3, 3, s.c, s.k}), "a filter that does not fit the images");
@@ -52,11 +58,12 @@ void conv(const Floats& x, const Floats& filter, const Maybe& bias, const Maybe&
   float* to = y.mutable_data();
   const float *from = x.data(), *by = filter.data();
   const py::gil_scoped_release free;
-  float_conv(s, from, by, tail, to, threads);
+  float_conv(set, s, from, by, tail, to, threads);
 }
 
 void back(const Floats& x, const Maybe& turned, const Floats& dy, const Maybe& y, Maybe dx,
-          Maybe dfilter, int threads) {
+          Maybe dfilter, int threads, const std::string& isa) {
+  const FloatKernels& set = kernels(isa);
   require(dy.ndim() == 4, "a gradient that is not (N, H, W, K)");
   const FloatConv s = sizes(x, dy.shape(3), threads);
   require(outputs(s, dy) && (!y || outputs(s, *y)), "a gradient or an output of a wrong shape");
@@ -68,19 +75,19 @@ void back(const Floats& x, const Maybe& turned, const Floats& dy, const Maybe& y
   float *to = mutable_data(dx), *filter = mutable_data(dfilter);
   const float *from = x.data(), *by = data(turned), *g = dy.data(), *output = data(y);
   const py::gil_scoped_release free;
-  float_conv_back(s, from, by, g, output, to, filter, threads);
+  float_conv_back(set, s, from, by, g, output, to, filter, threads);
 }
 
 }  // namespace
 
 void bind_float_conv(py::module_& m) {
-  m.def("float_conv_runs_here", &float_conv_runs_here);
+  m.def("float_instruction_sets", &float_instruction_sets);
   m.def("float_conv", &conv, py::arg("x").noconvert(), py::arg("filter").noconvert(),
         py::arg("bias").noconvert(), py::arg("add").noconvert(), py::arg("relu"),
-        py::arg("y").noconvert(), py::arg("threads"));
+        py::arg("y").noconvert(), py::arg("threads"), py::arg("isa") = "");
   m.def("float_conv_back", &back, py::arg("x").noconvert(), py::arg("turned").noconvert(),
         py::arg("dy").noconvert(), py::arg("y").noconvert(), py::arg("dx").noconvert(),
-        py::arg("dfilter").noconvert(), py::arg("threads"));
+        py::arg("dfilter").noconvert(), py::arg("threads"), py::arg("isa") = "");
 }
 
 }  // namespace qb

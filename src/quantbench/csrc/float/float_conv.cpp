@@ -1,158 +1,22 @@
-// Float convolution on AVX-512. A filter's three columns meet the same pixel in three neighbouring
-// outputs, so a pixel is broadcast once for three products: the load ports, which a product for
-// each broadcast would fill, are half idle.
 #include "float/float_conv.h"
 
 #include <algorithm>
 #include <memory>
 #include <mutex>
-#include <vector>
 
-#include "base/target.h"
 #include "base/threads.h"
-
-#if QB_X86
-#include <immintrin.h>
-
-QB_TARGET_BEGIN("avx512f")
-namespace qb {
-namespace {
-
-constexpr int kLanes = 16;
-
-// P pixels of an output row and 16 Q of its channels. `x`: the row above the first pixel's, one
-// column to the left; rows `first` to `last` of the filter lie inside the image.
-template <int P, int Q>
-QB_INLINE void outputs(const FloatConv& s, const float* x, const float* filter, int first, int last,
-                       const FloatTail& tail, int channel, std::int64_t at, float* y) {
-  __m512 acc[P][Q];
-  QB_UNROLL for (int q = 0; q < Q; q++) {
-    const __m512 bias =
-        tail.bias ? _mm512_loadu_ps(tail.bias + channel + kLanes * q) : _mm512_setzero_ps();
-    QB_UNROLL for (int p = 0; p < P; p++)
-      acc[p][q] = bias;
-  }
-  const std::int64_t row = std::int64_t(s.w + 2) * s.c, column = std::int64_t(s.c) * s.k;
-  for (int i = first; i < last; i++) {
-    const float *from = x + i * row, *by = filter + 3 * i * column + channel;
-    for (int c = 0; c < s.c; c++, from++, by += s.k) {
-      __m512 w[3][Q];
-      QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
-        for (int q = 0; q < Q; q++) w[j][q] = _mm512_loadu_ps(by + j * column + kLanes * q);
-      QB_UNROLL for (int p = 0; p < P + 2; p++) {
-        const __m512 pixel = _mm512_set1_ps(from[p * std::int64_t(s.c)]);
-        QB_UNROLL for (int j = 0; j < 3; j++)
-          if (0 <= p - j && p - j < P) QB_UNROLL
-            for (int q = 0; q < Q; q++)
-              acc[p - j][q] = _mm512_fmadd_ps(pixel, w[j][q], acc[p - j][q]);
-      }
-    }
-  }
-  QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL
-    for (int q = 0; q < Q; q++) {
-      const std::int64_t i = at + p * std::int64_t(s.k) + kLanes * q;
-      __m512 v = acc[p][q];
-      if (tail.add) v = _mm512_add_ps(v, _mm512_loadu_ps(tail.add + i));
-      if (tail.relu) v = _mm512_max_ps(_mm512_setzero_ps(), v);  // in this order NaN stays
-      _mm512_storeu_ps(y + i, v);
-    }
-}
-
-template <int Q>
-void output_row(const FloatConv& s, const float* x, const float* filter, int first, int last,
-                const FloatTail& tail, int channel, std::int64_t at, float* y) {
-  constexpr int kWide = Q == 1 ? 16 : 8;
-  int p = 0;
-  const auto go = [&](auto step, int n) {
-    for (; p + n <= s.w; p += n) step(x + p * std::int64_t(s.c), at + p * std::int64_t(s.k));
-  };
-#define QB_STEP(P)                                                                                \
-  go([&](const float* from,                                                                       \
-         std::int64_t to) { outputs<P, Q>(s, from, filter, first, last, tail, channel, to, y); }, \
-     P)
-  QB_STEP(kWide);
-  QB_STEP(4);
-  QB_STEP(1);
-#undef QB_STEP
-}
-
-// One image, from a copy with a border.
-void image(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
-           std::int64_t at, float* y) {
-  const std::int64_t row = std::int64_t(s.w + 2) * s.c;
-  for (int channel = 0; channel < s.k; channel += 2 * kLanes)
-    for (int h = 0; h < s.h; h++) {
-      const int first = h == 0, last = h == s.h - 1 ? 2 : 3;
-      const std::int64_t to = at + std::int64_t(h) * s.w * s.k + channel;
-      if (channel + kLanes < s.k)
-        output_row<2>(s, x + h * row, filter, first, last, tail, channel, to, y);
-      else
-        output_row<1>(s, x + h * row, filter, first, last, tail, channel, to, y);
-    }
-}
-
-constexpr int kStrip =
-    256;  // pixels of 8 input and 16 output channels that stay in the first cache
-
-// Gradient of row i of the filter from some rows of an image, 8 input channels by 16 output
-// channels; `dy` has a border.
-QB_INLINE void filter_row(const FloatConv& s, int i, int first, int last, const float* x,
-                          const float* dy, float* d) {
-  constexpr int kInputs = 8;
-  const std::int64_t column = std::int64_t(s.c) * s.k, row = std::int64_t(s.w + 2) * s.k;
-  __m512 acc[3][kInputs];
-  QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
-    for (int c = 0; c < kInputs; c++)
-      acc[j][c] = _mm512_loadu_ps(d + j * column + c * std::int64_t(s.k));
-  for (int h = std::max(first, int(i == 0)); h < std::min(last, s.h - (i == 2)); h++) {
-    const float *from = x + std::int64_t(h + i - 1) * s.w * s.c, *g = dy + (h + 1) * row;
-    __m512 left = _mm512_loadu_ps(g), here = _mm512_loadu_ps(g + s.k);
-    for (int w = 0; w < s.w; w++, from += s.c) {
-      const __m512 right = _mm512_loadu_ps(g + (w + 2) * std::int64_t(s.k));
-      QB_UNROLL for (int c = 0; c < kInputs; c++) {
-        const __m512 pixel = _mm512_set1_ps(from[c]);
-        acc[0][c] = _mm512_fmadd_ps(pixel, right, acc[0][c]);
-        acc[1][c] = _mm512_fmadd_ps(pixel, here, acc[1][c]);
-        acc[2][c] = _mm512_fmadd_ps(pixel, left, acc[2][c]);
-      }
-      left = here, here = right;
-    }
-  }
-  QB_UNROLL for (int j = 0; j < 3; j++) QB_UNROLL
-    for (int c = 0; c < kInputs; c++)
-      _mm512_storeu_ps(d + j * column + c * std::int64_t(s.k), acc[j][c]);
-}
-
-void filter_gradient(const FloatConv& s, const float* x, const float* dy, float* d) {
-  const int rows = std::max(1, kStrip / s.w);
-  for (int h = 0; h < s.h; h += rows)
-    for (int k = 0; k < s.k; k += kLanes)
-      for (int i = 0; i < 3; i++)
-        for (int c = 0; c < s.c; c += 8)
-          filter_row(s, i, h, std::min(h + rows, s.h), x + c, dy + k,
-                     d + (std::int64_t(3) * i * s.c + c) * s.k + k);
-}
-
-// Rows of an image into a copy that has a border; 0 where `above` (if any) is not above 0.
-void with_border(int h, int w, int c, const float* x, const float* above, float* to) {
-  const std::int64_t row = std::int64_t(w) * c;
-  for (int y = 0; y < h; y++)
-    for (std::int64_t i = 0; i < row; i += kLanes) {
-      __m512 v = _mm512_loadu_ps(x + y * row + i);
-      if (above) {
-        const __m512 a = _mm512_loadu_ps(above + y * row + i);
-        v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NLE_UQ), v);
-      }
-      _mm512_storeu_ps(to + (y + 1) * (row + 2 * c) + c + i, v);
-    }
-}
-
-}  // namespace
-}  // namespace qb
-QB_TARGET_END
+#include "float/kernels.h"
 
 namespace qb {
 namespace {
+
+// Images whose gradients of a filter are added up first; more of them where there are very many,
+// since each share's gradient is kept apart.
+constexpr std::int64_t kShare = 8, kMostShares = 64;
+
+std::int64_t gradient_shares(const FloatConv& s) {
+  return std::clamp<std::int64_t>((s.images + kShare - 1) / kShare, 1, kMostShares);
+}
 
 // A team for a number of threads; never dismissed, as others may be at work when the process ends.
 Threads& team(int count) {
@@ -165,72 +29,87 @@ Threads& team(int count) {
   return *found;
 }
 
-int shares(const FloatConv& s, int threads) {
-  return int(std::clamp<std::int64_t>(s.images, 1, threads));
+std::mutex& one_at_a_time() {  // a team has one task
+  static std::mutex mutex;
+  return mutex;
 }
 
-// f(first image, last image, share) of even shares.
+// f(first image, last image, share) of `count` even shares of the images.
 template <typename F>
-void shared(const FloatConv& s, int threads, const F& f) {
-  static std::mutex one_at_a_time;
-  if (threads == 1) return f(std::int64_t(0), s.images, 0);
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
-  team(threads).each(threads, 1, 1e9, [&](std::int64_t i, int) {
-    f(s.images * i / threads, s.images * (i + 1) / threads, int(i));
-  });
+void shared(const FloatConv& s, std::int64_t count, int threads, const F& f) {
+  const auto one = [&](std::int64_t i, int) {
+    f(s.images * i / count, s.images * (i + 1) / count, i);
+  };
+  threads = int(std::min<std::int64_t>(threads, count));
+  if (threads == 1) {
+    for (std::int64_t i = 0; i < count; i++) one(i, 0);
+    return;
+  }
+  const std::lock_guard<std::mutex> lock(one_at_a_time());
+  team(threads).each(count, 1, 1e9, one);
 }
 
-std::int64_t bordered(const FloatConv& s, int channels) {
-  return std::int64_t(s.h + 2) * (s.w + 2) * channels;
+std::vector<float> zeros(std::int64_t size) { return std::vector<float>(std::size_t(size)); }
+
+std::vector<const FloatKernels*> all() {
+  std::vector<const FloatKernels*> here;
+  for (const FloatKernels* set : {float_avx512(), float_avx2()})
+    if (set) here.push_back(set);
+  return here;
 }
 
 }  // namespace
 
-bool float_conv_runs_here() {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f");
+std::vector<std::string> float_instruction_sets() {
+  std::vector<std::string> names;
+  for (const FloatKernels* set : all()) names.emplace_back(set->name);
+  return names;
 }
 
-void float_conv(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
-                float* y, int threads) {
-  shared(s, shares(s, threads), [&](std::int64_t n, std::int64_t end, int) {
-    std::vector<float> copy(std::size_t(bordered(s, s.c)));
+const FloatKernels* choose_float_kernels(const std::string& name) {
+  for (const FloatKernels* set : all())
+    if (name.empty() || name == set->name) return set;
+  return nullptr;
+}
+
+void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
+                const float* filter, const FloatTail& tail, float* y, int threads) {
+  std::vector<float> packed = zeros(kernels.packed(s));
+  kernels.pack(s, filter, packed.data());
+  const std::int64_t count = std::clamp<std::int64_t>(s.images, 1, threads);
+  shared(s, count, threads, [&](std::int64_t n, std::int64_t end, std::int64_t) {
+    std::vector<float> copy = zeros(kernels.copied(s, s.c)), scratch = zeros(kernels.scratch(s));
     for (; n < end; n++) {
-      with_border(s.h, s.w, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
-      image(s, copy.data(), filter, tail, n * s.h * s.w * s.k, y);
+      kernels.copy(s, s.c, x + n * s.h * s.w * s.c, nullptr, copy.data());
+      kernels.image(s, copy.data(), packed.data(), tail, n * s.h * s.w * s.k, y, scratch.data());
     }
   });
 }
 
-void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy,
-                     const float* y, float* dx, float* dfilter, int threads) {
-  const int parts = shares(s, threads);
-  const std::size_t size = dfilter ? std::size_t(9) * s.c * s.k : 0;
-  std::vector<float> others(size * std::size_t(parts - 1));  // of each share but the first
-  std::fill_n(dfilter, size, 0.f);
+void float_conv_back(const FloatKernels& kernels, const FloatConv& s, const float* x,
+                     const float* turned, const float* dy, const float* y, float* dx,
+                     float* dfilter, int threads) {
+  const std::int64_t size = dfilter ? kernels.sums(s) : 0, count = gradient_shares(s);
+  std::vector<float> sums = zeros(size * count), packed = zeros(dx ? kernels.packed(s) : 0);
   const FloatConv back{s.images, s.h, s.w, s.k, s.c};
-  shared(s, parts, [&](std::int64_t n, std::int64_t end, int share) {
-    std::vector<float> copy(std::size_t(bordered(s, s.k)));
-    float* d = share ? others.data() + size * std::size_t(share - 1) : dfilter;
+  if (dx) kernels.pack(back, turned, packed.data());
+  shared(s, count, threads, [&](std::int64_t n, std::int64_t end, std::int64_t share) {
+    std::vector<float> copy = zeros(kernels.copied(s, s.k));
+    std::vector<float> scratch = zeros(std::max(kernels.scratch(s), kernels.scratch(back)));
     for (; n < end; n++) {
       const std::int64_t at = n * s.h * s.w;
-      with_border(s.h, s.w, s.k, dy + at * s.k, y ? y + at * s.k : nullptr, copy.data());
-      if (dx) image(back, copy.data(), turned, {nullptr, nullptr, false}, at * s.c, dx);
-      if (dfilter) filter_gradient(s, x + at * s.c, copy.data(), d);
+      kernels.copy(s, s.k, dy + at * s.k, y ? y + at * s.k : nullptr, copy.data());
+      if (dfilter)
+        kernels.filter_gradient(s, x + at * s.c, copy.data(), sums.data() + size * share,
+                                scratch.data());
+      if (dx)
+        kernels.image(back, copy.data(), packed.data(), {nullptr, nullptr, false}, at * s.c, dx,
+                      scratch.data());
     }
   });
-  for (std::size_t at = 0; at < others.size(); at += size)
-    for (std::size_t i = 0; i < size; i++) dfilter[i] += others[at + i];
+  for (std::int64_t share = 1; size && share < count; share++)
+    for (std::int64_t i = 0; i < size; i++) sums[i] += sums[share * size + i];
+  if (dfilter) kernels.unpack(s, sums.data(), dfilter);
 }
 
 }  // namespace qb
-#else
-namespace qb {
-
-bool float_conv_runs_here() { return false; }
-void float_conv(const FloatConv&, const float*, const float*, const FloatTail&, float*, int) {}
-void float_conv_back(const FloatConv&, const float*, const float*, const float*, const float*,
-                     float*, float*, int) {}
-
-}  // namespace qb
-#endif

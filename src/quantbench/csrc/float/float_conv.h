@@ -1,9 +1,15 @@
 // Convolution of float32 images by 3x3 filters of stride 1, with a border of one zero, and its
 // derivatives: what reconstruction spends its time on. Images are NHWC, filters [3][3][in
 // channels][out channels].
+//
+// One instruction set gives the same bits whatever the number of threads: an image is one thread's,
+// and gradients of a filter are added up over shares of the images that the number of images alone
+// decides. Another instruction set adds in another order.
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace qb {
 
@@ -19,16 +25,22 @@ struct FloatTail {
   bool relu;
 };
 
-bool float_conv_runs_here();
+struct FloatKernels;
 
-void float_conv(const FloatConv& s, const float* x, const float* filter, const FloatTail& tail,
-                float* y, int threads);
+// Names of the instruction sets that this machine has, the best first; none on many machines.
+std::vector<std::string> float_instruction_sets();
+
+// The set of this name, or the best of this machine for an empty one; null where there is none.
+const FloatKernels* choose_float_kernels(const std::string& name);
+
+void float_conv(const FloatKernels& kernels, const FloatConv& s, const float* x,
+                const float* filter, const FloatTail& tail, float* y, int threads);
 
 // From dy, which counts as 0 where the output `y` (if given: that of a ReLU) is not above 0: dx (if
 // wanted; from the filter that is turned around: [3][3][k][c]) and the filter's gradient (if
-// wanted: [3][3][c][k]). Images are shared out evenly, so that bits depend on the number of threads
-// alone.
-void float_conv_back(const FloatConv& s, const float* x, const float* turned, const float* dy,
-                     const float* y, float* dx, float* dfilter, int threads);
+// wanted: [3][3][c][k]).
+void float_conv_back(const FloatKernels& kernels, const FloatConv& s, const float* x,
+                     const float* turned, const float* dy, const float* y, float* dx,
+                     float* dfilter, int threads);
 
 }  // namespace qb

@@ -2,11 +2,14 @@
 
 #include <stdexcept>
 
-// Every instruction set, the best first: NAME is its folder, where `const Kernels* NAME_kernels()`
-// gives its kernels, or null where this machine cannot run them.
+// Every instruction set, the best first: `const Kernels* NAME_kernels()`, in the folder of NAME's
+// first word, gives its kernels, or null where this machine cannot run them.
 #define QB_INSTRUCTION_SETS(SET) \
   SET(avx512)                    \
+  SET(avxvnni)                   \
   SET(avx2)                      \
+  SET(arm64_i8mm)                \
+  SET(arm64_dot)                 \
   SET(portable)
 
 namespace qb {

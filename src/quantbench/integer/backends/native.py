@@ -1,4 +1,4 @@
-"""Our own kernels: AVX-512 VNNI, AVX2 or portable C++, chosen at run time.
+"""Our own kernels: AVX-512 VNNI, AVX2, 64-bit Arm or portable C++, chosen at run time.
 
 All give the codes of the definition, bit for bit. The extension module is built when the package is
 installed. Where it could not be built this backend says so, and the others remain.
