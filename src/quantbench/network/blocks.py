@@ -67,8 +67,8 @@ def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ..
 
 
 def _strided(module: nn.Module) -> bool:
-    stride: int | tuple[int, ...] = getattr(module, "stride", 1)
-    return (max(stride) if isinstance(stride, tuple) else stride) > 1
+    stride: int | tuple[int, ...] | list[int] = getattr(module, "stride", 1)
+    return (max(stride) if isinstance(stride, tuple | list) else stride) > 1
 
 
 def _own(module: nn.Module) -> bool:

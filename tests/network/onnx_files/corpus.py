@@ -118,6 +118,12 @@ def zeros_in_the_middle(folder):
 
 
 @case
+def names_that_are_no_text(folder):
+    whole = model().SerializeToString()
+    return write(folder, whole.replace(b"conv_3", b"\xaf\xafnv_3")), "no text"
+
+
+@case
 def no_nodes(folder):
     made = model()
     del made.graph.node[:]

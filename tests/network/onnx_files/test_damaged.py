@@ -2,6 +2,7 @@
 
 import builtins
 
+import numpy as np
 import pytest
 
 from quantbench.cli.main import main
@@ -49,6 +50,27 @@ def test_a_reader_says_what_is_wrong_and_where(tmp_path, name):
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bytes_that_are_changed_are_an_error_or_another_network(tmp_path, seed):
+    """Hundreds of damaged copies: none ends in anything but an error for people."""
+    rng, whole = np.random.default_rng(seed), model().SerializeToString()
+    path, refused = tmp_path / "bad.onnx", 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(int(rng.integers(1, 5))):
+            at = int(rng.integers(len(damaged)))
+            if rng.integers(2):
+                damaged[at] = int(rng.integers(256))
+            else:
+                del damaged[at : at + int(rng.integers(1, 4))]
+        path.write_bytes(bytes(damaged))
+        try:
+            read(path)
+        except QuantbenchError as e:
+            refused += str(path) in str(e)
+    assert refused > 100
 
 
 @pytest.mark.usefixtures("nothing_runs")

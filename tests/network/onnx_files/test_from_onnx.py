@@ -80,7 +80,7 @@ def test_methods_take_it_as_they_take_the_module(mixed, name):
     model, path = mixed
     x = images(16)
     scheme = qb.Scheme(qb.Grid(4, per_channel=True), qb.Grid(8, symmetric=False, range="minmax"))
-    few = {"iterations": 4, "epochs": 1, "steps": 4}
+    few = {"iterations": 4, "act_iterations": 4}
 
     def tried(net):
         method = qb.method(name)

@@ -48,6 +48,7 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
     graph = model.graph
     if not model.ir_version or not graph.node:
         raise BadInput(f"{path}: not an ONNX file, or a truncated one: it has no nodes")
+    _require_text(model, path)
     _require_plain(model, path)
     _require_order(graph, path)
     bring_in_weights(graph, path)
@@ -82,6 +83,23 @@ def _require_file(path: Path) -> None:
             f"{path}: {size:,} bytes, where one ONNX file holds fewer than {LARGEST_FILE:,}: keep "
             "large weights as external data beside it"
         )
+
+
+def _require_text(model: onnx.ModelProto, path: Path) -> None:
+    """Names are text: protobuf looks at their bytes only when they are read."""
+    graph = model.graph
+    names: list[object] = [model.producer_name, model.producer_version]
+    try:
+        names += [o.domain for o in model.opset_import]
+        for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+            names.append(value.name)
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [a.name for a in node.attribute]
+    except UnicodeDecodeError:
+        names.append(b"")
+    if not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{path}: a damaged file, with names that are no text")
 
 
 def _require_plain(model: onnx.ModelProto, path: Path) -> None:
