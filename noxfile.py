@@ -39,6 +39,10 @@ TESTED_WITH = (
     "hypothesis",
     "import-linter",
     "markdown-it-py",
+    "nncf",
+    "onnx",
+    "onnx2torch",
+    "onnxruntime",
     "pybind11",  # this and setuptools: a test builds the wheel
     "pycocotools",
     "pytest-xdist",

@@ -88,10 +88,12 @@ def test_values_and_gradients(
 def test_the_gradient_of_a_weight_alone() -> None:
     """What AdaRound's objective asks for."""
     x, weight, bias, dy = drawn(3, 3, 32, 16, 7, 11)
-    found = conv3x3.weight_gradient(cl(x).detach(), cl(dy).detach())
-    (true,) = torch.autograd.grad(exactly(x, weight, bias, None), weight, dy.detach().double())
-    assert found is not None
-    assert float((found - true).norm()) <= 1e-5 * float(true.norm())
+    y = exactly(x, weight, bias, None)
+    for outputs, above in ((y, None), (y.relu(), cl(y.detach().relu().float()))):
+        found = conv3x3.weight_gradient(cl(x).detach(), cl(dy).detach(), above)
+        (true,) = torch.autograd.grad(outputs, weight, dy.detach().double(), retain_graph=True)
+        assert found is not None
+        assert float((found - true).norm()) <= 1e-5 * float(true.norm())
 
 
 @here

@@ -60,14 +60,32 @@ class Moments:
         return -(self.shift + (d.double() @ self.mean.unsqueeze(2)).squeeze(2)).flatten().to(d)
 
 
-def weight_gradient(layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor) -> Tensor:
-    """Gradient of a layer's weight: the sum of output gradient times x^T."""
+def weight_gradient(
+    layer: QuantLayer, x: Tensor, w: Tensor, output_gradient: Tensor, above: Tensor | None = None
+) -> Tensor:
+    """Gradient of a layer's weight: the sum of output gradient times x^T.
+
+    Args:
+        layer: convolution, linear layer or table of embeddings.
+        x: its input.
+        w: its weight.
+        output_gradient: like its output.
+        above: the output of a ReLU behind a layer that joins one; the gradient counts where it is
+            above 0.
+
+    """
+    if layer.joins:
+        own = conv3x3.weight_gradient(x, output_gradient, above)
+        if own is not None:
+            return own
+    if above is not None:
+        output_gradient = torch.ops.aten.threshold_backward(
+            output_gradient, above.to(output_gradient), 0
+        )
     if layer.info.kind == "linear":
         return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
     if layer.info.kind == "embedding":
         return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
-    if layer.joins and (own := conv3x3.weight_gradient(x, output_gradient)) is not None:
-        return own
     g, only_weight = layer.geometry, [False, True, False]
     assert g is not None
     x = x if g.even else g.prepared(x)

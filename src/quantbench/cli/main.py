@@ -132,6 +132,12 @@ def _data(options: argparse.Namespace) -> int:
     return data.run(options.action, options.names)
 
 
+def _onnx(options: argparse.Namespace) -> int:
+    from quantbench.cli import onnx
+
+    return onnx.run(options)
+
+
 def _new(options: argparse.Namespace) -> int:
     from quantbench.cli.new import new
 
@@ -149,5 +155,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measured": _measured,
     "latency": _latency,
     "data": _data,
+    "onnx": _onnx,
     "new": _new,
 }

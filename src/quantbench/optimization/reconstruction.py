@@ -55,12 +55,13 @@ class _LayerError(torch.autograd.Function):
         target: Tensor,
         activation: str | Bounds | None,
     ) -> Tensor:
-        out, flat = layer.run(x, w).float(), None
+        joined, flat = activation == "relu" and layer.joins, None
+        out = (layer.op(x, w, layer.bias, relu=True) if joined else layer.run(x, w)).float()
         if isinstance(activation, Bounds):
             low, high = activation.like(out)
             flat = (out <= low) | (out >= high)
             out = out.clamp_(low, high)
-        elif activation is not None:
+        elif activation is not None and not joined:
             out = out.relu_() if activation == "relu" else out.clamp_(0, 6)
         positions = out.numel() // (w.shape[1] if layer.info.kind == "embedding" else w.shape[0])
         error = torch.sub(out, target, out=target)
@@ -68,12 +69,13 @@ class _LayerError(torch.autograd.Function):
         # no gradient where the activation function is flat
         if flat is not None:
             error.masked_fill_(flat, 0)
-        elif activation == "relu":
+        elif activation == "relu" and not joined:
             error = torch.ops.aten.threshold_backward.grad_input(error, out, 0, grad_input=error)
         elif activation == "relu6":
             error = torch.ops.aten.hardtanh_backward.grad_input(error, out, 0, 6, grad_input=error)
         ctx.save_for_backward(w)
         ctx.layer, ctx.x, ctx.error, ctx.scale = layer, x, error, 2 / positions
+        ctx.above = out if joined else None  # the gradient of the weight looks at it by itself
         ctx.half = torch.is_autocast_enabled(x.device.type)
         return loss
 
@@ -82,7 +84,7 @@ class _LayerError(torch.autograd.Function):
         x, w, error = ctx.x, ctx.saved_tensors[0], ctx.error
         if ctx.half and ctx.layer.info.kind != "embedding":  # whose inputs are numbers of rows
             x, w, error = x.bfloat16(), w.bfloat16(), error.bfloat16()
-        gradient = weight_gradient(ctx.layer, x, w, error).float()
+        gradient = weight_gradient(ctx.layer, x, w, error, ctx.above).float()
         return gradient.mul_(grad[0] * ctx.scale), None, None, None, None
 
 

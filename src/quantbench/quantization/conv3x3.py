@@ -5,7 +5,8 @@ the processor can do. In ours, what lies between a layer and the sum and ReLU th
 never stored. Anything else is torch's convolution.
 
 Values and gradients have the same bits for any number of threads. They depend on the instruction
-set, which is the best that the processor has: another one adds in another order.
+set, which is the best that the processor has: another one adds in another order, and on AVX2 the
+convolution is Winograd's, so that an input that is not finite spoils its neighbours too.
 """
 
 from __future__ import annotations
@@ -61,9 +62,13 @@ def conv3x3(
     return y.relu_() if relu else y
 
 
-def weight_gradient(x: Tensor, dy: Tensor) -> Tensor | None:
-    """Gradient (K, C, 3, 3) of :func:`conv3x3`'s weight, or ``None`` where it must be torch's."""
-    return _backward(x, None, dy, None)[1] if _suits(images=[x, dy]) else None
+def weight_gradient(x: Tensor, dy: Tensor, above: Tensor | None = None) -> Tensor | None:
+    """Gradient (K, C, 3, 3) of :func:`conv3x3`'s weight, or ``None`` where it must be torch's.
+
+    ``dy`` counts where ``above``, if given, is above 0: the output of a ReLU.
+    """
+    images = [x, dy] if above is None else [x, dy, above]
+    return _backward(x, None, dy, above)[1] if _suits(images=images) else None
 
 
 def _suits(*others: Tensor, images: list[Tensor]) -> bool:

@@ -32,10 +32,11 @@ QB_INLINE int32x4_t add_products(int32x4_t acc, int8x16_t w, Input x) {
   return vdotq_s32(acc, w, x);
 }
 
+#include "kernels/arm64/sums.h"  // what the others are made of
+
 #include "kernels/arm64/conv.h"
 #include "kernels/arm64/depthwise.h"
 #include "kernels/arm64/linear.h"
-#include "kernels/arm64/sums.h"
 #include "kernels/arm64/table.h"
 
 }  // namespace
