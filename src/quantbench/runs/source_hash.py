@@ -151,13 +151,18 @@ def _code(tree: ast.Module) -> str:
     return _EMPTY if bare else _short(ast.unparse(tree).encode())
 
 
+def _is_public(part: str) -> bool:
+    """Whether a name is public; a package that is one itself is looked at like any other."""
+    return part in PUBLIC and _spec(f"quantbench.{part}") is None
+
+
 @functools.cache
 def _modules(name: str) -> tuple[str, ...]:
     """Modules that run when a dotted name is imported or looked up: the packages on the way too."""
     module, *rest = name.split(".")
     found = [module]
     for part in rest:
-        if module == "quantbench" and part in (*PUBLIC, WHOLE):
+        if module == "quantbench" and (part == WHOLE or _is_public(part)):
             targets = PUBLIC.values() if part == WHOLE else (PUBLIC[part],)
             return (*found, *(m for t in targets for m in _modules(t.partition(":")[0])))
         if part == WHOLE:
