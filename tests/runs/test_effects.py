@@ -322,3 +322,8 @@ def test_a_used_method_that_is_not_installed_is_named(tmp_path, monkeypatch):
     name = stranger(tmp_path, monkeypatch, method="class M:\n    uses = ('adarond',)\n")
     with pytest.raises(BadInput, match="no method 'adarond'; did you mean adaround"):
         of(f"{name}.method").key()
+
+
+def test_a_public_name_that_is_a_package_too_hides_no_module_of_it():
+    assert "quantbench.network.hooks" in source_hash._modules("quantbench.network.hooks.capture")
+    assert source_hash._modules("quantbench.network") == ("quantbench", "quantbench.network")

@@ -152,8 +152,8 @@ def _code(tree: ast.Module) -> str:
 
 
 def _is_public(part: str) -> bool:
-    """Whether a name is public; a package that is one itself is looked at like any other."""
-    return part in PUBLIC and _spec(f"quantbench.{part}") is None
+    """Whether a name leads elsewhere; ``network`` is a package as well, and is where it says."""
+    return part == WHOLE or (part in PUBLIC and _spec(f"quantbench.{part}") is None)
 
 
 @functools.cache
@@ -162,7 +162,7 @@ def _modules(name: str) -> tuple[str, ...]:
     module, *rest = name.split(".")
     found = [module]
     for part in rest:
-        if module == "quantbench" and (part == WHOLE or _is_public(part)):
+        if module == "quantbench" and _is_public(part):
             targets = PUBLIC.values() if part == WHOLE else (PUBLIC[part],)
             return (*found, *(m for t in targets for m in _modules(t.partition(":")[0])))
         if part == WHOLE:
