@@ -87,7 +87,7 @@ class Many(nn.Linear):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(Many(3, 3)), "returns dict, not a tensor"),
+        (nn.Sequential(Many(3, 3)), "returns dict of out .*, not a tensor: say which with output="),
         (nn.Linear(3, 3), "is itself a layer"),
         (nn.Sequential(nn.Linear(3, 3)).half(), "'0.weight' is torch.float16"),
     ],
