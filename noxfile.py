@@ -39,10 +39,15 @@ TESTED_WITH = (
     "hypothesis",
     "import-linter",
     "markdown-it-py",
+    "nncf",
+    "onnx",
+    "onnx2torch",
+    "onnxruntime",
     "pybind11",  # this and setuptools: a test builds the wheel
     "pycocotools",
     "pytest-xdist",
     "setuptools",
+    "timm",
 )
 
 
@@ -86,6 +91,17 @@ def tests(session: nox.Session) -> None:
     _install(session, *TESTED_WITH)
     session.run("quantbench", "data", "pull")
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def families(session: nox.Session) -> None:
+    """Look at a network of every family of torchvision and timm, and write docs/families.md.
+
+    An hour on one quiet core; finished rows are kept.
+    """
+    _install(session, "timm", "onnx", "onnxruntime")
+    rows = session.posargs or [".nox/families.jsonl"]
+    session.run("python", "-m", "tests.families", *rows)
 
 
 @nox.session

@@ -123,7 +123,7 @@ def _batches(model: str, data: str, first: int, count: int) -> Iterator[Array]:
     """Preprocessed images, a few at a time."""
     from quantbench.data.images import images
     from quantbench.models.catalog import spec
-    from quantbench.tasks import coco, one_stage
+    from quantbench.tasks.detection import coco, one_stage
 
     about = spec(model)
     if model in one_stage.MODELS:  # images of several sizes, not an array

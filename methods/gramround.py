@@ -44,6 +44,8 @@ class GramRound(Method):
     Attributes:
         width: partial roundings kept for each row; fewer where they would not fit in memory.
         moves: steps of tabu search at the end.
+        descent: coordinate descent from what the beam found. Without it and without moves, a beam
+            of width 1 is GPTQ.
         damping: share of H's diagonal added to it.
         asymmetric: reconstruct from x^ of the quantized predecessors instead of x.
         neighbours: only floor(W/s) and the code above it may be chosen, as in AdaRound (eq. 22);
@@ -58,6 +60,7 @@ class GramRound(Method):
 
     width: int = 16
     moves: int = 500
+    descent: bool = True
     damping: float = 1e-5
     asymmetric: bool = True
     neighbours: bool = False
@@ -133,7 +136,8 @@ class GramRound(Method):
         width = max(1, min(self.width, BEAM_VALUES // u.numel()))
         codes = beam(u, h, low, high, width)  # whose Cholesky factor needs float64
         h = h.to(u)
-        return tabu(descend(codes, u, h, low, high), u, h, low, high, self.moves, rng)
+        codes = descend(codes, u, h, low, high) if self.descent else codes
+        return tabu(codes, u, h, low, high, self.moves, rng)
 
 
 def _fit_scale(e: Tensor, ideal: Tensor, h: Tensor, old: Tensor, *, per_channel: bool) -> Tensor:

@@ -19,6 +19,7 @@ PUBLIC = {
     "Pipeline": "quantbench.quantization.method:Pipeline",
     "Paper": "quantbench.quantization.papers:Paper",
     "Network": "quantbench.network.network:Network",
+    "network": "quantbench.network:by_name",
     "Scheme": "quantbench.quantization.scheme:Scheme",
     "Grid": "quantbench.quantization.scheme:Grid",
     "Override": "quantbench.quantization.scheme:Override",
@@ -30,6 +31,11 @@ PUBLIC = {
     "load": "quantbench.quantization.serialize:load",
     "lower": "quantbench.integer.lowering.lower:lower",
     "compile": "quantbench.integer.backends.base:compile",
+    "scheme": "quantbench.quantization.presets:scheme",
+    "compare": "quantbench.comparison.compare:compare",
+    "progress_bar": "quantbench.system.progress_bar:progress_bar",
+    "save_onnx": "quantbench.integer.backends.onnx_file:save_onnx",
+    "read_onnx": "quantbench.integer.qdq.read:read",
     "task": "quantbench.tasks.registry:task",
     "check": "quantbench.conformance:check",
     "QuantbenchError": "quantbench.errors:QuantbenchError",
@@ -42,6 +48,7 @@ PUBLIC = {
 
 if TYPE_CHECKING:  # the same names for editors and type checkers; a test compares the two lists
     from quantbench.calibration.weight_ranges import weight_range as weight_range
+    from quantbench.comparison.compare import compare as compare
     from quantbench.conformance import check as check
     from quantbench.errors import BadInput as BadInput
     from quantbench.errors import CannotWrite as CannotWrite
@@ -50,13 +57,17 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.errors import QuantbenchError as QuantbenchError
     from quantbench.errors import Unsupported as Unsupported
     from quantbench.integer.backends.base import compile as compile  # noqa: A004 - the public word
+    from quantbench.integer.backends.onnx_file import save_onnx as save_onnx
     from quantbench.integer.lowering.lower import lower as lower
+    from quantbench.integer.qdq.read import read as _read
+    from quantbench.network import by_name as network  # noqa: F401 - a public name
     from quantbench.network.network import Network as Network
     from quantbench.quantization.method import Job as Job
     from quantbench.quantization.method import Method as Method
     from quantbench.quantization.method import Pipeline as Pipeline
     from quantbench.quantization.method import quantize as quantize
     from quantbench.quantization.papers import Paper as Paper
+    from quantbench.quantization.presets import scheme as scheme
     from quantbench.quantization.quantized import Quantized as Quantized
     from quantbench.quantization.registry import list_methods as list_methods
     from quantbench.quantization.registry import make as _make
@@ -65,9 +76,11 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.quantization.scheme import Scheme as Scheme
     from quantbench.quantization.serialize import load as load
     from quantbench.quantization.serialize import save as save
+    from quantbench.system.progress_bar import progress_bar as progress_bar
     from quantbench.tasks.registry import task as task
 
     method = _make
+    read_onnx = _read
 
 __all__ = [*PUBLIC, "__version__"]  # noqa: PLE0604 - all of them are text
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from quantbench.calibration import input_moments
-from quantbench.calibration.input_moments import by_columns, columns, second_moments
+from quantbench.calibration.columns import columns
+from quantbench.calibration.input_moments import by_columns, second_moments
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import QuantLayer
 

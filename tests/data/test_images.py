@@ -136,7 +136,8 @@ def test_unknown_names_suggest_the_nearest():
 def test_every_image_set_that_is_stored_is_in_the_table():
     # rows and another crop of imagenet/val_1300
     derived = {f"imagenet/val_{name}" for name in ("300_calib", "1000_eval", "1300_floor")}
-    own = {"imagenet/val", "imagenet/train", "shapes/train", "shapes/test"} | derived
+    users = {"imagenet/val", "imagenet/train", "voc/val", "voc/train"}
+    own = {"shapes/train", "shapes/test"} | users | derived
     assert set(image_sets.SETS) - own == {
         e.set for e in manifest.table().values() if e.set in image_sets.SETS
     }

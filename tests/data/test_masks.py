@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantbench.data import masks
-from quantbench.errors import DataCorrupt
+from quantbench.data import images, masks
+from quantbench.errors import DataCorrupt, DataMissing
 
 RNG = np.random.default_rng(0)
 
@@ -54,6 +54,46 @@ def test_a_mask_with_a_palette_gives_its_numbers(tmp_path):
     picture.save(buffer, "PNG")
     _, y = masks.voc(voc(tmp_path, encoded(image), buffer.getvalue()))
     assert (y[0, :4, :4] == 7).all()
+
+
+def devkit(root, part="val", stems=("2007_000033", "2007_000042"), without=""):
+    """The layout of VOC's development kit, with small images."""
+    folder = root / "VOCdevkit" / "VOC2012"
+    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "ImageSets/Segmentation" / f"{part}.txt").write_text("\n".join(stems) + "\n")
+    for i, stem in enumerate(stems):
+        files = {
+            f"JPEGImages/{stem}.jpg": encoded(np.full((20, 30, 3), 60 * i, np.uint8), "JPEG"),
+            f"SegmentationClass/{stem}.png": encoded(np.full((20, 30), i + 1, np.uint8)),
+        }
+        for name, content in files.items():
+            if name != without:
+                (folder / name).write_bytes(content)
+
+
+def test_the_development_kit_of_voc(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataMissing) as missing:
+        images.images("voc/val")
+    assert missing.value.command.endswith(str(tmp_path / "VOCdevkit"))
+    devkit(tmp_path)
+    found = images.images("voc/val")
+    assert found.x.shape == (2, 513, 513, 3)
+    assert (found.y[1, :20, :30] == 2).all()
+    assert (found.x[1, :20, :30] == 60).all()
+    assert (found.y[0, 20:] == masks.OUTSIDE).all()
+    with pytest.raises(DataMissing, match="voc/train"):
+        images.images("voc/train")
+
+
+def test_a_kit_without_one_of_its_masks(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+    devkit(tmp_path, "train", without="SegmentationClass/2007_000042.png")
+    with pytest.raises(DataCorrupt, match="2007_000042"):
+        images.images("voc/train")
 
 
 @pytest.mark.parametrize(

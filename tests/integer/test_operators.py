@@ -183,6 +183,8 @@ def test_an_operator_needs_at_most_ten_files() -> None:
     better.add("quantbench.integer.lowering.lower")  # sums, tables, and what is not an operator
     names = {op.__name__ for op in OPERATORS} - {"Conv", "Island"}
     for module, used in named_in(HERE / "integer"):
+        if module.startswith("quantbench.integer.qdq."):
+            continue  # what other tools' operators become: a new one of ours may come from none
         if module not in needed | refusing | better and not module.endswith("testing.fuzz"):
             assert not used & names, module
 

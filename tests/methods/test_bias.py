@@ -20,7 +20,7 @@ from quantbench.optimization.bias_correction import draw
 from quantbench.quantization.method import Job, Log, Pipeline, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.report import shift_plots
+from quantbench.report.plots import shift as shift_plots
 
 W3 = Scheme(Grid(3, range="minmax"))
 W3A8 = Scheme(Grid(3, range="minmax"), Grid(8, symmetric=False, range="minmax"))

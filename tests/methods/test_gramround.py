@@ -148,6 +148,38 @@ def test_codes_that_are_no_neighbours_are_counted_and_can_be_ruled_out():
     assert objectives[0] < objectives[1]  # more to choose from
 
 
+def gptq(w, h, scale, zero, low, high):
+    """Codes by GPTQ as its paper has it: each column's error is spread over those that follow."""
+    order = h.diagonal().argsort(descending=True)
+    w = w.double()[:, order].clone()
+    spread = torch.linalg.cholesky(torch.linalg.inv(h[order][:, order]), upper=True)
+    codes = torch.empty_like(w)
+    for j in range(w.shape[1]):
+        codes[:, j] = (w[:, j] / scale + zero).round().clamp(low, high)
+        error = (w[:, j] - (codes[:, j] - zero) * scale) / spread[j, j]
+        w[:, j:] -= error.unsqueeze(1) * spread[j, j:]
+    return torch.empty_like(codes).index_copy_(1, order, codes)
+
+
+def test_without_descent_a_beam_of_one_is_gptq():
+    x = torch.randn(300, 24, generator=rng()) @ torch.randn(24, 24, generator=rng(1))
+    linear = nn.Linear(24, 10)
+    linear.weight.data = torch.randn(10, 24, generator=rng(2))
+    net = Network.of(nn.Sequential(linear), x[:2])
+    found, q = total(GramRound(width=1, moves=0, descent=False, damping=0.01), net, x)
+    (layer,) = q.layers()
+    h = x.double().mT @ x.double() / len(x)
+    h += 0.01 * torch.diag(h.diagonal())
+    scale, zero = (
+        torch.as_tensor(t).double().expand(10, 1).flatten()
+        for t in (layer.qparams.scale, layer.qparams.zero)
+    )
+    levels = layer.qparams.levels
+    codes = gptq(linear.weight.data, h, scale, zero, levels[0], levels[-1])
+    assert torch.equal(layer.codes.double(), codes)
+    assert total(GramRound(width=1, moves=0, damping=0.01), net, x)[0] < found
+
+
 def test_one_step_for_the_whole_tensor_stays_one():
     net, x = small()
     _, q = total(GramRound(width=4, moves=5, refits=1), net, x, Scheme(Grid(2)))

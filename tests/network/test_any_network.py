@@ -170,6 +170,64 @@ def test_rows_of_an_embedding_that_are_scaled_when_read() -> None:
     assert off(quantize(Nearest(), net, rows, WEIGHTS).fake()(rows), model(rows)) < RIGHT
 
 
+class _Identity(torch.autograd.Function):
+    """Gives what it got; of such a call a recording sees nothing."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> Tensor:
+        return -grads[0]
+
+
+class _Hidden(torch.autograd.Function):
+    """Works where no recording sees it."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            return x.flip(1) + x
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+class Calls(nn.Module):
+    """A convolution between two calls of a function."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function, self.conv = function, nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        apply = self.function.apply
+        return torch.relu(apply(self.conv(apply(x)) * 2))
+
+
+class Hidden(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _Hidden.apply(x) * 2
+
+
+def test_functions_with_a_derivative_of_their_own_are_no_constants() -> None:
+    model, x = cnn(Calls(_Identity)), images()
+    q = made(model, INTEGER)
+    assert all(type(op).__name__ != "Island" for op in lower(q).ops)
+    assert off(q.fake()(x[3:5]), model(x[3:5])) < RIGHT
+    hidden = cnn(Hidden(), nn.Conv2d(3, 8, 3))
+    q = made(hidden, INTEGER)
+    (island,) = (op for op in lower(q).ops if type(op).__name__ == "Island")
+    assert "no call of torch's was seen to make" in island.reason
+    assert off(executable(q)(x[3:5]), hidden(x[3:5])) < RIGHT
+    around = cnn(Calls(_Hidden))  # a layer inside stays one of those that are quantized
+    q = made(around, INTEGER)
+    assert [i.name for i in q.net.layers] == ["0.conv", "3"]
+    assert off(executable(q)(x[3:5]), around(x[3:5])) < RIGHT
+
+
 class Optional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +252,32 @@ class Sized(nn.Module):
         return self.fc(y.view(y.size(0), -1))
 
 
-@pytest.mark.parametrize("model", [cnn(Optional()), Sized().eval()], ids=["optional", "sizes"])
+class Chosen(nn.Module):
+    """Chooses its forward when it is made, and is asked for its width by the module around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.half = nn.Conv2d(4, 4, 3, padding=1), 4
+        self.forward = self.split  # type: ignore[method-assign]
+
+    def split(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, [self.half, self.half], 1)
+        return torch.cat([torch.relu(self.conv(a)), b], 1)
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(3, 8, 3), Chosen()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.stem(x))[:, : 2 * self.inner.half]
+
+
+MODELS = {"optional": cnn(Optional()), "sizes": Sized().eval(), "chosen": cnn(Around())}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_graph_is_what_one_real_call_did(model: nn.Module) -> None:
     q = made(model, INTEGER)
     assert all(type(op).__name__ != "Island" for op in lower(q).ops)
@@ -344,7 +427,7 @@ def test_a_saved_network_is_loaded_for_what_it_was_saved_for_alone(tmp_path: Pat
         torch.manual_seed(seed)
         layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 5, 2)
         with pytest.warns(UserWarning, match=r"1 weights are multiplied outside all layers"):
-            return Network.of(nn.Sequential(*layers).eval(), images(2))
+            return Network.of(nn.Sequential(*layers).eval(), images(2), kinds=(nn.Conv2d,))
 
     net, four = network(0), Scheme(Grid(4))
     q = quantize(Nearest(), net, images(), four)

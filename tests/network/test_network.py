@@ -64,14 +64,16 @@ def test_weights_that_no_layer_holds_are_named():
     class Attending(nn.Module):
         def __init__(self):
             super().__init__()
-            self.attention, self.fc = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+            # with a bias of its own for keys it is none of those that are made plain
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True)
+            self.fc = nn.Linear(8, 3)
 
         def forward(self, x):
             return self.fc(self.attention(x, x, x, need_weights=False)[0]).mean(1)
 
     with pytest.warns(
         UserWarning,
-        match=r"2 weights .* in full precision: attention.in_proj_weight, attention.out",
+        match=r"4 weights .* in full precision: attention.in_proj_weight, attention.bias_k",
     ):
         net = Network.of(Attending().eval(), torch.randn(2, 5, 8))
     assert [i.name for i in net.layers] == ["fc"]

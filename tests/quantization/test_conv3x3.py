@@ -173,8 +173,8 @@ def test_every_instruction_set_of_this_machine_agrees_with_float64() -> None:
 def test_other_layers_are_left_to_torch(change: dict[str, int]) -> None:
     """Only the shapes that our kernels are made for are theirs."""
     usual = {"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1}
-    assert conv3x3.operator(nn.Conv2d(**usual)) is conv3x3.conv3x3
-    assert conv3x3.operator(nn.Conv2d(**(usual | change))) is not conv3x3.conv3x3
+    assert conv3x3.fits(nn.Conv2d(**usual))
+    assert not conv3x3.fits(nn.Conv2d(**(usual | change)))
 
 
 @pytest.mark.parametrize("side", [3, 7, 8])

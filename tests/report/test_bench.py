@@ -11,8 +11,9 @@ from quantbench.errors import BadInput, DataMissing, Unsupported
 from quantbench.evidence.judge import judge
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import AGREES, MISSES, OPEN, Outcome, Verdict
-from quantbench.report import page, plots, table
+from quantbench.report import page, table
 from quantbench.report.bench import Bench, Row
+from quantbench.report.plots import collection
 from tests.evidence.test_judge import BEATS, CLAIM, FP, LIMIT, run
 
 
@@ -81,7 +82,7 @@ def test_a_row_shows_our_number_and_the_difference_that_decides():
 
 def test_the_plot_shows_what_decides_beside_what_is_allowed():
     rows = [judged(CLAIM, run(92.0, 89.4)), judged(LIMIT, run(92.0, 91.9)), judged(FP, run(92, 92))]
-    first, *_ = plots.all_of(rows)
+    first, *_ = collection.all_of(rows)
     published, limit, base = first.shown[0]
     found = rows[0].verdict.difference
     assert (published.asked, published.allowed) == ((2.0,), (1.5, 2.5))

@@ -144,7 +144,7 @@ def test_a_cell_depends_on_all_that_its_run_goes_through(change, module):
         "quantbench.data.images",
         "quantbench.runs.lab",
         "quantbench.evidence.result",
-        "quantbench.tasks.detection",
+        "quantbench.tasks.detection.detectors",
         "quantbench.methods.brecq",
     ],
 )
@@ -172,7 +172,7 @@ def test_a_cell_runs_again_when_its_source_changed(tmp_path, change):
 @pytest.mark.parametrize(
     ("model", "module"),
     [
-        ("scenes/retinanet", "quantbench.tasks.coco"),
+        ("scenes/retinanet", "quantbench.tasks.detection.coco"),
         ("qa/bert", "quantbench.tasks.spans"),
         ("squad/bert-base-uncased", "quantbench.models.bert"),
         ("stsb/minilm", "quantbench.tasks.texts"),

@@ -35,9 +35,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from quantbench.calibration.columns import columns
 from quantbench.calibration.memory import Activations
+from quantbench.network.layers import Geometry
 from quantbench.quantization.layers import QuantLayer
 from quantbench.system import parallel
 
@@ -111,20 +112,13 @@ def by_columns(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     return h, a.mean(2)
 
 
-def columns(layer: QuantLayer, x: Tensor) -> Tensor:
-    """What the rows of the weight matrix are multiplied with: (n, groups, k, positions)."""
-    if layer.info.kind == "linear":
-        return x.reshape(len(x), 1, -1, x.shape[-1]).mT
-    g, padded = layer.geometry, F.pad(x, zeros_around(layer))
-    found = F.unfold(padded, g["kernel_size"], g["dilation"], stride=g["stride"])
-    return found.view(len(x), layer.groups, -1, found.shape[2])
-
-
 @torch.no_grad()
 def summed_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor, int]:
     """Sums behind :func:`second_moments`, of these examples alone, and the positions summed."""
-    image = layer.info.kind != "linear"
-    heights = layer.geometry["kernel_size"][0] if image else 1
+    if layer.geometry and len(layer.geometry.kernel) == 3:
+        return _volumes(layer, x)
+    image = layer.geometry and layer.geometry.image()  # convolutions of lines are of images, too
+    heights = image.kernel[0] if image else 1
     groups, k = layer.groups, layer.original[0].numel()
     blocks = (groups, heights, k // heights, heights, k // heights)
     h = torch.zeros(blocks, dtype=torch.float64, device=x.device)
@@ -134,7 +128,7 @@ def summed_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, 
     for start in range(0, x.shape[0], each := max(1, CHUNK // values)):
         index = slice(start, min(start + each, x.shape[0]))
         part = x.take(index) if isinstance(x, Activations) else x[index]
-        unfolded = _unfolded(layer, part) if image else _flat(part)
+        unfolded = _unfolded(image, groups, part) if image else _flat(part)
         _add_means(mean, unfolded)
         _add_lags(h, unfolded)
         count += unfolded.height * unfolded.rows[0].shape[2]
@@ -142,6 +136,21 @@ def summed_moments(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, 
     h = h.triu() + h.triu(1).mT  # what lies below the diagonal is its mirror image
     if image:
         h, mean = _channels_first(h, mean, spots=layer.original[0, 0].numel())
+    return h, mean, count
+
+
+def _volumes(layer: QuantLayer, x: Tensor | Activations) -> tuple[Tensor, Tensor, int]:
+    """The same for convolutions of volumes, one example after the other, by all their columns."""
+    groups, k = layer.groups, layer.original[0].numel()
+    h = torch.zeros(groups, k, k, dtype=torch.float64, device=x.device)
+    mean, count = h.new_zeros(groups, k), 0
+    for i in range(x.shape[0]):
+        index = slice(i, i + 1)
+        part = x.take(index) if isinstance(x, Activations) else x[index]
+        (a,) = columns(layer, part)
+        h += a @ a.mT
+        mean += a.sum(2)
+        count += a.shape[2]
     return h, mean, count
 
 
@@ -153,34 +162,24 @@ def _channels_first(h: Tensor, mean: Tensor, spots: int) -> tuple[Tensor, Tensor
     return h.reshape(groups, k, k), mean.reshape(groups, k)
 
 
-def zeros_around(layer: QuantLayer) -> tuple[int, int, int, int]:
-    """Zeros left, right, above and below; ``same`` puts an odd one right and below."""
-    g = layer.geometry
-    if g["padding"] == "same":
-        total = [d * (k - 1) for d, k in zip(g["dilation"], g["kernel_size"], strict=True)]
-        return total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2
-    down, right = (0, 0) if g["padding"] == "valid" else g["padding"]
-    return right, right, down, down
-
-
 def _flat(x: Tensor) -> Unfolded:
     """A linear layer's input as that of a kernel of one row."""
     return Unfolded([x.reshape(1, 1, -1, x.shape[-1])], [Tap(0, 0)], 1)
 
 
-def _unfolded(layer: QuantLayer, x: Tensor) -> Unfolded:
+def _unfolded(g: Geometry, groups: int, x: Tensor) -> Unfolded:
     """Of the padded images, every stride-th row from each phase on, as lines for a kernel's row."""
-    g = layer.geometry
-    (kh, kw), (sh, sw), (dh, dw) = g["kernel_size"], g["stride"], g["dilation"]
-    padded = F.pad(x, zeros_around(layer)).permute(0, 2, 3, 1)
+    (kh, kw), (sh, sw), (dh, dw) = g.kernel, g.stride, g.dilation
+    images = x if x.dim() == 4 else x.unsqueeze(2)
+    padded = g.prepared(images).permute(0, 2, 3, 1)
     n, height, width, channels = padded.shape
     high = (height - dh * (kh - 1) - 1) // sh + 1
     wide = (width - dw * (kw - 1) - 1) // sw + 1
-    per = channels // layer.groups
+    per = channels // groups
     s0, s1, s2, s3 = padded.stride()
     phases = []
     for phase in range(min(sh, height)):
-        shape = (layer.groups, -(-(height - phase) // sh), n, wide, kw, per)
+        shape = (groups, -(-(height - phase) // sh), n, wide, kw, per)
         strides = (per * s3, sh * s1, s0, sw * s2, dw * s2, s3)
         windows = padded[:, phase:].as_strided(shape, strides)
         phases.append(windows.reshape(*shape[:2], n * wide, kw * per))

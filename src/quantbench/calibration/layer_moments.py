@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from quantbench.calibration.input_moments import second_moments, zeros_around
+from quantbench.calibration.input_moments import second_moments
 from quantbench.calibration.memory import Activations
 from quantbench.quantization import conv3x3
 from quantbench.quantization.layers import QuantLayer
@@ -87,11 +86,12 @@ def weight_gradient(
         return output_gradient.flatten(0, -2).T @ x.flatten(0, -2)
     if layer.info.kind == "embedding":
         return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
-    g, padding, only_weight = layer.geometry, layer.geometry["padding"], [False, True, False]
-    if isinstance(padding, str):
-        x, padding = F.pad(x, zeros_around(layer)), [0, 0]
-    transposed, output_padding = False, [0, 0]
-    geometry = g["stride"], padding, g["dilation"], transposed, output_padding, layer.groups
+    g, only_weight = layer.geometry, [False, True, False]
+    assert g is not None
+    x = x if g.even else g.prepared(x)
+    padding = [before if g.even else 0 for before, _ in g.pads]
+    transposed, output_padding = False, [0] * len(padding)
+    geometry = g.stride, padding, g.dilation, transposed, output_padding, layer.groups
     gradients = torch.ops.aten.convolution_backward(
         output_gradient, x, w, None, *geometry, only_weight
     )
@@ -116,7 +116,10 @@ def moments(layer: QuantLayer, x: Activations, target: Activations, batch: int =
         inputs = x.take(part)
         error = layer.run(inputs, layer.original) - target.take(part)
         r += weight_gradient(layer, inputs, layer.original, error)
-        shift += error.sum((0, 2, 3)) if layer.info.kind == "conv" else error.flatten(0, -2).sum(0)
+        if layer.geometry:
+            shift += error.sum((0, *range(2, error.dim())))
+        else:
+            shift += error.flatten(0, -2).sum(0)
         floor += torch.linalg.vector_norm(error).square()
         positions += error.numel() // out
     sums = torch.cat([r.flatten(), shift, floor]) / positions

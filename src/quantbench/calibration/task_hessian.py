@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantbench.calibration.input_moments import columns
+from quantbench.calibration.columns import columns
 from quantbench.calibration.walk import Progressive
 from quantbench.quantization.layers import QuantLayer
 from quantbench.system import parallel
@@ -35,7 +35,7 @@ def task_hessian(
         for label, weight in _labels(log_p.detach().exp(), draws, rng):
             (g,) = torch.autograd.grad(log_p.gather(1, label).sum(), z, retain_graph=True)
             # a row for each output channel, with all of its positions
-            rows = g.flatten(2) if g.dim() == 4 else g.reshape(g.shape[0], -1, g.shape[-1]).mT
+            rows = g.flatten(2) if layer.geometry else g.reshape(g.shape[0], -1, g.shape[-1]).mT
             rows = rows.reshape(z.shape[0], layer.groups, -1, rows.shape[2])
             grads = torch.einsum("ngop,ngkp->ngok", rows, a)
             flat = grads.flatten(1) * weight.sqrt()

@@ -116,7 +116,8 @@ def _measured(options: argparse.Namespace) -> int:
     from quantbench.cli.measured import measured
 
     file = Path(options.file) if options.file else None
-    return measured([Path(folder) for folder in options.folders or ["runs"]], file)
+    tables = Path(options.tables) if options.tables else None
+    return measured([Path(folder) for folder in options.folders or ["runs"]], file, tables)
 
 
 def _latency(options: argparse.Namespace) -> int:
@@ -129,6 +130,12 @@ def _data(options: argparse.Namespace) -> int:
     from quantbench.cli import data
 
     return data.run(options.action, options.names)
+
+
+def _onnx(options: argparse.Namespace) -> int:
+    from quantbench.cli import onnx
+
+    return onnx.run(options)
 
 
 def _new(options: argparse.Namespace) -> int:
@@ -148,5 +155,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measured": _measured,
     "latency": _latency,
     "data": _data,
+    "onnx": _onnx,
     "new": _new,
 }

@@ -8,13 +8,16 @@ from pathlib import Path
 from quantbench.data.roots import clone_root
 from quantbench.errors import BadInput
 
+SIDE_BY_SIDE = "tables"  # the paper whose claims make them
 
-def measured(folders: Sequence[Path], path: Path | None = None) -> int:
+
+def measured(folders: Sequence[Path], path: Path | None = None, tables: Path | None = None) -> int:
     """Write the file anew: rows of what is finished now, the others as they were.
 
     Args:
         folders: of finished runs.
         path: the file; ``reference/measured.md`` of the clone if not given.
+        tables: where tables of methods side by side go; nowhere if not given.
 
     Raises:
         BadInput: a folder that is not there, or a file that this command did not write.
@@ -36,4 +39,10 @@ def measured(folders: Sequence[Path], path: Path | None = None) -> int:
     write_atomically(path, to_markdown(rows))
     print(f"{path}: {len(fresh)} claims measured, {len(rows) - len(fresh)} kept")
     print(counts(rows))
+    if tables:
+        from quantbench.report.measured.collect import judged
+        from quantbench.report.measured.side_by_side import to_markdown as side_by_side
+
+        write_atomically(tables, side_by_side(judged(claims, folders), SIDE_BY_SIDE))
+        print(tables)
     return 0

@@ -63,6 +63,7 @@ def parser() -> Parser:
     data = add("data", f"bring data here: {about}")
     data.add_argument("action", choices=("status", "pull", "fetch", "remote"))
     data.add_argument("names", nargs="*", metavar="NAME")
+    _add_onnx(add("onnx", "read quantized ONNX files of any tool; compare with our own", RUNS))
     add("new", "start a method of your own from a small working file").add_argument("name")
     return top
 
@@ -96,6 +97,8 @@ def _add_measured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", dest="folders", action="append", metavar="FOLDER", help=about)
     about = "the file to write anew (default: reference/measured.md of the clone)"
     command.add_argument("--file", metavar="FILE", help=about)
+    about = "also write tables of methods side by side, from claims of the paper tables"
+    command.add_argument("--tables", metavar="FILE", help=about)
 
 
 def _add_baseline(command: argparse.ArgumentParser) -> None:
@@ -123,6 +126,19 @@ def _add_ci(command: argparse.ArgumentParser) -> None:
     command.add_argument("--github", action="store_true", help="print GitHub annotations")
     about = "append a summary in Markdown, such as to $GITHUB_STEP_SUMMARY"
     command.add_argument("--summary", metavar="FILE", help=about)
+
+
+def _add_onnx(command: argparse.ArgumentParser) -> None:
+    """Which files, and what they are compared on."""
+    command.add_argument("files", nargs="+", metavar="FILE", help="QDQ or QOperator ONNX files")
+    command.add_argument("--model", help="network that they were made of, such as shapes/resnet8")
+    command.add_argument("--eval", metavar="SET", help="images to score, such as shapes/test")
+    command.add_argument("--calib", metavar="SET", help="calibration set of our own method")
+    about = "calibration examples of our own method (default: 64)"
+    command.add_argument("--examples", type=int, default=64, metavar="N", help=about)
+    about = "our own method, at the bits of the first file (default: nearest)"
+    command.add_argument("--method", default="nearest", help=about)
+    command.add_argument("--seed", type=int, default=0, help="of our own method (default: 0)")
 
 
 def _add_timing(command: argparse.ArgumentParser) -> None:

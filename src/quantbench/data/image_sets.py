@@ -22,6 +22,10 @@ from quantbench.errors import BadInput, DataCorrupt, DataMissing, did_you_mean
 _HERE = Path(__file__).parent
 _VOC = "voc/voc2012_seg48.tar"
 
+_VOC_DEVKIT = "VOCdevkit/VOC2012"
+
+_VOC_LISTS = f"{_VOC_DEVKIT}/ImageSets/Segmentation"
+
 _COCO_IMAGES = "coco/val2017_first128_416px.tar"
 
 _COCO_MASKS = "coco/coco_val2017_first128_vocmasks100.tar"
@@ -118,6 +122,12 @@ def _rendered_shapes(split: str) -> readers.Arrays:
     return x, y
 
 
+def _voc_devkit(part: str) -> readers.Arrays:
+    """A list of the user's own copy of VOC 2012."""
+    canvas = partial(decoded.scratch, f"voc_{part}")
+    return masks.devkit(locate(_VOC_DEVKIT), part, canvas)
+
+
 def _coco_masks() -> readers.Arrays:
     """The images of COCO that have masks."""
     return masks.coco(verified(_COCO_IMAGES), verified(_COCO_MASKS))
@@ -154,6 +164,8 @@ SETS: Mapping[str, _Set] = {
     "imagenet/train": _Set(partial(_imagenet, "train", 4), slow=("imagenet/train",)),
     # with a class for every pixel
     "voc/seg48": _Set(lambda: masks.voc(verified(_VOC)), slow=(_VOC,)),
+    "voc/val": _Set(partial(_voc_devkit, "val"), slow=(f"{_VOC_LISTS}/val.txt",)),
+    "voc/train": _Set(partial(_voc_devkit, "train"), slow=(f"{_VOC_LISTS}/train.txt",)),
     "coco/seg100": _Set(_coco_masks, slow=(_COCO_IMAGES, _COCO_MASKS)),
     "shapes/train": _Set(partial(_rendered_shapes, "train"), slow=(_RENDERER,)),
     "shapes/calib": _Set(partial(_stored_shapes, "calib")),

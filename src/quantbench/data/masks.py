@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from quantbench.data.readers import Arrays, picture
-from quantbench.errors import DataCorrupt
+from quantbench.errors import DataCorrupt, DataMissing
 
 SIDE = 513  # rows and columns of a canvas: what DeepLab was trained on
 
@@ -44,6 +44,40 @@ def voc(path: Path) -> Arrays:
     return _canvases(pairs, len(stems), path)
 
 
+def devkit(folder: Path, part: str, canvas: Callable[[tuple[int, ...]], np.ndarray]) -> Arrays:
+    """Images of VOC 2012 as its development kit has them, in the order of the kit's list.
+
+    Args:
+        folder: such as ``VOCdevkit/VOC2012``.
+        part: the list in ``ImageSets/Segmentation``, such as ``val``.
+        canvas: makes the array of images, zeros uint8 of a shape: they may not fit in memory.
+
+    Returns:
+        As :func:`voc`.
+
+    Raises:
+        DataMissing: there is no such list.
+        DataCorrupt: an image of it is missing, or has no mask of its size.
+
+    """
+    listed = folder / "ImageSets" / "Segmentation" / f"{part}.txt"
+    if not listed.is_file():
+        parent = folder.parent
+        raise DataMissing(f"voc/{part}", f"ln -s <your VOCdevkit, with {folder.name}> {parent}")
+    stems = listed.read_text(encoding="utf-8").split()
+
+    def content(name: str) -> dict[str, bytes]:
+        path = folder / name
+        return {name: path.read_bytes()} if path.is_file() else {}
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for stem in stems:
+            image, mask = f"{_VOC_IMAGES}{stem}.jpg", f"{_VOC_MASKS}{stem}.png"
+            yield picture(_named(content(image), image), stem), _mask(content(mask), mask)
+
+    return _canvases(pairs(), len(stems), listed, canvas)
+
+
 def coco(images: Path, masks: Path) -> Arrays:
     """Images of COCO that have masks, their longer side scaled to 513 pixels, as :func:`voc`.
 
@@ -65,10 +99,17 @@ def coco(images: Path, masks: Path) -> Arrays:
     return _canvases(pairs(), len(targets), masks)
 
 
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, np.uint8)
+
+
 def _canvases(
-    pairs: Iterator[tuple[np.ndarray, np.ndarray]], count: int, path: Path
-) -> Arrays:  # fmt: skip
-    x = np.zeros((count, SIDE, SIDE, 3), np.uint8)
+    pairs: Iterator[tuple[np.ndarray, np.ndarray]],
+    count: int,
+    path: Path,
+    canvas: Callable[[tuple[int, ...]], np.ndarray] = _zeros,
+) -> Arrays:
+    x = canvas((count, SIDE, SIDE, 3))
     y = np.full((count, SIDE, SIDE), OUTSIDE, np.uint8)
     for i, (image, mask) in enumerate(pairs):
         h, w = mask.shape

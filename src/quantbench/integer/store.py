@@ -20,6 +20,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench import __version__
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.ir import OPERATORS, Format, Island, Op, Program
 from quantbench.integer.packing import LARGEST_WEIGHT, code, decode, pack, unpack, width
@@ -98,7 +99,12 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
         entry, arrays = _entry(op)
         ops.append(entry)
         tensors |= {f"{i}.{name}": array for name, array in arrays.items()}
-    start = {"version": VERSION, "input": asdict(program.input), "shape": program.shape}
+    start = {
+        "version": VERSION,
+        "suite": __version__,
+        "input": asdict(program.input),
+        "shape": program.shape,
+    }
     return tensors, {**start, "ops": ops}
 
 
@@ -123,7 +129,8 @@ def _entry(op: Op) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _parse(meta: Any, tensors: Mapping[str, NDArray[Any]]) -> Program:
     if meta["version"] not in READS:
         raise ValueError(
-            f"version {meta['version']}; this quantbench reads {' and '.join(map(str, READS))}"
+            f"version {meta['version']}; this quantbench reads {' and '.join(map(str, READS))}; "
+            f"written by quantbench {meta.get('suite', 'before 0.1')}, this is {__version__}"
         )
     ops = tuple(_op(dict(entry), i, tensors) for i, entry in enumerate(meta["ops"]))
     return Program(_format(meta["input"]), _plain(meta["shape"]), ops)

@@ -10,6 +10,7 @@ from typing import Any
 
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.models.preprocess import Preprocess
+from quantbench.models.released.catalog import RELEASED
 
 _IMAGENET_NORM = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -203,15 +204,16 @@ _FIXED = (
 # the fixed names; spec() also knows open families:
 MODELS: Mapping[str, ModelSpec] = {s.name: s for s in _FIXED}
 
-PATTERNS = ("imagenet/mobilenetv1-<width>", "torchvision/<network>[@<weights>]")
+PATTERNS = ("imagenet/mobilenetv1-<width>", "torchvision/<network>[@<weights>]", *RELEASED)
 
 
 def spec(name: str) -> ModelSpec:
     """Look a network up.
 
-    Besides :data:`MODELS`: ``imagenet/mobilenetv1-<width>`` of any width, and any classification
+    Besides :data:`MODELS`: ``imagenet/mobilenetv1-<width>`` of any width, any classification
     network of torchvision, such as ``torchvision/resnet18`` or
-    ``torchvision/resnet50@IMAGENET1K_V2``.
+    ``torchvision/resnet50@IMAGENET1K_V2``, and what other papers' authors released, such as
+    ``brecq/resnet18``.
 
     Raises:
         BadInput: no such name; says which come close.
@@ -223,6 +225,8 @@ def spec(name: str) -> ModelSpec:
         return _mobilenet_v1(width[1])
     if name.startswith("torchvision/"):
         return _torchvision(name.removeprefix("torchvision/"))
+    if name in RELEASED:
+        return _released(name)
     raise BadInput(f"no model {name!r}{did_you_mean(name, (*MODELS, *PATTERNS))}")
 
 
@@ -254,4 +258,23 @@ def _torchvision(name: str) -> ModelSpec:
         family="torchvision",
         arguments=(("network", network),),
         size=size,
+    )
+
+
+def _released(name: str) -> ModelSpec:
+    from quantbench.models import torchvision as zoo
+
+    found = RELEASED[name]
+    inception = found.network in zoo.WITH_AUXILIARY
+    return _imagenet(
+        name=name,
+        checkpoint=found.files[0],
+        preprocess=_HALF_NORM if inception else _IMAGENET_NORM,
+        eval_data="imagenet/val_342_299" if inception else "imagenet/val",
+        blocks=zoo.BLOCKS,
+        published=found.published,
+        source=found.source,
+        family="released",
+        arguments=(("found", found),),
+        size=299 if inception else 224,
     )

@@ -16,6 +16,8 @@ from quantbench.models.googlenet import GoogLeNet
 from quantbench.models.inverted_residual import EfficientNetLite0, MobileNetV2
 from quantbench.models.mobilenet import MobileNetV1, ShapesMobileNet
 from quantbench.models.nanodet import NanoDetM
+from quantbench.models.released import weights as released
+from quantbench.network.blocks import stages as stages  # noqa: PLC0414 - a name of this module, too
 
 
 def pretrained(
@@ -62,11 +64,27 @@ def read(spec: ModelSpec) -> dict[str, Tensor]:
         DataCorrupt: they are not what was published.
 
     """
+    if spec.family == "released":
+        return released.read(spec.name)
     if spec.family != "torchvision":
         return checkpoint(spec.checkpoint)
     from quantbench.models import torchvision
 
     return torchvision.weights(spec.name.removeprefix("torchvision/"))
+
+
+def digest(spec: ModelSpec) -> str:
+    """What identifies the weights of a network that no table of data holds, once they were checked.
+
+    Raises:
+        DataMissing: they are not on this machine.
+        DataCorrupt: they are not what was published.
+
+    """
+    if spec.family == "released":
+        return released.digest(spec.name)
+    read(spec)
+    return spec.checkpoint  # ends in its digest
 
 
 def untrained(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
@@ -82,6 +100,8 @@ def untrained(spec: ModelSpec, generator: torch.Generator) -> nn.Module:
 
 
 def _family(spec: ModelSpec) -> Callable[..., nn.Module]:
+    if spec.family == "released":
+        return released.network
     if spec.family != "torchvision":
         return _FAMILIES[spec.family]
     from quantbench.models.torchvision import classifier
@@ -146,25 +166,5 @@ def block_names(model: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
     return tuple(names)
 
 
-def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Group blocks of one resolution: a stage begins where something has a stride."""
-    groups: list[list[str]] = []
-    reduced = True
-    for name, module in model.named_modules():
-        if name in blocks:
-            if reduced or any(_strided(m) for m in module.modules()):
-                groups.append([])
-            groups[-1].append(name)
-            reduced = False
-        elif not _inside(name, blocks):
-            reduced |= _strided(module)
-    return tuple(tuple(group) for group in groups)
-
-
 def _inside(name: str, blocks: Sequence[str]) -> bool:
     return any(name.startswith(f"{block}.") for block in blocks)
-
-
-def _strided(module: nn.Module) -> bool:
-    stride: int | tuple[int, ...] = getattr(module, "stride", 1)
-    return (max(stride) if isinstance(stride, tuple) else stride) > 1

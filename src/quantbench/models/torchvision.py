@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torchvision.models
 from torch import Tensor, nn
@@ -42,15 +43,17 @@ def weights(name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def classifier(network: str) -> nn.Module:
-    """Build one without weights.
+def classifier(network: str, build: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """Build one without weights, by torchvision's function of that name or by another.
 
     Activations work out of place, and the auxiliary classifiers of the Inceptions, which only
     training uses, are left out. The Inceptions' ``transform_input`` is left to the preprocessing,
     so that quantizers see the real input.
     """
     extra = {"aux_logits": False, "init_weights": False} if network in WITH_AUXILIARY else {}
-    model: nn.Module = torchvision.models.get_model(network, weights=None, **extra)
+    model: nn.Module = (
+        build() if build else torchvision.models.get_model(network, weights=None, **extra)
+    )
     for module in model.modules():
         if hasattr(module, "inplace"):
             # the type checker takes attributes for tensors

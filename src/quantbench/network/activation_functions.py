@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantbench.network.hooks import hooked
+from quantbench.network.graph.forward_pass import recorded
 from quantbench.network.modules import Bounds, ChannelClamp
 from quantbench.network.network import Network
+from quantbench.network.tracing import NOTHING
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -35,33 +35,17 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
-@torch.no_grad()
 def clamped_layers(net: Network) -> dict[str, ChannelClamp]:
-    """Layers whose output tensor goes into a ``ChannelClamp``, seen in one forward pass."""
+    """Layers whose output goes into a ``ChannelClamp``, seen in one forward pass."""
     if not clamps(net.model):
         return {}
-    source: dict[int, str] = {}
-    alive: list[Tensor] = []  # keeps ids unique
+    names = {net.model.get_submodule(i.name): i.name for i in net.layers}
     found: dict[str, ChannelClamp] = {}
-
-    def after(name: str, output: Tensor) -> None:
-        source[id(output)] = name
-        alive.append(output)
-
-    def before(clamp: ChannelClamp, x: Tensor) -> None:
-        if (name := source.get(id(x))) is not None:
-            found[name] = clamp
-
-    layers = ((i.name, net.model.get_submodule(i.name)) for i in net.layers)
-    with hooked(
-        *(
-            layer.register_forward_hook(lambda _m, _x, y, n=name: after(n, y))
-            for name, layer in layers
-        ),
-        *(
-            clamp.register_forward_pre_hook(lambda m, x: before(m, x[0]))
-            for clamp in clamps(net.model).values()
-        ),
-    ):
-        net.model(*net.sample)
+    for node in recorded(net.model, net.sample).nodes:
+        if isinstance(node.target, ChannelClamp):
+            before = node.inputs[0]
+            while isinstance(before.target, NOTHING):
+                before = before.inputs[0]
+            if (name := names.get(before.target)) is not None:
+                found[name] = node.target
     return found

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from quantbench.network.hooks import hooked
+from quantbench.network.graph.calls import Node
+from quantbench.network.graph.forward_pass import recorded
+from quantbench.network.layers import TransposedConv
 from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 
@@ -23,6 +22,21 @@ _SCALABLE = frozenset(
         *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     )
 )
+
+
+_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Identity: "identity",
+    nn.Flatten: "flatten",
+    nn.MaxPool2d: "max_pool2d",
+    nn.AvgPool2d: "avg_pool2d",
+    nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
+    nn.AdaptiveMaxPool2d: "adaptive_max_pool2d",
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), "dropout"),
+}
+
+_JOINS = frozenset([torch.cat, torch.concat])
 
 
 @dataclass(frozen=True)
@@ -58,140 +72,123 @@ class Clamp:
 _Blocks = tuple[tuple[str | None, int], ...]  # along dimension 1: (layer it came from, channels)
 
 
-class Trace(TorchFunctionMode):
-    """Follows the output of every layer from function to function."""
+class Trace:
+    """Follows the output of every layer from call to call of a recorded forward pass."""
 
     def __init__(self, net: Network) -> None:
-        super().__init__()
         self.net = net
-        names = [i.name for i in net.layers]
-        self.weights = {id(net.model.get_submodule(n).weight): n for n in names}
-        self.readers: dict[str, list[Reader]] = {n: [] for n in names}
-        self.clamps: dict[str, list[Clamp]] = {n: [] for n in names}
+        self.layers = {net.model.get_submodule(i.name): i.name for i in net.layers}
+        self.names = {module: name for name, module in net.model.named_modules()}
+        self.readers: dict[str, list[Reader]] = {n: [] for n in self.layers.values()}
+        self.clamps: dict[str, list[Clamp]] = {n: [] for n in self.layers.values()}
         self.stuck = {i.name for i in net.layers if i.calls > 1}
         self.padded: set[str] = set()
         self.maxpooled: set[str] = set()
-        self.blocks: dict[int, _Blocks] = {}
-        self.alive: list[Tensor] = []  # keeps ids unique
-        self.in_clamp = False
+        self.blocks: dict[Node, _Blocks] = {}
         self.runs: dict[str, int] = {}  # of every clamp
 
-    @torch.no_grad()
     def run(self) -> None:
-        """One forward pass; what comes out of the network is stuck."""
-        clamps = [(n, m) for n, m in self.net.model.named_modules() if isinstance(m, _CLAMPS)]
-        with (
-            hooked(
-                *(
-                    m.register_forward_pre_hook(lambda _, x, n=n: self.enter(n, x[0]))
-                    for n, m in clamps
-                ),
-                *(m.register_forward_hook(lambda *_: self.leave()) for _, m in clamps),
-            ),
-            self,
-        ):
-            out = self.net.model(*self.net.sample)
-        self.stop(_tensors(out))
+        """Follow everything; what comes out of the network is stuck."""
+        for node in recorded(self.net.model, self.net.sample).nodes:
+            self.follow(node)
         shared = {module for module, runs in self.runs.items() if runs > 1}
         self.stuck |= {
             n for n, clamps in self.clamps.items() if shared & {c.module for c in clamps}
         }
 
-    def enter(self, module: str, x: Tensor) -> None:
-        """A clamp starts to run on ``x``."""
-        self.in_clamp, offset = True, 0
-        self.runs[module] = self.runs.get(module, 0) + 1
-        for layer, channels in self.blocks.get(id(x), ()):
-            if layer:
-                self.clamps[layer].append(Clamp(module, offset, x.shape[1]))
-            offset += channels
-
-    def leave(self) -> None:
-        """The clamp is through."""
-        self.in_clamp = False
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run one function and note what it does to the channels."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        weighted = name in ("conv2d", "linear") and len(args) > 1
-        layer = self.weights.get(id(args[1])) if weighted else None
-        if layer:
-            self.read(layer, args[0])
-            self.keep(out, ((layer, out.shape[1]),))
-        elif name == "cat" and (args[1] if len(args) > 1 else kwargs.get("dim", 0)) == 1:
-            self.keep(
-                out,
-                tuple(
-                    b
-                    for part in args[0]
-                    for b in self.blocks.get(id(part), ((None, part.shape[1]),))
-                ),
+    def follow(self, node: Node) -> None:
+        """Note what one call does to the channels."""
+        if node.target in self.layers:
+            layer = self.layers[node.target]
+            self.read(layer, node.inputs[0])
+            self.blocks[node] = ((layer, node.example.shape[1]),)
+        elif node.target in _JOINS and _dimension(node) == 1:
+            self.blocks[node] = tuple(
+                b
+                for part in node.inputs
+                for b in self.blocks.get(part, ((None, part.example.shape[1]),))
             )
-        elif isinstance(out, Tensor):
-            known = [t for t in _tensors((args, kwargs)) if id(t) in self.blocks]
-            if len(known) == 1 and self.commutes(name, known[0], out, args, kwargs):
-                self.keep(out, self.blocks[id(known[0])])
+        else:
+            clamp = isinstance(node.target, _CLAMPS)
+            if clamp:
+                self.clamp(self.names[node.target], node.inputs[0])
+            known = [n for n in node.inputs if n in self.blocks]
+            if len(known) == 1 and self.commutes(node, known[0], clamp=clamp):
+                self.blocks[node] = self.blocks[known[0]]
             else:
                 self.stop(known)
-        return out
 
-    def commutes(
-        self, name: str, x: Tensor, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bool:
-        """Whether scaling a channel of ``x`` scales that channel of ``out`` and nothing else."""
-        value = args[3] if len(args) > 3 else kwargs.get("value")  # pad(x, widths, mode, value)
-        zeros = name == "pad" and not value
-        layers = {layer for layer, _ in self.blocks[id(x)] if layer}
-        # the arguments are x, size, stride and padding
-        if zeros or (name == "avg_pool2d" and len(args) > 3):
+    def clamp(self, module: str, x: Node) -> None:
+        """A clamp runs on ``x``."""
+        offset = 0
+        self.runs[module] = self.runs.get(module, 0) + 1
+        for layer, channels in self.blocks.get(x, ()):
+            if layer:
+                self.clamps[layer].append(Clamp(module, offset, x.example.shape[1]))
+            offset += channels
+
+    def commutes(self, node: Node, x: Node, *, clamp: bool) -> bool:
+        """Whether scaling a channel of ``x`` scales that channel of what the call gives alone."""
+        name, zeros = _spelling(node), _pads_zeros(node)
+        layers = {layer for layer, _ in self.blocks[x] if layer}
+        # a module passes its padding on, whatever that is: taken for some
+        if zeros or (name == "avg_pool2d" and (isinstance(node.target, nn.Module) or _pads(node))):
             self.padded |= layers
         if "max_pool" in name:
             self.maxpooled |= layers
-        same = out.dim() > 1 and out.shape[:2] == x.shape[:2]
-        return same and (name in _SCALABLE or zeros or self.in_clamp)
+        out, given = node.example, x.example
+        if not isinstance(out, Tensor):
+            return False
+        same = out.dim() > 1 and out.shape[:2] == given.shape[:2]
+        return same and (name in _SCALABLE or zeros or clamp)
 
-    def read(self, layer: str, x: Tensor) -> None:
+    def read(self, layer: str, x: Node) -> None:
         """A layer reads a tensor."""
-        offset = 0
-        for source, channels in self.blocks.get(id(x), ()):
+        offset, module = 0, self.net.model.get_submodule(layer)
+        for source, channels in self.blocks.get(x, ()):
             if source:
                 self.readers[source].append(Reader(layer, offset))
-                if any(_padding(self.net.model.get_submodule(layer))):
+                if any(_padding(module)):
                     self.padded.add(source)
-                if layer in self.stuck or (x.dim() != 2 and self.net.layer(layer).kind == "linear"):
+                linear = self.net.layer(layer).kind == "linear"
+                if layer in self.stuck or (x.example.dim() != 2 and linear):
                     self.stuck.add(source)
             offset += channels
 
-    def keep(self, out: Tensor, blocks: _Blocks) -> None:
-        """Remember what the channels of a tensor are."""
-        self.blocks[id(out)] = blocks
-        self.alive.append(out)
-
-    def stop(self, tensors: list[Tensor]) -> None:
+    def stop(self, nodes: list[Node]) -> None:
         """Channels that went where scaling cannot follow."""
-        for t in tensors:
-            self.stuck |= {layer for layer, _ in self.blocks.pop(id(t), ()) if layer}
+        for node in nodes:
+            self.stuck |= {layer for layer, _ in self.blocks.pop(node, ()) if layer}
 
 
 def _padding(layer: nn.Module) -> tuple[int, ...]:
-    """Width of the zeros around a layer's input; for ``same`` padding any number will do."""
+    """Width of the zeros around a layer's input; where they follow from more, any number will do.
+
+    Between the inputs of a transposed convolution there are zeros, too.
+    """
     padding = getattr(layer, "padding", ())
-    return (1,) if isinstance(padding, str) else tuple(padding)
+    return (1,) if isinstance(padding, str) or isinstance(layer, TransposedConv) else tuple(padding)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, dict | list | tuple):
-        parts = ()
-    return [t for part in parts for t in _tensors(part)]
+def _spelling(node: Node) -> str:
+    """A call's name, that of the function for a module of torch's."""
+    if isinstance(node.target, nn.Module):
+        return _MODULES.get(type(node.target), "")
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _dimension(node: Node) -> int:
+    dim: int = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return dim
+
+
+def _pads(node: Node) -> bool:
+    """Whether an average pool is given a padding: behind x, size and stride."""
+    return len(node.args) > 3
+
+
+def _pads_zeros(node: Node) -> bool:
+    if isinstance(node.target, nn.ConstantPad1d | nn.ConstantPad2d | nn.ConstantPad3d):
+        return not node.target.value
+    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    return _spelling(node) == "pad" and not value

@@ -11,6 +11,8 @@ from torch.nn.utils import parametrize
 
 from quantbench.errors import BadInput
 from quantbench.network.hooks import has_hooks, hooked
+from quantbench.network.layers import TRANSPOSED
+from quantbench.network.plain.given import described
 from quantbench.system.tensors import Inputs
 
 SAME = 1e-3  # of the largest output: float32 sums in another order stay far below
@@ -36,7 +38,7 @@ def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module],
     for wrapper, way in wrappers:
         if isinstance(model, wrapper):
             raise BadInput(f"{name} is wrapped in {wrapper.__name__}: give {way}, what it wraps")
-    if isinstance(model, kinds):
+    if isinstance(model, (*kinds, *TRANSPOSED)):
         kind = type(model).__name__
         raise BadInput(f"{name} is itself a layer: give nn.Sequential({kind}(...)), which holds it")
     if not isinstance(model, nn.Module):
@@ -74,9 +76,9 @@ def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> None:
     """
     before, again = (model(*(t.clone() for t in inputs)) for _ in range(2))
     if not isinstance(before, Tensor):
-        what = type(before).__name__
         raise BadInput(
-            f"{name} returns {what}, not a tensor: put it into a module that returns one tensor"
+            f"{name} returns {described(before)}, not a tensor: say which with output=, or put it "
+            "into a module that returns one tensor"
         )
     if not _close(again, before):
         raise BadInput(
@@ -98,7 +100,7 @@ def require_finite(model: nn.Module, name: str) -> None:
         if value.is_floating_point() and value.dtype != torch.float32:
             raise BadInput(
                 f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
-                "call model.float()"
+                "call model.float(), or give float32=True"
             )
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
@@ -109,15 +111,28 @@ def require_finite(model: nn.Module, name: str) -> None:
 
 
 @torch.no_grad()
-def require_same(model: nn.Module, original: nn.Module, inputs: Inputs, step: str) -> None:
+def require_same(
+    model: nn.Module,
+    original: nn.Module,
+    inputs: Inputs,
+    step: str,
+    expected: Tensor | None = None,
+) -> None:
     """See that a rewritten network gives what it gave before.
+
+    Args:
+        model: the rewritten network.
+        original: what it was.
+        inputs: to compare on.
+        step: what messages call the rewriting.
+        expected: what the original gives for these inputs, where that is known.
 
     Raises:
         BadInput: it does not; names the step, and the first module after the last one whose output
             is still the same.
 
     """
-    outputs = [m(*inputs) for m in (model, original)]
+    outputs = model(*inputs), original(*inputs) if expected is None else expected
     if _close(outputs[0], outputs[1], SAME):
         return
     off = float((outputs[0] - outputs[1]).norm() / outputs[1].norm())

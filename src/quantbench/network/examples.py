@@ -54,18 +54,25 @@ def as_inputs(
             "DataLoader"
         )
     wanted = limit or LIMIT
+    known = min(wanted, _length(given) or wanted)
     batches: list[Inputs] = []
     count = 0
     for item in _items(given) if single else given:
         parts = _parts(item, net, example=single)
         batches.append(parts)
         count += len(parts[0])
-        progress(min(count, wanted), wanted, "reading calibration examples")
+        progress(min(count, known), known, "reading calibration examples")
         if count >= wanted:
             break
     if not batches:
         raise BadInput("the calibration set is empty: give at least one example")
     return tuple(_joined(column)[:wanted] for column in zip(*batches, strict=True))
+
+
+def _length(given: Any) -> int:
+    """How many examples a data set or loader has; 0 where it does not say, as lists of batches."""
+    data = getattr(given, "dataset", given)
+    return len(data) if hasattr(data, "__len__") and not isinstance(data, list) else 0
 
 
 def _items(data: Sequence[Any]) -> Iterator[Any]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from quantbench.errors import BadInput
 from quantbench.network.graph.recording import Recording
-from quantbench.network.plain import BatchNorm, is_plain
+from quantbench.network.layers import CONVOLUTIONS, LAYERS
+from quantbench.network.plain.make import BatchNorm, is_plain
 from quantbench.network.tracing import NOTHING
 
 
@@ -58,9 +59,10 @@ def foldable(recording: Recording, model: nn.Module) -> dict[str, str]:
         while isinstance(before.target, NOTHING) and len(before.users) == 1:
             before = before.inputs[0]
         layer = before.target
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or len(before.users) > 1:
+        if not isinstance(layer, LAYERS) or len(before.users) > 1:
             continue
-        channels = before.example.dim() == (4 if isinstance(layer, nn.Conv2d) else 2)
+        # of tokens (N, tokens, channels) batch norm scales another dimension
+        channels = isinstance(layer, CONVOLUTIONS) or before.example.dim() == 2
         if channels and runs[norm] == runs[layer] == 1:
             found[names[norm]] = names[layer]
     return found
@@ -80,10 +82,10 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
     for norm_name, layer_name in norms.items():
         norm, layer = model.get_submodule(norm_name), model.get_submodule(layer_name)
         assert isinstance(norm, BatchNorm)
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert isinstance(layer.weight, Tensor)
         mu, var, gamma, beta = _parameters(norm, norm_name)
         gain = (var.double() + norm.eps).rsqrt() * gamma.double()
-        bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.double()
+        bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.double()  # type: ignore[operator]
         shape = (-1,) + (1,) * (layer.weight.dim() - 1)
         weight = (layer.weight.double() * gain.reshape(shape)).float()
         layer.weight = nn.Parameter(weight, requires_grad=False)

@@ -10,11 +10,14 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput
+from quantbench.network.blocks import find_blocks
+from quantbench.network.blocks import stages as resolution_stages
 from quantbench.network.checks import (
     evaluating_copy,
     keep_inputs,
@@ -24,7 +27,11 @@ from quantbench.network.checks import (
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
-from quantbench.network.plain import make_plain
+from quantbench.network.graph.recording import Recording
+from quantbench.network.layers import LAYERS, TRANSPOSED, layer_kinds
+from quantbench.network.plain.given import Output, Sample, adapt, as_float32, as_tensors
+from quantbench.network.plain.make import make_plain
+from quantbench.network.plain.unshared import unshare
 from quantbench.network.tracing import LayerInfo, layers, outside
 from quantbench.system.tensors import Inputs, tensor_digest
 
@@ -60,22 +67,32 @@ class Network:
     def of(
         cls,
         model: nn.Module,
-        sample: Tensor | Inputs,
+        sample: Sample,
         *,
         name: str = "model",
-        blocks: Sequence[str] = (),
-        stages: Sequence[Sequence[str]] = (),
-        kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear),
+        output: Output | None = None,
+        blocks: Sequence[str] | None = None,
+        stages: Sequence[Sequence[str]] | None = None,
+        kinds: tuple[type[nn.Module], ...] = LAYERS,
+        float32: bool = False,
+        unshared: bool = False,
     ) -> Network:
         """Copy, make layers plain, fold batch norm and look at one forward pass.
 
         Args:
             model: any module that runs on the sample; not changed.
-            sample: a small batch of its inputs, (N, ...) each.
+            sample: a small batch of its inputs, (N, ...) each: a tensor, several in order, or a
+                mapping by the names of ``forward``'s arguments.
             name: what messages call it.
-            blocks: modules that block reconstruction treats as units.
-            stages: groups of blocks.
-            kinds: layers to quantize.
+            output: which output to look at, where there are several: a key, an attribute or a
+                position, or a tuple of such, such as ``("out", 0)``.
+            blocks: modules that block reconstruction treats as units; found from the graph unless
+                given, see :func:`quantbench.network.blocks.find_blocks`.
+            stages: groups of blocks; unless given, those of one resolution.
+            kinds: classes of layers to quantize; by default convolutions of any rank, transposed
+                ones too, and linear layers.
+            float32: convert a network in float16 or bfloat16, and its sample.
+            unshared: give every use of a layer that is used several times a layer of its own.
 
         Raises:
             BadInput: a model in a wrapper, weights that are not finite or not float32, an output
@@ -89,36 +106,36 @@ class Network:
 
         """
         require_unwrapped(model, name, kinds)
-        inputs = (sample,) if isinstance(sample, Tensor) else sample
+        kinds = layer_kinds(kinds)
         model = evaluating_copy(model)
+        sample = as_float32(model, sample) if float32 else sample
+        adapt(model, sample, output, name)
+        inputs = as_tensors(sample)
         require_finite(model, name)
         keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
+        if unshared:
+            model = unshare(model, inputs, (*kinds, *TRANSPOSED))
         make_plain(model, inputs, kinds)
         require_same(model, unfolded, inputs, f"{name}: making layers plain")
         with torch.no_grad():
             stats = fold(model, foldable(recorded(model, inputs), model))
         require_same(model, unfolded, inputs, f"{name}: folding batch norm")
         recording = recorded(model, inputs)
-        modules = dict(model.named_modules())
-        for block in (*blocks, *(b for stage in stages for b in stage)):
-            if block not in modules:
-                raise BadInput(f"{name}: block {block!r} is not a module of the network")
-        groups = tuple(tuple(s) for s in stages)
         found = layers(recording, model, kinds)
         if not found:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
-        ran, left = {info.name for info in found}, outside(recording, model, kinds)
-        known = ran | {weight.removesuffix(".weight") for weight in left}
-        held = {id(modules[n].weight) for n in ran}
-        idle = [
-            n
-            for n, m in modules.items()
-            if isinstance(m, kinds) and n not in known and id(m.weight) not in held
-        ]
-        _warn(name, "weights are multiplied outside all layers", left)
-        _warn(name, "layers did not run on the sample", idle)
+        _tell_what_stays(name, model, recording, found, kinds)
+        if blocks is None:
+            blocks = find_blocks(recording, model, kinds)
+        if stages is None:
+            stages = resolution_stages(model, blocks)
+        groups = tuple(tuple(stage) for stage in stages)
+        modules = dict(model.named_modules())
+        for block in (*blocks, *(b for stage in groups for b in stage)):
+            if block not in modules:
+                raise BadInput(f"{name}: block {block!r} is not a module of the network")
         return cls(name, model, found, inputs, tuple(blocks), groups, stats, unfolded)
 
     def layer(self, name: str) -> LayerInfo:
@@ -143,6 +160,13 @@ class Network:
             unfolded = copy.deepcopy(unfolded).to(device)
         return replace(self, model=model, sample=sample, batch_norm=stats, unfolded=unfolded)
 
+    @cached_property
+    def sample_output(self) -> Tensor:
+        """What the network gives for its sample; computed once."""
+        with torch.no_grad():
+            found: Tensor = self.model(*self.sample)
+        return found
+
     @property
     def edges(self) -> frozenset[str]:
         """Names of the first and the last layer."""
@@ -164,9 +188,30 @@ class Network:
         return self.origin or self.digest
 
 
+def _tell_what_stays(
+    name: str,
+    model: nn.Module,
+    recording: Recording,
+    found: Sequence[LayerInfo],
+    kinds: tuple[type[nn.Module], ...],
+) -> None:
+    """Warn of weights outside all layers, and of layers that did not run."""
+    modules = dict(model.named_modules())
+    ran, left = {info.name for info in found}, outside(recording, model, kinds)
+    known = ran | {weight.removesuffix(".weight") for weight in left}
+    held = {id(modules[n].weight) for n in ran}
+    idle = [
+        n
+        for n, m in modules.items()
+        if isinstance(m, kinds) and n not in known and id(m.weight) not in held
+    ]
+    _warn(name, "weights are multiplied outside all layers", left)
+    _warn(name, "layers did not run on the sample", idle)
+
+
 def _warn(network: str, what: str, names: Sequence[str]) -> None:
     """Say what stays in full precision."""
     if names:
         few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         text = f"{network}: {len(names)} {what}, and stay in full precision: {few}"
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)

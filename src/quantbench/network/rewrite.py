@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from quantbench.errors import BadInput
 from quantbench.network.channel_flow import Link
 from quantbench.network.channel_trace import Clamp, Reader
+from quantbench.network.layers import LAYERS
 from quantbench.network.modules import ChannelClamp
 from quantbench.network.network import Network
 from quantbench.system.tensors import Inputs
@@ -70,7 +71,7 @@ class Rewrite:
     def bias(self, layer: str) -> Tensor:
         """Bias, (out,), to be changed in place; zeros are put where there was none."""
         module = self.model.get_submodule(layer)
-        assert isinstance(module, nn.Conv2d | nn.Linear)
+        assert isinstance(module, LAYERS)
         if module.bias is None:
             zeros = module.weight.new_zeros(module.weight.shape[0])
             module.bias = nn.Parameter(zeros, requires_grad=False)

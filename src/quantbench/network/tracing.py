@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from quantbench.network.graph.calls import Node
 from quantbench.network.graph.recording import Recording
+from quantbench.network.layers import CONVOLUTIONS, TransposedConv
 
 _PRODUCTS = (
     *("linear", "conv", "matmul", "mm", "einsum", "attention", "transformer"),
@@ -52,7 +53,7 @@ class LayerInfo:
         return int(torch.Size(self.shape).numel())
 
 
-_KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.Embedding: "embedding"}
+_KINDS = {**dict.fromkeys(CONVOLUTIONS, "conv"), nn.Linear: "linear", nn.Embedding: "embedding"}
 
 NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -81,8 +82,12 @@ def layers(
 def _info(name: str, module: nn.Module, calls: list[Node]) -> LayerInfo:
     weight, out = module.weight, calls[-1].example
     assert isinstance(weight, Tensor)
-    conv = isinstance(module, nn.Conv2d)
-    positions = out[0, 0].numel() if conv else out[0].numel() // weight.shape[0]
+    if isinstance(module, TransposedConv):  # every input meets every weight
+        positions = calls[-1].inputs[0].example[0, 0].numel()
+    elif isinstance(module, CONVOLUTIONS):
+        positions = out[0, 0].numel()
+    else:
+        positions = out[0].numel() // weight.shape[0]
     macs = 0 if isinstance(module, nn.Embedding) else weight.numel() * positions
     kind = next(word for cls, word in _KINDS.items() if isinstance(module, cls))
     clamp = _clamp(calls[0])

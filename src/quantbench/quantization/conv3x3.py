@@ -11,8 +11,7 @@ convolution is Winograd's, so that an input that is not finite spoils its neighb
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,19 +22,6 @@ from torch.nn import functional as F
 LARGEST = 96 * 128
 
 NARROWEST = 8  # pixels of a row below which they waste vectors
-
-
-def operator(layer: nn.Conv2d) -> Callable[..., Tensor]:
-    """The function (x, weight, bias) of a convolution layer: :func:`conv3x3` where it allows it."""
-    if fits(layer):
-        return conv3x3
-    return partial(
-        F.conv2d,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )
 
 
 def fits(layer: nn.Conv2d) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.network.layers import CONVOLUTIONS, Geometry, convolution
 from quantbench.network.modules import Bounds
 from quantbench.network.tracing import LayerInfo
 from quantbench.quantization import conv3x3
@@ -94,6 +95,7 @@ class QuantLayer(nn.Module):
             that equalization made of one, or ``None``.
         codes: whole-number codes as int32, ``None`` until the layer is quantized.
         qparams: the grid the codes are on.
+        geometry: of a convolution; ``None`` of other layers.
 
     """
 
@@ -120,11 +122,7 @@ class QuantLayer(nn.Module):
         self.codes: Tensor | None = None
         self.qparams: QParams | None = None
         self.groups = int(getattr(layer, "groups", 1))
-        self.geometry = {
-            k: getattr(layer, k)
-            for k in ("kernel_size", "stride", "padding", "dilation")
-            if hasattr(layer, k)
-        }
+        self.geometry = Geometry.of(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Layer output with the current weight."""
@@ -160,10 +158,11 @@ class QuantLayer(nn.Module):
 
 def _operator(layer: nn.Module) -> Callable[..., Tensor]:
     """The layer's function of (input, weight, bias)."""
-    if isinstance(layer, nn.Conv2d):
-        if layer.padding_mode != "zeros":
+    if isinstance(layer, CONVOLUTIONS):
+        if getattr(layer, "padding_mode", "zeros") != "zeros":
             raise Unsupported(f"convolution with padding mode {layer.padding_mode!r}")
-        return conv3x3.operator(layer)
+        own = isinstance(layer, nn.Conv2d) and conv3x3.fits(layer)
+        return conv3x3.conv3x3 if own else convolution(layer)
     if isinstance(layer, nn.Linear):
         return F.linear
     if isinstance(layer, nn.Embedding):

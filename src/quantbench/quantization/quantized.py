@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ class Quantized:
         for name, clamp in clamped_layers(net).items():
             if any(info.name == name for info in self.infos):
                 self.layer(name).activation = clamp.bounds
-        require_same(self.model, net.model, net.sample, f"{net.name}: putting layers in")
+        same = partial(require_same, original=net.model, inputs=net.sample)
+        same(self.model, step=f"{net.name}: putting layers in", expected=net.sample_output)
         if scheme.placement == "attention":
             place_operands(self.model, net, scheme)
         if scheme.placement == "integer":
@@ -70,7 +72,7 @@ class Quantized:
             self.behind = behind_layers(self.model, net)
         if scheme.placement != "inputs":
             step = f"{net.name}: placing quantizers of activations"
-            require_same(self.model, net.model, net.sample, step)
+            same(self.model, step=step, expected=net.sample_output)
         self.model.eval()
 
     def layer(self, name: str) -> QuantLayer:
@@ -233,13 +235,14 @@ def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:
         if info.calls > 1:
             raise Unsupported(
                 f"layer {info.name!r} runs {info.calls} times in one pass: "
-                "shared layers are not quantized"
+                "shared layers are not quantized; Network.of(..., unshared=True) gives each use a "
+                "layer of its own"
             )
         if len(names := owners[id(net.model.get_submodule(info.name).weight)]) > 1:
             others = ", ".join(map(repr, names[1:]))
             raise Unsupported(
                 f"layer {names[0]!r} shares its weights with {others}: shared layers are not "
-                "quantized; give each module weights of its own"
+                "quantized; give each module weights of its own, or unshared=True to Network.of"
             )
 
 

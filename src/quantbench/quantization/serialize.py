@@ -17,6 +17,7 @@ from quantbench.network.rewrite import Rewrite
 from quantbench.quantization.grids import QParams
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.quantized import Quantized
+from quantbench.quantization.saved_by import FORMAT, another, differences, require_readable
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
 
@@ -43,6 +44,7 @@ def save(q: Quantized, folder: Path) -> None:
     # none: full precision
     acts = {name: list(a.levels) if a.enabled else [] for name, a in q.act_quants().items()}
     about = {
+        "format": FORMAT,
         "version": __version__,
         "network": q.net.name,
         "network_digest": q.net.origin_digest,
@@ -59,14 +61,16 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
 
     Raises:
         BadInput: files that are damaged, that belong to another network or scheme, or that were
-            written by a version that kept less.
+            written by a version which keeps other things; names both versions.
 
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    meta: Any = None
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
+        require_readable(meta, folder)
         _require_same_origin(meta, net, scheme, folder)
         tensors = load_file(folder / "quantized.safetensors", device=str(net.device))
         q = Quantized(_clamped(net, tensors), scheme)
@@ -75,6 +79,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
+            f"{another(meta)}"
         ) from e
     if q.digest != meta["digest"]:
         raise BadInput(
@@ -110,17 +115,12 @@ def _require_same_origin(meta: dict[str, Any], net: Network, scheme: Scheme, fol
         BadInput: it is another, or the files do not say.
 
     """
-    if "network_digest" not in meta:
+    pairs = differences(meta["scheme"], scheme)
+    if pairs:
         raise BadInput(
-            f"{folder}: written by version {meta.get('version', 'before 0.1')}, which did not keep "
-            "the digest of the network: quantize again"
+            f"{folder}: was saved under another scheme than {scheme}: {'; '.join(pairs)}"
+            f"{another(meta)}"
         )
-    # as JSON has it: tuples are lists there
-    asked = json.loads(json.dumps(asdict(scheme)))
-    if meta["scheme"] != asked:
-        differ = [k for k in asked if meta["scheme"].get(k) != asked[k]]
-        pairs = "; ".join(f"{k} {meta['scheme'].get(k)!r}, not {asked[k]!r}" for k in differ)
-        raise BadInput(f"{folder}: was saved under another scheme than {scheme}: {pairs}")
     if meta["network_digest"] != net.origin_digest:
         raise BadInput(
             f"{folder}: was saved for a network {meta['network']!r} with weights of digest "

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.report import roofline
-from quantbench.report.drawing import Drawings
 from quantbench.report.page import document, figure
+from quantbench.report.plots.drawing import Drawings
 from quantbench.system.atomic import write_atomically
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from quantbench.evidence.verdict import AGREES, MISSES, Outcome
-from quantbench.report import plots, shift_tables, table
-from quantbench.report.drawing import Drawing
+from quantbench.report import shift_tables, table
+from quantbench.report.plots import collection
+from quantbench.report.plots.drawing import Drawing
 
 if TYPE_CHECKING:
     from quantbench.report.bench import Row
@@ -46,7 +47,7 @@ def page(
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
     head = "".join(f"<th>{escape(h)}</th>" for h in table.HEADER)
     body = "".join(_row(row) for row in ran)
-    figures = "".join(figure(plot, draw) for plot in plots.all_of(ran))
+    figures = "".join(figure(plot, draw) for plot in collection.all_of(ran))
     details = "".join(_details(row) for row in ran)
     skipped = "".join(_details(row) for row in rows if row.verdict.outcome == Outcome.SKIP)
     return document(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quantbench.report.drawing import Drawing
-from quantbench.report.svg import canvas, svg
+from quantbench.report.plots.drawing import Drawing
+from quantbench.report.plots.svg import canvas, svg
 
 if TYPE_CHECKING:
     from quantbench.latency.table import Table

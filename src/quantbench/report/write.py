@@ -33,7 +33,7 @@ def write(
 
     """
     from quantbench.report import latency_page, page
-    from quantbench.report.drawing import Drawings
+    from quantbench.report.plots.drawing import Drawings
     from quantbench.system.atomic import write_atomically
 
     folder = runs / "report"

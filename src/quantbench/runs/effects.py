@@ -29,6 +29,7 @@ EFFECTS = {
     "claims": False,
     "reference": False,
     "evidence": False,
+    "comparison": False,
     "runs": False,
     "gate": False,
     "report": False,

@@ -12,6 +12,7 @@ from quantbench.evidence.result import Result
 from quantbench.runs.cell import Cell, task_of
 from quantbench.runs.ledger import Ledger
 from quantbench.runs.recipe import Recipe
+from quantbench.system.memory import peak_megabytes, restart_peak
 from quantbench.system.progress import Progress, silent
 from quantbench.tasks import measure
 from quantbench.tasks.measure import FullPrecision
@@ -141,6 +142,7 @@ class Lab:
         assert scheme is not None
         base = self.result(self.cell(where, FullPrecision(), None, "", 0, 0))
         method = cell.method.make() if isinstance(cell.method, Recipe) else cell.method
+        restart_peak()
         q, scores, log = measure.quantized(
             where,
             method,
@@ -164,7 +166,7 @@ class Lab:
             size_bytes=q.bytes,
             seconds=log.seconds,
             curves={k: tuple(v) for k, v in log.curves.items()},
-            extra=log.numbers,
+            extra={**log.numbers, "peak_megabytes": round(peak_megabytes(), 1)},
         )
 
 

@@ -44,8 +44,7 @@ class ImageTask:
                 return entry.sha256, calibrated, evaluated
         from quantbench.models import loading
 
-        loading.read(spec)
-        return spec.checkpoint, calibrated, evaluated
+        return loading.digest(spec), calibrated, evaluated
 
     def network(self) -> Network:
         """See :class:`quantbench.tasks.task.Task`."""

@@ -143,5 +143,7 @@ def _masked(name: str) -> Any:
 
     found = images.images(name)
     if found.y.shape != found.x.shape[:3]:
-        raise BadInput(f"{name} has no class for every pixel; choose voc/seg48 or coco/seg100")
+        raise BadInput(
+            f"{name} has no class for every pixel; choose voc/seg48, voc/val or coco/seg100"
+        )
     return found

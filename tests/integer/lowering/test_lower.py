@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.ir import Concat, Conv, Island, Lut, Pad, Select
-from quantbench.integer.lowering.lower import lower
+from quantbench.integer.lowering.lower import executable, lower
 from quantbench.integer.simulate import Simulation
 from quantbench.methods.nearest import Nearest
 from quantbench.models.cifar_resnet import CifarResNet
@@ -347,9 +347,11 @@ class Positions(nn.Module):
         return self.conv(x).flatten(2).mT
 
 
-def test_an_output_that_is_neither_maps_nor_a_vector_is_refused() -> None:
-    with pytest.raises(Unsupported, match=r"its result is \(100, 4\) for an image"):
-        lower(made(Positions()))
+def test_an_output_of_positions_is_an_island() -> None:
+    q = made(Positions())
+    program = exact(q)
+    assert kinds(program)["Island"] == 1
+    assert executable(q)(q.net.sample[0]).shape == q.net.model(*q.net.sample).shape
 
 
 def test_bounds_per_channel_behind_anything_but_a_layer_are_an_island() -> None:

@@ -6,6 +6,7 @@
 // first word, gives its kernels, or null where this machine cannot run them.
 #define QB_INSTRUCTION_SETS(SET) \
   SET(avx512)                    \
+  SET(avxvnni)                   \
   SET(avx2)                      \
   SET(arm64_i8mm)                \
   SET(arm64_dot)                 \

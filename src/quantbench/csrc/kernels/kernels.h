@@ -32,6 +32,9 @@ struct LrnTerms {
 struct Kernels {
   const char* name;
 
+  // Whether codes are right however large acc * m is; else only where it fits int32 (fits_int32).
+  bool any_scale;
+
   // What `conv` and `winograd` have code for, and how long it takes.
   ConvModel model;
 
@@ -84,9 +87,16 @@ inline std::int64_t conv_scratch(const ConvLayer& l) {
 inline std::int64_t winograd_scratch(const WinogradLayer& l) {
   return 16 * (l.inputs() + l.sums());
 }
+// Columns that a row of outputs reads.
+inline std::int64_t depthwise_columns(const DepthwiseLayer& l) {
+  return std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
+}
+// Four rows, interleaved; as words they take twice that, and so do the filter and the shifted one.
+inline std::int64_t depthwise_group(const DepthwiseLayer& l) {
+  return ((depthwise_columns(l) + 3) / 4 * 4 + 4 * std::int64_t(l.sx)) * 64;
+}
 inline std::int64_t depthwise_scratch(const DepthwiseLayer& l) {
-  const std::int64_t columns = std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
-  return l.groups * ((columns + 3) / 4 * 4 + 4 * std::int64_t(l.sx)) * 64;
+  return l.groups * (2 * depthwise_group(l) + 4 * std::int64_t(l.kw) * 64);
 }
 inline std::int64_t linear_scratch(const LinearLayer& l) { return std::int64_t(l.steps) * 4 * 64; }
 inline std::int64_t lrn_scratch(const LrnTerms& t) {

@@ -84,6 +84,24 @@ struct Strip {
 constexpr int kStripBlocks = 4;
 constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 
+// The steps of a strip of one block, for sets whose product of bytes adds a pair of them in int16
+// and saturates there (vpmaddubsw). A run is a number of steps whose sums of pairs stay in int16
+// whatever the codes, so that they are added there, twice as many at a time, before they are
+// widened: operators/convolution/runs.h finds runs, and proves them by the weights. Steps come in
+// this order: those with a pair of products that alone may leave int16, whose weights are words;
+// those where none does if the four inputs are paired otherwise; runs of one step; of two; and
+// longer ones.
+constexpr int kPairings = 2;
+constexpr int kPairing[kPairings][kStep] = {{0, 2, 1, 3}, {0, 3, 2, 1}};
+
+struct Runs {
+  const std::int32_t* offset;  // of every step, bytes from the first tap of the window
+  // Of steps in words [even inputs, odd inputs][16 outputs][2], of the others [16 outputs][4].
+  const std::int8_t* weight;
+  int words, paired[kPairings], ones, twos, longs;
+  const std::int32_t* length;  // [longs], steps
+};
+
 struct ConvLayer {
   int oh, ow;
   // Bytes between the inputs of neighbouring outputs, and of neighbouring rows of outputs.
@@ -91,13 +109,13 @@ struct ConvLayer {
   const Panel* panels;
   const Strip* strips;
   int strip_count;
+  const Runs* runs;                     // of each strip, for sets that ask for them; else null
   const Tile* tiles[kStripBlocks + 1];  // the cut of a row, by the strip's cut()
   int tile_count[kStripBlocks + 1];
   // Quads, and how many tiles go through them before the next ones, so that weights stay cached.
   int chunk, group;
   const std::int32_t* bias;  // zero points of the input folded in
   Requant out;
-  bool narrow;  // no pair of products leaves int16, so that vpmaddubsw is exact
 };
 
 // One call works on tiles first..last of a strip, counted row by row.
@@ -127,8 +145,11 @@ struct ConvCall {
 struct WinogradLayer {
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;
-  int chunk;                            // tiles that are transformed together
-  const std::int32_t* offset;           // of quads and single steps in a position's inputs
+  int chunk;  // tiles that are transformed together
+  // In a position's inputs: of quads and single steps; of every step for sets that ask for runs.
+  const std::int32_t* offset;
+  const std::int32_t* length;  // [runs], steps of each run, for sets that ask for them (Runs)
+  int runs;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
   int tile_count[kStripBlocks + 1];
   const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs]

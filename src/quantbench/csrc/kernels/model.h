@@ -17,6 +17,7 @@ struct ConvModel {
   int shape_count;
   double (*step)(int pixels, int blocks);  // one step of a tile
   double (*column_step)(int pixels);       // of a tile by columns (layer.h), of one block
+  bool runs = false;                       // whether `conv` reads runs (layer.h)
 
   struct Direct {
     double store;   // a pixel of a block

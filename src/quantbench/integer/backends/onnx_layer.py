@@ -56,7 +56,7 @@ class LayerGraph(CodeGraph):
         bias_scale = np.float32(f.scale) * op.weight_scale
         bias = self.dequantized(f"{op.output}.bias", op.bias, bias_scale, axis=0)
         if linear:
-            vector = self.ints(f"{op.output}.vector", [-1, self.shapes[x][0]])
+            vector = self.ints(f"{op.output}.flat", [-1, self.shapes[x][0]])
             flat = self.node("Reshape", [x, vector])
             return self.node("Gemm", [self.dequantize(flat, f), weight, bias])
         return self.node(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from quantbench.errors import Unsupported
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.lowering.formats import Clamp
 from quantbench.integer.requirements import TINY
+from quantbench.network.layers import Geometry
+from quantbench.quantization.grids import SMALLEST
 from quantbench.quantization.layers import QuantLayer
-from quantbench.quantization.placement.kinds import pair
+from quantbench.quantization.placement.kinds import without_integers
+
+_POINT = Geometry((1, 1), (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))  # of a linear layer
 
 BIAS_ROOM = 1 << 30  # a bias beyond this leaves too little of int32 to the sum of products
 
@@ -39,36 +44,88 @@ def conv(
         pads: zeros in front of the layer (top, left, bottom, right), on top of its own padding.
 
     Raises:
-        Unsupported: weights that are not 8-bit integers times one scale a channel, or a padding
-            given by a word.
+        Unsupported: weights that are not 8-bit integers times one scale a channel, or a convolution
+            that programs do not have, see ``without_integers``.
 
     """
+    if why := without_integers(layer):
+        raise Unsupported(f"layer {layer.info.name!r}: {why}")
     weight, zero, bits = _weight(layer)
     scale = _per_channel(layer, "scale").astype(np.float64)
-    geometry, padding = layer.geometry, layer.geometry.get("padding", 0)
-    if isinstance(padding, str):
-        raise Unsupported(f"layer {layer.info.name!r}: padding {padding!r}; give it as numbers")
-    top, left = pair(padding)
-    weight, scale = _room(layer, weight, zero, scale, x.scale, 1.0 if y is None else y.scale)
-    bias = np.rint(layer.bias.detach().cpu().double().numpy() / (x.scale * scale))
-    outs = weight.shape[0]
+    window = (layer.geometry or _POINT).image()
+    (top, bottom), (left, right) = window.pads
+    bias = layer.bias.detach().cpu().double().numpy()
+    integers = _integers(weight, zero, scale, bias, x.scale, 1.0 if y is None else y.scale)
     return Conv(
         name=layer.info.name,
         inputs=inputs,
         output=output,
         out=y,
-        weight=weight.reshape(*weight.shape, *(1,) * (4 - weight.ndim)),
-        weight_zero=zero.astype(np.int16),
-        weight_scale=scale.astype(np.float32),
-        bias=bias.astype(np.int32),
-        lo=np.array(np.broadcast_to(clamp[0], (outs,))),
-        hi=np.array(np.broadcast_to(clamp[1], (outs,))),
+        **_shaped(integers, window.kernel, clamp),
         weight_bits=bits,
-        stride=pair(geometry.get("stride", 1)),
-        pads=(top + pads[0], left + pads[1], top + pads[2], left + pads[3]),
-        dilation=pair(geometry.get("dilation", 1)),
+        stride=(window.stride[0], window.stride[1]),
+        pads=(top + pads[0], left + pads[1], bottom + pads[2], right + pads[3]),
+        dilation=(window.dilation[0], window.dilation[1]),
         groups=layer.groups,
     )
+
+
+def affine(
+    name: str,
+    inputs: tuple[str, ...],
+    x: Format,
+    y: Format | None,
+    output: str,
+    clamp: Clamp,
+    *,
+    gain: NDArray[np.float64],
+    shift: NDArray[np.float64],
+) -> Conv:
+    """A product and a sum for each channel, as a convolution of each channel by itself.
+
+    Its weight is the largest code with the gain's sign, so that nothing of the gain is lost.
+
+    Args:
+        name: of the operator.
+        inputs: names of the input and, if there is one, of the residual.
+        x: format of the input.
+        y: format of the output; None for logits.
+        output: name of the output.
+        clamp: lowest and highest output code, of all channels or of each.
+        gain: (C,).
+        shift: (C,).
+
+    """
+    code = np.where(gain < 0, -1, 1) * (gain != 0) * np.iinfo(np.int8).max
+    scale = np.maximum(np.abs(gain) / np.iinfo(np.int8).max, SMALLEST)
+    weight, zero = code.astype(np.int8).reshape(-1, 1), np.zeros(len(gain), np.int64)
+    step = 1.0 if y is None else y.scale
+    integers = _integers(weight, zero, scale, shift, x.scale, step)
+    shaped = _shaped(integers, (1, 1), clamp)
+    return Conv(name=name, inputs=inputs, output=output, out=y, groups=len(gain), **shaped)
+
+
+@dataclass(frozen=True, eq=False)
+class _Integers:
+    """Weights (O, ...), zero points, scales and biases (O,) of a convolution."""
+
+    weight: NDArray[np.int8]
+    zero: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    bias: NDArray[np.int32]
+
+
+def _shaped(integers: _Integers, kernel: tuple[int, ...], clamp: Clamp) -> dict[str, Any]:
+    """The arrays that a ``Conv`` has."""
+    weight, outs = integers.weight, len(integers.bias)
+    return {
+        "weight": weight.reshape(*weight.shape[:2], *kernel),
+        "weight_zero": integers.zero.astype(np.int16),
+        "weight_scale": integers.scale.astype(np.float32),
+        "bias": integers.bias,
+        "lo": np.array(np.broadcast_to(clamp[0], (outs,))),
+        "hi": np.array(np.broadcast_to(clamp[1], (outs,))),
+    }
 
 
 def _weight(layer: QuantLayer) -> tuple[NDArray[np.int8], NDArray[np.int64], int]:
@@ -100,8 +157,21 @@ def _per_channel(layer: QuantLayer, name: str) -> NDArray[Any]:
     return np.ascontiguousarray(np.broadcast_to(value, (layer.info.shape[0],)))
 
 
+def _integers(
+    weight: NDArray[np.int8],
+    zero: NDArray[np.int64],
+    scale: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    s_x: float,
+    s_y: float,
+) -> _Integers:
+    """The bias in units of the products, with room for it, see ``_room``."""
+    weight, scale = _room(np.abs(bias), weight, zero, scale, s_x, s_y)
+    return _Integers(weight, zero, scale, np.rint(bias / (s_x * scale)).astype(np.int32))
+
+
 def _room(
-    layer: QuantLayer,
+    bias: NDArray[np.float64],
     weight: NDArray[np.int8],
     zero: NDArray[np.int64],
     scale: NDArray[np.float64],
@@ -114,7 +184,6 @@ def _room(
     beside a step of the output. The scale doubles until both fit, and the weights are rounded to
     it; what that loses is below 2^-30 of the bias, or 2^-95 of a step, for each product.
     """
-    bias = np.abs(layer.bias.detach().cpu().double().numpy())
     unit = s_x * scale
     # above 1: it does not fit
     excess = np.maximum.reduce([bias / (unit * BIAS_ROOM), 2 * TINY * s_y / unit])

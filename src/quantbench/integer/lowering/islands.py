@@ -9,15 +9,14 @@ from torch import Tensor
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
 from quantbench.network.graph.calls import Node
-from quantbench.quantization.placement.kinds import MAPS, Kind
-
-VECTOR = 2  # dimensions of (N, K), which programs hold as (N, K, 1, 1)
+from quantbench.quantization.placement.arguments import KEEPS_FORMAT
+from quantbench.quantization.placement.kinds import MAPS, Kind, plane
 
 
 def island(
     node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]
 ) -> tuple[list[Node], Callable[..., Tensor]]:
-    """Everything behind a float result, back to tensors that have codes.
+    """Everything in front of a float result, back to tensors that have codes.
 
     Args:
         node: the result.
@@ -32,15 +31,16 @@ def island(
     found, todo = {node}, [node]
     while todo:
         for before in todo.pop().inputs:
-            if before not in found and kinds[before].word == "other":
+            if before not in found and not _coded(before, kinds):
                 todo.append(before)
             found.add(before)
-    sources = [n for n in nodes if n in found and kinds[n].word != "other"]
-    inner = [n for n in nodes if n in found and kinds[n].word == "other"]
+    within = [n for n in nodes if n in found]
+    sources = [n for n in within if n is not node and _coded(n, kinds)]
+    inner = [n for n in within if n not in sources]
 
     def function(*tensors: Tensor) -> Tensor:
         values = {
-            n: t.flatten(1) if n.example.dim() == VECTOR else t
+            n: t.reshape(len(t), *n.example.shape[1:])
             for n, t in zip(sources, tensors, strict=True)
         }
         for n in inner:
@@ -51,19 +51,23 @@ def island(
     return sources, function
 
 
+def _coded(node: Node, kinds: Mapping[Node, Kind]) -> bool:
+    """Whether a value has codes: a quantizer's, the input's, and what keeps the format of such."""
+    word = kinds[node].word
+    return word in ("quant", "input") or (word in KEEPS_FORMAT and _coded(node.inputs[0], kinds))
+
+
 def shape(node: Node) -> Shape:
     """(C, H, W) of a call's result.
 
     Raises:
-        Unsupported: it is neither maps nor a vector.
+        Unsupported: it is no vector, line, image or volume.
 
     """
     if node.example.dim() not in MAPS:
         found = tuple(node.example.shape[1:])
         raise Unsupported(
-            f"{node.name}: its result is {found} for an image, and a program's tensors are maps "
-            "(C, H, W) or vectors (C)"
+            f"{node.name}: its result is {found} for an example, and a program's tensors are "
+            "vectors (C), lines (C, L), images (C, H, W) or volumes (C, D, H, W)"
         )
-    c, *size = node.example.shape[1:]
-    h, w = size or (1, 1)
-    return int(c), int(h), int(w)
+    return plane(node.example.shape)

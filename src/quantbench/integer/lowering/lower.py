@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
 from quantbench.integer.lowering.agreement import require_agreement
-from quantbench.integer.lowering.convolution import conv
+from quantbench.integer.lowering.convolution import affine, conv
 from quantbench.integer.lowering.formats import (
     Clamp,
     act_format,
@@ -31,6 +30,7 @@ from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.graph import record_operators
+from quantbench.quantization.placement.kinds import SUMS
 from quantbench.quantization.placement.place import Graph
 from quantbench.quantization.quantized import Quantized
 
@@ -68,14 +68,14 @@ def executable(q: Quantized) -> Callable[..., Tensor]:
     if q.scheme.placement != "integer":
         return q.fake()
     program = Simulation(lower(q), q.net.device)
-    with torch.no_grad():
-        shape = q.net.model(*q.net.sample).shape[1:]
-    return lambda images: program(images).reshape(len(images), *shape)
+    shape = q.net.sample_output.shape[1:]
+    given = program.program.shape
+    return lambda x: program(x.reshape(len(x), *given)).reshape(len(x), *shape)
 
 
 # operators that calls become whose words are not the operator's name
 OTHER_WORDS: dict[type[ir.Op], tuple[str, ...]] = {
-    ir.Conv: ("layer",),
+    ir.Conv: SUMS,
     ir.Lut: ("lut", "clamp"),
     ir.Dequantize: ("output",),
     ir.Island: ("other",),
@@ -107,9 +107,9 @@ class _Lowering:
         word = self.graph.kinds[node].word
         if word == "flatten":
             layer = self.graph.source(node.inputs[0])
-            if self.graph.kinds[layer].word == "layer":  # (N, K, 1, 1) to (N, K)
+            if self.graph.kinds[layer].word == "layer":  # the values in the same order
                 node, word = layer, "layer"
-        if word == "layer":
+        if word in SUMS:
             self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
         elif word == "other":
             self._island(node, None, "logits")
@@ -122,6 +122,8 @@ class _Lowering:
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
         node = self.graph.source(node)
+        if self.graph.kinds[node].word == "input" and "input" in self.formats:
+            return "input"  # an island that only takes its size
         if node not in self.tensors:
             quant = self.graph.kinds[node].word == "quant"
             self.tensors[node] = self._quantize(node) if quant else self._kept(node)
@@ -166,8 +168,8 @@ class _Lowering:
         kind, clamp = self.graph.kinds[node], clamp or whole(y)
         if self._clamps_sums(node):
             return self.emit(node.inputs[0], y, output, bounds(**kind.params, y=y))
-        if kind.word in ("layer", "add"):
-            make = self._layer if kind.word == "layer" else self._add
+        if self._sums(node):
+            make = self._add if kind.word == "add" else self._layer
             return make(node, y, output, clamp)
         if kind.word in _EMIT:
             return _EMIT[kind.word](self, node, y, output)
@@ -197,7 +199,7 @@ class _Lowering:
         return self.codes(node)
 
     def _sums(self, node: Node) -> bool:
-        return self.graph.kinds[node].word in ("layer", "add")
+        return self.graph.kinds[node].word in (*SUMS, "add")
 
     def _clamps_sums(self, node: Node) -> bool:
         clamps = self.graph.kinds[node].word == "clamp"
@@ -206,12 +208,17 @@ class _Lowering:
     def _layer(
         self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = ""
     ) -> str:
-        source, pads = self.graph.source(node.inputs[0]), (0, 0, 0, 0)
+        (before,) = (n for n in node.inputs if not n.constant)  # else a learnt scale
+        source, pads = self.graph.source(before), (0, 0, 0, 0)
         pad = self.graph.kinds[source]
         if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
             source, pads = self.graph.source(source.inputs[0]), pad.params["pads"][2:]
         x = self.codes(source)
         inputs = (x, residual) if residual else (x,)
+        kind = self.graph.kinds[node]
+        if kind.word == "affine":
+            where = (node.name, inputs, self.formats[x], y, output)
+            return self._push(affine(*where, clamp, **kind.params))
         return self._push(conv(node.target, inputs, self.formats[x], y, output, clamp, pads))
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:

@@ -49,6 +49,8 @@ class Node:
         version: how often that tensor had been changed in place by then.
         stale: what it read after that was changed in place, by name.
         why: why nothing inside it is looked at, for a module that would be looked into.
+        by_example: whether its value has one entry for each example, along the first dimension.
+        constant: whether its value depends on none of the network's inputs, but for their sizes.
         users: the nodes that take its value.
 
     """
@@ -64,6 +66,8 @@ class Node:
     version: int = 0
     stale: str = ""
     why: str = ""
+    by_example: bool = True
+    constant: bool = False
     users: list[Node] = field(default_factory=list)
 
     def __repr__(self) -> str:

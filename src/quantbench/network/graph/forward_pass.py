@@ -6,6 +6,9 @@ such. A module that does this or that depending on values is one call: nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
@@ -13,18 +16,21 @@ from quantbench.network.graph.recorder import record
 from quantbench.network.graph.recording import Container, Leaf, Recording
 from quantbench.network.graph.sizes import follow_sizes
 from quantbench.network.hooks import has_hooks
+from quantbench.network.layers import LAYERS, TransposedConv
 from quantbench.network.modules import ChannelClamp
 from quantbench.system.tensors import Inputs
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)  # whatever hangs on them
+_LAYERS = (*LAYERS, nn.Embedding)  # whatever hangs on them
+
+_OWN = (ChannelClamp, TransposedConv)
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
 
 
 def is_operator(module: nn.Module) -> bool:
     """Whether a module is one operator: one of torch's own without children, as torch wrote it."""
-    if isinstance(module, ChannelClamp):
-        return True
+    if isinstance(module, _OWN):
+        return not has_hooks(module)
     own = type(module).__module__.startswith("torch.nn.") and "forward" not in vars(module)
     own = own and not has_hooks(module)
     alone = isinstance(module, _LAYERS) or next(module.children(), None) is None
@@ -35,29 +41,35 @@ def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Reco
     """A network's calls in one pass, with what depends on the number of examples made out.
 
     A second pass for another number shows that; a network that takes no other number than the
-    sample's is recorded on the sample alone.
+    sample's is recorded twice on the sample.
     """
     try:
         two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
     except Exception:  # noqa: BLE001 - whatever the network raises
-        return record(model, sample, leaf)
+        two, three = (record(model, sample, leaf) for _ in range(2))
     follow_sizes(two, three)
     return two
 
 
-def forward_pass(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Recording:
+def forward_pass(
+    model: nn.Module,
+    sample: Inputs,
+    leaf: Leaf = is_operator,
+    opaque: Mapping[nn.Module, str] = MappingProxyType({}),
+) -> Recording:
     """A network's calls, as far as they are certain.
 
     Args:
         model: in evaluation mode; not changed.
         sample: its inputs, (N, ...) each; the first example is enough.
         leaf: whether a module is one operator.
+        opaque: modules that are not looked into, and why.
 
     Raises:
         Unsupported: what the network itself does depends on values.
 
     """
-    opaque: dict[nn.Module, str] = {}
+    opaque = dict(opaque)
     while True:
         recording = recorded(model, sample, lambda m: m in opaque or leaf(m))
         unclear = [c for c in recording.containers if c.values]
@@ -100,6 +112,10 @@ def rewritten(container: Container) -> fx.GraphModule:
     finally:
         for name in container.constants:
             delattr(container.module, name)
+    for name, value in vars(container.module).items():  # which the module around may look at
+        bound = getattr(value, "__self__", None) is container.module  # a patched forward
+        if not (bound or name == "forward" or name.startswith("_") or name in vars(made)):
+            vars(made)[name] = value
     return made.train(container.module.training)
 
 

@@ -27,6 +27,8 @@ class Container:
         values: whether what it does depends on values, so that no graph can.
         constants: tensors that its graph takes and that no module holds, by attribute name.
         locals: the call in the graph that gave each tensor, by the tensor's identity.
+        arguments: how many arguments it was given.
+        unseen: tensors that it takes and that no call was seen to make.
 
     """
 
@@ -37,12 +39,15 @@ class Container:
     values: bool = False
     constants: dict[str, Tensor] = field(default_factory=dict)
     locals: dict[int, fx.Node] = field(default_factory=dict)
+    arguments: int = 0
+    unseen: list[Tensor] = field(default_factory=list)
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Its arguments: the tensors in them are what its graph takes.
 
         Every argument that may be left out may be: what else was given is part of the recording.
         """
+        self.arguments = len(args) + len(kwargs)
         signature = inspect.signature(self.module.forward)
         given = signature.bind(*args, **kwargs).arguments
         for name, parameter in signature.parameters.items():
@@ -61,6 +66,17 @@ class Container:
                 node = self.graph.call_function(function, (node, key))
             node.meta["tensor"] = tensor
             self.locals[id(tensor)] = node
+
+
+@dataclass
+class Call:
+    """A module that is running: a container, or a leaf with the arguments that it got."""
+
+    name: str
+    container: Container | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    stale: str = ""
 
 
 @dataclass(frozen=True)

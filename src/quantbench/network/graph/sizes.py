@@ -14,22 +14,30 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from quantbench.network.graph.calls import Node, Size, leaves, mapped
+from quantbench.network.graph.calls import Node, Size, leaves, mapped, parts
 from quantbench.network.graph.recording import Container, Recording
+
+_UNSEEN = (
+    "it takes a tensor that no call of torch's was seen to make: a torch.autograd.Function of its "
+    "own, or a function outside torch"
+)
 
 
 def follow_sizes(two: Recording, three: Recording) -> None:
     """Put sizes in place of the numbers of ``two`` that are others in ``three``.
 
-    A container whose calls are others, or whose numbers follow no size, gets an obstacle.
+    A container whose calls are others, or whose numbers follow no size, gets an obstacle; so does
+    one that takes a tensor which is another one in each pass, and which no call was seen to make.
     """
     for ours, theirs in zip(two.containers, three.containers, strict=False):
         _follow_graph(ours, theirs)
     entries = [n for n in two.nodes if n.op == "placeholder"]
+    first = [n.example for n in (two.nodes[0], three.nodes[0])]
     shapes = dict(zip(two.nodes, three.nodes, strict=False))
     for a, b in zip(two.nodes, three.nodes, strict=False):
         if a.name != b.name:
             return  # a container has an obstacle
+        a.by_example = _by_example(a, b, first)
 
         def size(x: int, y: int, a: Node = a) -> Any:
             pairs = [(n, n.example, shapes[n].example) for n in (*a.inputs, *entries)]
@@ -39,6 +47,18 @@ def follow_sizes(two: Recording, three: Recording) -> None:
         a.args, a.kwargs = _replaced(a.args, b.args, size), _replaced(a.kwargs, b.kwargs, size)
 
 
+def _by_example(a: Node, b: Node, entries: list[Any]) -> bool:
+    """Whether all tensors of a call have as many entries as there are examples, in both passes."""
+    if not entries or not isinstance(entries[0], Tensor):
+        return True
+    counts = [len(t) for t in entries]
+    found = zip(parts(a.example), parts(b.example), strict=False)
+    return all(
+        x.dim() > 0 and [len(x), len(y)] == counts and x.shape[1:] == y.shape[1:]
+        for (_, x), (_, y) in found
+    )
+
+
 def _follow_graph(a: Container, b: Container) -> None:
     """The same in a container's own graph, where a size is a call as well."""
     ours, theirs = list(a.graph.nodes), list(b.graph.nodes)
@@ -46,6 +66,9 @@ def _follow_graph(a: Container, b: Container) -> None:
     same = a.path == b.path and len(ours) == len(theirs)
     if not same or any(x.op != y.op or x.target != y.target for x, y in pairs):
         a.obstacle, a.values = "it makes other calls for another number of examples", True
+        return
+    if any(x is not y for x, y in zip(a.unseen, b.unseen, strict=False)):
+        a.obstacle, a.values = _UNSEEN, True
         return
     entries = [n for n in ours if n.op == "placeholder" or "tensor" in n.meta]
     met = {x: y.meta.get("tensor") for x, y in pairs}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import Tensor, nn
 
 from quantbench.errors import Unsupported
@@ -10,7 +13,9 @@ from quantbench.network.graph.recording import Recording
 from quantbench.quantization.layers import ActQuant, QuantLayer
 
 
-def record_operators(model: nn.Module, sample: Tensor) -> Recording:
+def record_operators(
+    model: nn.Module, sample: Tensor, opaque: Mapping[nn.Module, str] = MappingProxyType({})
+) -> Recording:
     """All calls of one forward pass of a simulation.
 
     The network's input comes first, its output last.
@@ -18,13 +23,14 @@ def record_operators(model: nn.Module, sample: Tensor) -> Recording:
     Args:
         model: the simulation, its quantizers off.
         sample: (N, ...) inputs.
+        opaque: modules that are not looked into, and why.
 
     Raises:
         Unsupported: what the network does depends on values, a tensor is read after it was changed
             in place, or the network gives anything but one tensor.
 
     """
-    found = forward_pass(model, (sample,), is_leaf)
+    found = forward_pass(model, (sample,), is_leaf, opaque)
     if not isinstance(found.output, Tensor):
         raise Unsupported(f"the network returns {type(found.output).__name__}, not one tensor")
     for node in found.nodes:

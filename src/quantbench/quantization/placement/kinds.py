@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from quantbench.network.graph.calls import Node
+from quantbench.quantization.layers import QuantLayer
 
-MAPS = (2, 4)  # dimensions of (N, K) and (N, C, H, W), the tensors that a program has
+# dimensions of what programs hold as (C, H, W): vectors (N, K) as (K, 1, 1), lines (N, C, L) as
+# (C, 1, L), images, and volumes (N, C, D, H, W) as (C, D, H W)
+MAPS = (2, 3, 4, 5)
+
+
+SUMS = ("layer", "affine")  # words of what becomes a convolution
 
 
 @dataclass(frozen=True)
@@ -17,13 +25,25 @@ class Kind:
     """A word for an operator, and its parameters in one spelling.
 
     Words: an integer operator's name in small letters (add, concat, maxpool, avgpool, lrn, lut,
-    pad, select, resize, flatten), or input, output, quant, layer, clamp, same, and other, which has
-    no integer form for the reason in ``why``.
+    pad, select, resize, flatten), or input, output, quant, layer, affine (a product and a sum for
+    each channel), clamp, same, and other, which has no integer form for the reason in ``why``.
     """
 
     word: str
     params: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+
+
+def without_integers(layer: QuantLayer) -> str:
+    """Why a program has no operator for a layer; empty if it has one."""
+    g = layer.geometry
+    if g is None:
+        return ""
+    if len(g.kernel) == 3:
+        return "a convolution of volumes"
+    if max(g.spread) > 1:
+        return "a transposed convolution with a stride"
+    return "padding that cuts off" if any(p < 0 for pair in g.pads for p in pair) else ""
 
 
 def number_arguments(
@@ -36,18 +56,8 @@ def number_arguments(
     return {**defaults, **given, **{k: v for k, v in node.kwargs.items() if k in names}}
 
 
-def window(
-    node: Node, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
-) -> dict[str, Any]:
-    """Windows with explicit padding on all four sides, as far as the last window reaches."""
-    size, out = node.inputs[0].example.shape[2:], node.example.shape[2:]
-    # how far windows reach beyond the end: below 0 where the stride leaves a rest
-    each = zip(out, stride, kernel, size, pad, strict=True)
-    ends = [(o - 1) * s + k - n - p for o, s, k, n, p in each]
-    return {"kernel": kernel, "stride": stride, "pads": (*pad, max(0, ends[0]), max(0, ends[1]))}
-
-
-def pair(value: Any) -> tuple[int, int]:
-    """One number for both directions, or two."""
-    a, b = value if isinstance(value, tuple | list) else (value, value)
-    return int(a), int(b)
+def plane(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) that programs hold a value of some shape (N, ...) as, see ``MAPS``."""
+    c, *size = shape[1:]
+    rows, *columns = ([1] * (2 - len(size)) + size) if len(size) < 2 else size
+    return int(c), int(rows), int(math.prod(columns))

@@ -6,9 +6,13 @@ from torch import Tensor, nn
 
 from quantbench.network.graph.calls import Node
 from quantbench.network.modules import ChannelClamp
+from quantbench.network.plain.make import BatchNorm
 from quantbench.quantization.layers import ActQuant, QuantLayer
+from quantbench.quantization.placement.affine import AFFINE_CALLS, affine_call, affine_norm
 from quantbench.quantization.placement.arguments import READERS
-from quantbench.quantization.placement.kinds import MAPS, Kind
+from quantbench.quantization.placement.kinds import MAPS, Kind, without_integers
+
+_UNKNOWN = "no integer form of it is known"
 
 
 def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
@@ -17,22 +21,48 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return Kind("input" if node.op == "placeholder" else "output")
     if isinstance(node.target, ActQuant):
         return Kind("quant")
-    # what a split gives is looked through
-    examples = [node.example, *(n.example for n in node.inputs)]
-    tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
-    if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
-        return Kind("other", why="a tensor is not (N, C, H, W) or (N, K)")
+    if why := _no_tensor_of_programs(node):
+        return Kind("other", why=why)
     if isinstance(node.target, QuantLayer):
-        return Kind("layer")
+        return _layer(node, node.target)
     if isinstance(node.target, ChannelClamp):
         return _channel_clamp(node, node.target)
     if node.why:
         return Kind("other", why=node.why)
     spelling = type(node.target) if isinstance(node.target, nn.Module) else node.target
     reader = READERS.get(spelling)
-    if reader is None or any(n.op == "get_attr" for n in node.inputs):
-        return Kind("other", why="no integer form of it is known")
-    return reader(node)
+    if any(n.constant for n in node.inputs):
+        return affine_call(node) if spelling in AFFINE_CALLS else Kind("other", why=_UNKNOWN)
+    if isinstance(node.target, BatchNorm):
+        return affine_norm(node.target)
+    return Kind("other", why=_UNKNOWN) if reader is None else reader(node)
+
+
+def _no_tensor_of_programs(node: Node) -> str:
+    """Why a call's tensors are none that programs have; empty if they are."""
+    if node.constant and node.op != "get_attr":
+        return "it depends on no input"
+    # what a split gives is looked through
+    examples = [node.example, *(n.example for n in node.inputs)]
+    tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
+    if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
+        return "a tensor is no vector, line, image or volume"
+    if not all(n.by_example for n in (node, *node.inputs) if not n.constant):
+        return "its first dimension is not that of the examples"
+    return ""
+
+
+def _layer(node: Node, layer: QuantLayer) -> Kind:
+    """A layer that programs have, on a tensor whose channels are where programs have them."""
+    if why := without_integers(layer):
+        return Kind("other", why=why)
+    if layer.info.kind == "embedding":
+        return Kind("other", why="a table")
+    rank = len(layer.geometry.kernel) + 2 if layer.geometry else 2
+    if node.inputs[0].example.dim() != rank:
+        where = "along the last dimension" if rank == 2 else "without examples"
+        return Kind("other", why=f"a layer {where} of {tuple(node.inputs[0].example.shape)}")
+    return Kind("layer")
 
 
 def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -29,7 +29,7 @@ from quantbench.network.network import Network
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import MAPS
+from quantbench.quantization.placement.kinds import MAPS, SUMS
 from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
 
@@ -72,15 +72,30 @@ def place(
             "of a table; quantbench.integer.lowering.linears runs the linear layers of such a "
             "network on integers"
         )
-    recording = record_operators(model, net.sample[0][:1])
-    nodes = (rules or Graph)(recording.nodes)
-    by_container: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
-    for node in nodes.quantized():
-        grid = nodes.grid(node, scheme, net.edges)
-        by_container[node.container].setdefault(node.local, grid)
+    recording, by_container = _grids(model, net, scheme, rules or Graph)
     for path in sorted(by_container, key=lambda p: -p.count(".") if p else 1):
         model = _insert(model, _container(recording, path), by_container[path])
     return model
+
+
+def _grids(
+    model: nn.Module, net: Network, scheme: Scheme, rules: type[Graph]
+) -> tuple[Recording, Mapping[str, Mapping[fx.Node, Grid]]]:
+    """A recording, and behind which calls of each container quantizers go.
+
+    None go into a module whose recorded call cannot stand for it; they go around it.
+    """
+    opaque: dict[nn.Module, str] = {}
+    while True:
+        recording = record_operators(model, net.sample[0][:1], opaque)
+        nodes = rules(recording.nodes)
+        found: dict[str, dict[fx.Node, Grid]] = defaultdict(dict)
+        for node in nodes.quantized():
+            found[node.container].setdefault(node.local, nodes.grid(node, scheme, net.edges))
+        odd = [c for c in recording.containers if c.obstacle and c.path and c.path in found]
+        if not odd:
+            return recording, found
+        opaque |= {c.module: f"{type(c.module).__name__}: {c.obstacle}" for c in odd}
 
 
 def place_operands(model: nn.Module, net: Network, scheme: Scheme) -> None:
@@ -121,7 +136,7 @@ class Graph:
     def fused(self, add: Node) -> Node | None:
         """The layer that computes a residual add: the first operand that only feeds the add."""
         for operand in map(self.source, add.inputs):
-            if self.kinds[operand].word == "layer" and self.users(operand) == [add]:
+            if self.kinds[operand].word in SUMS and self.users(operand) == [add]:
                 return operand
         return None
 
@@ -138,10 +153,10 @@ class Graph:
             return False
         if word == "clamp":
             source = self.source(node.inputs[0])
-            behind = self.kinds[source].word in ("layer", "add") and len(self.users(source)) == 1
+            behind = self.kinds[source].word in (*SUMS, "add") and len(self.users(source)) == 1
             return behind and words != ["concat"]
-        if word == "layer":
-            if words in (["clamp"], ["concat"]) or set(words) == {"output"}:
+        if word in SUMS:
+            if words in (["clamp"], ["concat"]) or self._only_shown(node):
                 return False
             return not (words == ["add"] and self.fused(users[0]) is node)
         if word == "add":
@@ -150,8 +165,15 @@ class Graph:
             return False
         if word == "other":
             given = any(w not in ("other", "output") for w in words)
-            return given and node.op != "get_attr" and _is_map(node.example)
+            return given and node.op != "get_attr" and node.by_example and _is_map(node.example)
         return word not in (*KEEPS_FORMAT, "quant", "output")
+
+    def _only_shown(self, node: Node) -> bool:
+        """Whether a value is the network's output, perhaps as a vector, and nothing else."""
+        users = self.users(node)
+        if {self.kinds[u].word for u in users} == {"flatten"}:
+            users = [u for flat in users for u in self.users(flat)]
+        return {self.kinds[u].word for u in users} == {"output"}
 
     def _shows(self, node: Node) -> bool:
         """Whether a call interpolates the network's output, and nothing else reads it."""
@@ -208,7 +230,7 @@ def _container(recording: Recording, path: str) -> Container:
     return first
 
 
-def _insert(model: nn.Module, container: Container, grids: dict[fx.Node, Grid]) -> nn.Module:
+def _insert(model: nn.Module, container: Container, grids: Mapping[fx.Node, Grid]) -> nn.Module:
     """Rewrite one container.
 
     Returns:

@@ -30,6 +30,19 @@ def merged(
 
 def measured(claims: Iterable[Claim], folders: Sequence[Path]) -> Iterator[Measured]:
     """A row for every claim all of whose runs, and its rival's, are finished in some folder."""
+    for claim, own, ours, rivals in _all_finished(claims, folders):
+        yield _measured(_judged(claim, own, ours, rivals), ours, rivals)
+
+
+def judged(claims: Iterable[Claim], folders: Sequence[Path]) -> Iterator[Row]:
+    """The same claims with their runs and verdicts."""
+    for found in _all_finished(claims, folders):
+        yield _judged(*found)
+
+
+def _all_finished(
+    claims: Iterable[Claim], folders: Sequence[Path]
+) -> Iterator[tuple[Claim, dict[int, Cell], Finished, Finished]]:
     for claim in claims:
         if claim.skip:
             continue
@@ -39,7 +52,7 @@ def measured(claims: Iterable[Claim], folders: Sequence[Path]) -> Iterator[Measu
             continue  # cannot have run here
         ours, rivals = _finished(own, folders), _finished(against, folders)
         if own and len(ours) == len(own) and len(rivals) == len(against):
-            yield _row(claim, own, ours, rivals)
+            yield claim, own, ours, rivals
 
 
 def _finished(cells: dict[int, Cell], folders: Sequence[Path]) -> Finished:
@@ -52,22 +65,25 @@ def _finished(cells: dict[int, Cell], folders: Sequence[Path]) -> Finished:
     return found
 
 
-def _row(claim: Claim, cells: dict[int, Cell], ours: Finished, rivals: Finished) -> Measured:
-    """The verdict on a claim, and where and when its runs were made."""
+def _judged(claim: Claim, cells: dict[int, Cell], ours: Finished, rivals: Finished) -> Row:
+    """The verdict on a claim."""
     runs, against = ({s: r.result for s, r in done.items()} for done in (ours, rivals))
-    verdict = judge(claim, runs, against)
-    row = Row(claim, verdict, cells, runs, 0.0, against)
+    return Row(claim, judge(claim, runs, against), cells, runs, 0.0, against)
+
+
+def _measured(row: Row, ours: Finished, rivals: Finished) -> Measured:
+    """It in words, and where and when its runs were made."""
     made = [record.made for record in (*ours.values(), *rivals.values())]
     commits = sorted({m["commit"] or "unknown" for m in made})
     machines = sorted({m.get("kind") or m["machine"] for m in made})
     return Measured(
-        verdict=str(verdict),
-        claim=claim.id,
-        asks=claim.asks,
+        verdict=str(row.verdict),
+        claim=row.claim.id,
+        asks=row.claim.asks,
         ours=table.ours(row),
         difference=table.difference(row),
         commit=", ".join(commits),
         machine="; ".join(machines),
         date=max(m["at"] for m in made).partition(" ")[0],
-        gating=gating_digest(claim),
+        gating=gating_digest(row.claim),
     )

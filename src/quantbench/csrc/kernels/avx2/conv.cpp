@@ -1,66 +1,53 @@
-// Convolution on AVX2: a tile is gone through four pixels of one block at a time, whatever its
-// shape.
+// Convolution on AVX2: implicit GEMM. A tile of up to four pixels of one block of 16 output
+// channels lives in registers.
 #include "kernels/avx2/set.h"
 
 #if QB_X86
-#include "kernels/avx2/vectors.h"
-#include "kernels/finish.h"
+#include "kernels/avx2/gemm.h"
+#include "kernels/avx2/tiles.h"
 
 QB_TARGET_BEGIN(QB_AVX2)
 namespace qb {
 namespace {
 
-// P pixels of one block.
-template <int P, bool Narrow>
-void tile(const ConvLayer& l, const Panel& panel, const Strip& strip, int b, const std::uint8_t* x,
-          const std::uint8_t* r, std::int64_t r_pixel, std::uint8_t* y, std::int64_t y_pixel) {
-  const int channel = (strip.block + b) * kBlock;
-  __m256i acc[P][2];
-  QB_UNROLL for (int p = 0; p < P; p++) QB_UNROLL
-    for (int h = 0; h < 2; h++) acc[p][h] = load(l.bias + channel + 8 * h);
-  const std::int8_t* weight = strip.weight + b * 64;
-  for (int k = 0; k < panel.steps(); k++, weight += strip.blocks * 64) {
-    const std::uint8_t* from = x + strip.step_offset(panel, k);
-    const Weight w[2] = {Weight(load(weight), Narrow), Weight(load(weight + 32), Narrow)};
-    QB_UNROLL for (int p = 0; p < P; p++) {
-      const Input in(from + p * l.x_step, Narrow);
-      QB_UNROLL for (int h = 0; h < 2; h++)
-        acc[p][h] = multiply<Narrow>(acc[p][h], in, w[h]);
-    }
-  }
-  for (int p = 0; p < P; p++) {
-    std::int32_t sums[kBlock];
-    store(sums, acc[p][0]), store(sums + 8, acc[p][1]);
-    finish_pixel(l.out, channel, sums, r + p * r_pixel, y + p * y_pixel);
+// All steps of a strip, in the order of its runs.
+template <int P>
+QB_INLINE void add_strip(__m256i (*acc)[2], const Runs& runs, const Place& place,
+                         std::int64_t x_step) {
+  At at{place.x, x_step, runs.offset, runs.weight};
+  add_word_steps<P>(acc, at, runs.words);
+  const __m256i ones = _mm256_set1_epi16(1);
+  add_runs_of_one<P, 0>(acc, at, runs.paired[0], ones);
+  add_runs_of_one<P, 1>(acc, at, runs.paired[1], ones);
+  add_runs_of_one<P>(acc, at, runs.ones, ones);
+  add_runs_of_two<P>(acc, at, runs.twos, ones);
+  if (!runs.longs) return;
+  alignas(32) std::int32_t sums[P * kBlock];
+  QB_UNROLL for (int i = 0; i < 2 * P; i++)
+    store(sums + 8 * i, acc[i / 2][i % 2]);
+  add_long_runs<P>(sums, at, runs.length, runs.longs);
+  QB_UNROLL for (int i = 0; i < 2 * P; i++)
+    acc[i / 2][i % 2] = load(sums + 8 * i);
+}
+
+template <int P>
+void tiles(const ConvLayer& l, int strip, Place place, int count) {
+  const int channel = l.strips[strip].block * kBlock;
+  const Channel c(l.out, channel);
+  for (; count > 0; count--) {
+    __m256i acc[P][2];
+    start_tile<P>(l, channel, acc);
+    add_strip<P>(acc, l.runs[strip], place, l.x_step);
+    finish_tile<P>(l, channel, c, acc, place);
+    place.x += P * l.x_step, place.y += P * place.y_pixel, place.r += P * place.r_pixel;
   }
 }
 
 }  // namespace
 
 void avx2_conv(const ConvLayer& l, const ConvCall& call) {
-  const Strip& strip = l.strips[call.strip];
-  const Panel& panel = l.panels[strip.panel];
-  const int count = l.tile_count[strip.cut()];
-  for (std::int64_t i = call.first; i < call.last; i++) {
-    const Tile& at = l.tiles[strip.cut()][i % count];
-    const std::int64_t row = i / count;
-    for (int b = 0; b < strip.blocks; b++)
-      for (int p = 0; p < at.pixels;) {
-        const int block = strip.block + b, column = at.x + p;
-        const std::uint8_t* x = call.x.data + row * l.y_step + column * l.x_step;
-        std::uint8_t* y =
-            call.y.data + block * call.y.plane + row * call.y.row + column * call.y.pixel;
-        const std::int64_t r_pixel = l.out.residual ? call.r.pixel : 0;
-        const std::uint8_t* r = l.out.residual ? call.r.data + block * call.r.plane +
-                                                     row * call.r.row + column * r_pixel
-                                               : x;
-        const bool four = at.pixels - p >= 4;
-        auto* run = l.narrow ? (four ? tile<4, true> : tile<1, true>)
-                             : (four ? tile<4, false> : tile<1, false>);
-        run(l, panel, strip, b, x, r, r_pixel, y, call.y.pixel);
-        p += four ? 4 : 1;
-      }
-  }
+  constexpr Tiles kTiles[] = {tiles<1>, tiles<2>, tiles<3>, tiles<4>};
+  go_through(l, call, kTiles);
 }
 
 }  // namespace qb

@@ -10,6 +10,7 @@
 namespace qb {
 
 void avx2_conv(const ConvLayer&, const ConvCall&);
+void avx2_winograd(const WinogradLayer&, const WinogradCall&);
 void avx2_depthwise(const DepthwiseLayer&, const View& x, const View& y, int block, int first,
                     int last, std::uint8_t* scratch);
 void avx2_linear(const LinearLayer&, const std::uint8_t* x, std::int64_t x_image, int images,

@@ -86,8 +86,7 @@ void avx512_depthwise(const DepthwiseLayer& l, const View& x, const View& y, int
   const __m512i bias = _mm512_loadu_si512(l.bias + block * kBlock);
   const std::int64_t filter = std::int64_t(l.groups) * l.kw * 64;
   const std::int8_t* weight = l.weight + block * filter;
-  const std::int64_t columns = std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
-  const std::int64_t group = depthwise_scratch(l) / l.groups;
+  const std::int64_t columns = depthwise_columns(l), group = depthwise_group(l);
   const bool is_three = l.kw == 3 && l.dx == 1 && l.groups == 1 && l.sx <= 2;
   __m512i w[6];
   if (is_three)

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "operators/convolution/panels.h"
+#include "operators/convolution/runs.h"
 #include "operators/convolution/spec.h"
 #include "operators/convolution/tiling.h"
 
@@ -35,14 +36,19 @@ class Direct : public Op {
             !x.packed && dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
     layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
-    tiling_ = std::make_unique<Tiling>(layer_.ow, kernels.model);
+    const bool fits = kernels.any_scale || fits_int32(s_, t);
+    kernels_ = fits && kernels.conv_fits(layer_) ? &kernels : &kPortable;
+    tiling_ = std::make_unique<Tiling>(layer_.ow, kernels_->model);
     tiling_->give(layer_);
     layer_.chunk = kChunk, layer_.group = kGroup;
-    panels_.pack(s_, x, layer_.x_step, *tiling_, pool);
-    panels_.give(layer_);
-    weights_first_ = panels_.bytes() > (1 << 18);
-    layer_.narrow = panels_.narrow(x.largest_code());
-    kernels_ = fits_int32(s_, t) && kernels.conv_fits(layer_) ? &kernels : &kPortable;
+    if (kernels_->model.runs) {
+      runs_.pack(s_, x, pool);
+      runs_.give(layer_);
+    } else {
+      panels_.pack(s_, x, layer_.x_step, *tiling_, pool);
+      panels_.give(layer_);
+    }
+    weights_first_ = panels_.bytes() + runs_.bytes() > (1 << 18);
     // Four pieces for each thread, so that all end at about the same time.
     const std::int64_t tiles = std::int64_t(layer_.oh) * layer_.tile_count[1];
     const std::int64_t wanted = std::min<std::int64_t>(tiles, 4 * threads / layer_.strip_count);
@@ -69,7 +75,7 @@ class Direct : public Op {
                     .last = 0,
                     .scratch = run.scratch_of(thread)};
       call.x.data -= s_.top * call.x.row + s_.left * call.x.pixel;
-      const std::int64_t row = layer_.tile_count[panels_.strip(strip).cut()];
+      const std::int64_t row = layer_.tile_count[layer_.strips[strip].cut()];
       call.first = cut(row, chunk, chunks), call.last = cut(row, chunk + 1, chunks);
       kernels_->conv(layer_, call);
     });
@@ -92,6 +98,7 @@ class Direct : public Op {
   const Kernels* kernels_ = &kPortable;
   std::unique_ptr<Tiling> tiling_;
   Panels panels_;
+  RunPacking runs_;  // in the place of panels, for sets that ask for runs
   std::int64_t chunks_ = 1;
   bool flat_ = false, weights_first_ = false;
 };

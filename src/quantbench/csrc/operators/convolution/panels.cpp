@@ -16,21 +16,6 @@ bool by_columns(const std::vector<Step>& quads, const std::vector<Step>& singles
   return true;
 }
 
-// Output blocks that read the same inputs.
-struct Blocks {
-  int first, count;
-};
-
-// All blocks without groups, a group's where groups are of whole blocks, else each block for
-// itself.
-std::vector<Blocks> cut(const ConvSpec& s) {
-  const int per_group = s.oc / s.groups, blocks = (s.oc + kBlock - 1) / kBlock;
-  const int count = s.groups == 1 ? blocks : per_group % kBlock == 0 ? per_group / kBlock : 1;
-  std::vector<Blocks> all;
-  for (int first = 0; first < blocks; first += count) all.push_back({first, count});
-  return all;
-}
-
 }  // namespace
 
 std::vector<Step> Panels::ordered(std::vector<Step> all, int first, int count) {
@@ -54,7 +39,7 @@ void Panels::pack(const ConvSpec& s, const Tensor& x, std::int64_t x_step, const
   x_step_ = x_step;
   std::vector<std::int8_t> packed;
   std::vector<std::size_t> weight_at, offset_at;
-  for (const auto [first, count] : cut(s)) {
+  for (const auto [first, count] : blocks_of(s)) {
     offset_at.push_back(offsets_.size());
     const int number = int(panels_.size());
     const std::vector<Step> steps = ordered(steps_of(s, x, first, count), first, count);
@@ -78,15 +63,6 @@ void Panels::pack(const ConvSpec& s, const Tensor& x, std::int64_t x_step, const
 void Panels::give(ConvLayer& layer) const {
   layer.panels = panels_.data(), layer.strips = strips_.data(),
   layer.strip_count = int(strips_.size());
-}
-
-bool Panels::narrow(int largest) const {
-  for (std::int64_t i = 0; i < weights_.size(); i += 2) {
-    const int a = weights_[i], b = weights_[i + 1];
-    const int high = std::max(a, 0) + std::max(b, 0), low = std::min(a, 0) + std::min(b, 0);
-    if (largest * high > 32767 || largest * low < -32768) return false;
-  }
-  return true;
 }
 
 }  // namespace qb

@@ -17,10 +17,7 @@ class Panels {
   void pack(const ConvSpec&, const Tensor& x, std::int64_t x_step, const Tiling&, Pool&);
 
   void give(ConvLayer&) const;
-  const Strip& strip(std::int64_t i) const { return strips_[std::size_t(i)]; }
   std::int64_t bytes() const { return weights_.size(); }
-  // Whether no pair of products with codes up to `largest` leaves int16.
-  bool narrow(int largest) const;
 
  private:
   // Quads first; adds the panel and its offsets.

@@ -55,7 +55,7 @@ std::unique_ptr<Op> make_winograd(ConvSpec);
 std::unique_ptr<Op> make_depthwise(ConvSpec);
 std::unique_ptr<Op> make_linear(ConvSpec);
 // Whether Winograd is exact for this layer; and whether it is faster, by a model of both.
-bool winograd_fits(const ConvSpec&, const std::vector<Tensor>&);
+bool winograd_fits(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);
 bool winograd_pays(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);
 
 }  // namespace qb

@@ -45,6 +45,14 @@ int weight(const ConvSpec& s, const Tensor& x, const Source& at, int j, int o) {
 
 }  // namespace
 
+std::vector<Blocks> blocks_of(const ConvSpec& s) {
+  const int per_group = s.oc / s.groups, blocks = (s.oc + kBlock - 1) / kBlock;
+  const int count = s.groups == 1 ? blocks : per_group % kBlock == 0 ? per_group / kBlock : 1;
+  std::vector<Blocks> all;
+  for (int first = 0; first < blocks; first += count) all.push_back({first, count});
+  return all;
+}
+
 std::vector<Step> steps_of(const ConvSpec& s, const Tensor& x, int first, int count) {
   std::vector<Step> all;
   const int outs = count * kBlock;

@@ -37,6 +37,7 @@ Tiling::Tiling(int width, const ConvModel& model) {
       return b ? model.step(pixels, b) : model.column_step(pixels);
     };
     const std::vector<int> last = cheapest(width, kAccumulators, true, piece, &cost[b]);
+    if (cost[b] >= kNever) continue;  // no tile of so many blocks
     for (int n = width; n > 0; n -= last[n])
       tiles[b].push_back({std::max(0, n - last[n]), last[n]});
     std::reverse(tiles[b].begin(), tiles[b].end());

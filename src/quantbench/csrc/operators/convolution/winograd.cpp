@@ -9,7 +9,7 @@
 namespace qb {
 namespace {
 
-using Filter = std::array<int, 16>;
+using Filter = std::array<int, 16>;  // by position
 constexpr int kPlain = 5;  // position (1, 1): no shift of its inputs, and the bias in its sums
 
 // (2G) g (2G)^T of one input and output channel, by rows.
@@ -26,6 +26,40 @@ Filter transform(const ConvSpec& s, int o, int i) {
     std::copy(row.begin(), row.end(), u.begin() + 4 * y);
   }
   return u;
+}
+
+// Lengths of runs (layer.h, Runs) that hold at every position and output, for inputs up to
+// `largest`. Empty where a single step leaves int16.
+std::vector<std::int32_t> runs_of(const ConvSpec& s, int largest) {
+  const int high = 32767 / std::max(1, largest), low = -(32768 / std::max(1, largest));
+  std::vector<std::array<int, 2>> reach;  // [output][position][pair], of positive and of negative
+  std::vector<std::int32_t> lengths;
+  reach.resize(std::size_t(s.oc) * 32);
+  std::vector<Filter> filters(std::size_t(s.oc) * kStep);
+  for (int i = 0; i < s.ic; i += kStep) {
+    for (int o = 0; o < s.oc; o++)
+      for (int j = 0; j < kStep; j++)
+        filters[std::size_t(o * kStep + j)] = i + j < s.ic ? transform(s, o, i + j) : Filter{};
+    const auto add = [&] {
+      bool fits = true;
+      for (std::size_t at = 0; at < reach.size(); at++) {
+        const Filter* four = &filters[at / 32 * kStep];
+        const int a = four[at % 2 * 2][at / 2 % 16], b = four[at % 2 * 2 + 1][at / 2 % 16];
+        reach[at][0] += std::max(a, 0) + std::max(b, 0);
+        reach[at][1] += std::min(a, 0) + std::min(b, 0);
+        fits = fits && reach[at][0] <= high && reach[at][1] >= low;
+      }
+      return fits;
+    };
+    if (!lengths.empty() && add()) {
+      lengths.back()++;
+      continue;
+    }
+    std::fill(reach.begin(), reach.end(), std::array<int, 2>{});
+    if (!add()) return {};
+    lengths.push_back(1);
+  }
+  return lengths;
 }
 
 int tiles_of(int size) { return (size + 1) / 2; }
@@ -80,11 +114,9 @@ class Winograd : public Op {
     layer_.chunk = chunk_of(std::int64_t(layer_.tile_rows) * layer_.tile_columns);
     tiling_ = std::make_unique<Tiling>(layer_.chunk, kernels.model);
     tiling_->give(layer_);
-    for (int k = 0; k < layer_.steps / 4 + layer_.steps % 4; k++) {
-      const int block = std::min(k, layer_.steps / 4);
-      offsets_.push_back(int(block * layer_.slots() * kBlock) + (k - block) * kStep);
-    }
-    layer_.offset = offsets_.data();
+    place_steps(kernels.model.runs);
+    if (kernels.model.runs) lengths_ = runs_of(s_, 4 * x.largest_code());
+    layer_.length = lengths_.data(), layer_.runs = int(lengths_.size());
     pack(pool);
     s_.weight = {};
   }
@@ -120,6 +152,15 @@ class Winograd : public Op {
   }
 
  private:
+  void place_steps(bool each) {
+    const int quads = layer_.steps / 4;
+    const std::int64_t block = layer_.slots() * kBlock;
+    for (int k = 0; k < (each ? layer_.steps : quads + layer_.steps % 4); k++)
+      offsets_.push_back(each ? int(k / 4 * block) + k % 4 * kStep
+                              : int(std::min(k, quads) * block) + (k - std::min(k, quads)) * kStep);
+    layer_.offset = offsets_.data();
+  }
+
   void pack(Pool& pool) {
     const std::int64_t outs = std::int64_t(layer_.out_blocks) * kBlock;
     const std::int64_t position = layer_.steps * 64;
@@ -154,7 +195,7 @@ class Winograd : public Op {
   Outputs outputs_;
   const Kernels* kernels_ = &kPortable;
   std::unique_ptr<Tiling> tiling_;
-  std::vector<std::int32_t> offsets_;
+  std::vector<std::int32_t> offsets_, lengths_;
   std::vector<Strip> strips_;
   Aligned<std::int8_t> weights_;
   Aligned<std::int32_t> start_;
@@ -162,7 +203,7 @@ class Winograd : public Op {
 
 }  // namespace
 
-bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t) {
+bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model) {
   const Tensor& x = t[s.x];
   if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1)
     return false;
@@ -172,7 +213,7 @@ bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t) {
     for (int i = 0; i < s.ic; i++)
       for (int u : transform(s, o, i))
         if (u < -128 || u > 127) return false;
-  return true;
+  return !model.runs || !runs_of(s, 4 * x.largest_code()).empty();
 }
 
 bool winograd_pays(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model) {

@@ -1,0 +1,1 @@
+"""Networks side by side on the same examples: ours, another tool's, and full precision."""

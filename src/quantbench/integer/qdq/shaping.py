@@ -1,0 +1,193 @@
+"""Operators that keep their input's format, means, and the end of the network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+
+from quantbench.integer import ir
+from quantbench.integer.ir import Format, Shape
+from quantbench.integer.qdq.graph import SHIFT, Graph, attribute, pairs
+from quantbench.integer.qdq.islands import softmax
+from quantbench.integer.qdq.slices import gathered, sliced
+from quantbench.integer.qdq.state import State
+from quantbench.integer.qdq.windows import window
+
+SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+
+KEEPS = (*SHAPES, "MaxPool", "Pad", "Slice")
+
+_BOUNDS = ("Clip", "Min", "Max")  # on codes themselves, as our own export writes them
+
+
+def on_codes(r: State, node: onnx.NodeProto, x: str, *, real: bool) -> str:
+    """An operator that keeps its input's format, on codes.
+
+    Args:
+        r: knows formats and shapes.
+        node: of the file.
+        x: name of the codes in the program.
+        real: whether the node works on floats, between DequantizeLinear and QuantizeLinear.
+
+    Raises:
+        Unsupported: it is no such operator, or of a form that has none.
+
+    """
+    f, shape = r.formats[x], r.shapes[x]
+    about: dict[str, Any] = {"name": node.name or node.output[0], "inputs": (x,), "out": f}
+    about["output"] = r.name(node.output[0])
+    if node.op_type in SHAPES and _flattens(r.graph, node, shape):
+        return r.push(ir.Flatten(**about))
+    if node.op_type in ("Identity", "Dropout", *SHAPES):
+        return x
+    made: ir.Op | None = None
+    if node.op_type == "MaxPool":
+        made = _max_pool(r, node, shape, about)
+    elif node.op_type == "Pad":
+        made = ir.Pad(**about, pads=_pads(r, node, x, real=real))
+    elif node.op_type == "Slice":
+        made = sliced(r.graph, node, shape, about)
+    elif node.op_type == "Gather" and not real:
+        made = gathered(r.graph, node, shape, about)
+    elif node.op_type in _BOUNDS and not real:
+        made = ir.Lut(**about, table=_bounded(r, node, x))
+    if made is None:
+        raise r.graph.refuse(node, "has no exact integer form here")
+    return r.push(made)
+
+
+def _max_pool(r: State, node: onnx.NodeProto, shape: Shape, about: dict[str, Any]) -> ir.MaxPool:
+    w = window(r.graph, node, pairs(attribute(node, "kernel_shape", [1, 1])), shape)
+    if w.dilation != (1, 1):
+        raise r.graph.refuse(node, "a dilated pool")
+    return ir.MaxPool(**about, kernel=w.kernel, stride=w.stride, pads=w.pads)
+
+
+def _flattens(graph: Graph, node: onnx.NodeProto, shape: Shape) -> bool:
+    """Whether a change of shape makes a vector of maps; otherwise nothing moves."""
+    size = math.prod(shape)
+    if node.op_type == "Flatten":
+        if attribute(node, "axis", 1) != 1:
+            raise graph.refuse(node, "flattens along another axis than the first")
+        return shape[1:] != (1, 1)
+    if shape[1:] == (1, 1) and node.op_type in ("Squeeze", "Unsqueeze"):
+        return False
+    target = graph.constants.get(node.input[1]) if node.op_type == "Reshape" else None
+    if target is not None and not attribute(node, "allowzero", 0):
+        given = (1, *shape)
+        sizes = [given[i] if s == 0 and i < 4 else int(s) for i, s in enumerate(target.tolist())]
+        rest = sizes[1:]
+        if -1 in rest:
+            known = math.prod(s for s in rest if s != -1)
+            rest = [size // max(known, 1) if s == -1 else s for s in rest]
+        if tuple(rest) == shape:
+            return False
+        if math.prod(rest) == size and all(s == 1 for s in rest[1:]):
+            return shape[1:] != (1, 1)
+    elif node.op_type == "Reshape" and graph.ranks.get(node.output[0]) == 2:
+        return shape[1:] != (1, 1)  # sizes that the graph computes: (N, everything)
+    raise graph.refuse(node, f"takes {shape} to another shape than a vector")
+
+
+def _pads(
+    r: State, node: onnx.NodeProto, x: str, *, real: bool
+) -> tuple[int, int, int, int, int, int]:
+    """Front and back channels, top, left, bottom, right of a Pad by the value zero."""
+    names = [*node.input, "", ""]
+    amounts = attribute(node, "pads", None)
+    if amounts is None:
+        amounts = r.graph.constants.get(names[1])
+    if amounts is None or len(amounts) != 8 or attribute(node, "mode", "constant") != "constant":
+        raise r.graph.refuse(node, "pads by other than constant amounts of one value")
+    fill = r.graph.constants.get(names[2], np.float32(attribute(node, "value", 0.0)))
+    zero = 0 if real else r.formats[x].zero - SHIFT.get(np.asarray(fill).dtype.name, 0)
+    n, front, top, left, m, back, bottom, right = (int(a) for a in amounts)
+    if n or m or min(front, back, top, left, bottom, right) < 0 or float(np.max(fill)) != zero:
+        raise r.graph.refuse(node, "pads by another value than zero, or crops")
+    return front, back, top, left, bottom, right
+
+
+def _bounded(r: State, node: onnx.NodeProto, x: str) -> ir.Codes:
+    """Codes kept between bounds; ours are shifted where the file's are signed."""
+    names = [n for n in node.input[1:3] if n]
+    values = [r.graph.constants.get(n) for n in names]
+    if any(v is None or v.size != 1 for v in values) or not values:
+        raise r.graph.refuse(node, "bounds of codes that are not one number each")
+    ends = [int(v.reshape(-1)[0]) + SHIFT.get(v.dtype.name, 0) for v in values if v is not None]
+    low = ends[0] if node.op_type == "Max" or (node.op_type == "Clip" and node.input[1]) else 0
+    high = ends[-1] if node.op_type == "Min" or len(node.input) > 2 else 255
+    f = r.formats[x]
+    return np.clip(np.clip(np.arange(256), low, high), f.lo, f.hi).astype(np.uint8)
+
+
+def average(r: State, node: onnx.NodeProto, tensor: str, y: Format, output: str) -> str:
+    """A mean over windows, or over whole maps, of what the node reads or of a part of it."""
+    x = r.need(node, tensor)
+    shape, graph = r.shapes[x], r.graph
+    name = node.name or output
+    about: dict[str, Any] = {"name": name, "inputs": (x,), "output": r.name(output), "out": y}
+    if node.op_type == "AveragePool":
+        kernel = pairs(attribute(node, "kernel_shape", [1, 1]))
+        w = window(graph, node, kernel, shape)
+        counted = bool(attribute(node, "count_include_pad", 0))
+        if attribute(node, "ceil_mode", 0) and w != window(graph, _floored(node), kernel, shape):
+            raise graph.refuse(node, "a mean over windows that reach beyond the edge (ceil_mode)")
+        if w.dilation != (1, 1):
+            raise graph.refuse(node, "a dilated pool")
+        more: dict[str, Any] = {
+            "stride": w.stride,
+            "pads": w.pads,
+            "count_padding": counted or not any(w.pads),
+        }
+        return r.push(ir.AvgPool(**about, kernel=kernel, **more))
+    if node.op_type == "ReduceMean":
+        axes = attribute(node, "axes", None)
+        if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
+            axes = graph.constants[node.input[1]].tolist()
+        if axes is None or sorted(int(a) % 4 for a in axes) != [2, 3]:
+            raise graph.refuse(node, "a mean over other axes than rows and columns")
+    down, across = shape[1:]
+    return r.push(ir.AvgPool(**about, kernel=(down, across), stride=(down, across)))
+
+
+def _floored(node: onnx.NodeProto) -> onnx.NodeProto:
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    for a in made.attribute:
+        if a.name == "ceil_mode":
+            a.i = 0
+    return made
+
+
+def require_channels(graph: Graph, node: onnx.NodeProto, rank: int) -> None:
+    """Refuse a concatenation along another axis than the channels'."""
+    axis = int(attribute(node, "axis", 1))
+    known = graph.ranks.get(node.output[0], rank)
+    if axis != 1 and axis + known != 1:
+        raise graph.refuse(node, f"concatenates along axis {axis}, not the channels")
+
+
+def output(r: State) -> None:
+    """The end: logits of a layer, values of codes, or probabilities."""
+    graph, tensor = r.graph, r.graph.output
+    while graph.kind(tensor) in (*SHAPES, "Identity", "Dropout") and r.kept(tensor) is None:
+        tensor = graph.makers[tensor].input[0]
+    x = r.kept(tensor)
+    if x is not None:
+        made = r.name("logits")
+        r.push(ir.Dequantize(name="output", inputs=(x,), output=made, out=None))
+        return
+    layer = r.layer(tensor)
+    if layer is not None:
+        r.emit_layer(layer, (), None, r.name("logits"))
+        return
+    node = graph.makers.get(tensor)
+    if node is not None and node.op_type == "Softmax":
+        softmax(r, node, None, "logits")
+        return
+    if graph.output in r.tensors:
+        raise graph.refuse(graph.makers[graph.output], "the network's output is codes, not values")
+    raise graph.refuse(node or graph.nodes[-1], "ends the network without a quantized input")

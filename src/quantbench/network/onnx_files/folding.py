@@ -1,0 +1,47 @@
+"""Sizes and amounts that exporters compute from constants, as the constants that they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST = 1024  # numbers in such a constant
+
+_SHAPES = ("Concat", "ConstantOfShape", "Gather", "Reshape", "Slice", "Squeeze", "Transpose")
+
+_ARITHMETIC = (*_SHAPES, "Unsqueeze", "Add", "Cast", "Div", "Mul", "Sub")
+
+
+def folded(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> onnx.TensorProto | None:
+    """What a node computes of a few stored whole numbers; None for every other node."""
+    from onnx import helper, numpy_helper
+
+    given = [stored.get(n) for n in node.input if n]
+    if node.op_type not in _ARITHMETIC or not given or not all(_few(t) for t in given):
+        return None
+    values = {n: numpy_helper.to_array(stored[n]) for n in node.input if n}
+    if node.op_type == "ConstantOfShape" and math.prod(values[node.input[0]].tolist()) > MOST:
+        return None
+    from onnx.reference import ReferenceEvaluator
+
+    names = [helper.make_empty_tensor_value_info(n) for n in values]
+    out = helper.make_empty_tensor_value_info(node.output[0])
+    graph = helper.make_graph([node], "constant", names, [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    try:
+        (result,) = ReferenceEvaluator(model).run(None, values)
+    except Exception:  # noqa: BLE001 - left as it is, and refused where its value is needed
+        return None
+    return numpy_helper.from_array(result) if result.size <= MOST else None
+
+
+def _few(tensor: onnx.TensorProto | None) -> bool:
+    """Whether it is a handful of whole numbers."""
+    import onnx
+
+    whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    return tensor is not None and tensor.data_type in whole and math.prod(tensor.dims) <= MOST

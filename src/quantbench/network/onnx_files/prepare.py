@@ -1,0 +1,122 @@
+"""What stands between a well-formed ONNX file and its torch form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantbench.errors import Unsupported
+from quantbench.network.onnx_files.folding import folded
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17  # the newest that onnx2torch has all operators of
+
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
+
+
+def prepared(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
+    """The same network under an opset that can be converted, for batches of any size.
+
+    Raises:
+        Unsupported: a network that is quantized already, an opset that cannot be lowered.
+
+    """
+    for node in model.graph.node:
+        if node.op_type in _QUANTIZED:
+            raise Unsupported(
+                f"{path}: is quantized already ({node.op_type} {node.name!r}): quantbench onnx "
+                "reads it as integers and compares it"
+            )
+    model = constants_as_initializers(_lowered(model, path))
+    _free_batch(model.graph)
+    return model
+
+
+def _lowered(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
+    """Under opset 17 where it has a newer one."""
+    from onnx import version_converter
+
+    (opset,) = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")] or [OPSET]
+    if opset <= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as e:
+        text = " ".join(str(e).split())[:200]
+        raise Unsupported(
+            f"{path}: opset {opset} cannot be brought to {OPSET} ({text}): export it with opset "
+            f"{OPSET}"
+        ) from e
+
+
+def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constant nodes, identities of constants, and sizes that nodes compute of constants."""
+    import onnx
+    from onnx import numpy_helper
+
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    stored = {i.name: i for i in graph.initializer}
+    outputs = {o.name for o in graph.output}
+    kept = []
+    for node in graph.node:
+        found = folded(node, stored)
+        if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_float"):
+            a = node.attribute[0]
+            found = a.t if a.name == "value" else numpy_helper.from_array(_float32(a.f))
+        elif node.op_type == "Identity" and node.input[0] in stored:
+            found = stored[node.input[0]]
+        if found is None or node.output[0] in outputs:
+            kept.append(node)
+            continue
+        made = onnx.TensorProto()
+        made.CopyFrom(found)
+        made.name = node.output[0]
+        graph.initializer.append(made)
+        stored[made.name] = made
+    del graph.node[:]
+    graph.node.extend(kept)
+    return changed
+
+
+def _float32(value: float) -> object:
+    import numpy as np
+
+    return np.array(value, np.float32)
+
+
+def _free_batch(graph: onnx.GraphProto) -> None:
+    """Let the first dimension be anything: in the input, the output, and targets of reshapes.
+
+    A file exported for one image says 1 there. Whether all of it follows is seen by comparing.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    stored = {i.name: i for i in graph.initializer}
+    (given,) = [i for i in graph.input if i.name not in stored]
+    dims = given.type.tensor_type.shape.dim
+    if not dims or not dims[0].dim_value:
+        return
+    batch = dims[0].dim_value
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.value_info, given)
+    }
+    for node in graph.node:
+        target = stored.get(node.input[1]) if node.op_type == "Reshape" else None
+        if target is None or shapes.get(node.input[0], [0])[:1] != [batch]:
+            continue
+        values = numpy_helper.to_array(target).copy()
+        if values.size and values[0] == batch:
+            values[0] = 0  # as many as the input has
+            name = f"{node.output[0]}.free_shape"
+            graph.initializer.append(numpy_helper.from_array(values.astype(np.int64), name))
+            node.input[1] = name
+    for value in (given, *graph.output):
+        if len(value.type.tensor_type.shape.dim):
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
+    del graph.value_info[:]

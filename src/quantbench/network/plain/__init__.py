@@ -1,0 +1,1 @@
+"""Modules that are more than a layer, as torch's own layers and what is around them."""

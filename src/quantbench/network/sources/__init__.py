@@ -1,0 +1,1 @@
+"""Where networks by name come from: a module for each library."""

@@ -1,0 +1,49 @@
+"""Networks of other libraries: right, or refused by name; never silently wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.families.survey import Row, Verdict, look
+from tests.families.table import page, require_right
+from tests.families.zoo import MEMBERS
+
+FAST = (  # of other kinds each: residual, attention, gates, unfolded norms, plain
+    "timm/test_resnet",
+    "timm/test_vit",
+    "timm/test_byobnet",
+    "timm/test_convnext",
+    "torchvision/shufflenet_v2_x0_5",
+)
+
+
+@pytest.mark.parametrize("label", FAST)
+def test_a_few_families(label: str) -> None:
+    pytest.importorskip(label.partition("/")[0])
+    (member,) = (m for m in MEMBERS if m.label == label)
+    row = look(member)
+    require_right([row])
+    assert row.verdict("fake") is row.verdict("integer") is Verdict.RIGHT
+
+
+@pytest.mark.families
+def test_all_families(capsys: pytest.CaptureFixture[str]) -> None:
+    """An hour on one quiet core; prints the table."""
+    rows = [look(member) for member in MEMBERS]
+    with capsys.disabled():
+        print(page(rows))
+    require_right(rows)
+
+
+def test_there_are_enough_families() -> None:
+    assert len({m.family for m in MEMBERS if m.source == "timm"}) >= 60
+    assert len({m.label for m in MEMBERS}) == len(MEMBERS)
+
+
+def test_a_verdict_tells_mistakes_from_roundings() -> None:
+    assert Row("a", fake=0.05).verdict("fake") is Verdict.RIGHT
+    assert Row("a", fake=0.4, finer=0.02).verdict("fake") is Verdict.RIGHT
+    assert Row("a", fake=0.4, finer=0.35).verdict("fake") is Verdict.WRONG
+    assert Row("a", fake="refused: shared").verdict("fake") is Verdict.REFUSED
+    assert Row("a", fake="KeyError: 1", error="...").verdict("fake") is Verdict.WRONG
+    assert Row("a", integer=0.05, onnx=0.3).verdict("onnx") is Verdict.WRONG

@@ -1,0 +1,135 @@
+"""Networks by name, from folders and caches; what is missing is named with its command."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+import quantbench as qb
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.models.bert import Encoder, encoder_network
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_random_weights_follow_from_the_generator() -> None:
+    x, state = torch.rand(2, 3, 64, 64), torch.get_rng_state()
+    one, same, other = (
+        qb.network("torchvision/resnet18", x, generator=seeded(s)) for s in (0, 0, 1)
+    )
+    assert one.digest == same.digest != other.digest
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one.blocks[0] == "layer1.0"
+    assert one.name == "torchvision/resnet18"
+
+
+def test_maps_of_a_segmentation_network_are_its_output() -> None:
+    name = "torchvision/lraspp_mobilenet_v3_large"
+    net = qb.network(name, torch.rand(1, 3, 64, 64), generator=seeded())
+    assert net.model(torch.rand(2, 3, 64, 64)).shape == (2, 21, 64, 64)
+
+
+def test_weights_of_torchvision_come_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torchvision.models.squeezenet1_1(num_classes=5)
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "weights.pth"
+    torch.save(model.state_dict(), file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    right = file.rename(file.with_name(f"squeezenet1_1-{digest[:8]}.pth"))
+    about = SimpleNamespace(
+        name="MINE",
+        url=f"https://example.com/{right.name}",
+        transforms=lambda: SimpleNamespace(crop_size=[64]),
+        meta={"categories": list("abcde")},
+    )
+
+    class Weights(Enum):
+        MINE = about
+
+    versions = [w.value for w in Weights]
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _: versions)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    net = qb.network("torchvision/squeezenet1_1@MINE")
+    x = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(net.model(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+    right.write_bytes(right.read_bytes() + b"x")
+    with pytest.raises(DataCorrupt, match="has sha256"):
+        qb.network("torchvision/squeezenet1_1")
+    right.unlink()
+    with pytest.raises(DataMissing, match=r"get_model\('squeezenet1_1', weights='MINE'\)"):
+        qb.network("torchvision/squeezenet1_1")
+    with pytest.raises(BadInput, match=r"no weights 'YOURS' of squeezenet1_1.*MINE"):
+        qb.network("torchvision/squeezenet1_1@YOURS")
+
+
+CONFIG = BertConfig(
+    vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+)
+
+
+def test_a_network_of_transformers_from_a_folder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(CONFIG).eval()
+    model.save_pretrained(tmp_path)
+    net = qb.network(f"transformers/{tmp_path}")
+    assert net.blocks == ("bert.encoder.layer.0", "bert.encoder.layer.1")
+    ids, mask = torch.randint(1, 50, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    torch.testing.assert_close(net.model(ids, mask), model(ids, mask).logits)
+    scheme = qb.Scheme(qb.Grid(8, per_channel=True), qb.Grid(8, symmetric=False))
+    q = qb.quantize(qb.method("nearest"), net, {"attention_mask": mask, "input_ids": ids}, scheme)
+    found, right = q.fake()(ids, mask), net.model(ids, mask)
+    assert (found - right).norm() < 0.05 * right.norm()
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataCorrupt, match="header"):
+        qb.network(f"transformers/{tmp_path}")
+
+
+def test_an_encoder_has_the_blocks_that_it_declares() -> None:
+    torch.manual_seed(0)
+    sample = (torch.randint(1, 50, (2, 7)), torch.zeros(2, 7, dtype=torch.long))
+    sample = (*sample, torch.ones(2, 7, dtype=torch.long))
+    declared = encoder_network(Encoder(BertModel(CONFIG).eval()), sample, "tiny")
+    kinds = tuple({type(declared.model.get_submodule(i.name)) for i in declared.layers})
+    found = qb.Network.of(declared.model, sample, kinds=kinds)
+    assert found.blocks == declared.blocks
+
+
+def test_what_is_not_here_is_named() -> None:
+    with pytest.raises(DataMissing, match="hf download nobody/nothing"):
+        qb.network("transformers/nobody/nothing")
+    with pytest.raises(BadInput, match=r"no torchvision network 'resnet19'.*resnet18"):
+        qb.network("torchvision/resnet19")
+    with pytest.raises(BadInput, match="no source of networks for 'torchvison/resnet18'"):
+        qb.network("torchvison/resnet18")
+
+
+def test_weights_of_timm_come_from_hugging_faces_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    import huggingface_hub
+
+    model = timm.create_model("test_resnet").eval()
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(path))
+    net = qb.network("timm/test_resnet")
+    x = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(net.model(x), model(x), rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(DataMissing, match=r"timm\.create_model\('test_resnet', pretrained=True\)"):
+        qb.network("timm/test_resnet")
+    with pytest.raises(BadInput, match="no timm network 'test_resnett'"):
+        qb.network("timm/test_resnett")
