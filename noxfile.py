@@ -152,7 +152,8 @@ def arm64(session: nox.Session) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(built, sources))
     program = str(folder / "random_layers")
-    session.run(ARM, "-static", *objects, "-pthread", "-o", program, external=True)
+    command = [ARM, "-static", *objects, "-pthread", "-o", program]
+    session.run(*command, external=True, log=False)
     layers = session.posargs[0] if session.posargs else "400"
     for processor, sets in ARM_PROCESSORS.items():
         session.run(EMULATOR, "-cpu", processor, program, layers, *sets, external=True)

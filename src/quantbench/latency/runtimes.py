@@ -31,7 +31,7 @@ from quantbench.latency.table import EXACT, PEERS
 
 SEVEN = "w7a8"
 
-ON_SEVEN = ("native", "onnxruntime", "openvino", "onednn")  # who is timed on 7-bit weights too
+ON_SEVEN = ("onnxruntime", "openvino", "onednn")  # who is timed on 7-bit weights too
 
 
 @dataclass
@@ -69,15 +69,15 @@ def all_runs(
 
     """
     runs = Runs()
-    _ours(runs, programs, images, threads, say)
+    narrow = {} if seven is None else {SEVEN: seven}
+    _ours(runs, {**programs, **narrow}, images, threads, say)
     modes: list[tuple[str, Backend, Program]] = [
         (f"{name} w8a8", backend(name), programs["w8a8"]) for name in PEERS
     ]
     if "onnxruntime" in PEERS:
         modes.append((f"onnxruntime w8a8{EXACT}", OnnxRuntime(exact=True), programs["w8a8"]))
     if seven is not None:
-        known = [n for n in ON_SEVEN if n == "native" or n in PEERS]
-        modes += [(f"{name} {SEVEN}", backend(name), seven) for name in known]
+        modes += [(f"{n} {SEVEN}", backend(n), seven) for n in ON_SEVEN if n in PEERS]
     for row, runtime, program in modes:
         why = runtime.available()
         try:

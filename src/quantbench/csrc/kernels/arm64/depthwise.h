@@ -39,8 +39,7 @@ void depthwise(const DepthwiseLayer& l, const View& x, const View& y, int block,
                int last, std::uint8_t* scratch) {
   const std::int64_t filter = std::int64_t(l.groups) * l.kw;  // in steps
   const std::int8_t* weight = l.weight + block * filter * 64;
-  const std::int64_t columns = std::int64_t(l.ow - 1) * l.sx + std::int64_t(l.kw - 1) * l.dx + 1;
-  const std::int64_t group = depthwise_scratch(l) / l.groups;
+  const std::int64_t columns = depthwise_columns(l), group = depthwise_group(l);
   std::int32_t start[kBlock];
   __builtin_memcpy(start, l.bias + block * kBlock, sizeof start);
   give_back(start, weight, filter, 64);
