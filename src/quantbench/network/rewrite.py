@@ -72,10 +72,13 @@ class Rewrite:
         """Bias, (out,), to be changed in place; zeros are put where there was none."""
         module = self.model.get_submodule(layer)
         assert isinstance(module, LAYERS)
-        if module.bias is None:
-            zeros = module.weight.new_zeros(module.weight.shape[0])
-            module.bias = nn.Parameter(zeros, requires_grad=False)
-        return module.bias.data
+        weight, bias = module.weight, module.bias
+        if bias is None:
+            assert isinstance(weight, Tensor)
+            bias = nn.Parameter(weight.new_zeros(weight.shape[0]), requires_grad=False)
+            module.bias = bias
+        assert isinstance(bias, Tensor)
+        return bias.data
 
     def output_range(self, layer: str) -> Tensor:
         """Largest |w| of every output channel, (out,)."""

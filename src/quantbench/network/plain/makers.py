@@ -21,7 +21,8 @@ def _conv(given: Mapping[str, Any]) -> nn.Module | None:
     groups = int(given.get("groups", 1))
     out, each, *kernel = weight.shape
     geometry = {k: given[k] for k in ("stride", "padding", "dilation") if k in given}
-    cls, has = _CLASSES[len(kernel)], bias is not None
+    cls: Any = _CLASSES[len(kernel)]
+    has = bias is not None
     made = cls(each * groups, out, tuple(kernel), groups=groups, bias=has, **geometry)
     return _filled(made, weight, bias)
 

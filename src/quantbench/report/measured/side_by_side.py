@@ -52,8 +52,8 @@ def _table(model: str, scheme: str, rows: Sequence[Row]) -> str:
     lines = [nearest]
     for row in sorted(rows, key=lambda r: -_accuracy(r.runs)):
         name = call(row.claim.method, row.claim.fields)
-        about = (name, table.ours(row), table.difference(row).removeprefix("advantage "))
-        lines.append((*about, *_cost(row.runs), row.claim.note))
+        said = (name, table.ours(row), table.difference(row).removeprefix("advantage "))
+        lines.append((*said, *_cost(row.runs), row.claim.note))
     full = f"{statistics.fmean(r.fp_top1 for r in first.runs.values()):.2f}"
     head = f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}\n"
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
