@@ -163,7 +163,8 @@ class Geometry:
         if max(self.spread) > 1:
             sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.spread, strict=True)]
             wide = x.new_zeros(*x.shape[:2], *sizes)
-            wide[(..., *(slice(None, None, s) for s in self.spread))] = x
+            every = [slice(None, None, s) for s in self.spread]
+            wide[(slice(None), slice(None), *every)] = x
             x = wide
         return F.pad(x, [p for pair in reversed(self.pads) for p in pair])
 

@@ -73,9 +73,12 @@ class Rewrite:
         module = self.model.get_submodule(layer)
         assert isinstance(module, LAYERS)
         if module.bias is None:
-            zeros = module.weight.new_zeros(module.weight.shape[0])
+            weight = self.weight(layer)
+            zeros = weight.new_zeros(weight.shape[0])
             module.bias = nn.Parameter(zeros, requires_grad=False)
-        return module.bias.data
+        bias = module.bias
+        assert isinstance(bias, Tensor)
+        return bias.data
 
     def output_range(self, layer: str) -> Tensor:
         """Largest |w| of every output channel, (out,)."""

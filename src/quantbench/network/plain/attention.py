@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from quantbench.network.hooks import has_hooks
@@ -23,9 +24,9 @@ class Attention(nn.Module):
         if torchs.in_proj_weight is None:
             held = torchs.q_proj_weight, torchs.k_proj_weight, torchs.v_proj_weight
         else:
-            held = torchs.in_proj_weight.split(width)
+            held = torch.split(torchs.in_proj_weight, width)
         bias = torchs.in_proj_bias
-        biases = (None,) * 3 if bias is None else bias.split(width)
+        biases = (None,) * 3 if bias is None else torch.split(bias, width)
         layers = (_linear(w, b) for w, b in zip(held, biases, strict=True))
         self.query, self.key, self.value = layers
         self.out = _linear(torchs.out_proj.weight, torchs.out_proj.bias)
@@ -46,7 +47,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """As torch's: (N, L, width) where batches come first, else (L, N, width)."""
         on, alone = self.operands, query.dim() == 2
-        given = (query, key, value)
+        given: tuple[Tensor, ...] = (query, key, value)
         if alone:
             given = tuple(t.unsqueeze(0) for t in given)
         elif not self.batch_first:

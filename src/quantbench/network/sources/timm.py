@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from quantbench.errors import BadInput, DataMissing, did_you_mean
@@ -14,7 +16,7 @@ def find(name: str, generator: torch.Generator | None) -> Found:
     if name.partition(".")[0] not in timm.list_models():
         raise BadInput(f"no timm network {name!r}{did_you_mean(name, timm.list_models())}")
     model = made(lambda: timm.create_model(name, pretrained=False), generator)
-    about = model.pretrained_cfg
+    about: Any = model.pretrained_cfg
     if generator is None:
         from huggingface_hub import try_to_load_from_cache
         from safetensors.torch import load_file
