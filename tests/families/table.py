@@ -78,8 +78,8 @@ def counts(rows: list[Row]) -> str:
     minutes = sum(row.seconds for row in rows) / 60
     day = datetime.now(UTC).date()
     return (
-        f"{len(rows)} networks. {'; '.join(found)}. {islands} of the integer programs have "
-        f"islands. {day}, {fingerprint()}, one thread, {minutes:.0f} minutes."
+        f"{len(rows)} of {len(MEMBERS)} networks. {'; '.join(found)}. {islands} of the "
+        f"integer programs have islands. {day}, {fingerprint()}, one thread, {minutes:.0f} minutes."
     )
 
 

@@ -22,9 +22,9 @@ class _Package(ModuleType):
 
 
 if TYPE_CHECKING:
-    from quantbench.network.named import network
+    from quantbench.network.named import network as _network
 
-    by_name = network
+    by_name = _network
 else:
     by_name = sys.modules[__name__]
     by_name.__class__ = _Package

@@ -85,7 +85,8 @@ def fold(model: nn.Module, norms: Mapping[str, str]) -> dict[str, BatchNormStats
         assert isinstance(layer.weight, Tensor)
         mu, var, gamma, beta = _parameters(norm, norm_name)
         gain = (var.double() + norm.eps).rsqrt() * gamma.double()
-        bias = layer.bias.double() if isinstance(layer.bias, Tensor) else torch.zeros_like(gain)
+        held = layer.bias
+        bias = held.double() if isinstance(held, Tensor) else torch.zeros_like(gain)
         shape = (-1,) + (1,) * (layer.weight.dim() - 1)
         weight = (layer.weight.double() * gain.reshape(shape)).float()
         layer.weight = nn.Parameter(weight, requires_grad=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -164,8 +163,8 @@ class Geometry:
         if max(self.spread) > 1:
             sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.spread, strict=True)]
             wide = x.new_zeros(*x.shape[:2], *sizes)
-            every: tuple[Any, ...] = (..., *(slice(None, None, s) for s in self.spread))
-            wide[every] = x
+            every = [slice(None, None, s) for s in self.spread]
+            wide[(slice(None), slice(None), *every)] = x
             x = wide
         return F.pad(x, [p for pair in reversed(self.pads) for p in pair])
 

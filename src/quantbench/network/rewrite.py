@@ -72,11 +72,11 @@ class Rewrite:
         """Bias, (out,), to be changed in place; zeros are put where there was none."""
         module = self.model.get_submodule(layer)
         assert isinstance(module, LAYERS)
-        weight, bias = module.weight, module.bias
-        if bias is None:
-            assert isinstance(weight, Tensor)
-            bias = nn.Parameter(weight.new_zeros(weight.shape[0]), requires_grad=False)
-            module.bias = bias
+        if module.bias is None:
+            weight = self.weight(layer)
+            zeros = weight.new_zeros(weight.shape[0])
+            module.bias = nn.Parameter(zeros, requires_grad=False)
+        bias = module.bias
         assert isinstance(bias, Tensor)
         return bias.data
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from quantbench.network.layers import TransposedConv, as_convolution
 
-_CLASSES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CLASSES: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def _conv(given: Mapping[str, Any]) -> nn.Module | None:
@@ -24,7 +24,8 @@ def _conv(given: Mapping[str, Any]) -> nn.Module | None:
     cls: Any = _CLASSES[len(kernel)]
     has = bias is not None
     made = cls(each * groups, out, tuple(kernel), groups=groups, bias=has, **geometry)
-    return _filled(made, weight, bias)
+    found: nn.Module = _filled(made, weight, bias)
+    return found
 
 
 def _transposed(given: Mapping[str, Any]) -> nn.Module | None:
