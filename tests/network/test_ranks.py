@@ -156,6 +156,25 @@ def _as_columns(layer: QuantLayer, x: Tensor) -> None:
     torch.testing.assert_close(found, weight.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("inputs", "padding"), [(3, 0), (6, 1), (8, 0)])
+def test_one_tap_that_leaves_inputs_out(inputs: int, padding: int) -> None:
+    """torch's gradient of so few channels, last in memory, writes outside of its memory on AVX2."""
+    conv = nn.Conv2d(inputs, 5, 1, stride=2, padding=padding)
+    layer = QuantLayer(conv, LayerInfo("conv", "conv", tuple(conv.weight.shape), 1), None)
+    x = noise(4, inputs, 7, 8).contiguous(memory_format=torch.channels_last)
+    expected = conv(x)
+    torch.testing.assert_close(layer.run(x, layer.original), expected)
+    out = noise(*expected.shape).contiguous(memory_format=torch.channels_last)
+    padded = nn.functional.pad(x, (padding,) * 4)[:, :, ::2, ::2].double()
+    right = torch.einsum("nkhw,nchw->kc", out.double(), padded)[..., None, None].float()
+    for _ in range(20):  # what was written over is seen later
+        found = weight_gradient(layer, x, layer.original, out)
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+        weight = layer.original.clone().requires_grad_()
+        layer.run(x, weight).backward(out)
+        torch.testing.assert_close(weight.grad, right, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("rank", "up"), [(1, False), (2, True), (3, False)])
 def test_rounding_is_learnt_at_any_rank(rank: int, up: bool) -> None:
     model, x = network(rank, up=up, stride=2), noise(32, 4, *SIZES[rank])

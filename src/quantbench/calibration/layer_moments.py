@@ -88,10 +88,13 @@ def weight_gradient(
         return torch.zeros_like(w).index_add_(0, x.flatten(), output_gradient.flatten(0, -2))
     g, only_weight = layer.geometry, [False, True, False]
     assert g is not None
-    x = x if g.even else g.prepared(x)
-    padding = [before if g.even else 0 for before, _ in g.pads]
+    gaps = g.has_gaps(x.shape[1])
+    plain = g.even and not gaps
+    x = x if plain else g.prepared(x)
+    x, stride = (g.points(x), (1,) * len(g.stride)) if gaps else (x, g.stride)
+    padding = [before if plain else 0 for before, _ in g.pads]
     transposed, output_padding = False, [0] * len(padding)
-    geometry = g.stride, padding, g.dilation, transposed, output_padding, layer.groups
+    geometry = stride, padding, g.dilation, transposed, output_padding, layer.groups
     gradients = torch.ops.aten.convolution_backward(
         output_gradient, x, w, None, *geometry, only_weight
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,6 +232,25 @@ def test_a_foreign_operator_runs_in_torch():
         )
     )
     chain.conv("island", 3, 5, pad=0, logits=True)
+    same(chain.program(), chain.images(5), threads=2)
+
+
+def test_floats_behind_the_last_codes_are_computed_in_torch():
+    """As of a detector, whose heads are put side by side."""
+    chain = Chain((4, 5, 5))
+    x = chain.conv("input", 8, 3)
+    y = chain.conv(x, 8, 3)
+    chain.ops.append(
+        Island(
+            name="beside",
+            inputs=(x, y),
+            output="beside",
+            out=None,
+            function=lambda a, b: torch.cat([a, b.exp()], 1),
+            shape=(16, 5, 5),
+            reason="it ends in floats",
+        )
+    )
     same(chain.program(), chain.images(5), threads=2)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends.base import Array, Backend, Compiled
 from quantbench.integer.backends.native_assembly import Options, assemble
-from quantbench.integer.ir import Program
+from quantbench.integer.ir import Island, Program
+from quantbench.integer.oracle import apply
 from quantbench.integer.validate import validate, validate_images
 
 ISA = "QUANTBENCH_ISA"  # environment variable: one of instruction_sets()
@@ -79,22 +81,33 @@ class NativeProgram(Compiled):
 
     def __init__(self, program: Program, options: Options, *, keep: bool) -> None:
         validate(program)
-        self.program, self._options, self._keeps = program, options, keep
-        self._net, self._numbers = assemble(_module(), program, options, keep=keep)
+        last = program.ops[-1] if program.ops else None
+        # Kernels end in codes or logits: what stays in floats behind them is computed here, from
+        # the codes that it reads.
+        self._tail = last if isinstance(last, Island) and last.out is None else None
+        coded = replace(program, ops=program.ops[:-1]) if self._tail else program
+        self.program, self._coded, self._options = program, coded, options
+        self._keeps = keep or self._tail is not None
+        self._net, self._numbers = assemble(_module(), coded, options, keep=self._keeps)
 
     def __call__(self, images: Array) -> Array:
         """Logits float32 (N, outputs), or codes uint8 where the program ends in codes.
 
         Images (N, C, H, W) are float32 numbers or uint8 codes.
         """
-        y = self._run(self._net, images)
+        y = self._run(self._net, images) if self._tail is None else self._floats(self._tail, images)
         return y.reshape(len(y), math.prod(y.shape[1:]))
+
+    def _floats(self, tail: Island, images: Array) -> Array:
+        codes, formats = self.codes(images), self.program.formats
+        known = [f for f in (formats[i] for i in tail.inputs) if f is not None]
+        return apply(tail, [codes[i] for i in tail.inputs], known)
 
     def codes(self, images: Array) -> Mapping[str, Array]:
         """uint8 codes (N, C, H, W) of every tensor by name, the network input included."""
         net, numbers = self._net, self._numbers
         if not self._keeps:
-            net, numbers = assemble(_module(), self.program, self._options, keep=True)
+            net, numbers = assemble(_module(), self._coded, self._options, keep=True)
         parts: dict[str, list[Array]] = {name: [] for name in numbers}
         for start in range(0, len(images), net.image_limit):
             batch = images[start : start + net.image_limit]
@@ -117,7 +130,7 @@ class NativeProgram(Compiled):
 
     def layers(self, images: Array, repeats: int = 10) -> list[tuple[str, str, float]]:
         """Module name, kernel and mean seconds of the network input and of every operator."""
-        names = {0: "input"} | {self._numbers[op.output]: op.name for op in self.program.ops}
+        names = {0: "input"} | {self._numbers[op.output]: op.name for op in self._coded.ops}
         rows = self._net.profile(np.ascontiguousarray(images), repeats)
         return [(names[number], kind, seconds) for kind, number, seconds in rows]
 
