@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from quantbench.integer.backends.base import Array
 from quantbench.latency.interleaved import Runner
@@ -65,6 +64,8 @@ def accuracies(network: str, runners: Mapping[str, Runner], count: int) -> dict[
 
 def _batches(network: str, count: int) -> Iterator[tuple[Array, Array]]:
     """Preprocessed images with their labels."""
+    import torch
+
     from quantbench.data.images import images
     from quantbench.models.catalog import spec
 
