@@ -4,9 +4,10 @@ import pytest
 
 from quantbench.errors import BadInput
 from quantbench.evidence.result import Latency
-from quantbench.gate.accept import Reason, accept_cells
+from quantbench.gate.accept import Reason, accept_cells, without_bits
 from quantbench.gate.baseline import Baseline
 from quantbench.gate.cells import compare
+from quantbench.gate.finding import Status
 from quantbench.gate.forget import forget
 from tests.helpers.records import cell, records, result
 
@@ -136,6 +137,21 @@ def test_what_is_forgotten_needs_a_reason_and_leaves_a_note(tmp_path, accepted):
     assert (set(after.cells), set(after.claims)) == ({cell().id}, {"a"})
     assert [g["name"] for g in after.forgotten] == [cell(1).id, "b"]
     assert {g["why"] for g in after.forgotten} == {"another rounding"}
+
+
+def test_bits_that_are_forgotten_leave_scores_to_decide(tmp_path, accepted):
+    with pytest.raises(BadInput, match="with a reason only"):
+        without_bits(accepted, SILENT)
+    after = without_bits(accepted, WHY)
+    assert only(after).scores == only(accepted).scores
+    assert only(after).history[-1]["why"] == "another rounding"
+    same, worse = result(n=N), result(lost=300, n=N)
+    (found,) = compare(after, run(tmp_path / "same", same))
+    assert found.status == Status.UNCHANGED
+    (found,) = compare(after, run(tmp_path / "worse", worse))
+    assert found.status == Status.LOSS
+    again = accept_cells(after, run(tmp_path / "again", same), SILENT)
+    assert only(again).marks.keys() == {"here"}
 
 
 def test_a_run_that_does_not_tell_its_kind_is_never_identical(tmp_path, accepted):

@@ -107,11 +107,12 @@ def accept(options: argparse.Namespace) -> int:
 
     found, path = _asked(options), _path(options.baseline)
     runs = asked.records(found)
-    if not (runs or options.forget or options.all_claims):
+    if not (runs or options.forget or options.forget_bits or options.all_claims):
         raise _nothing(options)
     reason = step.Reason(options.why.strip(), options.lower, time.strftime("%Y-%m-%d"))
     before = Baseline.read(path)
-    after = step.accept_cells(before, runs.values(), reason)
+    kept = step.without_bits(before, reason) if options.forget_bits else before
+    after = step.accept_cells(kept, runs.values(), reason)
     wanted = [one.claim for one in found if one.finished or options.all_claims]
     after = accept_claims(after, wanted, reason)
     if options.no_latency:

@@ -114,6 +114,8 @@ def _add_reason(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lower", action="store_true", help=about)
     about = "also drop accepted cells and claims that do not exist any more"
     command.add_argument("--forget", action="store_true", help=about)
+    about = "hold no bits of any other run: a change moved them on machines that are not at hand"
+    command.add_argument("--forget-bits", action="store_true", help=about)
     about = "hold no latencies: for a baseline that several machines share"
     command.add_argument("--no-latency", action="store_true", help=about)
     about = "hold all selected claims that gate, also those that did not run here"

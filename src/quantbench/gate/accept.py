@@ -69,6 +69,28 @@ def without_latency(baseline: Baseline) -> Baseline:
     return replace(baseline, cells={i: replace(c, latency=()) for i, c in baseline.cells.items()})
 
 
+def without_bits(baseline: Baseline, reason: Reason) -> Baseline:
+    """The baseline after a change that moves last bits on machines that are not at hand.
+
+    What cells are bit for bit goes, on every kind of machine. There statistics decide, as on any
+    other, until a run on such a machine is accepted.
+
+    Raises:
+        BadInput: no reason is given.
+
+    """
+    if not reason.why:
+        raise BadInput('bits of all kinds of machines go with a reason only, --why "..."')
+
+    def without(cell: Accepted) -> Accepted:
+        said = {"value": cell.value, "date": reason.date, "commit": "", "kind": ""}
+        event = {**said, "why": reason.why}
+        return replace(cell, marks={}, history=(*cell.history, event))
+
+    cells = {i: without(cell) if cell.marks else cell for i, cell in baseline.cells.items()}
+    return replace(baseline, cells=cells)
+
+
 def _changes(known: Accepted, run: Stored) -> str:
     """What differs from what is accepted, in words; a kind of machine more is no change."""
     if defaults := other_settings(known, settings_of(run)):
