@@ -22,7 +22,8 @@ class SessionFailed(Exception):
 def noxfile(monkeypatch):
     """The file, on a stand-in for nox: the suite need not have it installed."""
     nox, command = ModuleType("nox"), ModuleType("nox.command")
-    nox.session, nox.options, nox.Session = (lambda f: f), SimpleNamespace(), object
+    nox.session = lambda f=None, **_: f or (lambda g: g)
+    nox.options, nox.Session = SimpleNamespace(), object
     command.CommandFailed = CommandFailed
     monkeypatch.setitem(sys.modules, "nox", nox)
     monkeypatch.setitem(sys.modules, "nox.command", command)
