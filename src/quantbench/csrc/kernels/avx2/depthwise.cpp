@@ -6,16 +6,13 @@
 
 #if QB_X86
 #include "kernels/avx2/requant.h"
+#include "kernels/avx2/vectors.h"
 
 QB_TARGET_BEGIN(QB_AVX2)
 namespace qb {
 namespace {
 
 constexpr int kPixel = 64;  // bytes of a pixel of two rows in scratch: [half of a block][8][2 rows]
-
-QB_INLINE __m256i load(const void* from) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
-}
 
 // `columns` pixels of two rows.
 void interleave(const std::uint8_t* a, const std::uint8_t* b, std::int64_t columns,

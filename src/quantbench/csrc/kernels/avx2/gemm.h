@@ -7,27 +7,16 @@
 // 32. Steps in words need two as well, but twice the additions and weights.
 #pragma once
 
-#include <immintrin.h>
-
-#include "kernels/avx2/set.h"
+#include "kernels/avx2/vectors.h"
 
 QB_TARGET_BEGIN(QB_AVX2)
 namespace qb {
 namespace {
 
-QB_INLINE __m256i load(const void* from) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
-}
-QB_INLINE void store(void* to, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
-
 // Assembly, because compilers otherwise reorder products and additions until accumulators no longer
 // fit the registers; volatile, because the order below is the fastest of those tried, by a third.
 #if QB_CHECKED
-QB_INLINE __m256i broadcast(const std::uint8_t* x) {
-  std::int32_t four;
-  __builtin_memcpy(&four, x, 4);
-  return _mm256_set1_epi32(four);
-}
+QB_INLINE __m256i broadcast(const std::uint8_t* x) { return four_codes(x); }
 QB_INLINE __m256i fetch(const std::int8_t* w) { return load(w); }
 QB_INLINE __m256i multiply_bytes(__m256i x, __m256i w) { return _mm256_maddubs_epi16(x, w); }
 QB_INLINE __m256i multiply_words(__m256i x, __m256i w) { return _mm256_madd_epi16(x, w); }

@@ -6,20 +6,11 @@
 
 #if QB_X86
 #include "kernels/avx2/requant.h"
+#include "kernels/avx2/vectors.h"
 
 QB_TARGET_BEGIN(QB_AVX2)
 namespace qb {
 namespace {
-
-QB_INLINE __m256i load(const void* from) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
-}
-
-QB_INLINE __m256i broadcast(const std::uint8_t* x) {
-  std::int32_t four;
-  __builtin_memcpy(&four, x, 4);
-  return _mm256_set1_epi32(four);
-}
 
 template <int Bits>
 struct Levels {  // half a block of one step from packed weights
@@ -55,7 +46,7 @@ QB_INLINE void add_words(const LinearLayer& l, Products<N> p, __m256i (*acc)[B][
     for (int part = 0; part < kPerByte; part++, p.x += kStep) {
       __m256i even[N], odd[N];
       QB_UNROLL for (int n = 0; n < N; n++) {
-        const __m256i t = broadcast(p.x + n * p.image);
+        const __m256i t = four_codes(p.x + n * p.image);
         even[n] = _mm256_and_si256(t, _mm256_set1_epi16(255)), odd[n] = _mm256_srli_epi16(t, 8);
       }
       QB_UNROLL for (int b = 0; b < B; b++) QB_UNROLL
@@ -84,7 +75,7 @@ QB_INLINE void add_bytes(const LinearLayer& l, Products<N> p, int run, __m256i (
          k += kPerByte, p.weight += p.next) {
       __m256i x[kPerByte][N];
       QB_UNROLL for (int part = 0; part < kPerByte; part++, p.x += kStep) QB_UNROLL
-        for (int n = 0; n < N; n++) x[part][n] = broadcast(p.x + n * p.image);
+        for (int n = 0; n < N; n++) x[part][n] = four_codes(p.x + n * p.image);
       QB_UNROLL for (int b = 0; b < B; b++) QB_UNROLL
         for (int h = 0; h < 2; h++) {
           const __m256i packed = load(p.weight + 64 * b + 32 * h);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/avx2/requant.h"
+#include "kernels/avx2/vectors.h"
 
 QB_TARGET_BEGIN(QB_AVX2)
 namespace qb {
@@ -33,9 +34,9 @@ QB_INLINE void finish(const Channel& c, __m256i (*acc)[2], const Place& at) {
 template <int P>
 QB_INLINE void start_tile(const ConvLayer& l, int channel, __m256i (*acc)[2]) {
   QB_UNROLL for (int h = 0; h < 2; h++) {
-    const auto* bias = reinterpret_cast<const __m256i*>(l.bias + channel + 8 * h);
+    const __m256i bias = load(l.bias + channel + 8 * h);
     QB_UNROLL for (int p = 0; p < P; p++)
-      acc[p][h] = _mm256_loadu_si256(bias);
+      acc[p][h] = bias;
   }
 }
 

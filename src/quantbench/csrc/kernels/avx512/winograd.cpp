@@ -6,21 +6,11 @@
 #if QB_X86
 #include "kernels/avx512/gemm.h"
 #include "kernels/avx512/requant.h"
+#include "kernels/winograd_tiles.h"
 
 QB_TARGET_BEGIN(QB_AVX512)
 namespace qb {
 namespace {
-
-struct TileAt {
-  std::int64_t image;
-  int row, column;
-};
-
-QB_INLINE TileAt tile_at(const WinogradLayer& l, std::int64_t t) {
-  const std::int64_t per_image = std::int64_t(l.tile_rows) * l.tile_columns;
-  const int i = int(t % per_image);
-  return {t / per_image, i / l.tile_columns, i % l.tile_columns};
-}
 
 // B^T d B of four neighbouring tiles, `pixels` columns of which exist, modulo 256: [position] at
 // `step` bytes.
@@ -143,8 +133,7 @@ void finish_chunk(const WinogradLayer& l, const WinogradCall& call, const Strip&
       } else {
         finish_tile<false>(l, c, from, y, r, at);
       }
-      if (++at.column == l.tile_columns) at.column = 0, at.row++;
-      if (at.row == l.tile_rows) at.row = 0, at.image++;
+      to_next(l, at);
     }
   }
 }

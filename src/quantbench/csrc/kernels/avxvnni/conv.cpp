@@ -4,6 +4,7 @@
 
 #if QB_X86
 #include "kernels/avx2/tiles.h"
+#include "kernels/avx2/vectors.h"
 
 QB_TARGET_BEGIN(QB_AVXVNNI)
 namespace qb {
@@ -18,19 +19,12 @@ QB_INLINE void add_product(__m256i& acc, __m256i x, __m256i w) {
 #endif
 }
 
-QB_INLINE __m256i broadcast(const std::uint8_t* x) {
-  std::int32_t four;
-  __builtin_memcpy(&four, x, 4);
-  return _mm256_set1_epi32(four);
-}
-
 template <int P>
 QB_INLINE void step(__m256i (*acc)[2], const std::uint8_t* x, std::int64_t pixel,
                     const std::int8_t* weight) {
-  const auto* w = reinterpret_cast<const __m256i*>(weight);
-  const __m256i low = _mm256_loadu_si256(w), high = _mm256_loadu_si256(w + 1);
+  const __m256i low = load(weight), high = load(weight + 32);
   QB_UNROLL for (int p = 0; p < P; p++) {
-    const __m256i t = broadcast(x + p * pixel);
+    const __m256i t = four_codes(x + p * pixel);
     add_product(acc[p][0], t, low), add_product(acc[p][1], t, high);
   }
 }

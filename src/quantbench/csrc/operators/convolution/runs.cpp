@@ -27,21 +27,15 @@ struct Reach {
   }
 };
 
-// What fits into int16 with codes up to `largest`.
-struct Room {
-  int high, low;
+bool holds(const Room& room, const Reach& a) {
+  return *std::max_element(a.high.begin(), a.high.end()) <= room.high &&
+         *std::min_element(a.low.begin(), a.low.end()) >= room.low;
+}
 
-  explicit Room(int largest)
-      : high(32767 / std::max(1, largest)), low(-(32768 / std::max(1, largest))) {}
-  bool holds(const Reach& a) const {
-    return *std::max_element(a.high.begin(), a.high.end()) <= high &&
-           *std::min_element(a.low.begin(), a.low.end()) >= low;
-  }
-  bool holds(Reach a, const Reach& b) const {
-    a.add(b);
-    return holds(a);
-  }
-};
+bool holds(const Room& room, Reach a, const Reach& b) {
+  a.add(b);
+  return holds(room, a);
+}
 
 struct Growing {  // a run
   Reach reach;
@@ -56,7 +50,7 @@ std::vector<Growing> fill(const std::vector<Step>& all, const std::vector<int>& 
     const Reach reach(all[std::size_t(k)].weight);
     const auto open = runs.size() > kOpen ? runs.end() - kOpen : runs.begin();
     const auto at = std::find_if(open, runs.end(), [&](const Growing& run) {
-      return run.steps.size() < longest && room.holds(run.reach, reach);
+      return run.steps.size() < longest && holds(room, run.reach, reach);
     });
     if (at == runs.end())
       runs.push_back({reach, {k}});
@@ -99,9 +93,9 @@ std::vector<std::int8_t> paired(const std::vector<std::int8_t>& weight, const in
 // How a step's inputs are to be paired so that no pair leaves int16: kPairings as they come, more
 // where no pairing does.
 int pairing_of(const std::vector<std::int8_t>& weight, const Room& room) {
-  if (room.holds(Reach(weight))) return kPairings;
+  if (holds(room, Reach(weight))) return kPairings;
   for (int i = 0; i < kPairings; i++)
-    if (room.holds(Reach(paired(weight, kPairing[i])))) return i;
+    if (holds(room, Reach(paired(weight, kPairing[i])))) return i;
   return kPairings + 1;
 }
 

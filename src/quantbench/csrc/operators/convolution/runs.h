@@ -10,12 +10,21 @@
 // others two or three make a run. Of 4 bits, eight and more do.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "operators/convolution/steps.h"
 
 namespace qb {
+
+// What `high` and `low` of a run may be, for inputs up to `largest`.
+struct Room {
+  int high, low;
+
+  explicit Room(int largest)
+      : high(32767 / std::max(1, largest)), low(-(32768 / std::max(1, largest))) {}
+};
 
 class RunPacking {
  public:

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "operators/convolution/runs.h"
 #include "operators/convolution/spec.h"
 #include "operators/convolution/tiling.h"
 
@@ -31,7 +32,7 @@ Filter transform(const ConvSpec& s, int o, int i) {
 // Lengths of runs (layer.h, Runs) that hold at every position and output, for inputs up to
 // `largest`. Empty where a single step leaves int16.
 std::vector<std::int32_t> runs_of(const ConvSpec& s, int largest) {
-  const int high = 32767 / std::max(1, largest), low = -(32768 / std::max(1, largest));
+  const Room room(largest);
   std::vector<std::array<int, 2>> reach;  // [output][position][pair], of positive and of negative
   std::vector<std::int32_t> lengths;
   reach.resize(std::size_t(s.oc) * 32);
@@ -47,7 +48,7 @@ std::vector<std::int32_t> runs_of(const ConvSpec& s, int largest) {
         const int a = four[at % 2 * 2][at / 2 % 16], b = four[at % 2 * 2 + 1][at / 2 % 16];
         reach[at][0] += std::max(a, 0) + std::max(b, 0);
         reach[at][1] += std::min(a, 0) + std::min(b, 0);
-        fits = fits && reach[at][0] <= high && reach[at][1] >= low;
+        fits = fits && reach[at][0] <= room.high && reach[at][1] >= room.low;
       }
       return fits;
     };
@@ -153,11 +154,10 @@ class Winograd : public Op {
 
  private:
   void place_steps(bool each) {
-    const int quads = layer_.steps / 4;
     const std::int64_t block = layer_.slots() * kBlock;
-    for (int k = 0; k < (each ? layer_.steps : quads + layer_.steps % 4); k++)
-      offsets_.push_back(each ? int(k / 4 * block) + k % 4 * kStep
-                              : int(std::min(k, quads) * block) + (k - std::min(k, quads)) * kStep);
+    for (int k = 0; k < layer_.steps; k++)
+      if (each || k % 4 == 0 || k / 4 == layer_.steps / 4)  // a step, or a whole quad's first
+        offsets_.push_back(int(k / 4 * block) + k % 4 * kStep);
     layer_.offset = offsets_.data();
   }
 
