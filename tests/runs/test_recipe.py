@@ -121,9 +121,9 @@ def finish(lab, claim):
 
 
 @pytest.mark.slow
-def test_a_run_over_finished_cells_imports_no_torch(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("cache")  # what this process remembers is not in the other's folder
+def test_a_run_over_finished_cells_imports_no_torch(tmp_path):
     """Claims with a rival and on integers, judged and reported in a process of its own."""
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     runs = tmp_path / "runs"
     lab, claims = Lab(runs), [c for c in read_claims("adaround") if not c.skip]
     ours = [c for c in claims if c.model == "shapes/resnet8" and c.tier == "embedded"]
