@@ -9,7 +9,7 @@ import pytest
 
 from quantbench.integer.backends.native import Native
 from quantbench.integer.ir import Conv
-from tests.helpers.chains import Chain, same
+from tests.helpers.chains import SETS, Chain, kinds, same
 
 pytestmark = pytest.mark.skipif(
     Native("").available() is not None, reason=f"{Native('').available()}"
@@ -74,11 +74,35 @@ def test_bell_shaped_weights(deviation, bits):
     same(program, images, threads=2)
 
 
-def test_multipliers_that_leave_int32():
-    """Whatever acc * m is, codes saturate as the definition says: no set needs another's kernel."""
-    program, images = layer(np.tile(np.array([[127, -128, 3, -2]]), (18, 16)), kernel=3)
-    op = program.ops[0]
-    assert isinstance(op, Conv)
-    for factor in (1e6, 1e12, 1e18):
-        scale = (op.weight_scale * np.float32(factor)).astype(np.float32)
-        same(replace(program, ops=(replace(op, weight_scale=scale),)), images)
+def every_form() -> Chain:
+    """A layer of each kind of kernel; the weights of the first are small enough for Winograd's."""
+    chain = Chain((32, 8, 8), bits=4)
+    x = chain.conv("input", 32, 3, acts=4, bits=3)
+    x = chain.conv(x, 32, 3, groups=32)
+    x = chain.conv(x, 32, 1, residual=x)
+    x = chain.conv(x, 32, 8, pad=0)
+    chain.conv(x, 40)
+    return chain
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e12, 1e18])
+@pytest.mark.parametrize("at", range(5))
+def test_multipliers_that_leave_int32(at, factor):
+    """Whatever acc * m is, codes saturate as the definition says, by the same kernels."""
+    chain = every_form()
+    plain = chain.program()
+    scale = (chain.ops[at].weight_scale * np.float32(factor)).astype(np.float32)
+    chain.ops[at] = replace(chain.ops[at], weight_scale=scale)
+    program, images = chain.program(), chain.images(3)
+    assert kinds(program, images) == kinds(plain, images)
+    for winograd in (True, False):
+        same(program, images, winograd=winograd)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_every_form_has_a_layer(isa):
+    chain = every_form()
+    compiled = Native(isa, winograd=True).compile(chain.program())
+    found = [kind for _, kind, _ in compiled.layers(chain.images(1), 1)]
+    first = "conv" if isa == "portable" else "winograd"
+    assert found == ["input", first, "depthwise", "conv", "conv", "linear"]

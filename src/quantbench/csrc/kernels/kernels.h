@@ -32,9 +32,6 @@ struct LrnTerms {
 struct Kernels {
   const char* name;
 
-  // Whether codes are right however large acc * m is; else only where it fits int32 (fits_int32).
-  bool any_scale;
-
   // What `conv` and `winograd` have code for, and how long it takes.
   ConvModel model;
 

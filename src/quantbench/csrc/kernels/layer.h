@@ -28,6 +28,7 @@ struct Requant {
   const std::uint8_t *lo, *hi;
   int zero;
   bool clamps;  // some lo > 0 or some hi < 255
+  bool far;     // some code's sum may be 2^30 or more before it is rounded
   bool residual;
   int r_zero;
   float ratio;

@@ -119,7 +119,6 @@ std::int64_t multiply(std::int64_t rounds) {
 
 const Kernels kPortable = {
     .name = "portable",
-    .any_scale = true,
     .model = kAnyTile,
     .conv_fits = conv_fits,
     .conv = conv,

@@ -27,7 +27,6 @@ constexpr double column_cost(int) { return 1e9; }  // never: see conv_fits
 constexpr Kernels table(const char* name) {
   return {
       .name = name,
-      .any_scale = true,  // finish_pixel clamps first
       .model = {.shapes = kAnyShapes,
                 .shape_count = sizeof kAnyShapes / sizeof kAnyShapes[0],
                 .step = step_cost,

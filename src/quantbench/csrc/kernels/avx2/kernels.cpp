@@ -53,7 +53,6 @@ constexpr ConvModel kModel = {
 extern const Kernels kAvx2;
 const Kernels kAvx2 = {
     .name = "avx2",
-    .any_scale = true,
     .model = kModel,
     .conv_fits = conv_fits,
     .conv = avx2_conv,

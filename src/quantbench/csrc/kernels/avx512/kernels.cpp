@@ -135,7 +135,6 @@ constexpr ConvModel kModel = {
 extern const Kernels kAvx512;
 const Kernels kAvx512 = {
     .name = "avx512",
-    .any_scale = false,
     .model = kModel,
     .conv_fits = avx512_conv_fits,
     .conv = avx512_conv,

@@ -22,12 +22,11 @@ bool fits_int8(const ConvSpec& s) {
 std::unique_ptr<Op> fastest(ConvSpec s, const Graph& graph) {
   const std::vector<Tensor>& t = graph.tensors;
   const Tensor &x = t[s.x], &y = t[s.y];
-  const bool fits = graph.kernels->any_scale || fits_int32(s, t);
   const bool one_pixel = x.h == 1 && x.w == 1 && y.h == 1 && y.w == 1;
   const bool vector =
       one_pixel && s.kh == 1 && s.kw == 1 && s.top == 0 && s.left == 0 && s.groups == 1;
-  if (vector && s.r < 0 && fits) return make_linear(std::move(s));
-  if (s.groups == x.c && s.ic == 1 && s.oc == x.c && s.r < 0 && !y.floats && fits && fits_int8(s))
+  if (vector && s.r < 0) return make_linear(std::move(s));
+  if (s.groups == x.c && s.ic == 1 && s.oc == x.c && s.r < 0 && !y.floats && fits_int8(s))
     return make_depthwise(std::move(s));
   const ConvModel& model = graph.kernels->model;
   const bool may =

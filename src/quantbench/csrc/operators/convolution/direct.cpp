@@ -36,8 +36,7 @@ class Direct : public Op {
             !x.packed && dense(x) && dense(y) && (s_.r < 0 || dense(t[s_.r]));
     layer_.oh = flat_ ? 1 : y.h, layer_.ow = flat_ ? y.h * y.w : y.w;
     layer_.x_step = s_.sx * x.pixel, layer_.y_step = s_.sy * x.row;
-    const bool fits = kernels.any_scale || fits_int32(s_, t);
-    kernels_ = fits && kernels.conv_fits(layer_) ? &kernels : &kPortable;
+    kernels_ = kernels.conv_fits(layer_) ? &kernels : &kPortable;
     tiling_ = std::make_unique<Tiling>(layer_.ow, kernels_->model);
     tiling_->give(layer_);
     layer_.chunk = kChunk, layer_.group = kGroup;

@@ -5,6 +5,16 @@
 
 namespace qb {
 
+namespace {
+
+bool far_from_zero(const ConvSpec& s, const Tensor& x) {
+  const double m = *std::max_element(s.m.begin(), s.m.end());
+  const double residual = s.r >= 0 ? 256.0 * s.ratio : 0;
+  return !(double(accumulator_bound(s, x)) * m + residual < 0x1p30);
+}
+
+}  // namespace
+
 void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t, Pool& pool) {
   const Tensor &x = t[s.x], &y = t[s.y];
   const std::int64_t n = std::int64_t(y.blocks()) * kBlock;
@@ -27,6 +37,7 @@ void Outputs::fill(const ConvSpec& s, const std::vector<Tensor>& t, Pool& pool) 
              .hi = hi.data(),
              .zero = y.zero,
              .clamps = clamps,
+             .far = far_from_zero(s, x),
              .residual = s.r >= 0,
              .r_zero = s.r >= 0 ? t[s.r].zero : 0,
              .ratio = s.ratio,
@@ -44,12 +55,6 @@ std::int64_t accumulator_bound(const ConvSpec& s, const Tensor& x) {
     bound = std::max(bound, sum * farthest + std::abs(std::int64_t(s.bias[o])));
   }
   return bound;
-}
-
-bool fits_int32(const ConvSpec& s, const std::vector<Tensor>& t) {
-  const double bound = double(accumulator_bound(s, t[s.x]));
-  const double largest = double(*std::max_element(s.m.begin(), s.m.end()));
-  return bound * largest + (s.r >= 0 ? 256.0 * s.ratio : 0) < double(1 << 30);
 }
 
 void widen_halo(Tensor& x, const ConvSpec& s, int oh, int ow) {

@@ -41,9 +41,6 @@ struct Outputs {
   void fill(const ConvSpec&, const std::vector<Tensor>&, Pool&);
 };
 
-// Whether |float(acc) * m| and the residual's share stay below 2^30: what vector kernels may
-// assume.
-bool fits_int32(const ConvSpec&, const std::vector<Tensor>&);
 // Largest |acc| over all outputs and inputs.
 std::int64_t accumulator_bound(const ConvSpec&, const Tensor& x);
 // Grows the halo of x so that windows of (kh, kw) reach `oh` x `ow` outputs without leaving it.
