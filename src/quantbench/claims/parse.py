@@ -28,10 +28,11 @@ from typing import Any
 from quantbench.claims import schema
 from quantbench.claims.claim import CalibrationSet, Claim, Rival, Xfail
 from quantbench.claims.schema import Row, as_fields, as_number, sound
+from quantbench.claims.schemes import scheme as scheme_of
 from quantbench.claims.source import Source
 from quantbench.claims.toml_lines import Text, Written, fault, half_unit
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.quantization.scheme import Grid, Override, Scheme
+from quantbench.quantization.scheme import Scheme
 
 
 def parse(text: str, name: str) -> tuple[Claim, ...]:
@@ -106,7 +107,7 @@ class _File:
         own = {key: model[key] for key in ("data", "skip", "checkpoint") if key in model}
         row = {**self.content.get("defaults", {}), **own, **given}
         value, source = as_number(number), self.source(row, alias)
-        scheme = None if cell == "fp" else self.scheme(cell)
+        scheme = None if cell == "fp" else scheme_of(cell, self.schemes)
         fp = value.get("fp", row.get("fp", {}).get(alias, model.get("fp"))) if scheme else None
         paper = row.get("paper", self.content["paper"])
         data, skip = row.get("data", ""), row.get("skip", "")
@@ -149,8 +150,14 @@ class _File:
         sound(claim)
         return claim
 
+    @property
+    def schemes(self) -> Mapping[str, Mapping[str, Any]]:
+        """The file's ``[schemes]``."""
+        found: dict[str, dict[str, Any]] = self.content.get("schemes", {})
+        return found
+
     def named(self, table: str, name: str) -> dict[str, Any]:
-        """An entry of ``[models]``, ``[sources]`` or ``[schemes]``."""
+        """An entry of ``[models]`` or ``[sources]``."""
         known: dict[str, dict[str, Any]] = self.content.get(table, {})
         if not isinstance(name, str) or name not in known:
             raise BadInput(f"{name!r} is not in [{table}]{did_you_mean(str(name), known)}")
@@ -167,24 +174,9 @@ class _File:
         place = s.get("table", ""), row.get("row", ""), row.get("column", alias)
         return Source(paper, *place, s["reported"], s["status"], s.get("seen", ""))
 
-    def scheme(self, cell: str) -> Scheme:
-        """``w4a8-channel`` as a scheme: bits from the name, all else from ``[schemes.channel]``."""
-        if not (m := schema.CELL.fullmatch(cell)):
-            raise BadInput(
-                f"cell {cell!r}: name it fp, w4, w4a8, or w4a8-NAME with NAME from [schemes]"
-            )
-        name = m[3] or "default"
-        s = self.named("schemes", name)
-        if m[2] and "acts" not in s:
-            raise BadInput(f"cell {cell!r} quantizes activations, and [schemes.{name}] has no acts")
-        parts = (("weights", m[1]), ("acts", m[2]))
-        grids = {part: Grid(int(bits), **s[part]) for part, bits in parts if bits}
-        overrides = tuple(_override(layer, bits) for layer, bits in s.get("overrides", {}).items())
-        return Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
-
     def rival(self, given: Row, scheme: Scheme) -> Rival:
         """Whom to compare with: on the claim's own scheme unless it names another cell."""
-        other = self.scheme(given["scheme"]) if "scheme" in given else scheme
+        other = scheme_of(given["scheme"], self.schemes) if "scheme" in given else scheme
         return Rival(given["method"], as_fields(given.get("fields", {})), other)
 
 
@@ -203,17 +195,6 @@ def _rounding(claim: Claim, value: Row, fp: float | None) -> float:
         return 0.0
     subtracts = claim.drop is not None and not claim.metric.endswith("_drop") and fp is not None
     return max(map(half_unit, given)) + (half_unit(fp) if subtracts and fp is not None else 0.0)
-
-
-def _override(layer: str, bits: object) -> Override:
-    """Bits of one layer: of its weights, or a list of those and of its input's."""
-    match bits:
-        case int() | [int()] | [int(), int()]:
-            return Override(layer, *(bits if isinstance(bits, list) else [bits]))
-    raise BadInput(
-        f"overrides of {layer!r}: {bits!r}; "
-        "write its weight bits, such as 4, or [4, 8] with its input's"
-    )
 
 
 def _by_model(numbers: object) -> list[tuple[Any, Any]]:

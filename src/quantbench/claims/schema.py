@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -80,8 +79,6 @@ NUMBER: Spec = {**_keys("number", "value to fp"), "sd": "positive", "note": "tex
 COMPARING = ("beats", "order")  # kinds that have a rival and no number
 
 CHANCE = 1.0  # points; guessing one of ImageNet's 1,000 classes gives 0.1
-
-CELL = re.compile(r"w(\d+)(?:a(\d+))?(?:-([\w-]+))?")
 
 
 def as_number(given: object) -> dict[str, Any]:
