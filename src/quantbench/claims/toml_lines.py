@@ -71,6 +71,10 @@ _FITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1,
     ),
     "date": ('a day such as "2026-11-29"', lambda v: isinstance(v, str) and _is_day(v)),
+    "texts": (
+        "a list of texts",
+        lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v),
+    ),
     "truth": ("true or false", lambda v: isinstance(v, bool)),
     "table": ("a table", _table),
     "tables": (

@@ -106,6 +106,12 @@ def _accept(options: argparse.Namespace) -> int:
     return accept(options)
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    from quantbench.cli.sweep import sweep
+
+    return sweep(options)
+
+
 def _report(options: argparse.Namespace) -> int:
     from quantbench.cli import bench
 
@@ -151,6 +157,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "why": _why,
     "gate": _gate,
     "accept": _accept,
+    "sweep": _sweep,
     "report": _report,
     "measured": _measured,
     "latency": _latency,

@@ -55,6 +55,8 @@ def parser() -> Parser:
     about = "compare finished runs with the accepted baseline"
     add("gate", about, CLAIMS, HOURS, RUNS, BASELINE, CI)
     _add_reason(add("accept", "make finished runs the baseline", CLAIMS, HOURS, RUNS, BASELINE))
+    about = "run methods x cells x networks x seeds, from a file or from words"
+    _add_sweep(add("sweep", about, RUNS))
     add("report", "write the report of finished runs again", CLAIMS, RUNS)
     _add_measured(add("measured", "write the verdicts of finished runs into reference/measured.md"))
     about = "time integer networks on every installed runtime, side by side"
@@ -141,6 +143,31 @@ def _add_onnx(command: argparse.ArgumentParser) -> None:
     about = "our own method, at the bits of the first file (default: nearest)"
     command.add_argument("--method", default="nearest", help=about)
     command.add_argument("--seed", type=int, default=0, help="of our own method (default: 0)")
+
+
+def _add_sweep(command: argparse.ArgumentParser) -> None:
+    """What is swept, and where it runs."""
+    about = "TOML file of methods, schemes, networks and seeds"
+    command.add_argument("file", nargs="?", metavar="FILE", help=about)
+    for name, about in (
+        ("methods", "methods by name"),
+        ("cells", "such as w4 w4a8-channel; suffixes: channel, integer, edges"),
+        ("networks", "each optionally with =SET, what it is evaluated on"),
+    ):
+        command.add_argument(f"--{name}", nargs="+", default=[], metavar="NAME", help=about)
+    about = "calibration set and examples drawn from it (default: 256 of the network's own)"
+    command.add_argument("--calib", default="", metavar="SET:N", help=about)
+    command.add_argument("--seeds", type=int, default=0, metavar="N", help="(default: 1)")
+    about = "count the cells and estimate the time; run nothing"
+    command.add_argument("--dry-run", action="store_true", help=about)
+    about = "only the i-th of n parts, for a CI matrix"
+    command.add_argument("--shard", default="1/1", metavar="i/n", help=about)
+    about = "where cells run: here, or on a Ray cluster (default: here)"
+    command.add_argument("--engine", choices=("here", "ray"), default="here", help=about)
+    about = "of the Ray cluster; by default one is started here"
+    command.add_argument("--address", default="", help=about)
+    command.add_argument("--device", default="cpu", help="cpu or cuda")
+    command.add_argument("--table", metavar="FILE", help="also write the table there, in Markdown")
 
 
 def _add_timing(command: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -101,7 +102,12 @@ class Cell:
 
     def key(self) -> str:
         """Sha256 of :meth:`key_fields`: equal keys mean that the run would give the same result."""
-        return hashlib.sha256(canonical(self.key_fields()).encode()).hexdigest()
+        return key_of(self.key_fields())
+
+
+def key_of(fields: Mapping[str, Any]) -> str:
+    """The key of these fields."""
+    return hashlib.sha256(canonical(fields).encode()).hexdigest()
 
 
 def task_of(cell: Cell) -> Task:

@@ -14,7 +14,7 @@ from typing import Any
 
 from quantbench.errors import BadInput
 from quantbench.evidence.result import Result
-from quantbench.runs.cell import Cell
+from quantbench.runs.cell import Cell, key_of
 from quantbench.runs.machine_kind import machine_kind
 from quantbench.system.atomic import locked, write_atomically
 from quantbench.system.machine import fingerprint, git_commit
@@ -68,12 +68,16 @@ class Ledger:
 
     def find(self, cell: Cell) -> Stored | None:
         """The cell's record, if the cell is finished."""
-        return self._read(self.path(cell.key()))
+        return self.at(cell.key())
 
     def get(self, cell: Cell) -> Result | None:
         """The cell's result, if the cell is finished."""
         found = self.find(cell)
         return found.result if found else None
+
+    def at(self, key: str) -> Stored | None:
+        """The record under a key, if there is one."""
+        return self._read(self.path(key))
 
     def stored(self) -> Iterator[Stored]:
         """All finished cells, in order of their keys."""
@@ -81,8 +85,13 @@ class Ledger:
             if found := self._read(path):
                 yield found
 
-    def put(self, cell: Cell, result: Result) -> Path:
+    def put(self, cell: Cell, result: Result, made: Mapping[str, str] | None = None) -> Path:
         """Store a finished cell: written aside, flushed to the disk, renamed into place.
+
+        Args:
+            cell: which.
+            result: what it found.
+            made: when and where, of :func:`made_here`; by default now and here.
 
         Raises:
             BadInput: the result holds NaN or infinity.
@@ -90,19 +99,14 @@ class Ledger:
                 was.
 
         """
-        fields, key = cell.key_fields(), cell.key()
-        made = {
-            "at": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "machine": fingerprint(),
-            "kind": machine_kind(cell.device),
-            "commit": git_commit(Path(__file__).parent),
-        }
+        fields = cell.key_fields()
+        key = key_of(fields)
         record = {
             "key": key,
             "id": cell.id,
             "cell": fields,
             "result": result.to_json(),
-            "made": made,
+            "made": made or made_here(cell.device),
         }
         try:
             text = json.dumps({**record, "sha256": _digest(record)}, allow_nan=False)
@@ -119,8 +123,8 @@ class Ledger:
 
     def why(self, cell: Cell) -> str:
         """Whether the cell is finished and, if not, what distinguishes it from the nearest one."""
-        fields, key = flat(cell.key_fields()), cell.key()
-        if self._read(self.path(key)):
+        fields, key = cell.key_fields(), cell.key()
+        if self.at(key):
             return f"{cell.id} is finished: {self.path(key)}"
         method = cell.described.name
         alike = [s for s in self.stored() if _about(s) == (method, cell.model)]
@@ -129,7 +133,7 @@ class Ledger:
                 f"{cell.id} is not finished: no run of {method} on {cell.model} is stored in "
                 f"{self.folder}"
             )
-        differences = {s.key: _changes(flat(s.fields), fields) for s in alike}
+        differences = {s.key: changes(s.fields, fields) for s in alike}
         nearest = min(differences, key=lambda key: len(differences[key]))
         first = f"{cell.id} is not finished. The nearest stored run, {nearest[:12]}, differs in"
         return "\n  ".join([first, *differences[nearest]])
@@ -154,6 +158,16 @@ class Ledger:
         aside.parent.mkdir(exist_ok=True)
         path.replace(aside)
         self.report(f"{path} is damaged ({reason}); moved to {aside}, and its cell will run again")
+
+
+def made_here(device: str) -> dict[str, str]:
+    """When, where and from what code a run was made that ends now."""
+    return {
+        "at": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "machine": fingerprint(),
+        "kind": machine_kind(device),
+        "commit": git_commit(Path(__file__).parent),
+    }
 
 
 def _about(record: Stored) -> tuple[str, str]:
@@ -194,9 +208,9 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line per field that differs."""
-    absent = "(absent)"
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line per field that differs between two keys."""
+    absent, old, new = "(absent)", flat(before), flat(after)
     return [
         f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
         for name in sorted({*old, *new})

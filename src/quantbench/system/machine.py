@@ -44,6 +44,7 @@ def device(name: str) -> str:
     return name
 
 
+@functools.cache  # the code of a process is what it imported, whatever is committed meanwhile
 def git_commit(folder: Path) -> str:
     """Short commit of the checkout that holds ``folder``; empty outside of git.
 

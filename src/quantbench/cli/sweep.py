@@ -1,0 +1,111 @@
+"""``quantbench sweep``: many methods on many networks, counted first, resumable, in shards."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantbench.cli.bench import CLEAN, MISSED
+from quantbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from quantbench.runs.cell import Cell
+    from quantbench.runs.lab import Lab
+    from quantbench.sweeps.engine import Done, Engine
+    from quantbench.sweeps.plan import Job, Sweep
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Run what is not finished; the exit code is 1 when a cell ended with an error."""
+    from quantbench.runs.lab import Lab
+    from quantbench.sweeps.plan import Shard
+
+    if options.device != "cpu":
+        from quantbench.system.machine import device
+
+        device(options.device)
+    lab = Lab(Path(options.runs), options.device)
+    engine = _engine(options)
+    shard = Shard.read(options.shard)
+    with lab.ledger.lock():
+        cells = [(job, job.cell(lab)) for job in shard.take(_read(options).jobs())]
+        keys = [cell.key() for _, cell in cells]
+        left = [
+            pair for pair, key in zip(cells, keys, strict=True) if not lab.ledger.path(key).exists()
+        ]
+        _announce(len(cells), left, lab, shard.of)
+        if options.dry_run:
+            return CLEAN
+        failed = [done for done in _run(engine, left, lab) if done.error]
+        jobs = [job for job, _ in cells]
+        _table(zip(jobs, keys, strict=True), lab, options.table)
+    for done in failed:
+        print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
+    return MISSED if failed else CLEAN
+
+
+def _read(options: argparse.Namespace) -> Sweep:
+    from quantbench.sweeps.read import from_file, from_words
+
+    words = options.methods, options.cells, options.networks
+    if options.file:
+        if any((*words, options.calib, options.seeds)):
+            raise BadInput("a sweep's file says all itself: give either a file or --methods etc.")
+        return from_file(Path(options.file))
+    return from_words(*words, options.calib, options.seeds or 1)
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    if options.engine == "ray":
+        from quantbench.sweeps.cluster import on
+
+        return on(options.address)
+    if options.address:
+        raise BadInput("--address is of a Ray cluster: add --engine ray")
+    from quantbench.sweeps.engine import here
+
+    return here
+
+
+def _announce(count: int, left: list[tuple[Job, Cell]], lab: Lab, shards: int) -> None:
+    """How much there is to do, and how long it will take by the ledger's own times."""
+    from quantbench.sweeps.estimate import Times, in_words
+
+    times = Times.of(lab.ledger.stored())
+    known = [seconds for _, cell in left if (seconds := times.estimate(cell)) is not None]
+    print(f"{count} cells{' of this shard' if shards > 1 else ''}, {len(left)} to run")
+    if not left:
+        return
+    about = f"about {in_words(sum(known))} on one processor" if known else "no estimate"
+    if unknown := len(left) - len(known):
+        about += f"; of {unknown} cells no like has run here yet"
+    print(about)
+
+
+def _run(engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Done]:
+    """A bar with the time left, and a line for each cell that ended."""
+    from tqdm import tqdm
+
+    often = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(left), unit="cell", mininterval=often, dynamic_ncols=True) as bar:
+        for done in engine(left, lab):
+            r = done.found
+            shown = f"{r.q_top1:.2f} ({-r.drop:+.2f})" if r else "failed"
+            bar.write(f"{done.job}  {shown}")
+            bar.update()
+            yield done
+
+
+def _table(jobs: Iterable[tuple[Job, str]], lab: Lab, file: str | None) -> None:
+    from quantbench.sweeps.summary import markdown, rows
+    from quantbench.system.atomic import write_atomically
+
+    text = markdown(rows(jobs, lab.ledger))
+    if file:
+        write_atomically(Path(file), text)
+    with suppress(BrokenPipeError):
+        print(text, end="")

@@ -1,0 +1,1 @@
+"""Sweeps: methods x schemes x networks x seeds, on one machine, in shards or on a cluster."""

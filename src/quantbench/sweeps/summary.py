@@ -1,0 +1,79 @@
+"""The table of a sweep: scores and drops over seeds, and what did not run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantbench.runs.ledger import Ledger
+    from quantbench.sweeps.plan import Job
+
+HEADER = ("network", "cell", "method", "seeds", "score", "drop", "sd", "seconds", "MB")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a network with a scheme, over the seeds that are finished.
+
+    Attributes:
+        names: network, cell and method.
+        scores: by seed, in points.
+        drops: by seed, from full precision, in points.
+        seconds: mean of a run.
+        megabytes: of the quantized network.
+
+    """
+
+    names: tuple[str, str, str]
+    scores: Sequence[float]
+    drops: Sequence[float]
+    seconds: float
+    megabytes: float
+
+    def cells(self) -> tuple[str, ...]:
+        """As text, in the order of ``HEADER``; a spread needs two seeds."""
+        spread = f"{stdev(self.scores):.2f}" if len(self.scores) > 1 else ""
+        return (
+            *self.names,
+            str(len(self.scores)),
+            f"{fmean(self.scores):.2f}",
+            f"{fmean(self.drops):.2f}",
+            spread,
+            f"{self.seconds:.1f}",
+            f"{self.megabytes:.2f}",
+        )
+
+
+def rows(jobs: Iterable[tuple[Job, str]], ledger: Ledger) -> list[Row]:
+    """Rows of the jobs whose cells are finished, best first within a network and scheme.
+
+    Args:
+        jobs: each with the key of its cell.
+        ledger: where finished cells are.
+
+    """
+    found = defaultdict(list)
+    for job, key in jobs:
+        if stored := ledger.at(key):
+            found[job.row].append(stored.result)
+    table = [
+        Row(
+            names,
+            [r.q_top1 for r in results],
+            [r.drop for r in results],
+            fmean(sum(r.seconds.values()) for r in results),
+            results[0].size_bytes / 1e6,
+        )
+        for names, results in found.items()
+    ]
+    return sorted(table, key=lambda row: (row.names[:2], fmean(row.drops)))
+
+
+def markdown(table: Iterable[Row]) -> str:
+    """As a Markdown table."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in table)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,112 @@
+"""The command: counts first, goes on where it stopped, says what failed; ten thousand cells."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from quantbench.cli.main import main
+from quantbench.errors import Unsupported
+from quantbench.runs.lab import Lab
+from quantbench.sweeps.estimate import Times, in_words
+from tests.sweeps.made_up import jobs, result
+
+WORDS = ["sweep", "--cells", "w4", "--networks", "shapes/resnet8"]
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Cells get made-up results; names of those that ran."""
+    ran = []
+
+    def run(self, cell):
+        if stored := self.ledger.get(cell):
+            return stored
+        if cell.described.name == "ibc":
+            raise Unsupported("not this one")
+        ran.append(cell.id)
+        self.ledger.put(cell, result(cell.id))
+        return result(cell.id)
+
+    monkeypatch.setattr(Lab, "result", run)
+    return ran
+
+
+def test_counts_first_and_goes_on(made_up, tmp_path, capsys):
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--seeds"]
+    assert main([*words, "2", "--dry-run"]) == 0
+    assert "2 cells, 2 to run\nno estimate; of 2 cells no like" in capsys.readouterr().out
+    assert not made_up
+    assert main([*words, "2"]) == 0
+    capsys.readouterr()
+    assert main([*words, "5", "--dry-run"]) == 0
+    assert "5 cells, 3 to run\nabout 3 s on one processor" in capsys.readouterr().out
+    table = tmp_path / "table.md"
+    assert main([*words, "5", "--table", str(table)]) == 0
+    assert len(made_up) == 5
+    assert "| shapes/resnet8 | w4 | nearest | 5 |" in capsys.readouterr().out
+    assert table.read_text().count("\n") == 3
+
+
+def test_shards_fill_one_ledger(made_up, tmp_path, capsys):
+    for shard in ("1/3", "2/3", "3/3"):
+        words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--seeds", "7"]
+        assert main([*words, "--shard", shard]) == 0
+    assert len(made_up) == len(set(made_up)) == 7
+    assert "1 cells" not in capsys.readouterr().err
+
+
+def test_what_fails_is_named_and_the_rest_runs(made_up, tmp_path, capsys):
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "ibc", "nearest"]
+    assert main(words) == 1
+    assert len(made_up) == 1
+    assert "not finished: shapes/resnet8/w4/ibc/s0: not this one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "without any method"),
+        (["--methods", "nearest", "--address", "here:1"], "add --engine ray"),
+        (["--methods", "nearest", "--shard", "4/3"], "write i/n"),
+        (["nowhere.toml", "--methods", "nearest"], "give either a file or"),
+        (["nowhere.toml"], "give either a file or"),
+        (["--methods", "nearst"], "did you mean nearest"),
+    ],
+)
+def test_bad_words_end_with_2(words, message, tmp_path, capsys):
+    assert main([*WORDS, "--runs", str(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("made_up")
+def test_a_thousand_cells_cost_five_milliseconds_each(tmp_path):
+    """Planning, keys, ledger and table; processor time, so that a busy machine does not count."""
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--seeds", "1000"]
+    start = time.process_time()
+    assert main(words) == 0
+    assert time.process_time() - start < 5.0
+
+
+@pytest.mark.slow
+def test_a_dry_run_imports_no_torch(tmp_path):
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--dry-run"]
+    main(words)  # the method's description is kept
+    code = f"import sys; from quantbench.cli.main import main; main({words}); "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_estimates_come_from_the_nearest_kin(tmp_path):
+    lab = Lab(tmp_path)
+    first, second, other = (job.cell(lab) for job in jobs(2) + jobs(1, ("adaround",)))
+    times = Times()
+    assert times.estimate(first) is None
+    times.add(first.key_fields(), 40.0)
+    assert times.estimate(second) == 40.0
+    assert times.estimate(other) is None
+    assert [in_words(s) for s in (40, 600, 36000)] == ["40 s", "10 min", "10.0 h"]
