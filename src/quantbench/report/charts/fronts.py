@@ -151,6 +151,7 @@ def _colour(names: Sequence[str], points: Sequence[Point]) -> Spec:
         has.setdefault(point.network, set()).add(point.method)
     shown = json.dumps({network: sorted(methods) for network, methods in has.items()})
     legend = {"orient": "bottom", "columns": 3, "symbolLimit": 40, "title": None}
+    legend["labelExpr"] = _ENDS
     legend |= {"values": {"expr": f"({shown})[network]"}}
     return word("method", None, scale=series(names), legend=legend)
 
@@ -161,6 +162,9 @@ def _axis(cost: str) -> Spec:
         return {"scale": {"domain": [1.5, 8.5]}, "axis": {"values": list(range(2, 9))}}
     return {"scale": {"type": "log", "nice": False, "padding": 14}}
 
+
+# pipelines begin alike: of a long name the end is shown
+_ENDS = "length(datum.label) > 30 ? '…' + slice(datum.label, -28) : datum.label"
 
 _LOST = "points of accuracy lost"
 

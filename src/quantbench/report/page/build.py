@@ -26,6 +26,7 @@ from quantbench.report.page.skipped import skipped
 
 if TYPE_CHECKING:
     from quantbench.latency.table import Table
+    from quantbench.report.measured.document import Measured
     from quantbench.runs.lab import Lab
 
 
@@ -37,12 +38,14 @@ class About:
         commit: of the code, empty where it is unknown.
         machine: that wrote the page.
         latency: name of the latency page beside it, if there is one.
+        measured: rows of ``reference/measured.md``.
 
     """
 
     commit: str = ""
     machine: str = ""
     latency: str = ""
+    measured: Sequence[Measured] = ()
 
 
 def page(
@@ -64,8 +67,11 @@ def page(
     placed = leaderboard(boards(some))
     pictures = Pictures()
     ran = list(judged(every))
+    about = about or About()
+    here = {f.claim.id for f in ran}
     shown = {
-        "about": about or About(),
+        "about": about,
+        "earlier": [row for row in about.measured if row.claim not in here],
         "version": __version__,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "summary": table.summary([f.row for f in every]),

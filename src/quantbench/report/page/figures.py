@@ -94,7 +94,7 @@ def chosen_run(some: Sequence[Entry], bits: Bits) -> tuple[list[Chart], list[str
 
 def _richness(kept: curves.Curves, has_bits: bool) -> int:
     """How much there is to see of a run."""
-    return 2 * bool(curves.objectives(kept)) + 2 * shift.has_shift(kept) + has_bits
+    return min(len(curves.objectives(kept)), 3) + 2 * shift.has_shift(kept) + has_bits
 
 
 def figure_1(every: Iterable[Found]) -> list[Chart]:

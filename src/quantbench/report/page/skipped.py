@@ -15,13 +15,13 @@ class Skipped:
 
     Attributes:
         reason: why they did not run.
-        command: that would make them run; empty where none would.
+        commands: that would make them run; none where nothing would.
         claims: them.
 
     """
 
     reason: str
-    command: str
+    commands: tuple[str, ...]
     claims: tuple[Found, ...]
 
     @property
@@ -31,19 +31,23 @@ class Skipped:
 
 
 def skipped(every: Sequence[Found]) -> list[Skipped]:
-    """By reason and command, most claims first."""
-    groups: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    """By reason, most claims first."""
+    groups: dict[str, list[Found]] = defaultdict(list)
     for one in every:
         if not one.judged:
-            verdict = one.row.verdict
-            groups[verdict.reason, verdict.command or _command(one)].append(one)
-    made = [Skipped(*about, tuple(group)) for about, group in groups.items()]
+            groups[one.row.verdict.reason].append(one)
+    made = [
+        Skipped(reason, tuple(filter(None, dict.fromkeys(map(_command, group)))), tuple(group))
+        for reason, group in groups.items()
+    ]
     return sorted(made, key=lambda s: -len(s.claims))
 
 
 def _command(one: Found) -> str:
-    """Of a claim that waits for nothing but to be run; a reason may name its own."""
-    reason = one.row.verdict.reason
+    """What would make a claim run; a reason may name its own."""
+    reason, known = one.row.verdict.reason, one.row.verdict.command
+    if known:
+        return known
     if ": quantbench " in reason:
         return f"quantbench {reason.partition(': quantbench ')[2]}"
     return "" if one.claim.skip else f"quantbench run {one.claim.paper} --tier {one.claim.tier}"
