@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from quantbench.report.charts.spec import (
+    SERIES,
     Chart,
     chart_spec,
     number,
@@ -73,6 +74,7 @@ _BY_LAYER = {
     "field": "layer",
     "type": "nominal",
     "sort": {"field": "order"},
+    "scale": {"range": list(SERIES)},
     "title": "layer",
     "legend": {"orient": "bottom", "columns": 3, "symbolLimit": 30},
 }

@@ -164,7 +164,7 @@ def _axis(cost: str) -> Spec:
 
 
 # pipelines begin alike: of a long name the end is shown
-_ENDS = "length(datum.label) > 30 ? '…' + slice(datum.label, -28) : datum.label"
+_ENDS = "length(datum.label) > 26 ? '…' + slice(datum.label, -24) : datum.label"
 
 _LOST = "points of accuracy lost"
 
