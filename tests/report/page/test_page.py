@@ -164,6 +164,7 @@ def test_examples_that_changed_are_counted_and_placed():
     gold = np.float32([1, 2])
     assert changed.changed(Result.of(gold, gold, "d", metric="spearman", gold=gold)) is None
     assert changed.listed(range(changed.LISTED + 2)).endswith("and 2 more")
+    assert [changed.room(n) for n in (1, 100, 10**6)] == [changed.LISTED, 200, 20]
 
 
 def test_pictures_are_of_what_this_project_drew(monkeypatch):
@@ -193,3 +194,15 @@ def test_bits_of_a_missing_network_are_those_of_the_scheme():
     fronts, _ = figures.tradeoffs(some, {})
     assert {v["x"] for v in fronts[0].spec["data"]["values"]} == {4.0}
     assert result(940).drop > 0
+
+
+def test_a_page_of_all_that_can_be_run_here_is_below_three_megabytes(tmp_path):
+    """Hundreds of claims, with every image another answer."""
+    some = [f for f in every() if f.judged]
+    many = [
+        replace(f, row=replace(f.row, claim=replace(f.claim, id=f"{f.claim.id}-{i}")))
+        for i in range(45)
+        for f in some
+    ]
+    assert len(many) > 450
+    assert len(build.page(many, Lab(tmp_path)).encode()) < 3_000_000

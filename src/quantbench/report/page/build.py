@@ -15,7 +15,7 @@ from quantbench.report.charts.roofline import roofline
 from quantbench.report.charts.spec import Chart
 from quantbench.report.charts.verdicts import GROUPS
 from quantbench.report.page import figures, glance
-from quantbench.report.page.changed import Pictures
+from quantbench.report.page.changed import Pictures, room
 from quantbench.report.page.entries import boards, entries
 from quantbench.report.page.found import Found, judged
 from quantbench.report.page.papers import paper_tables
@@ -92,7 +92,7 @@ def page(
         "figure_1": figures.figure_1(every),
         "shift": shift_tables.section([f.row for f in ran]),
         "rooflines": _rooflines(tables),
-        "sections": [section(f, pictures) for f in ran],
+        "sections": [section(f, pictures, room(len(ran))) for f in ran],
         "skipped": skipped(every),
     }
     return render("page.html", pictures=json.dumps(pictures.known), **shown)

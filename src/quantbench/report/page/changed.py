@@ -15,7 +15,9 @@ from quantbench.errors import QuantbenchError
 if TYPE_CHECKING:
     from quantbench.evidence.result import Result
 
-LISTED = 300  # positions of each kind; the count is of all
+LISTED = 300  # positions of each kind, at most; the count is of all
+
+POSITIONS = 40_000  # of a page, whose size they would soon be most of
 
 PICTURES = 6  # of each kind of a claim
 
@@ -51,10 +53,15 @@ def changed(result: Result) -> Changed | None:
     return Changed(tuple(lost), tuple(won), result.n)
 
 
-def listed(positions: Sequence[int]) -> str:
+def room(claims: int) -> int:
+    """Positions of each kind that a page of so many claims lists."""
+    return max(20, min(LISTED, POSITIONS // max(1, 2 * claims)))
+
+
+def listed(positions: Sequence[int], most: int = LISTED) -> str:
     """Positions as text, the first ones where there are many."""
-    text = ", ".join(str(p) for p in positions[:LISTED])
-    more = len(positions) - LISTED
+    text = ", ".join(str(p) for p in positions[:most])
+    more = len(positions) - most
     return f"{text}, and {more} more" if more > 0 else text
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from quantbench.claims.words import call, scheme_words
 from quantbench.report import table
-from quantbench.report.page.changed import Changed, Pictures, changed, listed
+from quantbench.report.page.changed import LISTED, Changed, Pictures, changed, listed
 from quantbench.report.page.found import Event, Found
 
 
@@ -49,8 +49,15 @@ class Section:
     where: str
 
 
-def section(one: Found, pictures: Pictures) -> Section:
-    """Everything about a claim."""
+def section(one: Found, pictures: Pictures, most: int = LISTED) -> Section:
+    """Everything about a claim.
+
+    Args:
+        one: the claim.
+        pictures: of the page.
+        most: positions that are listed of the examples that changed either way.
+
+    """
     claim, row = one.claim, one.row
     differs = changed(next(iter(row.runs.values()))) if row.runs and claim.method else None
     file, _, line = claim.where.rpartition(":")
@@ -59,7 +66,7 @@ def section(one: Found, pictures: Pictures) -> Section:
         tuple((k, v) for k, v in _facts(one) if v),
         tuple((k, v) for k, v in _numbers(one) if v),
         row.verdict.parts,
-        _answers(differs, claim.data, pictures) if differs else None,
+        _answers(differs, claim.data, pictures, most) if differs else None,
         one.history,
         command(one),
         f"{PurePath(file).name}, line {line}" if line.isdigit() else PurePath(claim.where).name,
@@ -119,7 +126,7 @@ def _within(allowed: tuple[float, float] | None) -> str:
     return f"within {low:+.2f} and {high:+.2f}" if bounded else f"at or below {high:+.2f}"
 
 
-def _answers(differs: Changed, data: str, pictures: Pictures) -> Answers:
+def _answers(differs: Changed, data: str, pictures: Pictures, most: int) -> Answers:
     shown = (pictures.of(data, differs.lost), pictures.of(data, differs.won))
-    at = (listed(differs.lost), listed(differs.won))
+    at = (listed(differs.lost, most), listed(differs.won, most))
     return Answers(len(differs.lost), len(differs.won), differs.n, *at, data, shown)
