@@ -94,6 +94,16 @@ def test_text_of_charts_has_the_colour_of_the_theme(browser, address, theme):
     page.context.close()
 
 
+def test_what_is_printed_is_light_and_without_controls(browser, address):
+    page, _ = opened(browser, address, 1000, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    read = "(name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()"
+    assert [page.evaluate(read, name) for name in ("--ground", "--good")] == ["#fff", "#1a7a3c"]
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("select[data-signal=tier]").is_visible()
+    page.context.close()
+
+
 def contrast(one, other):
     """Contrast of two colours as WCAG 2 defines it."""
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)

@@ -12,7 +12,9 @@ from quantbench.report.charts import curves, images, layers, rounding, shift
 from quantbench.report.charts.fronts import COSTS, Point, fronts, with_fronts
 from quantbench.report.charts.spec import Chart
 from quantbench.report.page.entries import Entry, named
+from quantbench.report.page.kept import kept
 from quantbench.report.page.operations import layer_bits, mean_bits, operations
+from quantbench.report.page.ranking import DRAWN
 
 if TYPE_CHECKING:
     from quantbench.evidence.result import Result
@@ -43,9 +45,7 @@ def tradeoffs(some: Sequence[Entry], bits: Bits) -> tuple[list[Chart], list[Char
     """Accuracy against what a network costs, and against what quantizing it does."""
     groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for name, entry in named(some).items():
-        interval = estimates.accuracy(entry.runs)
-        values = (entry.first.fp_top1, interval.value, interval.low, interval.high)
-        full, value, low, high = (round(v, 3) for v in values)
+        full, value, low, high = (round(v, 3) for v in (entry.first.fp_top1, *_accuracy(entry)))
         for cost, x in _costs(entry, bits.get(name, ())):
             about = (entry.place, cost, entry.method, entry.call, entry.short)
             groups[entry.place, cost].append(
@@ -56,6 +56,21 @@ def tradeoffs(some: Sequence[Entry], bits: Bits) -> tuple[list[Chart], list[Char
     ordered = sorted(several, key=lambda about: (-size[about[0]], about))
     points = [p for about in ordered for p in with_fronts(several[about])]
     return fronts(FRONTS, points), fronts(COST, points)
+
+
+def _accuracy(entry: Entry) -> tuple[float, float, float]:
+    """Accuracy and the ends of its interval; kept where draws of the examples give it."""
+
+    def make() -> list[float]:
+        found = estimates.accuracy(entry.runs)
+        return [found.value, found.low, found.high]
+
+    if entry.first.metric not in DRAWN:
+        value, low, high = make()
+    else:
+        scores = [(r.quantized, r.gold) for r in entry.runs.values()]
+        value, low, high = kept(estimates.__name__, repr(scores), make)
+    return value, low, high
 
 
 def _costs(entry: Entry, layers: Sequence[LayerBits]) -> Iterator[tuple[str, float]]:
