@@ -1,4 +1,4 @@
-"""Rows of the report for a pipeline that corrects biases; needs neither torch nor matplotlib."""
+"""Rows of the report for a pipeline that corrects biases; needs no torch."""
 
 from dataclasses import replace
 

@@ -11,9 +11,12 @@ from quantbench.errors import BadInput, DataMissing, Unsupported
 from quantbench.evidence.judge import judge
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import AGREES, MISSES, OPEN, Outcome, Verdict
-from quantbench.report import page, table
+from quantbench.report import table
 from quantbench.report.bench import Bench, Row
-from quantbench.report.plots import collection
+from quantbench.report.page.build import page
+from quantbench.report.page.found import Found
+from quantbench.report.page.papers import paper_tables
+from quantbench.runs.lab import Lab
 from tests.evidence.test_judge import BEATS, CLAIM, FP, LIMIT, run
 
 
@@ -70,7 +73,7 @@ def test_only_a_published_number_is_called_published():
 
 def test_a_row_shows_our_number_and_the_difference_that_decides():
     published, limit = judged(CLAIM, run(92.0, 89.4)), judged(LIMIT, run(92.0, 91.9))
-    ours, difference = table.cells(published)[5:7]
+    ours, difference = table.cells(published)[3:5]
     assert ours.startswith("89.40 (+2.60) [+")
     assert difference.startswith("+0.60 [-")
     assert table.difference(limit).startswith("-0.90 [-")
@@ -80,17 +83,22 @@ def test_a_row_shows_our_number_and_the_difference_that_decides():
     )
 
 
-def test_the_plot_shows_what_decides_beside_what_is_allowed():
+def test_the_forest_plot_shows_what_decides_beside_what_is_allowed():
     rows = [judged(CLAIM, run(92.0, 89.4)), judged(LIMIT, run(92.0, 91.9)), judged(FP, run(92, 92))]
-    first, *_ = collection.all_of(rows)
-    published, limit, base = first.shown[0]
+    lines = [
+        line
+        for table in paper_tables([Found(row) for row in rows])
+        for chart in table.forest
+        for line in chart.spec["data"]["values"]
+    ]
+    published, base, limit = lines
     found = rows[0].verdict.difference
-    assert (published.asked, published.allowed) == ((2.0,), (1.5, 2.5))
-    assert published.ours == pytest.approx(2.6)
-    assert (published.low, published.high) == pytest.approx((2.0 + found.low, 2.0 + found.high))
-    assert limit.allowed == (0.0, 1.0)  # a limit allows all drops from none on
-    assert base.low == base.high == base.ours == 92.0
-    assert first.svg().count("<svg") == 1
+    assert (published["least"], published["most"]) == (-0.5, 0.5)
+    assert published["value"] == pytest.approx(0.6)
+    assert (published["low"], published["high"]) == pytest.approx((found.low, found.high), abs=1e-3)
+    assert limit["most"] == 0.0
+    assert limit["least"] == limit["low"]  # a limit allows all that is less
+    assert base["low"] == base["high"] == base["value"] == 0.0
 
 
 @pytest.fixture
@@ -100,19 +108,49 @@ def every():
     return [row(CLAIM, Verdict(word, gates=True), right) for word in Outcome]
 
 
-def test_the_counts_of_every_verdict_stand_at_the_top(every):
+def test_the_counts_of_every_verdict_stand_at_the_top(every, tmp_path):
     counts = ", ".join(f"1 {word}" for word in Outcome)
     first = f"{counts}  (gating: {len(MISSES)} missed, 1 undecided)"
     assert table.summary(every) == first
-    assert table.terminal(every)[0] == first
+    assert " ".join(" ".join(table.terminal(every)).split()).startswith(" ".join(first.split()))
     assert table.markdown(every).splitlines()[0] == first
-    text = page.page(every, draw=lambda _drawing: "<svg/>")
-    assert text.index(first) < text.index("<table>")
+    text = page([Found(row) for row in every], Lab(tmp_path))
+    assert text.index(first) < text.index("<table")
 
 
-def test_every_outcome_has_a_colour(every):
+def test_the_terminals_table_fits_and_has_the_misses_last(every):
+    lines = table.terminal([*every, *every])
+    assert max(map(len, lines)) <= table.WIDTH
+    words = [line.split()[0].partition("(")[0] for line in lines if CLAIM.model in line]
+    kinds = ["misses" if w in MISSES else "open" if w in OPEN else "agrees" for w in words]
+    assert kinds == sorted(kinds, key=["agrees", "open", "misses"].index)
+    assert len(kinds) == 2 * (len(Outcome) - 1)  # nothing that was skipped
+    assert table.terminal([]) == [table.summary([])] * 2
+
+
+def test_long_names_and_reasons_are_folded():
+    verdict = Verdict(Outcome.XFAIL, gates=False, reason="a known miss " * 20)
+    claim = replace(CLAIM, id="paper/" + "network/" * 9 + "w4/" + "a-long-tail" * 5)
+    lines = table.terminal([row(claim, verdict, run(92, 91))] * 2)
+    assert max(map(len, lines)) <= table.WIDTH
+    assert "..." in table.short(verdict)
+    assert len(table.short(verdict)) < 120
+
+
+def test_the_summary_folds_away_what_agrees(every):
+    text = table.markdown(every)
+    loud, _, quiet = text.partition("<details>")
+    assert "| BEHIND |" in loud
+    assert "| HOLDS |" not in loud
+    assert "| HOLDS |" in quiet
+    assert text.count("<details>") == text.count("</details>") == 2
+    many = table.markdown([every[0]] * (table.ROWS + 5))
+    assert "and 5 more" in many
+
+
+def test_every_outcome_has_a_colour(every, tmp_path):
     assert {*AGREES, *MISSES, *OPEN} == set(Outcome)
-    text = page.page(every, draw=lambda _drawing: "<svg/>")
-    for word, kind in (("HOLDS", "agrees"), ("BEHIND", "misses"), ("UNDECIDED", "open")):
-        assert f"<td class='{kind} {word}'>{word}</td>" in text
-        assert f".{kind} {{ color" in text
+    text = page([Found(row) for row in every], Lab(tmp_path))
+    for word, kind in (("HOLDS", "agrees"), ("BEHIND", "misses"), ("XFAIL", "known")):
+        assert f'<span class="badge {kind}">{word}</span>' in text
+        assert f".{kind}.badge" in text

@@ -5,10 +5,11 @@ import math
 import pytest
 
 from quantbench.calibration.shift import growth
-from quantbench.report import page as html
 from quantbench.report import shift_tables
-from quantbench.report.plots import collection, shift
-from tests.helpers.rows import CURVES, row
+from quantbench.report.page.build import page
+from quantbench.report.page.found import Found
+from quantbench.runs.lab import Lab
+from tests.helpers.rows import row
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 8.0])
@@ -67,32 +68,11 @@ def test_the_layer_with_the_largest_shift_is_named():
     assert "0.4 at fc → 0.04 at fc" in shift_tables.section([row()])
 
 
-def test_accuracy_is_drawn_over_the_number_of_images():
-    rows = [row(fields=(("images", n), ("lr", 1.0))) for n in (1, 2, 4, 8, 8)]
-    drawn = [plot.caption for plot in collection.all_of(rows)]
-    assert any(caption.endswith("nearest+ibc: accuracy against images") for caption in drawn)
-    rows = [row(fields=(("images", n), ("lr", float(n)))) for n in (1, 2, 4, 8)]
-    assert not any("images" in plot.caption for plot in collection.all_of(rows))
-
-
 def test_names_and_notes_are_escaped():
     assert "<script>" not in shift_tables.section([row(note="<script>")])
 
 
-def test_the_page_holds_the_table_and_the_plot():
-    page = html.page([row(), row()])
-    assert "Mean activation shift, step by step" in page
-    assert page.count("<svg") == len(
-        list(collection.all_of([row()]))
-    )  # the same pipeline is drawn once
-    assert "mean activation shift of every layer and channel" in page
-
-
-def test_equal_curves_give_equal_drawings():
-    assert shift.draw(CURVES) == shift.draw(CURVES)
-    assert shift.draw(CURVES) != shift.draw({k: v[::-1] for k, v in CURVES.items()})
-
-
-def test_some_plots_only(monkeypatch):
-    monkeypatch.setattr(shift, "PLOTS", 2)
-    assert len(list(shift.all_of([row(f"nearest+ibc+{i}") for i in range(5)]))) == 2
+def test_the_page_holds_the_table_and_one_chart_of_the_shift(tmp_path):
+    text = page([Found(row()), Found(row())], Lab(tmp_path))
+    assert "Mean activation shift, step by step" in text
+    assert text.count("Mean activation shift over depth</h4>") == 1

@@ -132,6 +132,12 @@ def _latency(options: argparse.Namespace) -> int:
     return bench.latency(options)
 
 
+def _track(options: argparse.Namespace) -> int:
+    from quantbench.cli.track import track
+
+    return track(options)
+
+
 def _data(options: argparse.Namespace) -> int:
     from quantbench.cli import data
 
@@ -161,6 +167,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "measured": _measured,
     "latency": _latency,
+    "track": _track,
     "data": _data,
     "onnx": _onnx,
     "new": _new,

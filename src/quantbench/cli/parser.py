@@ -61,6 +61,9 @@ def parser() -> Parser:
     _add_measured(add("measured", "write the verdicts of finished runs into reference/measured.md"))
     about = "time integer networks on every installed runtime, side by side"
     _add_timing(add("latency", about, RUNS))
+    track = add("track", "send finished runs to an MLflow server", CLAIMS, RUNS)
+    about = "address of the server, such as http://localhost:5000, or of a store"
+    track.add_argument("--to", required=True, metavar="URI", help=about)
     about = "pull (DVC), fetch NAME (its source), remote FOLDER (index a plain folder)"
     data = add("data", f"bring data here: {about}")
     data.add_argument("action", choices=("status", "pull", "fetch", "remote"))

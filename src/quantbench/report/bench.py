@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """One line of the final table; ``against`` are the rival's runs."""
+    """One line of the final table; ``against`` are the rival's runs, ``others`` its cells."""
 
     claim: Claim
     verdict: Verdict
@@ -26,6 +26,7 @@ class Row:
     runs: dict[int, Result]
     seconds: float
     against: dict[int, Result] = field(default_factory=dict)
+    others: dict[int, Cell] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -65,7 +66,7 @@ class Bench:
         from quantbench.evidence.verdict import refused, skipped
 
         start = time.perf_counter()
-        cells: dict[int, Cell] = {}
+        cells, rivals = dict[int, "Cell"](), dict[int, "Cell"]()
         runs, against = dict[int, "Result"](), dict[int, "Result"]()
         try:
             cells, rivals = ({}, {}) if claim.skip else self.lab.cells(claim)
@@ -76,7 +77,7 @@ class Bench:
             verdict = skipped(claim, f"{e.name} is not here", e.command)
         except Unsupported as e:
             verdict = refused(claim, str(e))
-        row = Row(claim, verdict, cells, runs, time.perf_counter() - start, against)
+        row = Row(claim, verdict, cells, runs, time.perf_counter() - start, against, rivals)
         self.rows.append(row)
         self.status.line(row)
         return verdict

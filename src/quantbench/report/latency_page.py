@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.report import roofline
-from quantbench.report.page import document, figure
-from quantbench.report.plots.drawing import Drawings
+from quantbench.report.charts.roofline import roofline
+from quantbench.report.charts.spec import Chart
+from quantbench.report.page.render import render
 from quantbench.system.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -17,7 +17,23 @@ if TYPE_CHECKING:
 
 NAME = "latency.html"
 
-_HEAD = "<tr><th>layer<th>kernel<th>&micro;s<th>of the pass<th>GOP/s<th>of the peak"
+
+@dataclass(frozen=True)
+class Part:
+    """A native row: its roofline, and a line of text for each layer."""
+
+    row: str
+    chart: Chart
+    layers: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A table, its text, and its native rows."""
+
+    table: Table
+    text: str
+    parts: tuple[Part, ...]
 
 
 def write(runs: Path) -> Path | None:
@@ -36,36 +52,29 @@ def write(runs: Path) -> Path | None:
     if not tables:
         return None
     path = runs / "report" / NAME
-    drawings = Drawings(path.parent / "plots" / "latency")
-    sections = "".join(_section(table, drawings) for table in tables)
-    body = f"<h1>Integer networks side by side</h1>{sections}"
-    write_atomically(path, document("quantbench latency", body))
-    drawings.prune()
+    write_atomically(path, render("latency.html", tables=[_timed(t) for t in tables]))
     return path
 
 
-def _section(table: Table, drawings: Drawings) -> str:
+def _timed(table: Table) -> Timed:
     """What one table says in text, then the roofline and the layers of every native row."""
     from quantbench.latency.table import lines
 
-    title = f"<h2>{escape(table.network)}, batch {table.batch}</h2>"
-    parts = [title, f"<pre>{escape(chr(10).join(lines(table)))}</pre>"]
-    for row, layers in table.layers.items():
-        total = sum(layer.ms for layer in layers)
-        body = "".join(_layer(layer, total, table.peak) for layer in layers)
-        summary = f"<summary>{row}, layer by layer</summary>"
-        parts.append(figure(roofline.of(table, row), drawings.svg))
-        parts.append(f"<details>{summary}<table>{_HEAD}{body}</table></details>")
-    return "".join(parts)
+    return Timed(table, "\n".join(lines(table)), tuple(_part(table, row) for row in table.layers))
 
 
-def _layer(layer: LayerTime, total: float, peak: float) -> str:
+def _part(table: Table, row: str) -> Part:
+    layers = table.layers[row]
+    total = sum(layer.ms for layer in layers)
+    body = tuple(_layer(layer, total, table.peak) for layer in layers)
+    return Part(row, roofline(table, row), body)
+
+
+def _layer(layer: LayerTime, total: float, peak: float) -> tuple[str, ...]:
     """One line: of a pass that takes ``total`` ms, on a core that can do ``peak`` MACs a second."""
     speed = share = ""
     if layer.macs and layer.ms:
         speed = f"{2e-6 * layer.macs / layer.ms:.0f}"
         share = f"{1e3 * layer.macs / layer.ms / peak:.0%}"
-    return (
-        f"<tr><td>{escape(layer.name)}<td>{layer.kind}<td>{layer.ms * 1e3:.1f}"
-        f"<td>{layer.ms / total:.1%}<td>{speed}<td>{share}"
-    )
+    times = (f"{layer.ms * 1e3:.1f}", f"{layer.ms / total:.1%}")
+    return layer.name, layer.kind, *times, speed, share

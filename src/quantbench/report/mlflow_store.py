@@ -142,21 +142,26 @@ def _start(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[st
 
 def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], entry: Entry) -> None:
     """One entry; a run that an interrupted upload left half-written is completed."""
-    from mlflow.entities import Metric, Param
-
     if entry.key not in there:
         about = {**entry.tags, "cell": entry.key, "mlflow.parentRunId": there[entry.group]}
         there[entry.key] = _start(client, experiment_id, entry.name, about)
+    log_numbers(client, there[entry.key], entry)
+    client.set_terminated(there[entry.key])
+
+
+def log_numbers(client: MlflowClient, run: str, entry: Entry) -> None:
+    """Parameters, metrics and curves of an entry into its run; what is there already stays so."""
+    from mlflow.entities import Metric, Param
+
     now = int(time.time() * 1000)
     values = [Metric(allowed(k), v, now, 0) for k, v in entry.metrics.items()]
     params = [Param(allowed(k), v) for k, v in entry.params.items()]
     # the step is the logged iteration, or the layer or channel of a shift
     curves = entry.curves.items()
     values += [Metric(allowed(k), v, now, i) for k, curve in curves for i, v in enumerate(curve)]
-    client.log_batch(there[entry.key], params=params)
+    client.log_batch(run, params=params)
     for start in range(0, len(values), METRICS_PER_CALL):
-        client.log_batch(there[entry.key], metrics=values[start : start + METRICS_PER_CALL])
-    client.set_terminated(there[entry.key])
+        client.log_batch(run, metrics=values[start : start + METRICS_PER_CALL])
 
 
 def allowed(text: str) -> str:

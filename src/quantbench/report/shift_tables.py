@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from quantbench.claims.words import call
-from quantbench.report.plots.shift import per_layer
+from quantbench.report.charts.shift import per_layer
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import io
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from quantbench.evidence.verdict import Outcome
+from quantbench.evidence.verdict import MISSES, OPEN, Outcome
 
 if TYPE_CHECKING:
+    from quantbench.claims.claim import Claim
+    from quantbench.evidence.verdict import Verdict
     from quantbench.report.bench import Row
 
 
-HEADER = (
-    "paper",
-    "model",
-    "scheme",
-    "method",
-    "asks (drop)",
-    "ours (drop) [95 % interval]",
-    "difference [95 % interval]",
-    "integer latency",
-    "verdict",
-)
+HEADER = ("verdict", "claim", "asks (drop)", "ours (drop) [95 %]", "difference [95 %]")
+
+WIDTH = 100  # columns of the terminal's table, at most
 
 LONGEST = 100  # columns of a skip's reason
+
+REASON = 80  # and of a verdict's, in a table; the page has it in full
+
+ROWS = 200  # of the Markdown summary: GitHub cuts a file off at 1 MiB
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """One row as text, column by column."""
-    from quantbench.claims.words import call
+    fast = latency(row)
+    found = "\n".join(filter(None, (ours(row), fast)))
+    return short(row.verdict), row.claim.id, row.claim.asks, found, difference(row)
 
-    claim, verdict = row.claim, row.verdict
+
+def short(verdict: Verdict) -> str:
+    """A verdict with as much of its reason as a table has room for."""
+    reason = _cut(verdict.reason, REASON)
+    gates = "" if verdict.gates or verdict.outcome == Outcome.SKIP else " (not gating)"
+    return f"{verdict.outcome}{f'({reason})' if reason else ''}{gates}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def scheme(claim: Claim) -> str:
+    """Short name of a claim's scheme."""
     named = claim.scheme and claim.id.count("/") > 1
-    scheme = claim.id.split("/")[-2] if named else str(claim.scheme or "fp32")
-    method = call(claim.method, claim.fields) if claim.method else "full precision"
-    about = (claim.paper, claim.model, scheme, method)
-    return (*about, claim.asks, ours(row), difference(row), latency(row), str(verdict))
+    return claim.id.split("/")[-2] if named else str(claim.scheme or "fp32")
 
 
 def ours(row: Row) -> str:
@@ -74,14 +86,55 @@ def latency(row: Row) -> str:
     return f"{best.percentile(50):.3g} ms {best.backend}{times}"
 
 
-def terminal(rows: Sequence[Row]) -> list[str]:
-    """Aligned lines; skipped claims are counted by reason instead of being listed."""
+def terminal(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
+    """A table of claims, misses last, where the eye is; skipped ones are counted by reason.
+
+    Args:
+        rows: verdicts.
+        width: columns that no line passes.
+
+    """
     ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
-    body = [HEADER, *(cells(row) for row in ran)]
-    widths = [max(len(line[i]) for line in body) for i in range(len(HEADER))]
-    padded = ([text.ljust(n) for text, n in zip(line, widths, strict=True)] for line in body)
-    lines = ["  ".join(line).rstrip() for line in padded]
-    return [summary(rows), *(lines if ran else []), *_skips(rows), summary(rows)]
+    lines = _table(sorted(ran, key=_urgency, reverse=True), width) if ran else []
+    skips = [line for text in _skips(rows) for line in textwrap.wrap(text, width, **_WRAPPED)]
+    total = textwrap.wrap(summary(rows), width)
+    return [*total, *lines, *skips, *total]
+
+
+_WRAPPED: dict[str, Any] = {"subsequent_indent": " " * 11, "break_on_hyphens": False}
+
+
+def _urgency(row: Row) -> int:
+    """Order of the verdicts, what is to be looked at first."""
+    outcome = row.verdict.outcome
+    return 0 if outcome in MISSES else 1 if outcome in OPEN else 2
+
+
+def _table(rows: Iterable[Row], width: int) -> list[str]:
+    """Lines of a table as wide as the terminal allows; long cells are folded."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head, least in zip(HEADER, (17, 31, 14, 16, 16), strict=True):
+        made.add_column(Text(head.replace(" [", "\n[")), overflow="fold", min_width=least)
+    for row in rows:
+        made.add_row(*(Text(text) for text in _narrow(cells(row))))
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None, legacy_windows=False).print(made)
+    return [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
+
+
+def _narrow(texts: Sequence[str]) -> Iterator[str]:
+    """Cells in lines that break where a reader would: before an interval, before a scheme."""
+    verdict, claim, *rest = texts
+    model, scheme, tail = claim.rsplit("/", 2) if claim.count("/") > 1 else (claim, "", "")
+    yield textwrap.fill(verdict, 17, break_long_words=False)
+    yield f"{model}/\n{scheme}/{tail}" if tail else claim
+    for text in rest:
+        yield text.replace(" [", "\n[").replace("advantage ", "advantage\n")
 
 
 def _skips(rows: Iterable[Row]) -> list[str]:
@@ -91,11 +144,10 @@ def _skips(rows: Iterable[Row]) -> list[str]:
         if row.verdict.outcome == Outcome.SKIP:
             key = (row.verdict.reason, row.verdict.command)
             reasons[key] = reasons.get(key, 0) + 1
-    lines = []
-    for (why, command), count in sorted(reasons.items(), key=lambda kv: -kv[1]):
-        shown = why if len(why) <= LONGEST else f"{why[: LONGEST - 3]}..."
-        lines.append(f"SKIP {count:>4}  {shown}" + (f"  ->  {command}" if command else ""))
-    return lines
+    return [
+        f"SKIP {count:>4}  {_cut(why, LONGEST)}" + (f"  ->  {command}" if command else "")
+        for (why, command), count in sorted(reasons.items(), key=lambda kv: -kv[1])
+    ]
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -108,12 +160,31 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A summary for CI: the same columns, skipped claims at the end."""
+    """A summary for a CI's page: what is missed or open, then the rest folded away."""
+    ran = sorted((r for r in rows if r.verdict.outcome != Outcome.SKIP), key=_urgency)
+    loud = [row for row in ran if _urgency(row) < 2]
+    parts = [summary(rows), "", *_markdown(loud)]
+    if quiet := ran[len(loud) :]:
+        parts += _folded(f"{len(quiet)} that agree", _markdown(quiet))
+    if skips := [f"- {text}" for text in _skips(rows)]:
+        parts += _folded("what is skipped, and why", skips)
+    return "\n".join([*parts, ""])
+
+
+def _folded(title: str, lines: Iterable[str]) -> list[str]:
+    """Lines that a click shows; GitHub reads Markdown within HTML behind an empty line."""
+    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _markdown(rows: Sequence[Row]) -> list[str]:
+    """A table of some rows, none where there are none."""
 
     def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(v.replace("|", "\\|") for v in values) + " |"
+        texts = (v.replace("|", "\\|").replace("\n", "<br>") for v in values)
+        return f"| {' | '.join(texts)} |"
 
-    ran = [row for row in rows if row.verdict.outcome != Outcome.SKIP]
-    skips = [f"- {text}" for text in _skips(rows)]
-    body = [line(HEADER), line("---" for _ in HEADER), *(line(cells(row)) for row in ran)]
-    return "\n".join([summary(rows), "", *body, "", *skips, ""])
+    if not rows:
+        return []
+    more = [f"and {len(rows) - ROWS} more"] if len(rows) > ROWS else []
+    body = (line(cells(row)) for row in rows[:ROWS])
+    return [line(HEADER), line("---" for _ in HEADER), *body, *more]

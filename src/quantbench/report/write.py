@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.errors import CannotWrite
+from quantbench.errors import BadInput, CannotWrite
 from quantbench.report import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
+    from quantbench.gate.baseline import Baseline
+    from quantbench.latency.table import Table
     from quantbench.report.bench import Row
+    from quantbench.report.measured.document import Measured
+    from quantbench.report.page.build import About
     from quantbench.runs.cell import Cell
     from quantbench.runs.ledger import Ledger
 
@@ -32,19 +37,65 @@ def write(
         the lines for the terminal.
 
     """
-    from quantbench.report import latency_page, page
-    from quantbench.report.plots.drawing import Drawings
+    from quantbench.report import latency_page
+    from quantbench.report.page.build import page
+    from quantbench.report.page.found import found
+    from quantbench.runs.lab import Lab
     from quantbench.system.atomic import write_atomically
 
-    folder = runs / "report"
+    folder, lab = runs / "report", Lab(runs)
     rows = [_timed(row, ledger) for row in rows]
     write_atomically(folder / "summary.md", table.markdown(rows))
-    latency = latency_page.NAME if (folder / latency_page.NAME).exists() else ""
-    drawings = Drawings(folder / "plots")
-    write_atomically(folder / "index.html", page.page(rows, latency=latency, draw=drawings.svg))
-    drawings.prune()
+    with suppress(BadInput):  # a file that is no table: quantbench latency names it
+        latency_page.write(runs)
+    every = found(rows, _baseline(), lab)
+    write_atomically(folder / "index.html", page(every, lab, _about(folder), _tables(runs)))
     done = f"report: {folder / 'index.html'}"
     return [*table.terminal(rows), done, _track(runs, ledger, cells)]
+
+
+def _baseline() -> Baseline:
+    """What is accepted, where there is a clone; a damaged file is the gate's business."""
+    from quantbench.data.roots import clone_root, in_clone
+    from quantbench.gate.baseline import Baseline
+
+    path = clone_root() / "reference" / "baseline.json"
+    with suppress(BadInput):
+        return Baseline.read(path) if in_clone() else Baseline()
+    return Baseline()
+
+
+def _about(folder: Path) -> About:
+    """Where and from which code the page is written."""
+    from quantbench.report import latency_page
+    from quantbench.report.page.build import About
+    from quantbench.system.machine import fingerprint, git_commit
+
+    latency = latency_page.NAME if (folder / latency_page.NAME).exists() else ""
+    return About(git_commit(Path(__file__).parent), fingerprint(), latency, _measured())
+
+
+def _measured() -> list[Measured]:
+    """Verdicts that git keeps, where there is a clone; a damaged file has a test of its own."""
+    from quantbench.data.roots import clone_root, in_clone
+    from quantbench.report.measured.document import from_markdown
+
+    path = clone_root() / "reference" / "measured.md"
+    if in_clone() and path.exists():
+        with suppress(BadInput):
+            return from_markdown(path.read_text(encoding="utf-8"), str(path))
+    return []
+
+
+def _tables(runs: Path) -> list[Table]:
+    """What ``quantbench latency`` measured; other files are that command's business."""
+    from quantbench.latency.table import Table
+
+    found = []
+    for path in sorted((runs / "latency").glob("*.json")):
+        with suppress(BadInput):
+            found.append(Table.load(path))
+    return found
 
 
 def _timed(row: Row, ledger: Ledger) -> Row:

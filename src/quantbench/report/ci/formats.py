@@ -62,18 +62,25 @@ def _escaped(text: str, more: str = "") -> str:
 
 
 def summary(cases: Sequence[Case], title: str) -> str:
-    """Counts, then a table of what is not passed: errors first."""
+    """Counts, then a table of errors and warnings; what was skipped is folded away."""
     counts = Counter(case.word for case in cases)
     listed = ", ".join(f"{n} {word}" for word, n in counts.most_common())
-    order = ("error", "warning", "skipped")
-    shown = sorted((c for c in cases if c.level in order), key=lambda c: order.index(c.level))
-    lines = [f"## {title}", "", listed or "nothing was looked at", ""]
-    if shown:
-        lines += ["| | what | details |", "|---|---|---|"]
-        lines += [f"| {c.word} | {_cell(c.name)} | {_cell(c.text)} |" for c in shown[:LONGEST]]
-        lines += [f"| | {len(shown) - LONGEST} more | |"] if len(shown) > LONGEST else []
-        lines.append("")
+    loud = [c for level in ("error", "warning") for c in cases if c.level == level]
+    quiet = [c for c in cases if c.level == "skipped"]
+    lines = [f"## {title}", "", listed or "nothing was looked at", "", *_table(loud)]
+    if quiet:
+        lines += [f"<details><summary>{len(quiet)} skipped</summary>", "", *_table(quiet)]
+        lines += ["</details>", ""]
     return "\n".join(lines)
+
+
+def _table(cases: Sequence[Case]) -> list[str]:
+    """A row for each case, none where there are none."""
+    if not cases:
+        return []
+    rows = [f"| {c.word} | {_cell(c.name)} | {_cell(c.text)} |" for c in cases[:LONGEST]]
+    more = [f"| | {len(cases) - LONGEST} more | |"] if len(cases) > LONGEST else []
+    return ["| | what | details |", "|---|---|---|", *rows, *more, ""]
 
 
 def _cell(text: str) -> str:

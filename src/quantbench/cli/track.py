@@ -1,0 +1,35 @@
+"""``quantbench track``: finished runs to an MLflow server."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quantbench.errors import BadInput
+
+
+def track(options: argparse.Namespace) -> int:
+    """Upload what the server lacks.
+
+    Raises:
+        BadInput: no folder of runs, or nothing finished in it.
+        CannotWrite: the server does not answer.
+
+    """
+    from quantbench.claims.select import chosen
+    from quantbench.gate.asked import asked
+    from quantbench.report.server.upload import Server
+    from quantbench.runs.lab import Lab
+
+    runs = Path(options.runs)
+    if not runs.is_dir():
+        raise BadInput(f"there is no folder {options.runs!r} of finished runs")
+    claims = chosen(options.papers, options.select, options.tier)
+    found = asked(Lab(runs), claims)
+    cells = [(one.claim.paper, record) for one in found for record in one.records]
+    if not cells:
+        raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
+    new = Server(options.to, runs).upload(cells)
+    there = len({(paper, record.key) for paper, record in cells}) - new
+    print(f"{options.to}: {new} runs uploaded, {there} were there")
+    return 0

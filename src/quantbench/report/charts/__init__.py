@@ -1,0 +1,1 @@
+"""Charts of what was found: each module makes Vega-Lite specifications, which browsers draw."""

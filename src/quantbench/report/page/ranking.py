@@ -1,0 +1,157 @@
+"""Leaderboards: every method's rank with the interval that the sampling of examples gives it.
+
+The same examples are drawn for all methods, so that what is easy or hard for all moves nobody. What
+another seed would change is not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbench.evidence.bootstrap import mean_iou, spearman
+from quantbench.report.charts.ranks import Placed
+from quantbench.report.page.entries import Entry
+from quantbench.report.page.kept import kept
+from quantbench.system.seeds import seed_for
+
+DRAWS, FEW = 1000, 200  # FEW where a draw is no product of matrices
+
+Floats = NDArray[np.float64]
+
+ENDS = (0.025, 0.975)
+
+DRAWN = ("spearman", "miou")  # no means over examples
+
+ALL = "every network and scheme that {n} methods share ({cells})"
+
+
+def leaderboard(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
+    """Places on every board, and on the cells that most methods have in common."""
+    about = [
+        (name, e.call, e.calib, [(r.quantized, r.gold) for r in e.runs.values()])
+        for name, board in boards.items()
+        for e in board
+    ]
+    rows = kept(__name__, repr(about), lambda: [asdict(p) for p in _all(boards)])
+    return [Placed(**row) for row in rows]
+
+
+def _all(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
+    drawn = {name: draws(board) for name, board in boards.items()}
+    placed = [p for name, board in boards.items() for p in _placed(name, board, drawn[name])]
+    return [*_together(boards, drawn), *placed]
+
+
+def draws(board: Sequence[Entry]) -> Floats:
+    """Metric of every entry, in points, in draws of the examples: (draws, entries)."""
+    first = board[0].first
+    rng = np.random.default_rng(seed_for("leaderboard", first.n))
+    if first.metric not in DRAWN:
+        scores = np.stack([_mean_scores(entry) for entry in board])
+        return 100 * (_counts(first.n) @ scores.T).astype(np.float64) / first.n
+    rows = rng.integers(0, first.n, (FEW, first.n))
+    return np.stack([np.array([_statistic(e, at) for e in board]) for at in rows])
+
+
+@functools.lru_cache(maxsize=1)  # boards of one set come one after another
+def _counts(n: int) -> NDArray[np.float32]:
+    """How often every example is in a draw: (draws, n)."""
+    rng = np.random.default_rng(seed_for("leaderboard", n))
+    rows = (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(DRAWS))
+    return np.stack([row.astype(np.float32) for row in rows])
+
+
+def _mean_scores(entry: Entry) -> NDArray[np.float32]:
+    """Scores of every example, mean over seeds."""
+    each = [r.scores.astype(np.float32) for r in entry.runs.values()]
+    return np.asarray(np.mean(each, axis=0), np.float32)
+
+
+def _statistic(entry: Entry, at: NDArray[np.int64]) -> float:
+    """What is no mean over examples, on some of them; mean over seeds."""
+    found = [
+        mean_iou(r.scores[at]) if r.metric == "miou" else spearman(r.scores[at], r.gold_scores[at])
+        for r in entry.runs.values()
+    ]
+    return float(np.mean(found))
+
+
+def ranks(values: Floats) -> Floats:
+    """Ranks within every draw, 1 for the largest, equal ones averaged: (draws, entries)."""
+    above = (values[:, None, :] > values[:, :, None]).sum(-1)
+    equal = (values[:, None, :] == values[:, :, None]).sum(-1)
+    return np.asarray(above + (equal + 1) / 2)
+
+
+def ties(values: Floats, order: Sequence[int]) -> dict[int, int]:
+    """Number of every entry's group, from 1: those that are not told from the group's best."""
+    found, best, group = {}, order[0], 1
+    for i in order:
+        low, high = np.quantile(values[:, best] - values[:, i], ENDS)
+        if i != best and not low <= 0 <= high:
+            best, group = i, group + 1
+        found[i] = group
+    return found
+
+
+def _placed(name: str, board: Sequence[Entry], drawn: Floats) -> list[Placed]:
+    labels = _labels(board)
+    return _places(name, labels, [e.accuracy for e in board], drawn, ranks(drawn))
+
+
+def _places(
+    name: str, labels: Sequence[str], accuracy: Sequence[float], drawn: Floats, ranked: Floats
+) -> list[Placed]:
+    order = sorted(range(len(labels)), key=lambda i: -accuracy[i])
+    low, high = np.quantile(ranked, ENDS, axis=0)
+    group = ties(drawn, order)
+    return [
+        Placed(
+            name,
+            labels[i],
+            round(float(ranked[:, i].mean()), 2),
+            round(float(low[i]), 2),
+            round(float(high[i]), 2),
+            round(float(accuracy[i]), 2),
+            group[i],
+        )
+        for i in order
+    ]
+
+
+def _labels(board: Sequence[Entry]) -> list[str]:
+    """Methods in full, with their calibration set where that tells two apart."""
+    calls = [e.call for e in board]
+    return [f"{e.call}, {e.calib}" if calls.count(e.call) > 1 else e.call for e in board]
+
+
+def _together(boards: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Floats]) -> list[Placed]:
+    """The mean rank over several cells of the methods that all of them have; none without any."""
+    has = {name: {e.call for e in board} for name, board in boards.items()}
+    best: tuple[int, frozenset[str], list[str]] = (0, frozenset(), [])
+    for methods in {frozenset(m) for m in has.values()}:
+        shared = [name for name, m in has.items() if methods <= m]
+        size = len(methods) * len(shared)
+        if len(methods) > 2 and len(shared) > 1 and size > best[0]:
+            best = size, methods, shared
+    _, methods, shared = best
+    if not shared:
+        return []
+    labels = sorted(methods)
+    columns = {
+        name: [[e.call for e in boards[name]].index(label) for label in labels] for name in shared
+    }
+    fewest = min(len(drawn[name]) for name in shared)
+    parts = [drawn[name][:fewest, columns[name]] for name in shared]
+    accuracy = [
+        float(np.mean([boards[name][columns[name][i]].accuracy for name in shared]))
+        for i in range(len(labels))
+    ]
+    ranked = np.mean([ranks(part) for part in parts], axis=0)
+    title = ALL.format(n=len(labels), cells=f"{len(shared)} cells")
+    return _places(title, labels, accuracy, np.mean(parts, axis=0), ranked)

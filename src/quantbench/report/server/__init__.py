@@ -1,0 +1,1 @@
+"""Finished runs on an MLflow server: an experiment for each paper, and models that predict."""

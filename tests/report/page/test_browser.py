@@ -1,0 +1,161 @@
+"""The page in a browser: three widths, two themes, the keyboard, and no complaint."""
+
+import pytest
+
+from quantbench.report.page import build
+from quantbench.runs.lab import Lab
+from tests.helpers.chromium import chromium
+from tests.helpers.reports import TABLE, every
+
+WIDTHS = (400, 1000, 1600)
+
+VISIBLE = """() => [...document.querySelectorAll('figure.chart')]
+  .filter((f) => f.checkVisibility()).length"""
+
+DRAWN = """() => [...document.querySelectorAll('figure.chart')]
+  .filter((f) => f.checkVisibility() && f.querySelector('.plot svg')).length"""
+
+ABSENT = """() => [...document.querySelectorAll('a[href^="#"]')]
+  .map((a) => decodeURIComponent(a.getAttribute('href').slice(1)))
+  .filter((id) => !document.getElementById(id))"""
+
+RULES = ["color-contrast", "button-name", "link-name", "select-name", "label", "region"]
+RULES += ["heading-order", "scrollable-region-focusable", "aria-valid-attr", "duplicate-id-aria"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    about = build.About("abc", "a machine")
+    text = build.page(every(), Lab(folder), about, [TABLE])
+    path = folder / "index.html"
+    path.write_text(text, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+def opened(browser, address, width, theme="light"):
+    """The page with every chart drawn, and what the browser complained about."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=theme, offline=True
+    )
+    page, said = context.new_page(), []
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: said.append(str(e)))
+    page.on("request", lambda r: said.append(r.url) if r.url.startswith("http") else None)
+    page.goto(address)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(f"({DRAWN})() === ({VISIBLE})()")
+    return page, said
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_fits_its_window_draws_everything_and_complains_of_nothing(browser, address, width):
+    page, said = opened(browser, address, width)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(DRAWN) > 8
+    page.get_by_role("button", name="Open all").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    wide = """() => [...document.querySelectorAll('figure.chart .plot')]
+      .filter((p) => p.scrollWidth > p.clientWidth + 1).map((p) => p.id)"""
+    assert page.evaluate(wide) == []
+    assert page.evaluate(ABSENT) == []
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_names_and_contrast_are_those_that_axe_asks_for(browser, address, theme):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    page, _ = opened(browser, address, 1000, theme)
+    page.get_by_role("button", name="Open all").click()
+    found = axe.Axe().run(page, options={"runOnly": {"type": "rule", "values": RULES}})
+    assert found.violations_count == 0, found.generate_report()
+    page.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_of_charts_has_the_colour_of_the_theme(browser, address, theme):
+    page, _ = opened(browser, address, 1000, theme)
+    colours = page.evaluate(
+        """() => [...document.querySelectorAll('.plot svg text')]
+          .map((t) => getComputedStyle(t).fill)"""
+    )
+    assert len(colours) > 50
+    ground = page.evaluate("getComputedStyle(document.querySelector('figure')).backgroundColor")
+    assert all(contrast(colour, ground) >= 4.5 for colour in set(colours) - {"rgba(0, 0, 0, 0)"})
+    page.context.close()
+
+
+def test_what_is_printed_is_light_and_without_controls(browser, address):
+    page, _ = opened(browser, address, 1000, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    read = "(name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()"
+    assert [page.evaluate(read, name) for name in ("--ground", "--good")] == ["#fff", "#1a7a3c"]
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("select[data-signal=tier]").is_visible()
+    page.context.close()
+
+
+def contrast(one, other):
+    """Contrast of two colours as WCAG 2 defines it."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    parts = [int(p) / 255 for p in colour.partition("(")[2].rstrip(")").split(",")[:3]]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_keyboard_reaches_and_opens_a_claim(browser, address):
+    page, _ = opened(browser, address, 1000)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    summary = page.locator(".claim summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".claim details").first.get_attribute("open") is not None
+    reached = set()
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.tagName"))
+    assert {"A", "BUTTON", "SELECT", "INPUT", "SUMMARY"} <= reached
+    page.context.close()
+
+
+def test_a_link_opens_its_claim_and_words_filter_the_table(browser, address):
+    page, _ = opened(browser, address, 1000)
+    page.goto(f"{address}#paper--shapes--resnet8--w4--here-beats")
+    opened_ = page.locator("details:has(#paper--shapes--resnet8--w4--here-beats)")
+    assert opened_.get_attribute("open") is not None
+    page.fill("#find", "here-beats")
+    assert page.locator("#index tbody tr:visible").count() == 1
+    page.fill("#find", "")
+    page.select_option("#word", "missed")
+    assert page.locator("#index tbody tr:visible").count() == 3
+    page.select_option("#word", "")
+    page.get_by_role("button", name="ours (drop)").click()
+    first = page.locator("#index tbody tr:visible td:nth-child(3)").all_text_contents()
+    numbers = [float(text.split()[0]) for text in first if text.strip()]
+    assert numbers == sorted(numbers)
+    page.context.close()
+
+
+def test_a_choice_moves_every_chart_that_it_names(browser, address):
+    page, said = opened(browser, address, 1000)
+    select = page.locator("select[data-signal=tier]")
+    select.select_option("embedded")
+    assert page.evaluate("chosen('tier')") == "embedded"
+    runs = page.locator("select[data-signal=run] option").count()
+    assert runs >= 1
+    assert said == []
+    page.context.close()

@@ -1,0 +1,151 @@
+"""An MLflow server over HTTP with SQLite behind it, killed in the midst of an upload."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from torch import nn
+
+from quantbench.errors import CannotWrite
+from quantbench.evidence.result import Result
+from quantbench.integer import store
+from quantbench.integer.lowering.lower import lower
+from quantbench.integer.simulate import Simulation
+from quantbench.report.server.pictures import pictures
+from quantbench.report.server.upload import WHOLE, Server, model_name
+from quantbench.runs.ledger import Ledger
+from tests.helpers.lowered import images, made
+from tests.helpers.reports import CURVES_OF_ALL
+from tests.report.test_tracking import CELL
+
+UP = 180  # seconds that a server may take to start
+
+
+class Running:
+    """A server of one's own, which can be killed and started again on the same files."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri, self.process = f"http://127.0.0.1:{self.port}", None
+
+    def start(self):
+        store_, files = f"sqlite:///{self.folder / 'db'}", str(self.folder / "files")
+        about = ["--backend-store-uri", store_, "--artifacts-destination", files]
+        at = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command = [sys.executable, "-m", "mlflow", "server", *about, *at]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=os.environ
+            )
+        for _ in range(UP):
+            time.sleep(1)
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+        raise AssertionError((self.folder / "log").read_text())
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = Running(tmp_path_factory.mktemp("server"))
+    found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture(scope="module")
+def program():
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 5)
+    return lower(made(nn.Sequential(*layers)))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, program):
+    """Three finished cells, the first with its integer network."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(3):
+        cell = replace(CELL, seed=seed)
+        scores = np.arange(100) < 90 - seed
+        found = Result.of(np.ones(100, bool), scores, f"digest{seed}", curves=CURVES_OF_ALL)
+        Ledger(folder / "cells").put(cell, found)
+    store.save(program, folder / "quantized" / CELL.key() / "program.safetensors")
+    return folder
+
+
+def cells(runs):
+    found = (Ledger(runs / "cells").find(replace(CELL, seed=s)) for s in range(3))
+    return [("adaround", cell) for cell in found]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # of MLflow's own classes
+def test_an_upload_survives_a_killed_server_and_the_model_predicts(server, runs, program):
+    import mlflow
+    from mlflow import MlflowClient
+
+    done = []
+
+    def kill_after_the_first(line):
+        done.append(line)
+        server.kill()
+
+    with pytest.raises(CannotWrite, match="the same command goes on from there"):
+        Server(server.uri, runs, kill_after_the_first).upload(cells(runs))
+    assert len(done) == 1
+    server.start()
+    assert Server(server.uri, runs, done.append).upload(cells(runs)) == 2
+    assert Server(server.uri, runs, done.append).upload(cells(runs)) == 0
+    assert len(done) == 3
+
+    client = MlflowClient(tracking_uri=server.uri)
+    experiment = client.get_experiment_by_name("quantbench/adaround")
+    there = client.search_runs([experiment.experiment_id])
+    assert len(there) == 3
+    for run in there:
+        assert run.info.status == "FINISHED"
+        assert {WHOLE, "commit", "machine", "eval_digest", "paper"} <= set(run.data.tags)
+        assert {"drop", "drop_low", "drop_high"} <= set(run.data.metrics)
+        assert run.data.params["scheme.weights.bits"] == "4"
+    (first,) = (run for run in there if run.data.params["seed"] == "0")
+    charts = {file.path for file in client.list_artifacts(first.info.run_id, "charts")}
+    assert charts == {f"charts/{name}.png" for name in ("reconstruction", "shift", "rounding")}
+
+    name = model_name(cells(runs)[0][1])
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    assert (version.tags["digest"], version.tags["scheme"]) == ("digest0", "w4")
+    mlflow.set_tracking_uri(server.uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"models:/{name}/{version.version}")
+    finally:
+        mlflow.set_tracking_uri("")
+    x = images(4, *program.shape)
+    assert np.array_equal(loaded.predict(x.numpy()), Simulation(program)(x).numpy())
+
+
+def test_a_server_that_is_not_there_is_named(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(CannotWrite, match=r"127\.0\.0\.1:9"):
+        Server("http://127.0.0.1:9", runs).upload(cells(runs))
+
+
+def test_pictures_are_png_in_the_light_theme():
+    found = dict(pictures("run", Result.of([True], [True], "d", curves=CURVES_OF_ALL)))
+    assert set(found) == {"reconstruction.png", "shift.png", "rounding.png"}
+    assert all(png.startswith(b"\x89PNG") for png in found.values())
+    assert dict(pictures("run", Result.of([True], [True], "d"))) == {}
