@@ -88,8 +88,9 @@ def test_results_of_other_code_are_refused(tmp_path):
     assert not list(lab.ledger.stored())
 
 
-def test_no_cluster_there():
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:x"])
+def test_no_cluster_there(address):
     if ray.is_initialized():
         ray.shutdown()
     with pytest.raises(BadInput, match="no Ray cluster"):
-        cluster.on("127.0.0.1:1")
+        cluster.on(address)

@@ -12,6 +12,7 @@ has processors, so that neither memory nor the object store grows with the sweep
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
     from quantbench.sweeps.plan import Job
+
+REACH = 10.0  # seconds
 
 RETRIES = 5  # of a job whose worker or node died
 
@@ -52,11 +55,24 @@ def on(address: str, work: Callable[[Job, str, str], Found] | None = None) -> En
             "--engine ray needs Ray, which is not installed: pip install quantbench[ray]"
         ) from e
     if not ray.is_initialized():
+        _reach(address)
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as e:
             raise BadInput(f"no Ray cluster at {address!r}: {e}") from e
     return partial(_run, work or measured)
+
+
+def _reach(address: str) -> None:
+    """Find out at once whether anybody listens; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:  # a name such as auto
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=REACH):
+            pass
+    except (OSError, ValueError, OverflowError) as e:
+        raise BadInput(f"no Ray cluster at {address!r}: {e}") from e
 
 
 def _run(
