@@ -26,8 +26,6 @@ from quantbench.integer.validate import validate
 EXACT = ("native", "intmm", "simulation")  # run all operators, without a code of difference
 
 REFUSED = {  # by runtimes that are not ours
-    "onnxruntime": {"Island"},
-    "openvino": {"Island"},
     "litert": {"LRN", "Lut", "Island"},
 }
 

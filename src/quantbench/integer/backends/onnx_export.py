@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
+from quantbench.integer.backends.onnx_islands import nodes_of
 from quantbench.integer.backends.onnx_layer import LayerGraph
 from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
@@ -191,10 +192,14 @@ class Exporter(LayerGraph):
         self.last = self.real(op.inputs[0])
 
     def island(self, op: Island) -> None:
-        """A function of torch is no graph."""
-        raise Unsupported(
-            f"{op.name} runs in floats ({op.reason}); such a network cannot be exported"
-        )
+        """Its nodes between the values of its inputs and the codes of its result."""
+        formats = [known(self.formats[i]) for i in op.inputs]
+        opset = OPSET_INT4 if self.int4 else OPSET
+        graph = nodes_of(op, formats, [self.shapes[i] for i in op.inputs], opset)
+        self.last = self.put(graph, [self.real(i) for i in op.inputs])
+        if op.out is not None:
+            self.quantize(self.last, op.out, op.output)
+            self.last = op.output
 
     def finish(self) -> None:
         """Give the last tensor its name and shape."""

@@ -70,6 +70,14 @@ class CodeGraph:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
+    def put(self, graph: onnx.GraphProto, inputs: list[str]) -> str:
+        """All of a graph whose names are its own, on tensors of this one; its only output."""
+        for given, value in zip(inputs, graph.input, strict=True):
+            self.node("Identity", [given], output=value.name)
+        self.nodes.extend(graph.node)
+        self.constants |= {c.name: c for c in graph.initializer}
+        return str(graph.output[0].name)
+
     def dequantized(
         self,
         name: str,
