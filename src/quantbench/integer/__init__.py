@@ -30,6 +30,8 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
                     y = f32(f32(acc) * f32(s_x * weight_scale[o])), a float32
     Add             y = quantize(f32(f32(f32(a - z_a) * f32(s_a / s_y))
                                    + f32(f32(b - z_b) * f32(s_b / s_y))), y), clamped to lo..hi
+    Mul             y = quantize(f32(f32((a - z_a) * (b - z_b)) * f32(s_a * s_b / s_y)), y)
+                    a size (channels, rows, columns) of 1 stands for as many as the other has
     Concat          over channels, one or more inputs:
                     y = quantize(f32(f32(x - z_x) * f32(s_x / s_y)), y)
     MaxPool         y = max over the window; padding never wins; format kept

@@ -99,6 +99,16 @@ class Add(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Mul(Op):
+    """Product of two tensors; along a size of 1 one has the same value for all of the other's."""
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """The larger size of each direction."""
+        c, h, w = map(max, *inputs)
+        return c, h, w
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Op):
     """Channels of all inputs, one after the other, each brought to the output's format."""
 
@@ -246,6 +256,7 @@ class Island(Op):
 OPERATORS: tuple[type[Op], ...] = (
     Conv,
     Add,
+    Mul,
     Concat,
     MaxPool,
     AvgPool,

@@ -25,6 +25,7 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
@@ -32,7 +33,7 @@ from quantbench.integer.ir import (
     Resize,
     Select,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio, taps
+from quantbench.integer.scales import conv_multiplier, known, product_ratio, ratio, taps
 from quantbench.integer.validate import validate_images
 
 Ints = NDArray[np.int64]
@@ -118,6 +119,13 @@ def _add(op: Add, inputs: list[Tensor], formats: list[Format]) -> Codes:
     y = known(op.out)
     a, b = (_scaled(x, f, y) for x, f in zip(inputs, formats, strict=True))
     return np.clip(quantize(a + b, y), op.lo, op.hi).astype(np.uint8)
+
+
+def _mul(op: Mul, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    y = known(op.out)
+    a, b = (x.astype(np.int64) - f.zero for x, f in zip(inputs, formats, strict=True))
+    m = product_ratio(formats[0].scale, formats[1].scale, y.scale)
+    return quantize((a * b).astype(np.float32) * m, y)
 
 
 def _concat(op: Concat, inputs: list[Tensor], formats: list[Format]) -> Codes:
@@ -241,6 +249,7 @@ def _real(x: Tensor, f: Format) -> NDArray[np.float32]:
 APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     Conv: _conv,
     Add: _add,
+    Mul: _mul,
     Concat: _concat,
     MaxPool: _max_pool,
     AvgPool: _avg_pool,

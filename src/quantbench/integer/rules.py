@@ -21,6 +21,7 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
@@ -39,9 +40,9 @@ from quantbench.integer.requirements import (
     require_whole,
     require_window,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio, taps
+from quantbench.integer.scales import conv_multiplier, known, product_ratio, ratio, taps
 
-_ARITY = {Conv: (1, 2), Add: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
+_ARITY = {Conv: (1, 2), Add: (2, 2), Mul: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
 
 # of a convolution: one number an output channel
 _VECTORS = {
@@ -123,6 +124,13 @@ def _add(op: Add, formats: list[Format], shapes: list[Shape], where: str) -> Non
     require_multipliers([ratio(x.scale, f.scale) for x in formats], where)
 
 
+def _mul(op: Mul, formats: list[Format], shapes: list[Shape], where: str) -> None:
+    fits = all(n == m or 1 in (n, m) for n, m in zip(*shapes, strict=True))
+    require(fits, f"{where}: multiplies shapes {shapes[0]} and {shapes[1]}")
+    a, b = formats
+    require_multipliers(product_ratio(a.scale, b.scale, known(op.out).scale), where)
+
+
 def _concat(op: Concat, formats: list[Format], shapes: list[Shape], where: str) -> None:
     require(len({s[1:] for s in shapes}) == 1, f"{where}: concatenates shapes {shapes}")
     require_multipliers([ratio(x.scale, known(op.out).scale) for x in formats], where)
@@ -195,6 +203,7 @@ def _island(op: Island, _: list[Format], __: list[Shape], where: str) -> None:
 RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     Conv: _conv,
     Add: _add,
+    Mul: _mul,
     Concat: _concat,
     MaxPool: _pool,
     AvgPool: _avg_pool,

@@ -27,6 +27,7 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Program,
@@ -35,7 +36,7 @@ from quantbench.integer.ir import (
     Shape,
 )
 from quantbench.integer.oracle import apply
-from quantbench.integer.scales import conv_multiplier, ratio, taps
+from quantbench.integer.scales import conv_multiplier, product_ratio, ratio, taps
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def _conv(op: Conv, x: _Inputs) -> dict[str, Any]:
 def _add(op: Add, x: _Inputs) -> dict[str, Any]:
     a, b = _ratios(op, x)
     return {"a_ratio": a, "b_ratio": b, "zero": _format(op).zero, "lo": op.lo, "hi": op.hi}
+
+
+def _mul(op: Mul, x: _Inputs) -> dict[str, Any]:
+    a, b = (f.scale for f in x.formats)
+    return {"ratio": float(product_ratio(a, b, _format(op).scale)), **_codes(op)}
 
 
 def _concat(op: Concat, x: _Inputs) -> dict[str, Any]:
@@ -199,6 +205,7 @@ def _ratios(op: Op, x: _Inputs) -> list[float]:
 _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] = {
     Conv: ("conv", _conv),
     Add: ("add", _add),
+    Mul: ("mul", _mul),
     Concat: ("concat", _concat),
     MaxPool: ("max_pool", lambda op, _: _window(op)),
     AvgPool: ("avg_pool", _avg_pool),

@@ -32,6 +32,7 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
@@ -110,6 +111,11 @@ class Exporter(LayerGraph):
         """A sum of floats."""
         total = self.node("Add", [self.real(i) for i in op.inputs])
         self.quantize(total, known(op.out), op.output, (op.lo, op.hi))
+
+    def mul(self, op: Mul) -> None:
+        """A product of floats; ONNX stretches sizes of 1 in the same way."""
+        product = self.node("Mul", [self.real(i) for i in op.inputs])
+        self.quantize(product, known(op.out), op.output)
 
     def concat(self, op: Concat) -> None:
         """Floats side by side."""
@@ -210,6 +216,7 @@ class Exporter(LayerGraph):
 TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     Conv: Exporter.conv,
     Add: Exporter.add,
+    Mul: Exporter.mul,
     Concat: Exporter.concat,
     MaxPool: Exporter.max_pool,
     AvgPool: Exporter.avg_pool,

@@ -20,6 +20,7 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Program,
@@ -104,6 +105,28 @@ class Builder:
         inputs, name = (self.last, same[self.draw(0, len(same) - 1)]), self._name()
         self._push(Add(name="add", inputs=inputs, output=name, out=y, lo=min(lo, hi), hi=hi))
 
+    def mul(self) -> None:
+        """The last tensor and any whose sizes are its own, or 1, in either order.
+
+        Often that is a gate made for it: one value a channel, or one channel.
+        """
+        first, shape, gate = self.last, self.shapes[self.last], self.draw(0, 3)
+        if gate == 0:
+            self.avg_pool(shape[1:])
+        elif gate == 1:
+            self.select(1)
+        fits = [self.last] if gate < 2 else [n for n in self.formats if self._fits(n, shape)]
+        inputs, name = [first, fits[self.draw(0, len(fits) - 1)]], self._name()
+        if self.draw(0, 1):
+            inputs.reverse()
+        y = random_format(self.draw, 8, near=self.formats[first].scale)
+        self._push(Mul(name="mul", inputs=tuple(inputs), output=name, out=y))
+
+    def _fits(self, name: str, shape: Shape) -> bool:
+        """Whether a tensor can be multiplied by one of a shape."""
+        sizes = zip(self.shapes[name], shape, strict=True)
+        return all(a == b or 1 in (a, b) for a, b in sizes)
+
     def concat(self) -> None:
         """The last tensor and some of its size."""
         same = [n for n, s in self.shapes.items() if s[1:] == self.shapes[self.last][1:]]
@@ -118,9 +141,10 @@ class Builder:
         f = self.formats[self.last]
         self._push(MaxPool(name="max", inputs=(self.last,), output=self._name(), out=f, **window))
 
-    def avg_pool(self) -> None:
-        """The same, counting the padding or not."""
-        window = self._window()
+    def avg_pool(self, over: tuple[int, int] | None = None) -> None:
+        """The same, counting the padding or not; or ``over`` the whole."""
+        given: dict[str, Any] = {"kernel": over, "stride": over, "pads": (0, 0, 0, 0)}
+        window = self._window() if over is None else given
         y = random_format(self.draw, 8, near=self.formats[self.last].scale)
         window["count_padding"] = bool(self.draw(0, 1))
         self._push(AvgPool(name="avg", inputs=(self.last,), output=self._name(), out=y, **window))
@@ -147,10 +171,10 @@ class Builder:
         op = Pad(name="pad", inputs=inputs, output=self._name(), out=f, pads=pads, stride=stride)
         self._push(op)
 
-    def select(self) -> None:
-        """Some channels in any order, one perhaps twice."""
+    def select(self, count: int = 0) -> None:
+        """Some channels in any order, one perhaps twice; or ``count`` of them."""
         f, (c, _, _) = self.formats[self.last], self.shapes[self.last]
-        chosen = tuple(self.draw(0, c - 1) for _ in range(self.draw(1, min(c + 2, 24))))
+        chosen = tuple(self.draw(0, c - 1) for _ in range(count or self.draw(1, min(c + 2, 24))))
         inputs, name = (self.last,), self._name()
         self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
 
@@ -203,6 +227,7 @@ def _half(x: Tensor) -> Tensor:
 MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     Conv: (Builder.conv, Builder.conv, Builder.depthwise, Builder.residual, Builder.residual),
     Add: (Builder.add,),
+    Mul: (Builder.mul,),
     Concat: (Builder.concat,),
     MaxPool: (Builder.max_pool,),
     AvgPool: (Builder.avg_pool,),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement import moves, windows
-from quantbench.quantization.placement.kinds import Kind, number_arguments
+from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
 
 
 def _clamp(low: float, high: float) -> Callable[[Node], Kind]:
@@ -41,6 +41,22 @@ def _add(node: Node) -> Kind:
     if a != b or node.kwargs:
         return Kind("other", why=f"adds shapes {a} and {b}, or scales one")
     return Kind("add")
+
+
+def _mul(node: Node) -> Kind:
+    """A product with a number, or of two tensors of codes, one perhaps stretched."""
+    if len(node.inputs) != 2:
+        return _unary(node)
+    examples = [n.example for n in node.inputs]
+    shapes = [tuple(e.shape) for e in examples]
+    if not all(e.is_floating_point() for e in examples) or node.example.dim() != len(shapes[0]):
+        return Kind("other", why="a product of what are no two tensors of floats")
+    if len(shapes[0]) != len(shapes[1]):
+        return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
+    stretched = torch.broadcast_shapes(*(plane(s) for s in shapes))
+    if stretched != plane(node.example.shape):
+        return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
+    return Kind("mul")
 
 
 def _unary(node: Node) -> Kind:
@@ -82,8 +98,6 @@ _UNARY = (
         "tanh",
         "tanh_",
         "erf",
-        "mul",
-        "mul_",
         "div",
         "div_",
         "sub",
@@ -91,7 +105,7 @@ _UNARY = (
         "neg",
     ),  # by a number: of
     *("__rsub__", "__rdiv__", "pow", "exp", "sqrt", "abs", "square"),  # two tensors it is no table
-    *_named(torch, "mul div sub neg pow exp sqrt abs square"),
+    *_named(torch, "div sub neg pow exp sqrt abs square"),
 )
 
 _PADS = "ZeroPad1d ZeroPad2d ConstantPad1d ConstantPad2d ConstantPad3d"
@@ -119,6 +133,7 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("clamp", _clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
     ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh, torch._C._nn.hardtanh)),  # noqa: SLF001
     ("clamp", _clamp_call, (torch.clamp, torch.clip, "clamp", "clamp_", "clip")),
+    ("mul", _mul, (torch.mul, torch.multiply, "mul", "mul_", "multiply", "__rmul__")),
     ("add", _add, (torch.add, "add", "add_")),
     ("concat", moves.concat, (torch.cat, torch.concat)),
     ("maxpool", windows.max_pool, _spelled("MaxPool", "max_pool")),
