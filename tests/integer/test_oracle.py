@@ -136,6 +136,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "Lut",
         "Pad",
         "Select",
+        "Rearrange",
         "Resize",
         "Flatten",
     }

@@ -46,6 +46,8 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
     Pad             y = x[:, ::stride, ::stride], then padded in channels, rows and columns;
                     format kept
     Select          y[c] = x[channels[c]]: channels chosen, in any order; format kept
+    Rearrange       x seen in the sizes ``split``, its directions in the order ``axes``, seen in
+                    ``into``; format kept
     Resize          bilinear, row by row and column by column. Output o of m, of n inputs, lies at
                     p = o (n - 1) / (m - 1) where corners are aligned, else at
                     p = ((2 o + 1) n - m) / (2 m), but within 0..n - 1. With D the common

@@ -199,6 +199,28 @@ class Select(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Rearrange(Op):
+    """The same values in another order: a change of shape, of the order of directions, or both.
+
+    Attributes:
+        split: sizes in which the input's values are seen, the last one the fastest.
+        axes: the order in which these directions come.
+        into: (C, H, W) in which the result is seen.
+
+    """
+
+    keeps_format = True
+
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    into: Shape
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:  # noqa: ARG002 - it is told
+        """What it was told."""
+        return self.into
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Resize(Op):
     """Bilinear interpolation; ``out`` may be None, for values behind which nothing stands.
 
@@ -264,6 +286,7 @@ OPERATORS: tuple[type[Op], ...] = (
     Lut,
     Pad,
     Select,
+    Rearrange,
     Resize,
     Flatten,
     Dequantize,

@@ -30,6 +30,7 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Rearrange,
     Resize,
     Select,
 )
@@ -212,6 +213,11 @@ def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
     return inputs[0][:, list(op.channels)]
 
 
+def _rearrange(op: Rearrange, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    split = inputs[0].reshape(-1, *op.split)
+    return split.transpose(0, *(a + 1 for a in op.axes)).reshape(-1, *op.into)
+
+
 def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     f, acc, parts = formats[0], inputs[0].astype(np.int64) - formats[0].zero, 1
     for axis, m in zip((2, 3), op.size, strict=True):
@@ -257,6 +263,7 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     Lut: _lut,
     Pad: _pad,
     Select: _select,
+    Rearrange: _rearrange,
     Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,

@@ -25,6 +25,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Pool,
+    Rearrange,
     Resize,
     Select,
     Shape,
@@ -176,6 +177,16 @@ def _select(op: Select, _: list[Format], shapes: list[Shape], where: str) -> Non
     require(inside, f"{where}: channels {op.channels!r} of {shapes[0][0]}")
 
 
+def _rearrange(op: Rearrange, _: list[Format], shapes: list[Shape], where: str) -> None:
+    n = len(op.split) if isinstance(op.split, tuple) else 0
+    require_whole(op.split, max(n, 1), 1, f"{where}: split")
+    require_whole(op.into, 3, 1, f"{where}: into")
+    require_whole(op.axes, n, 0, f"{where}: axes")
+    require(sorted(op.axes) == list(range(n)), f"{where}: axes {op.axes} of {n}")
+    sizes = {math.prod(s) for s in (shapes[0], op.split, op.into)}
+    require(len(sizes) == 1, f"{where}: {shapes[0]} seen as {op.split} and as {op.into}")
+
+
 def _resize(op: Resize, formats: list[Format], shapes: list[Shape], where: str) -> None:
     require_whole(op.size, 2, 1, f"{where}: size")
     require(isinstance(op.align_corners, bool), f"{where}: align_corners {op.align_corners!r}")
@@ -211,6 +222,7 @@ RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     Lut: _lut,
     Pad: _pad,
     Select: _select,
+    Rearrange: _rearrange,
     Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,

@@ -31,6 +31,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Rearrange,
     Resize,
     Select,
     Shape,
@@ -180,11 +181,14 @@ def _resize(op: Resize, x: _Inputs) -> dict[str, Any]:
     return said | (_codes(op) if op.out is not None else {})
 
 
-def _island(op: Island, x: _Inputs) -> dict[str, Any]:
+def _foreign(op: Island | Rearrange, x: _Inputs) -> dict[str, Any]:
+    """What the definition itself computes: floats, or values in another order."""
+
     def function(*codes: Array) -> Array:
         return apply(op, list(codes), x.formats)
 
-    return {"shape": op.shape, "zero": _format(op).zero, "function": function}
+    shape = op.into if isinstance(op, Rearrange) else op.shape
+    return {"shape": shape, "zero": _format(op).zero, "function": function}
 
 
 def _format(op: Op) -> Format:
@@ -216,5 +220,6 @@ _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] =
     Select: ("select", lambda op, _: {"channels": np.array(op.channels, np.int32)}),
     Flatten: ("flatten", lambda *_: {}),
     Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
-    Island: ("foreign", _island),
+    Rearrange: ("foreign", _foreign),
+    Island: ("foreign", _foreign),
 }

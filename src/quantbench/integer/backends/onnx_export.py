@@ -37,6 +37,7 @@ from quantbench.integer.ir import (
     Pad,
     Pool,
     Program,
+    Rearrange,
     Resize,
     Select,
 )
@@ -172,6 +173,14 @@ class Exporter(LayerGraph):
         index = self.ints(f"{op.output}.channels", list(op.channels))
         self.node("Gather", [op.inputs[0], index], output=op.output, axis=1)
 
+    def rearrange(self, op: Rearrange) -> None:
+        """A change of shape, a transposition, a change of shape."""
+        split = self.ints(f"{op.output}.split", [-1, *op.split])
+        x = self.node("Reshape", [op.inputs[0], split])
+        x = self.node("Transpose", [x], perm=[0, *(a + 1 for a in op.axes)])
+        shape = self.ints(f"{op.output}.shape", [-1, *op.into])
+        self.node("Reshape", [x, shape], output=op.output)
+
     def resize(self, op: Resize) -> None:
         """A product with a matrix of weights on either side: sizes of batches stay open."""
         real, sides = self.real(op.inputs[0]), self.shapes[op.inputs[0]][1:]
@@ -224,6 +233,7 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     Lut: Exporter.lut,
     Pad: Exporter.pad,
     Select: Exporter.select,
+    Rearrange: Exporter.rearrange,
     Resize: Exporter.resize,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize_output,

@@ -26,12 +26,13 @@ from quantbench.integer.lowering.formats import (
     whole,
 )
 from quantbench.integer.lowering.islands import island, shape
+from quantbench.integer.lowering.order import back, front
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import SUMS
-from quantbench.quantization.placement.place import Graph
+from quantbench.quantization.placement.kinds import SUMS, Kind
+from quantbench.quantization.placement.place import MOVES, Graph
 from quantbench.quantization.quantized import Quantized
 
 
@@ -104,15 +105,15 @@ class _Lowering:
 
     def _logits(self, node: Node) -> None:
         """The network's output in float32."""
-        word = self.graph.kinds[node].word
-        if word == "flatten":
-            layer = self.graph.source(node.inputs[0])
-            if self.graph.kinds[layer].word == "layer":  # the values in the same order
-                node, word = layer, "layer"
-        if word in SUMS:
-            self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
-        elif word == "other":
+        word, made, turned = self.graph.kinds[node].word, node, False
+        while self.graph.kinds[made].word in MOVES:
+            turned |= self.graph.kinds[made].word == "rearrange"
+            made = self.graph.source(made.inputs[0])
+        kind = self.graph.kinds[made]
+        if kind.word == "other" or (kind.word in SUMS and (turned or kind.axis)):
             self._island(node, None, "logits")
+        elif kind.word in SUMS:  # the values in the same order
+            self._layer(made, None, "logits", whole(ir.Format(1.0, 0)))
         elif word == "resize":
             self._plain(node, None, "logits")
         else:
@@ -138,11 +139,12 @@ class _Lowering:
                 f"{node.name}: its result is not quantized, so nothing behind it can run on "
                 "integers"
             )
-        x = self.codes(node.inputs[0])
-        f = self.formats[x]
-        common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": node.name, "out": f}
+        kind = self.graph.kinds[node]
+        x = self._front(node.inputs[0], kind.axis)
+        f, output = self.formats[x], _before(node.name, node, kind)
+        common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": output, "out": f}
         if made is not None:
-            return self._push(made(**common, **params))
+            return self._back(self._push(made(**common, **params)), node, node.name)
         table = np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)
         return self._push(ir.Lut(**common, table=table))
 
@@ -183,13 +185,44 @@ class _Lowering:
 
     def _plain(self, node: Node, y: ir.Format | None, output: str) -> str:
         """The operator that the call's word names, with the call's parameters as its fields."""
-        made, params = _NAMED[self.graph.kinds[node].word], self.graph.kinds[node].params
-        inputs = tuple(self.codes(n) for n in node.inputs)
-        return self._push(made(name=node.name, output=output, out=y, inputs=inputs, **params))
+        kind = self.graph.kinds[node]
+        inputs = tuple(self._front(n, kind.axis) for n in node.inputs)
+        common: dict[str, Any] = {"name": node.name, "out": y, "inputs": inputs, **kind.params}
+        made = self._push(_NAMED[kind.word](output=_before(output, node, kind), **common))
+        return self._back(made, node, output)
+
+    def _front(self, node: Node, axis: int) -> str:
+        """The codes of a call's value, one of its directions in front."""
+        return self._turned(self.codes(node), node, axis)
+
+    def _turned(self, x: str, node: Node, axis: int) -> str:
+        if axis == 0:
+            return x
+        sizes = _whole(node).example.shape[1:]
+        name = f"{x}.{'x'.join(map(str, sizes))}.{axis}"
+        if name not in self.formats:
+            f, turned = self.formats[x], front(sizes, axis)
+            made = ir.Rearrange(name=node.name, inputs=(x,), output=name, out=f, **turned)
+            self._push(made)
+        return name
+
+    def _back(self, made: str, node: Node, output: str) -> str:
+        """The codes of a call's result in its own order, where the operator had another."""
+        if made == output:
+            return made
+        axis, dropped = self.graph.kinds[node].axis, _drops(node)
+        turned = back(node.example.shape[1:], axis, dropped=dropped)
+        f = self.formats[made]
+        op = ir.Rearrange(name=node.name, inputs=(made,), output=output, out=f, **turned)
+        return self._push(op)
 
     def _concat(self, node: Node, y: ir.Format, output: str) -> str:
-        parts = [self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs)]
-        return self._push(ir.Concat(name=node.name, output=output, out=y, inputs=tuple(parts)))
+        kind, parts = self.graph.kinds[node], []
+        for i, part in enumerate(node.inputs):
+            parts.append(self._turned(self._part(part, y, f"{output}.{i}"), part, kind.axis))
+        made = _before(output, node, kind)
+        op = ir.Concat(name=node.name, output=made, out=y, inputs=tuple(parts))
+        return self._back(self._push(op), node, output)
 
     def _part(self, node: Node, y: ir.Format, output: str) -> str:
         """One input of a concatenation: made in its format if it has no quantizer of its own."""
@@ -206,27 +239,33 @@ class _Lowering:
         return clamps and self._sums(self.graph.source(node.inputs[0]))
 
     def _layer(
-        self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = ""
+        self,
+        node: Node,
+        y: ir.Format | None,
+        output: str,
+        clamp: Clamp,
+        residual: Node | None = None,
     ) -> str:
         (before,) = (n for n in node.inputs if not n.constant)  # else a learnt scale
         source, pads = self.graph.source(before), (0, 0, 0, 0)
-        pad = self.graph.kinds[source]
+        kind, pad = self.graph.kinds[node], self.graph.kinds[source]
         if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
-            source, pads = self.graph.source(source.inputs[0]), pad.params["pads"][2:]
-        x = self.codes(source)
-        inputs = (x, residual) if residual else (x,)
-        kind = self.graph.kinds[node]
+            before, pads = source.inputs[0], pad.params["pads"][2:]
+        x = self._front(before, kind.axis)
+        inputs = (x,) if residual is None else (x, self._front(residual, kind.axis))
+        where = (inputs, self.formats[x], y, _before(output, node, kind), clamp)
         if kind.word == "affine":
-            where = (node.name, inputs, self.formats[x], y, output)
-            return self._push(affine(*where, clamp, **kind.params))
-        return self._push(conv(node.target, inputs, self.formats[x], y, output, clamp, pads))
+            made = affine(node.name, *where, **kind.params)
+        else:
+            made = conv(node.target, *where, pads)
+        return self._back(self._push(made), node, output)
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
         operands = [self.graph.source(n) for n in node.inputs]
         layer = self.graph.fused(node)
         if layer is not None:
             (other,) = (n for n in operands if n is not layer)
-            return self._layer(layer, y, output, clamp, self.codes(other))
+            return self._layer(layer, y, output, clamp, other)
         inputs = tuple(self.codes(n) for n in operands)
         lo, hi = (int(bound) for bound in clamp)
         return self._push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
@@ -246,7 +285,7 @@ class _Lowering:
     def _island(self, node: Node, y: ir.Format | None, output: str) -> str:
         sources, function = island(node, self.graph.nodes, self.graph.kinds)
         inputs = tuple(self.codes(n) for n in sources)
-        why = self.graph.kinds[node].why
+        why = self.graph.kinds[node].why or "what the network gives is not rounded to codes"
         made = ir.Island(
             name=node.name,
             inputs=inputs,
@@ -263,6 +302,23 @@ class _Lowering:
         if op.out is not None:
             self.formats[op.output] = op.out
         return op.output
+
+
+def _before(output: str, node: Node, kind: Kind) -> str:
+    """Name of what an operator makes before its result is turned back, if it has to be."""
+    turned = kind.axis or (kind.word == "select" and _drops(node))
+    return f"{output}.front" if turned else output
+
+
+def _drops(node: Node) -> bool:
+    """Whether a direction is gone behind a call."""
+    given = _whole(next(n for n in node.inputs if not n.constant))
+    return bool(given.example.dim() != node.example.dim())
+
+
+def _whole(node: Node) -> Node:
+    """What a split splits; any other call itself."""
+    return node if isinstance(node.example, Tensor) else node.inputs[0]
 
 
 _EMIT: dict[str, Callable[[_Lowering, Node, ir.Format, str], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from quantbench.integer.ir import (
     Op,
     Pad,
     Program,
+    Rearrange,
     Resize,
     Select,
     Shape,
@@ -178,6 +180,20 @@ class Builder:
         inputs, name = (self.last,), self._name()
         self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
 
+    def rearrange(self) -> None:
+        """Any order of the three directions, seen in any of them; one perhaps in two parts."""
+        sizes = list(self.shapes[self.last])
+        if self.draw(0, 1) and sizes[0] % 2 == 0:
+            sizes = [2, sizes[0] // 2, *sizes[1:]]
+        axes, left = [], list(range(len(sizes)))
+        while left:
+            axes.append(left.pop(self.draw(0, len(left) - 1)))
+        c, *others = (sizes[a] for a in axes)
+        shape = (c, others[0], math.prod(others[1:]))
+        f, inputs, name = self.formats[self.last], (self.last,), self._name()
+        given: dict[str, Any] = {"split": tuple(sizes), "axes": tuple(axes), "into": shape}
+        self._push(Rearrange(name="order", inputs=inputs, output=name, out=f, **given))
+
     def resize(self, *, values: bool = False) -> None:
         """To a smaller or a larger size; or to values, behind which nothing can stand."""
         near, size = self.formats[self.last], (self.draw(1, 14), self.draw(1, 14))
@@ -235,6 +251,7 @@ MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     Lut: (Builder.lut,),
     Pad: (Builder.pad,),
     Select: (Builder.select,),
+    Rearrange: (Builder.rearrange,),
     Resize: (Builder.resize,),
     Flatten: (Builder.flatten,),
     Dequantize: (Builder.dequantize,),

@@ -115,7 +115,14 @@ _DROPOUTS = "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout"
 _SHAPES = (
     *(nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze),
     *("flatten", "view", "reshape", "squeeze", "unsqueeze", "view_as"),
+    *("reshape_as", "unflatten", torch.unflatten),
 )
+
+_TRANSPOSES = "permute transpose swapaxes swapdims movedim moveaxis"
+
+_TRANSPOSED = (*_TRANSPOSES.split(), *_named(torch, _TRANSPOSES))
+
+_PIXELS = (nn.PixelShuffle, nn.PixelUnshuffle, F.pixel_shuffle, F.pixel_unshuffle)
 
 
 def _spelled(module: str, function: str) -> tuple[Any, ...]:
@@ -146,6 +153,8 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("select", moves.chosen, (nn.ChannelShuffle, torch.channel_shuffle)),
     ("resize", windows.resize, (nn.Upsample, nn.UpsamplingBilinear2d, F.interpolate)),
     ("flatten", moves.reshaped, _SHAPES),
+    ("rearrange", moves.transposed, (*_TRANSPOSED, getattr)),
+    ("rearrange", moves.pixels, _PIXELS),
     ("same", moves.split, moves.SPLITS),
     ("same", _same, (nn.Identity, *_named(nn, _DROPOUTS), F.dropout, "contiguous")),
     ("lut", _prelu, (nn.PReLU,)),
@@ -157,4 +166,4 @@ READERS = {spelling: reader for _, reader, spellings in _CALLS for spelling in s
 WORDS = frozenset(word for word, _, _ in _CALLS)
 
 # words of calls whose results have their input's format
-KEEPS_FORMAT = ("same", "maxpool", "pad", "select", "flatten", "clamp")
+KEEPS_FORMAT = ("same", "maxpool", "pad", "select", "rearrange", "flatten", "clamp")

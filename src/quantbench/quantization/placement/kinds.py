@@ -13,8 +13,10 @@ from quantbench.network.graph.calls import Node
 from quantbench.quantization.layers import QuantLayer
 
 # dimensions of what programs hold as (C, H, W): vectors (N, K) as (K, 1, 1), lines (N, C, L) as
-# (C, 1, L), images, and volumes (N, C, D, H, W) as (C, D, H W)
-MAPS = (2, 3, 4, 5)
+# (C, 1, L), images, volumes (N, C, D, H, W) as (C, D, H W), and so on
+MAPS = (2, 3, 4, 5, 6)
+
+EVERYWHERE = -1  # the axis of an operator that has a number for each position
 
 
 SUMS = ("layer", "affine")  # words of what becomes a convolution
@@ -24,14 +26,19 @@ SUMS = ("layer", "affine")  # words of what becomes a convolution
 class Kind:
     """A word for an operator, and its parameters in one spelling.
 
-    Words: an integer operator's name in small letters (add, concat, maxpool, avgpool, lrn, lut,
-    pad, select, resize, flatten), or input, output, quant, layer, affine (a product and a sum for
-    each channel), clamp, same, and other, which has no integer form for the reason in ``why``.
+    Words: an integer operator's name in small letters (add, mul, concat, maxpool, avgpool, lrn,
+    lut, pad, select, rearrange, resize, flatten), or input, output, quant, layer, affine (a product
+    and a sum for each channel), clamp, same, and other, which has no integer form for the reason
+    in ``why``.
+
+    ``axis`` says which direction of one example the operator takes for its channels: of tokens
+    (T, C), a linear layer the last one; ``EVERYWHERE`` all of them together.
     """
 
     word: str
     params: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+    axis: int = 0
 
 
 def without_integers(layer: QuantLayer) -> str:
