@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
+
+MAX_POOLS = (F.max_pool2d, torch.max_pool2d)  # as functions: modules have their own padding
 
 SPLITS = (torch.chunk, torch.split, "chunk", "split")
 
@@ -26,6 +30,8 @@ def pad(node: Node) -> Kind:
     names = ("padding",) if isinstance(node.target, nn.Module) else ("pad", "mode", "value")
     p = number_arguments(node, (*names, "value"), {"mode": "constant", "value": 0})
     given, rank = tuple(p[names[0]]), node.example.dim()
+    if below_all(node):
+        return Kind("same")  # part of the pools that read it
     zeros = p.get("mode", "constant") == "constant" and not p["value"]
     if not zeros or min(given) < 0:
         return Kind("other", why="padding with something other than zeros")
@@ -38,6 +44,20 @@ def pad(node: Node) -> Kind:
         for axis in axes
     )
     return Kind("pad", {"pads": (front, back, top, left, bottom, right), "stride": (1, 1)})
+
+
+def below_all(node: Node) -> tuple[int, int, int, int] | None:
+    """Rows and columns (top, left, bottom, right) that no maximum sees, of images for max pools."""
+    if node.target is not F.pad or node.example.dim() != 4 or not node.users:
+        return None
+    names = ("pad", "mode", "value")
+    p = number_arguments(node, names, {"mode": "constant", "value": 0})
+    given = tuple(p["pad"])
+    pools = all(user.target in MAX_POOLS for user in node.users)
+    if p["value"] != -math.inf or not pools or len(given) > 4 or min(given) < 0:
+        return None
+    left, right, top, bottom = (*given, 0, 0)[:4]
+    return int(top), int(left), int(bottom), int(right)
 
 
 def subsampled(node: Node) -> Kind:

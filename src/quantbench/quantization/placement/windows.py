@@ -10,6 +10,7 @@ from torch import nn
 
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
+from quantbench.quantization.placement.moves import below_all
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
@@ -26,7 +27,13 @@ def max_pool(node: Node) -> Kind:
         return Kind("other", why="a dilated pool")
     kernel = _pair(p["kernel_size"], rank, 1)
     stride = _pair(p.get("stride") or p["kernel_size"], rank, 1)
-    return Kind("maxpool", _window(node, kernel, stride, _pair(p["padding"], rank, 0)))
+    given = _window(node, kernel, stride, _pair(p["padding"], rank, 0))
+    more = below_all(node.inputs[0])
+    if more and not any(given["pads"][:2]):
+        given["pads"] = tuple(a + b for a, b in zip(given["pads"], more, strict=True))
+    elif more:
+        return Kind("other", why="a pool with two paddings")
+    return Kind("maxpool", given)
 
 
 def avg_pool(node: Node) -> Kind:
