@@ -53,11 +53,18 @@ def below_all(node: Node) -> tuple[int, int, int, int] | None:
     names = ("pad", "mode", "value")
     p = number_arguments(node, names, {"mode": "constant", "value": 0})
     given = tuple(p["pad"])
-    pools = all(user.target in MAX_POOLS for user in node.users)
+    pools = all(_pools_alone(user) for user in node.users)
     if p["value"] != -math.inf or not pools or len(given) > 4 or min(given) < 0:
         return None
     left, right, top, bottom = (*given, 0, 0)[:4]
     return int(top), int(left), int(bottom), int(right)
+
+
+def _pools_alone(node: Node) -> bool:
+    """Whether a call is a max pool without a padding of its own."""
+    names = ("kernel_size", "stride", "padding")
+    pool = node.target in MAX_POOLS
+    return pool and number_arguments(node, names, {"padding": 0})["padding"] in (0, (0, 0), [0, 0])
 
 
 def subsampled(node: Node) -> Kind:

@@ -28,11 +28,8 @@ def max_pool(node: Node) -> Kind:
     kernel = _pair(p["kernel_size"], rank, 1)
     stride = _pair(p.get("stride") or p["kernel_size"], rank, 1)
     given = _window(node, kernel, stride, _pair(p["padding"], rank, 0))
-    more = below_all(node.inputs[0])
-    if more and not any(given["pads"][:2]):
+    if more := below_all(node.inputs[0]):
         given["pads"] = tuple(a + b for a, b in zip(given["pads"], more, strict=True))
-    elif more:
-        return Kind("other", why="a pool with two paddings")
     return Kind("maxpool", given)
 
 
