@@ -26,12 +26,12 @@ from quantbench.integer.lowering.formats import (
     whole,
 )
 from quantbench.integer.lowering.islands import island, shape
-from quantbench.integer.lowering.order import back, front
+from quantbench.integer.lowering.order import Ordered, first_name
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import SUMS, Kind
+from quantbench.quantization.placement.kinds import SUMS
 from quantbench.quantization.placement.place import MOVES, Graph
 from quantbench.quantization.quantized import Quantized
 
@@ -85,13 +85,11 @@ OTHER_WORDS: dict[type[ir.Op], tuple[str, ...]] = {
 _NAMED = {op.__name__.lower(): op for op in ir.OPERATORS}
 
 
-class _Lowering:
+class _Lowering(Ordered):
     """Appends operators; remembers in which tensor a call's codes are."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.ops: list[ir.Op] = []
-        self.formats: dict[str, ir.Format] = {}
+        super().__init__(graph)
         self.tensors: dict[Node, str] = {}
 
     def program(self) -> ir.Program:
@@ -118,7 +116,7 @@ class _Lowering:
             self._plain(node, None, "logits")
         else:
             x = self.codes(node)
-            self._push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
+            self.push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
 
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
@@ -141,12 +139,12 @@ class _Lowering:
             )
         kind = self.graph.kinds[node]
         x = self._front(node.inputs[0], kind.axis)
-        f, output = self.formats[x], _before(node.name, node, kind)
+        f, output = self.formats[x], first_name(node.name, node, kind)
         common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": output, "out": f}
         if made is not None:
-            return self._back(self._push(made(**common, **params)), node, node.name)
+            return self.back(self.push(made(**common, **params)), node, node.name)
         table = np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)
-        return self._push(ir.Lut(**common, table=table))
+        return self.push(ir.Lut(**common, table=table))
 
     def _quantize(self, node: Node) -> str:
         y, levels = act_format(node.target.qparams, node.name)
@@ -162,7 +160,7 @@ class _Lowering:
         fine = ir.Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
         x = self.emit(source, fine, f"{node.name}.fine")
         codes = nearest_level(levels, factor)
-        return self._push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
+        return self.push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
     def emit(self, node: Node, y: ir.Format, output: str, clamp: Clamp | None = None) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
@@ -181,48 +179,27 @@ class _Lowering:
         x = self.codes(node)
         if self.formats[x] == y:
             return x
-        return self._push(ir.Concat(name=node.name, inputs=(x,), output=output, out=y))
+        return self.push(ir.Concat(name=node.name, inputs=(x,), output=output, out=y))
 
     def _plain(self, node: Node, y: ir.Format | None, output: str) -> str:
         """The operator that the call's word names, with the call's parameters as its fields."""
         kind = self.graph.kinds[node]
         inputs = tuple(self._front(n, kind.axis) for n in node.inputs)
         common: dict[str, Any] = {"name": node.name, "out": y, "inputs": inputs, **kind.params}
-        made = self._push(_NAMED[kind.word](output=_before(output, node, kind), **common))
-        return self._back(made, node, output)
+        made = self.push(_NAMED[kind.word](output=first_name(output, node, kind), **common))
+        return self.back(made, node, output)
 
     def _front(self, node: Node, axis: int) -> str:
         """The codes of a call's value, one of its directions in front."""
-        return self._turned(self.codes(node), node, axis)
-
-    def _turned(self, x: str, node: Node, axis: int) -> str:
-        if axis == 0:
-            return x
-        sizes = _whole(node).example.shape[1:]
-        name = f"{x}.{'x'.join(map(str, sizes))}.{axis}"
-        if name not in self.formats:
-            f, turned = self.formats[x], front(sizes, axis)
-            made = ir.Rearrange(name=node.name, inputs=(x,), output=name, out=f, **turned)
-            self._push(made)
-        return name
-
-    def _back(self, made: str, node: Node, output: str) -> str:
-        """The codes of a call's result in its own order, where the operator had another."""
-        if made == output:
-            return made
-        axis, dropped = self.graph.kinds[node].axis, _drops(node)
-        turned = back(node.example.shape[1:], axis, dropped=dropped)
-        f = self.formats[made]
-        op = ir.Rearrange(name=node.name, inputs=(made,), output=output, out=f, **turned)
-        return self._push(op)
+        return self.turned(self.codes(node), node, axis)
 
     def _concat(self, node: Node, y: ir.Format, output: str) -> str:
         kind, parts = self.graph.kinds[node], []
         for i, part in enumerate(node.inputs):
-            parts.append(self._turned(self._part(part, y, f"{output}.{i}"), part, kind.axis))
-        made = _before(output, node, kind)
+            parts.append(self.turned(self._part(part, y, f"{output}.{i}"), part, kind.axis))
+        made = first_name(output, node, kind)
         op = ir.Concat(name=node.name, output=made, out=y, inputs=tuple(parts))
-        return self._back(self._push(op), node, output)
+        return self.back(self.push(op), node, output)
 
     def _part(self, node: Node, y: ir.Format, output: str) -> str:
         """One input of a concatenation: made in its format if it has no quantizer of its own."""
@@ -253,12 +230,12 @@ class _Lowering:
             before, pads = source.inputs[0], pad.params["pads"][2:]
         x = self._front(before, kind.axis)
         inputs = (x,) if residual is None else (x, self._front(residual, kind.axis))
-        where = (inputs, self.formats[x], y, _before(output, node, kind), clamp)
+        where = (inputs, self.formats[x], y, first_name(output, node, kind), clamp)
         if kind.word == "affine":
             made = affine(node.name, *where, **kind.params)
         else:
             made = conv(node.target, *where, pads)
-        return self._back(self._push(made), node, output)
+        return self.back(self.push(made), node, output)
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
         operands = [self.graph.source(n) for n in node.inputs]
@@ -268,7 +245,7 @@ class _Lowering:
             return self._layer(layer, y, output, clamp, other)
         inputs = tuple(self.codes(n) for n in operands)
         lo, hi = (int(bound) for bound in clamp)
-        return self._push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
+        return self.push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
 
     def _lut(self, node: Node, y: ir.Format, output: str) -> str:
         before = node.inputs[0]
@@ -280,7 +257,7 @@ class _Lowering:
             return result.reshape(-1)
 
         codes = table(function, self.formats[x], y, node.name)
-        return self._push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
+        return self.push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
 
     def _island(self, node: Node, y: ir.Format | None, output: str) -> str:
         sources, function = island(node, self.graph.nodes, self.graph.kinds)
@@ -295,30 +272,7 @@ class _Lowering:
             shape=shape(node),
             reason=why,
         )
-        return self._push(made)
-
-    def _push(self, op: ir.Op) -> str:
-        self.ops.append(op)
-        if op.out is not None:
-            self.formats[op.output] = op.out
-        return op.output
-
-
-def _before(output: str, node: Node, kind: Kind) -> str:
-    """Name of what an operator makes before its result is turned back, if it has to be."""
-    turned = kind.axis or (kind.word == "select" and _drops(node))
-    return f"{output}.front" if turned else output
-
-
-def _drops(node: Node) -> bool:
-    """Whether a direction is gone behind a call."""
-    given = _whole(next(n for n in node.inputs if not n.constant))
-    return bool(given.example.dim() != node.example.dim())
-
-
-def _whole(node: Node) -> Node:
-    """What a split splits; any other call itself."""
-    return node if isinstance(node.example, Tensor) else node.inputs[0]
+        return self.push(made)
 
 
 _EMIT: dict[str, Callable[[_Lowering, Node, ir.Format, str], str]] = {

@@ -11,7 +11,67 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from quantbench.quantization.placement.kinds import EVERYWHERE, plane
+from torch import Tensor
+
+from quantbench.integer import ir
+from quantbench.network.graph.calls import Node
+from quantbench.quantization.placement.kinds import EVERYWHERE, Kind, plane
+from quantbench.quantization.placement.place import Graph
+
+
+class Ordered:
+    """Operators of a program in the making, with the changes of order that they need."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.ops: list[ir.Op] = []
+        self.formats: dict[str, ir.Format] = {}
+
+    def push(self, op: ir.Op) -> str:
+        """Append an operator; gives the name of its output."""
+        self.ops.append(op)
+        if op.out is not None:
+            self.formats[op.output] = op.out
+        return op.output
+
+    def turned(self, x: str, node: Node, axis: int) -> str:
+        """The codes ``x`` of a call's value with one of its directions in front, made once."""
+        if axis == 0:
+            return x
+        sizes = _whole(node).example.shape[1:]
+        name = f"{x}.{'x'.join(map(str, sizes))}.{axis}"
+        if name not in self.formats:
+            self._rearrange(node, x, name, front(sizes, axis))
+        return name
+
+    def back(self, made: str, node: Node, output: str) -> str:
+        """The codes of a call's result in its own order, where the operator had another."""
+        if made == output:
+            return made
+        axis, dropped = self.graph.kinds[node].axis, _drops(node)
+        turned = back(node.example.shape[1:], axis, dropped=dropped)
+        return self._rearrange(node, made, output, turned)
+
+    def _rearrange(self, node: Node, x: str, output: str, order: dict[str, Any]) -> str:
+        f = self.formats[x]
+        return self.push(ir.Rearrange(name=node.name, inputs=(x,), output=output, out=f, **order))
+
+
+def first_name(output: str, node: Node, kind: Kind) -> str:
+    """Name of what an operator makes before its result is turned back, if it has to be."""
+    turned = kind.axis or (kind.word == "select" and _drops(node))
+    return f"{output}.front" if turned else output
+
+
+def _drops(node: Node) -> bool:
+    """Whether a direction is gone behind a call."""
+    given = _whole(next(n for n in node.inputs if not n.constant))
+    return bool(given.example.dim() != node.example.dim())
+
+
+def _whole(node: Node) -> Node:
+    """What a split splits; any other call itself."""
+    return node if isinstance(node.example, Tensor) else node.inputs[0]
 
 
 def front(sizes: Sequence[int], axis: int) -> dict[str, Any]:

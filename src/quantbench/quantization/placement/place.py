@@ -166,9 +166,7 @@ class Graph:
         if self._shows(node):
             return False
         if word == "lut" and set(words) == {"other"}:
-            return (
-                False  # what runs in floats reads it as it is: a sum with a tiny number stays one
-            )
+            return False  # floats read it as it is: a tiny number that it adds is not lost
         if word == "other":
             given = any(w not in ("other", "output") for w in words)
             given = given and not self._only_shown(node)
