@@ -27,11 +27,13 @@ from quantbench.integer.lowering.formats import (
 )
 from quantbench.integer.lowering.islands import island, shape
 from quantbench.integer.lowering.order import Ordered, first_name
+from quantbench.integer.lowering.slopes import prelu
+from quantbench.integer.lowering.volumes import spread
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import SUMS
+from quantbench.quantization.placement.kinds import SUMS, VOLUME, Kind, plane
 from quantbench.quantization.placement.place import MOVES, Graph
 from quantbench.quantization.quantized import Quantized
 
@@ -226,15 +228,20 @@ class _Lowering(Ordered):
         (before,) = (n for n in node.inputs if not n.constant)  # else a learnt scale
         source, pads = self.graph.source(before), (0, 0, 0, 0)
         kind, pad = self.graph.kinds[node], self.graph.kinds[source]
-        if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
+        geometry = getattr(node.target, "geometry", None)
+        by = (1, *geometry.spread)[-2:] if geometry else (1, 1)
+        if kind.word == "layer" and by == (1, 1) and _around(pad):
             before, pads = source.inputs[0], pad.params["pads"][2:]
         x = self._front(before, kind.axis)
+        if by != (1, 1):
+            x = spread(self, x, node.name, plane(before.example.shape), by)
         inputs = (x,) if residual is None else (x, self._front(residual, kind.axis))
         where = (inputs, self.formats[x], y, first_name(output, node, kind), clamp)
         if kind.word == "affine":
             made = affine(node.name, *where, **kind.params)
         else:
-            made = conv(node.target, *where, pads)
+            depth = before.example.shape[2] if kind.axis == VOLUME else 0
+            made = conv(node.target, *where, pads, depth)
         return self.back(self.push(made), node, output)
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
@@ -259,6 +266,10 @@ class _Lowering(Ordered):
         codes = table(function, self.formats[x], y, node.name)
         return self.push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
 
+    def _prelu(self, node: Node, y: ir.Format, output: str) -> str:
+        x = self.codes(node.inputs[0])
+        return prelu(self, node.name, x, y, output, **self.graph.kinds[node].params)
+
     def _island(self, node: Node, y: ir.Format | None, output: str) -> str:
         sources, function = island(node, self.graph.nodes, self.graph.kinds)
         inputs = tuple(self.codes(n) for n in sources)
@@ -275,8 +286,14 @@ class _Lowering(Ordered):
         return self.push(made)
 
 
+def _around(pad: Kind) -> bool:
+    """Whether a call puts zeros around images and does nothing else."""
+    return pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2])
+
+
 _EMIT: dict[str, Callable[[_Lowering, Node, ir.Format, str], str]] = {
     "concat": _Lowering._concat,  # noqa: SLF001 - the class's own table
     "lut": _Lowering._lut,  # noqa: SLF001
+    "prelu": _Lowering._prelu,  # noqa: SLF001
     "other": _Lowering._island,  # noqa: SLF001
 }

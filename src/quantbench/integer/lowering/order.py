@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quantbench.integer import ir
 from quantbench.network.graph.calls import Node
-from quantbench.quantization.placement.kinds import EVERYWHERE, Kind, plane
+from quantbench.quantization.placement.kinds import EVERYWHERE, VOLUME, Kind, plane
 from quantbench.quantization.placement.place import Graph
 
 
@@ -79,6 +79,9 @@ def front(sizes: Sequence[int], axis: int) -> dict[str, Any]:
     if axis == EVERYWHERE:
         whole = math.prod(sizes)
         return {"split": (whole,), "axes": (0,), "into": (whole, 1, 1)}
+    if axis == VOLUME:
+        c, d, h, w = map(int, sizes)
+        return {"split": (c, d, h, w), "axes": (0, 1, 2, 3), "into": (c * d, h, w)}
     axes = _axes(len(sizes), axis)
     shape = plane((1, *(sizes[a] for a in axes)))
     return {"split": tuple(map(int, sizes)), "axes": axes, "into": shape}
@@ -94,7 +97,7 @@ def back(sizes: Sequence[int], axis: int, *, dropped: bool) -> dict[str, Any]:
 
     """
     shape = plane((1, *sizes))
-    if axis == EVERYWHERE or dropped:
+    if axis in (EVERYWHERE, VOLUME) or dropped:
         return {"split": (math.prod(sizes),), "axes": (0,), "into": shape}
     axes = _axes(len(sizes), axis)
     split = tuple(int(sizes[a]) for a in axes)

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quantbench.network.graph.calls import Node
-from quantbench.quantization.placement.kinds import EVERYWHERE, Kind
+from quantbench.quantization.placement.kinds import EVERYWHERE, MOST, Kind
 
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-
-MOST = 1 << 16  # channels of a program's tensor
 
 AFFINE_CALLS: frozenset[Any] = frozenset(
     [

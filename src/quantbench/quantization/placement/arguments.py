@@ -68,8 +68,9 @@ def _unary(node: Node) -> Kind:
 
 def _prelu(node: Node) -> Kind:
     """One slope for all channels is a function of one variable."""
-    slopes = node.target.num_parameters
-    return _unary(node) if slopes == 1 else Kind("other", why=f"PReLU with {slopes} slopes")
+    if node.target.num_parameters == 1:
+        return _unary(node)
+    return Kind("prelu", {"slopes": node.target.weight.detach().double().cpu().numpy()})
 
 
 def _same(_: Node) -> Kind:

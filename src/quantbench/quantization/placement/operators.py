@@ -10,7 +10,7 @@ from quantbench.network.plain.make import BatchNorm
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.affine import AFFINE_CALLS, affine_call, affine_norm
 from quantbench.quantization.placement.arguments import READERS
-from quantbench.quantization.placement.kinds import MAPS, Kind, without_integers
+from quantbench.quantization.placement.kinds import MAPS, VOLUME, Kind, without_integers
 
 _UNKNOWN = "no integer form of it is known"
 
@@ -54,16 +54,16 @@ def _no_tensor_of_programs(node: Node) -> str:
 
 def _layer(node: Node, layer: QuantLayer) -> Kind:
     """A layer that programs have; a linear one takes the last direction for its channels."""
-    if why := without_integers(layer):
-        return Kind("other", why=why)
+    given = node.inputs[0].example
     if layer.info.kind == "embedding":
         return Kind("other", why="a table")
-    given = node.inputs[0].example
     if layer.geometry is None:
         return Kind("layer", axis=given.dim() - 2)
     if given.dim() != len(layer.geometry.kernel) + 2:
         return Kind("other", why=f"a layer without examples of {tuple(given.shape)}")
-    return Kind("layer")
+    if why := without_integers(layer, given.shape[1:]):
+        return Kind("other", why=why)
+    return Kind("layer", axis=VOLUME if given.dim() == 5 else 0)
 
 
 def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:
