@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import redirect_stdout
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,7 +87,7 @@ def _drawn(formats: list[Format], shapes: list[Shape], n: int) -> list[Floats]:
 
 def _exported(op: Island, examples: list[Floats], names: list[str], opset: int) -> onnx.ModelProto:
     """What torch's exporter makes of an island: it follows the calls of one run."""
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     try:
         # tracing warns and prints; the result is compared
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():

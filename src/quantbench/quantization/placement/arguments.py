@@ -53,8 +53,9 @@ def _mul(node: Node) -> Kind:
         return Kind("other", why="a product of what are no two tensors of floats")
     if len(shapes[0]) != len(shapes[1]):
         return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
-    stretched = torch.broadcast_shapes(*(plane(s) for s in shapes))
-    if stretched != plane(node.example.shape):
+    a, b = map(plane, shapes)
+    fits = all(n == m or 1 in (n, m) for n, m in zip(a, b, strict=True))
+    if not fits or tuple(map(max, a, b)) != plane(node.example.shape):
         return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
     return Kind("mul")
 

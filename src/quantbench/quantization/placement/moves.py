@@ -137,7 +137,8 @@ def split(node: Node) -> Kind:
 def _split_axis(node: Node) -> int:
     """The direction of one example along which a split goes; -1 for the examples."""
     dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
-    return int(dim) % node.inputs[0].example.dim() - 1
+    rank: int = node.inputs[0].example.dim()
+    return int(dim) % rank - 1
 
 
 def reshaped(node: Node) -> Kind:
