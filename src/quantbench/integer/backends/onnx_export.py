@@ -211,7 +211,8 @@ class Exporter(LayerGraph):
         formats = [known(self.formats[i]) for i in op.inputs]
         opset = OPSET_INT4 if self.int4 else OPSET
         graph = nodes_of(op, formats, [self.shapes[i] for i in op.inputs], opset)
-        self.last = self.put(graph, [self.real(i) for i in op.inputs])
+        given = {f"{op.output}/x{i}": self.real(name) for i, name in enumerate(op.inputs)}
+        self.last = self.put(graph, given)
         if op.out is not None:
             self.quantize(self.last, op.out, op.output)
             self.last = op.output

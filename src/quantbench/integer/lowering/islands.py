@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
@@ -28,6 +30,7 @@ class Island(nn.Module):
     def __init__(self, sources: list[Node], inner: list[Node]) -> None:
         super().__init__()
         self.sources, self.inner = sources, inner
+        self.means = {n: m for n in inner if (m := _means(n))}
         self.training = False  # as the network is: exporters put back what they find
         self.parts = nn.ModuleList(n.target for n in inner if isinstance(n.target, nn.Module))
 
@@ -38,7 +41,11 @@ class Island(nn.Module):
             for n, t in zip(self.sources, tensors, strict=True)
         }
         for n in self.inner:
-            values[n] = _run(n, values)
+            if n in self.means:
+                rows, columns = self.means[n]
+                values[n] = rows @ values[n.inputs[0]] @ columns
+            else:
+                values[n] = _run(n, values)
         result = values[self.inner[-1]]
         shaped: Tensor = result.reshape(result.shape[0], *shape(self.inner[-1]))
         return shaped
@@ -51,6 +58,23 @@ def _run(node: Node, values: Mapping[Node, Any]) -> Any:
     if node.target is getattr and node.args[1] == "mT":
         return values[node.inputs[0]].transpose(-2, -1)
     return node.run(values)
+
+
+_ADAPTIVE = (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)
+
+
+def _means(node: Node) -> tuple[Tensor, Tensor] | None:
+    """The matrices on either side of an image that average windows which differ in size.
+
+    Exporters know no such pool; None for every other call.
+    """
+    if node.target not in _ADAPTIVE and type(node.target) not in _ADAPTIVE:
+        return None
+    before, after = node.inputs[0].example.shape[2:], node.example.shape[2:]
+    rows, columns = (
+        F.adaptive_avg_pool1d(torch.eye(n)[None], m)[0] for n, m in zip(before, after, strict=True)
+    )
+    return rows.T.contiguous(), columns
 
 
 def island(node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]) -> tuple[list[Node], Island]:

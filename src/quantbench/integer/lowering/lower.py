@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
@@ -55,12 +55,34 @@ def lower(q: Quantized) -> ir.Program:
             "runs on integers"
         )
     (sample,) = q.net.sample
-    with q.full_precision_acts():
-        graph = Graph(record_operators(q.model, sample[:1]).nodes)
-    program = _Lowering(graph).program()
+    program = _lowered(q, sample[:1])
     validate(program)
     require_agreement(program, q)
     return program
+
+
+def _lowered(q: Quantized, sample: Tensor) -> ir.Program:
+    """A module inside of which nothing could be quantized (``place``) is an island as a whole."""
+    opaque: dict[nn.Module, str] = {}
+    while True:
+        with q.full_precision_acts():
+            graph = Graph(record_operators(q.model, sample, opaque).nodes)
+        try:
+            return _Lowering(graph).program()
+        except _NotQuantized as e:
+            module = q.model.get_submodule(e.node.container)
+            if not e.node.container or module in opaque:
+                raise
+            opaque[module] = f"{type(module).__name__}: nothing inside of it could be quantized"
+
+
+class _NotQuantized(Unsupported):
+    """A call behind which no quantizer is."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        why = "its result is not quantized, so nothing behind it can run on integers"
+        super().__init__(f"{node.name}: {why}")
 
 
 def executable(q: Quantized) -> Callable[..., Tensor]:
@@ -135,10 +157,7 @@ class _Lowering(Ordered):
         word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
         made = _NAMED.get(word)
         if word != "clamp" and (made is None or not made.keeps_format):
-            raise Unsupported(
-                f"{node.name}: its result is not quantized, so nothing behind it can run on "
-                "integers"
-            )
+            raise _NotQuantized(node)
         kind = self.graph.kinds[node]
         x = self._front(node.inputs[0], kind.axis)
         f, output = self.formats[x], first_name(node.name, node, kind)
