@@ -165,13 +165,21 @@ class Graph:
             return words not in (["clamp"], ["concat"])
         if self._shows(node):
             return False
-        if word == "lut" and set(words) == {"other"}:
+        if word == "lut" and self._readers(node) == {"other"}:
             return False  # floats read it as it is: a tiny number that it adds is not lost
         if word == "other":
-            given = any(w not in ("other", "output") for w in words)
-            given = given and not self._only_shown(node)
+            floats = self._readers(node) == {"other"} or set(words) <= {"other", "output"}
+            given = not floats and not self._only_shown(node)
             return given and node.op != "get_attr" and node.by_example and _is_map(node.example)
         return word not in (*KEEPS_FORMAT, "quant", "output")
+
+    def _readers(self, node: Node) -> set[str]:
+        """Words of who reads a value, looking through what keeps its format."""
+        found: set[str] = set()
+        for user in self.users(node):
+            word = self.kinds[user].word
+            found |= self._readers(user) if word in KEEPS_FORMAT else {word}
+        return found
 
     def _only_shown(self, node: Node) -> bool:
         """Whether a value is the network's output, perhaps in another order, and nothing else."""
