@@ -70,7 +70,10 @@ INSIDE = {
     "group norm": lambda: nn.GroupNorm(2, 8),
     "nearest": Upsampled,
     "softmax": lambda: nn.Softmax(1),
-    "volume": lambda: nn.Sequential(nn.Unflatten(1, (4, 2)), nn.Conv3d(4, 4, 1), nn.Flatten(1, 2)),
+    "windows of different sizes": lambda: nn.AdaptiveAvgPool2d((4, 7)),
+    "volume": lambda: nn.Sequential(
+        nn.Unflatten(1, (4, 2)), nn.ConvTranspose3d(4, 4, (1, 2, 2), (1, 2, 2)), nn.Flatten(1, 2)
+    ),
 }
 
 
@@ -83,6 +86,34 @@ def test_an_island_is_exported_with_what_surrounds_it(name: str) -> None:
     assert any(isinstance(op, Island) for op in program.ops)
     for n in (1, 3):  # other numbers of images than the one that was traced
         exported(program, n)
+
+
+class Levels(nn.Module):
+    """A feature pyramid, of whose dictionary only one entry is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ops = pytest.importorskip("torchvision.ops")
+        self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.fpn = ops.FeaturePyramidNetwork(
+            [8, 8], 8, ops.feature_pyramid_network.LastLevelMaxPool()
+        )
+        self.heads = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x).relu()
+        levels = self.fpn({"a": a, "b": self.b(a).relu()})
+        first, *_ = [f(level) for f, level in zip(self.heads, levels.values(), strict=True)]
+        return first
+
+
+def test_a_module_inside_of_which_nothing_can_be_quantized() -> None:
+    q = made(Levels(), shape=(3, 16, 16))
+    program = lower(q)
+    x = images(4, 3, 16, 16)
+    off = (Simulation(program)(x) - q.fake()(x).flatten(1)).norm() / q.fake()(x).norm()
+    assert off < 0.03
+    exported(program, 3)
 
 
 def test_islands_one_behind_the_other_and_at_the_end() -> None:

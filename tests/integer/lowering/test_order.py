@@ -143,7 +143,32 @@ def test_a_tiny_number_that_keeps_a_quotient_finite_is_not_rounded_away() -> Non
     q = made(Forward(forward, first=nn.Conv2d(3, 8, 3), last=nn.Conv2d(8, 4, 1)))
     program = exact(q)
     assert torch.isfinite(executable(q)(images(2, 3, 12, 12))).all()
-    assert len(islands(program)) == 2
+    assert len(islands(program)) == 1
+
+
+def test_parts_between_two_islands_are_not_rounded() -> None:
+    """A quotient of two parts of one product: codes of one scale would be too coarse for it."""
+
+    def forward(net: Forward, x: Tensor) -> Tensor:
+        y = F.relu(net.first(x)).flatten(2)
+        product = y @ y.mT
+        return net.last((product[..., :-1] / (product[..., -1:] + 1e-3)).mT.flatten(1))
+
+    q = made(Forward(forward, first=nn.Conv2d(3, 8, 3), last=nn.Linear(56, 4)))
+    program = lower(q)
+    assert len(islands(program)) == 1
+    assert all("product" not in name for name in q.act_quants())
+
+
+def test_a_network_that_reads_the_sizes_of_its_layers() -> None:
+    def forward(net: Forward, x: Tensor) -> Tensor:
+        (h, w), (a, b) = net.first.kernel_size, net.first.stride
+        return net.last(net.first(F.pad(x, (0, w - b, 0, h - a)))).reshape(
+            -1, net.last.out_channels * 144
+        )
+
+    q = made(Forward(forward, first=nn.Conv2d(3, 8, 3), last=nn.Conv2d(8, 4, 1)))
+    follows_fake(q, exact(q))
 
 
 def test_a_padding_below_all_numbers_is_the_pools() -> None:

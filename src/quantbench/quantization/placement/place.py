@@ -174,11 +174,16 @@ class Graph:
         return word not in (*KEEPS_FORMAT, "quant", "output")
 
     def _readers(self, node: Node) -> set[str]:
-        """Words of who reads a value, looking through what keeps its format."""
+        """Words of who reads a value, looking through what keeps its format.
+
+        A function of one tensor that only islands read is a part of them.
+        """
         found: set[str] = set()
         for user in self.users(node):
             word = self.kinds[user].word
-            found |= self._readers(user) if word in KEEPS_FORMAT else {word}
+            behind = self._readers(user) if word in (*KEEPS_FORMAT, "lut") else set()
+            through = word in KEEPS_FORMAT or behind == {"other"}
+            found |= behind if through else {word}
         return found
 
     def _only_shown(self, node: Node) -> bool:
