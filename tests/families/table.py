@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from quantbench.system.machine import fingerprint
@@ -11,6 +11,8 @@ from tests.families.survey import CLOSER, FINER, NEAR, Row, Verdict
 from tests.families.zoo import MEMBERS
 
 LEAST = 0.95  # of all networks that have to be right in simulation and on integers
+
+NEAR_ISLAND = "1e-3"  # onnx_islands.NEAR, which a page must not need ONNX to say
 
 COLUMNS = ("fake", "integer", "onnx")
 
@@ -26,12 +28,16 @@ have seen noise, images are small. Made by `nox -s families`; do not edit.
 - **integer**: the same of the integer program, each of whose operators was first compared with the
   simulation's on the same inputs; *islands* are parts that stay in floats, each with its reason.
 - **ONNX**: relative distance of the exported file, as ONNX Runtime runs it without rewriting it,
-  from the program. Roundings that fall the other way add up; it is equal where that is less than
-  what 8 bits cost.
+  from the program. Roundings that fall the other way add up; it is right where that is at most
+  {near:.0%}, or at most what 8 bits cost. Before that, each island's nodes were compared with the
+  island by itself, on codes drawn from its inputs' ranges: a relative distance above {island} is a
+  refusal.
 - **refused** says why; *unshared* networks use layers several times and were given copies on
   request.
 
-{counts}
+These rules were written before the networks were run, and stay as they are.
+
+{counts}{missing}
 
 | network | simulated | integer | islands | ONNX |
 |---|---|---|---|---|
@@ -48,9 +54,17 @@ def page(rows: Iterable[Row]) -> str:
         near=NEAR,
         finer=FINER,
         closer=CLOSER,
+        island=NEAR_ISLAND,
         counts=counts(ordered),
+        missing=_missing(known),
         rows=lines,
     )
+
+
+def _missing(known: Mapping[str, Row]) -> str:
+    """Which networks were not run, by name."""
+    labels = [m.label for m in MEMBERS if m.label not in known]
+    return f"\n\nNot run: {', '.join(labels)}." if labels else ""
 
 
 def require_right(rows: list[Row]) -> None:

@@ -47,3 +47,17 @@ def test_a_verdict_tells_mistakes_from_roundings() -> None:
     assert Row("a", fake="refused: shared").verdict("fake") is Verdict.REFUSED
     assert Row("a", fake="KeyError: 1", error="...").verdict("fake") is Verdict.WRONG
     assert Row("a", integer=0.05, onnx=0.3).verdict("onnx") is Verdict.WRONG
+
+
+def test_the_page_says_what_was_not_run_and_by_which_rules() -> None:
+    text = page([Row(MEMBERS[1].label, fake=0.01, integer=0.02, onnx=0.0)])
+    missing = text.split("Not run: ")[1].split(".\n")[0].split(", ")
+    assert missing == [m.label for m in MEMBERS if m is not MEMBERS[1]]
+
+
+def test_the_page_tells_the_distance_that_islands_are_held_to() -> None:
+    pytest.importorskip("onnxruntime")
+    from quantbench.integer.backends.onnx_islands import NEAR
+    from tests.families.table import NEAR_ISLAND
+
+    assert float(NEAR_ISLAND) == NEAR

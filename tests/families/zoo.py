@@ -50,8 +50,8 @@ def _torchvision() -> Iterator[Member]:
         yield Member("torchvision", name.split("_")[0], name, sides.get(name, SIDE))
     for name in ("deeplabv3_mobilenet_v3_large", "fcn_resnet50", "lraspp_mobilenet_v3_large"):
         yield Member("torchvision", name, name, SIDE, "out")
-    for name in _DETECTORS:
-        yield Member("torchvision", name, name, 96, "raw")
+    for name in _DETECTORS:  # one takes no smaller images than its own
+        yield Member("torchvision", name, name, 300 if name.startswith("ssd300") else 96, "raw")
 
 
 _DETECTORS = (

@@ -128,6 +128,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "Conv",
         "Conv+",
         "Add",
+        "Mul",
         "Concat",
         "MaxPool",
         "AvgPool",
@@ -135,6 +136,7 @@ def test_fuzz_reaches_every_operator_and_both_kinds_of_output() -> None:
         "Lut",
         "Pad",
         "Select",
+        "Rearrange",
         "Resize",
         "Flatten",
     }

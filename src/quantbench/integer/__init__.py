@@ -30,6 +30,8 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
                     y = f32(f32(acc) * f32(s_x * weight_scale[o])), a float32
     Add             y = quantize(f32(f32(f32(a - z_a) * f32(s_a / s_y))
                                    + f32(f32(b - z_b) * f32(s_b / s_y))), y), clamped to lo..hi
+    Mul             y = quantize(f32(f32((a - z_a) * (b - z_b)) * f32(s_a * s_b / s_y)), y)
+                    a size (channels, rows, columns) of 1 stands for as many as the other has
     Concat          over channels, one or more inputs:
                     y = quantize(f32(f32(x - z_x) * f32(s_x / s_y)), y)
     MaxPool         y = max over the window; padding never wins; format kept
@@ -44,6 +46,8 @@ rounded to binary32 (``scales.conv_multiplier``, ``scales.ratio``).
     Pad             y = x[:, ::stride, ::stride], then padded in channels, rows and columns;
                     format kept
     Select          y[c] = x[channels[c]]: channels chosen, in any order; format kept
+    Rearrange       x seen in the sizes ``split``, its directions in the order ``axes``, seen in
+                    ``into``; format kept
     Resize          bilinear, row by row and column by column. Output o of m, of n inputs, lies at
                     p = o (n - 1) / (m - 1) where corners are aligned, else at
                     p = ((2 o + 1) n - m) / (2 m), but within 0..n - 1. With D the common

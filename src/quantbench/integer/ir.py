@@ -99,6 +99,16 @@ class Add(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Mul(Op):
+    """Product of two tensors; along a size of 1 one has the same value for all of the other's."""
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:
+        """The larger size of each direction."""
+        c, h, w = map(max, *inputs)
+        return c, h, w
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Op):
     """Channels of all inputs, one after the other, each brought to the output's format."""
 
@@ -189,6 +199,28 @@ class Select(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Rearrange(Op):
+    """The same values in another order: a change of shape, of the order of directions, or both.
+
+    Attributes:
+        split: sizes in which the input's values are seen, the last one the fastest.
+        axes: the order in which these directions come.
+        into: (C, H, W) in which the result is seen.
+
+    """
+
+    keeps_format = True
+
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    into: Shape
+
+    def output_shape(self, inputs: Sequence[Shape]) -> Shape:  # noqa: ARG002 - it is told
+        """What it was told."""
+        return self.into
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Resize(Op):
     """Bilinear interpolation; ``out`` may be None, for values behind which nothing stands.
 
@@ -246,6 +278,7 @@ class Island(Op):
 OPERATORS: tuple[type[Op], ...] = (
     Conv,
     Add,
+    Mul,
     Concat,
     MaxPool,
     AvgPool,
@@ -253,6 +286,7 @@ OPERATORS: tuple[type[Op], ...] = (
     Lut,
     Pad,
     Select,
+    Rearrange,
     Resize,
     Flatten,
     Dequantize,

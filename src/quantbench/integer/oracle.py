@@ -25,14 +25,16 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
     Program,
+    Rearrange,
     Resize,
     Select,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio, taps
+from quantbench.integer.scales import conv_multiplier, known, product_ratio, ratio, taps
 from quantbench.integer.validate import validate_images
 
 Ints = NDArray[np.int64]
@@ -120,6 +122,13 @@ def _add(op: Add, inputs: list[Tensor], formats: list[Format]) -> Codes:
     return np.clip(quantize(a + b, y), op.lo, op.hi).astype(np.uint8)
 
 
+def _mul(op: Mul, inputs: list[Tensor], formats: list[Format]) -> Codes:
+    y = known(op.out)
+    a, b = (x.astype(np.int64) - f.zero for x, f in zip(inputs, formats, strict=True))
+    m = product_ratio(formats[0].scale, formats[1].scale, y.scale)
+    return quantize((a * b).astype(np.float32) * m, y)
+
+
 def _concat(op: Concat, inputs: list[Tensor], formats: list[Format]) -> Codes:
     y = known(op.out)
     parts = [quantize(_scaled(x, f, y), y) for x, f in zip(inputs, formats, strict=True)]
@@ -204,6 +213,11 @@ def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
     return inputs[0][:, list(op.channels)]
 
 
+def _rearrange(op: Rearrange, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    split = inputs[0].reshape(-1, *op.split)
+    return split.transpose(0, *(a + 1 for a in op.axes)).reshape(-1, *op.into)
+
+
 def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     f, acc, parts = formats[0], inputs[0].astype(np.int64) - formats[0].zero, 1
     for axis, m in zip((2, 3), op.size, strict=True):
@@ -241,6 +255,7 @@ def _real(x: Tensor, f: Format) -> NDArray[np.float32]:
 APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     Conv: _conv,
     Add: _add,
+    Mul: _mul,
     Concat: _concat,
     MaxPool: _max_pool,
     AvgPool: _avg_pool,
@@ -248,6 +263,7 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Any]], Tensor]] = {
     Lut: _lut,
     Pad: _pad,
     Select: _select,
+    Rearrange: _rearrange,
     Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,

@@ -21,9 +21,11 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
+    Rearrange,
     Resize,
     Select,
     Shape,
@@ -39,9 +41,9 @@ from quantbench.integer.requirements import (
     require_whole,
     require_window,
 )
-from quantbench.integer.scales import conv_multiplier, known, ratio, taps
+from quantbench.integer.scales import conv_multiplier, known, product_ratio, ratio, taps
 
-_ARITY = {Conv: (1, 2), Add: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
+_ARITY = {Conv: (1, 2), Add: (2, 2), Mul: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
 
 # of a convolution: one number an output channel
 _VECTORS = {
@@ -123,6 +125,13 @@ def _add(op: Add, formats: list[Format], shapes: list[Shape], where: str) -> Non
     require_multipliers([ratio(x.scale, f.scale) for x in formats], where)
 
 
+def _mul(op: Mul, formats: list[Format], shapes: list[Shape], where: str) -> None:
+    fits = all(n == m or 1 in (n, m) for n, m in zip(*shapes, strict=True))
+    require(fits, f"{where}: multiplies shapes {shapes[0]} and {shapes[1]}")
+    a, b = formats
+    require_multipliers(product_ratio(a.scale, b.scale, known(op.out).scale), where)
+
+
 def _concat(op: Concat, formats: list[Format], shapes: list[Shape], where: str) -> None:
     require(len({s[1:] for s in shapes}) == 1, f"{where}: concatenates shapes {shapes}")
     require_multipliers([ratio(x.scale, known(op.out).scale) for x in formats], where)
@@ -168,6 +177,16 @@ def _select(op: Select, _: list[Format], shapes: list[Shape], where: str) -> Non
     require(inside, f"{where}: channels {op.channels!r} of {shapes[0][0]}")
 
 
+def _rearrange(op: Rearrange, _: list[Format], shapes: list[Shape], where: str) -> None:
+    n = len(op.split) if isinstance(op.split, tuple) else 0
+    require_whole(op.split, max(n, 1), 1, f"{where}: split")
+    require_whole(op.into, 3, 1, f"{where}: into")
+    require_whole(op.axes, n, 0, f"{where}: axes")
+    require(sorted(op.axes) == list(range(n)), f"{where}: axes {op.axes} of {n}")
+    sizes = {math.prod(s) for s in (shapes[0], op.split, op.into)}
+    require(len(sizes) == 1, f"{where}: {shapes[0]} seen as {op.split} and as {op.into}")
+
+
 def _resize(op: Resize, formats: list[Format], shapes: list[Shape], where: str) -> None:
     require_whole(op.size, 2, 1, f"{where}: size")
     require(isinstance(op.align_corners, bool), f"{where}: align_corners {op.align_corners!r}")
@@ -195,6 +214,7 @@ def _island(op: Island, _: list[Format], __: list[Shape], where: str) -> None:
 RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     Conv: _conv,
     Add: _add,
+    Mul: _mul,
     Concat: _concat,
     MaxPool: _pool,
     AvgPool: _avg_pool,
@@ -202,6 +222,7 @@ RULES: dict[type[Op], Callable[[Any, list[Format], list[Shape], str], None]] = {
     Lut: _lut,
     Pad: _pad,
     Select: _select,
+    Rearrange: _rearrange,
     Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,

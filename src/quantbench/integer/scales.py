@@ -30,6 +30,11 @@ def ratio(s_x: float, s_y: float, count: int = 1) -> np.float32:
     return np.float32(np.float64(s_x) / (np.float64(s_y) * count))
 
 
+def product_ratio(s_a: float, s_b: float, s_y: float) -> np.float32:
+    """``f32(s_a * s_b / s_y)``, the multiplier of Mul."""
+    return np.float32(np.float64(s_a) * np.float64(s_b) / np.float64(s_y))
+
+
 @dataclass(frozen=True, eq=False)
 class Taps:
     """Between which inputs each output of a bilinear interpolation lies, along one direction.

@@ -23,13 +23,15 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Program,
+    Rearrange,
     Resize,
     Select,
 )
-from quantbench.integer.scales import known, ratio, taps
+from quantbench.integer.scales import known, product_ratio, ratio, taps
 from quantbench.integer.validate import validate, validate_images
 
 
@@ -118,6 +120,13 @@ def _add(op: Add, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     return quantize(a + b, y, op.lo, op.hi)
 
 
+def _mul(op: Mul, inputs: list[Tensor], formats: list[Format]) -> Tensor:
+    """Products of two codes are whole numbers below 2^24, which float32 holds."""
+    y = known(op.out)
+    a, b = (x.float() - f.zero for x, f in zip(inputs, formats, strict=True))
+    return quantize(a * b * float(product_ratio(formats[0].scale, formats[1].scale, y.scale)), y)
+
+
 def _concat(op: Concat, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     y = known(op.out)
     pairs = zip(inputs, formats, strict=True)
@@ -168,6 +177,11 @@ def _select(op: Select, inputs: list[Tensor], _: list[Format]) -> Tensor:
     return inputs[0][:, list(op.channels)]
 
 
+def _rearrange(op: Rearrange, inputs: list[Tensor], _: list[Format]) -> Tensor:
+    split = inputs[0].reshape(-1, *op.split)
+    return split.permute(0, *(a + 1 for a in op.axes)).reshape(-1, *op.into)
+
+
 def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
     f, acc, parts = formats[0], inputs[0].int() - formats[0].zero, 1
     for axis, m in zip((2, 3), op.size, strict=True):
@@ -203,6 +217,7 @@ def _real(x: Tensor, f: Format) -> Tensor:
 APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Format]], Tensor]] = {
     Conv: _conv,
     Add: _add,
+    Mul: _mul,
     Concat: _concat,
     MaxPool: _max_pool,
     AvgPool: _avg_pool,
@@ -210,6 +225,7 @@ APPLY: dict[type[Op], Callable[[Any, list[Tensor], list[Format]], Tensor]] = {
     Lut: _lut,
     Pad: _pad,
     Select: _select,
+    Rearrange: _rearrange,
     Resize: _resize,
     Flatten: _flatten,
     Dequantize: _dequantize,

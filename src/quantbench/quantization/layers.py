@@ -80,6 +80,13 @@ class ActQuant(nn.Module):
             self.set(estimate(torch.cat(sample), self.grid))
 
 
+# what the code of a network reads off its layers
+_READ = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"),
+    *("in_features", "out_features", "num_embeddings", "embedding_dim"),
+)
+
+
 class QuantLayer(nn.Module):
     """A convolution, linear or embedding layer whose weights live on a grid.
 
@@ -107,6 +114,9 @@ class QuantLayer(nn.Module):
         if info.limits:
             self.activation = Bounds.alike(info.limits)
         self.op = _operator(layer)
+        for name in _READ:
+            if hasattr(layer, name):
+                setattr(self, name, getattr(layer, name))
         weight = layer.weight
         assert isinstance(weight, Tensor)
         self.original: Tensor

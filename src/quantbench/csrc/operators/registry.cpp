@@ -7,6 +7,7 @@
 #define QB_OPERATORS(OPERATOR) \
   OPERATOR(conv)               \
   OPERATOR(add)                \
+  OPERATOR(mul)                \
   OPERATOR(concat)             \
   OPERATOR(max_pool)           \
   OPERATOR(avg_pool)           \

@@ -27,15 +27,17 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Program,
+    Rearrange,
     Resize,
     Select,
     Shape,
 )
 from quantbench.integer.oracle import apply
-from quantbench.integer.scales import conv_multiplier, ratio, taps
+from quantbench.integer.scales import conv_multiplier, product_ratio, ratio, taps
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ def _add(op: Add, x: _Inputs) -> dict[str, Any]:
     return {"a_ratio": a, "b_ratio": b, "zero": _format(op).zero, "lo": op.lo, "hi": op.hi}
 
 
+def _mul(op: Mul, x: _Inputs) -> dict[str, Any]:
+    a, b = (f.scale for f in x.formats)
+    return {"ratio": float(product_ratio(a, b, _format(op).scale)), **_codes(op)}
+
+
 def _concat(op: Concat, x: _Inputs) -> dict[str, Any]:
     return {"ratios": _ratios(op, x), **_codes(op)}
 
@@ -174,11 +181,14 @@ def _resize(op: Resize, x: _Inputs) -> dict[str, Any]:
     return said | (_codes(op) if op.out is not None else {})
 
 
-def _island(op: Island, x: _Inputs) -> dict[str, Any]:
+def _foreign(op: Island | Rearrange, x: _Inputs) -> dict[str, Any]:
+    """What the definition itself computes: floats, or values in another order."""
+
     def function(*codes: Array) -> Array:
         return apply(op, list(codes), x.formats)
 
-    return {"shape": op.shape, "zero": _format(op).zero, "function": function}
+    shape = op.into if isinstance(op, Rearrange) else op.shape
+    return {"shape": shape, "zero": _format(op).zero, "function": function}
 
 
 def _format(op: Op) -> Format:
@@ -199,6 +209,7 @@ def _ratios(op: Op, x: _Inputs) -> list[float]:
 _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] = {
     Conv: ("conv", _conv),
     Add: ("add", _add),
+    Mul: ("mul", _mul),
     Concat: ("concat", _concat),
     MaxPool: ("max_pool", lambda op, _: _window(op)),
     AvgPool: ("avg_pool", _avg_pool),
@@ -209,5 +220,6 @@ _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] =
     Select: ("select", lambda op, _: {"channels": np.array(op.channels, np.int32)}),
     Flatten: ("flatten", lambda *_: {}),
     Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
-    Island: ("foreign", _island),
+    Rearrange: ("foreign", _foreign),
+    Island: ("foreign", _foreign),
 }

@@ -161,7 +161,9 @@ def _packed(op: Conv, v: Tensor, formats: list[Format], free: list[str]) -> Step
         if len(inputs) == 1:
             out = _ops.qconv2d_pointwise(*common, bias, *result, *bounds.fused)
         else:
-            total = inputs[1] if in_place else inputs[1].clone(memory_format=torch.channels_last)
+            layout = torch.channels_last
+            copied = inputs[1].contiguous if in_place else inputs[1].clone
+            total = copied(memory_format=layout)
             out = _ops.qconv2d_pointwise.binary(*common, total, bias, *result, *add)
         return bounds.clamp(out)
 

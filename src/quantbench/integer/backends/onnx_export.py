@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
+from quantbench.integer.backends.onnx_islands import nodes_of
 from quantbench.integer.backends.onnx_layer import LayerGraph
 from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
@@ -31,10 +32,12 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Pool,
     Program,
+    Rearrange,
     Resize,
     Select,
 )
@@ -110,6 +113,11 @@ class Exporter(LayerGraph):
         total = self.node("Add", [self.real(i) for i in op.inputs])
         self.quantize(total, known(op.out), op.output, (op.lo, op.hi))
 
+    def mul(self, op: Mul) -> None:
+        """A product of floats; ONNX stretches sizes of 1 in the same way."""
+        product = self.node("Mul", [self.real(i) for i in op.inputs])
+        self.quantize(product, known(op.out), op.output)
+
     def concat(self, op: Concat) -> None:
         """Floats side by side."""
         whole = self.node("Concat", [self.real(i) for i in op.inputs], axis=1)
@@ -165,6 +173,14 @@ class Exporter(LayerGraph):
         index = self.ints(f"{op.output}.channels", list(op.channels))
         self.node("Gather", [op.inputs[0], index], output=op.output, axis=1)
 
+    def rearrange(self, op: Rearrange) -> None:
+        """A change of shape, a transposition, a change of shape."""
+        split = self.ints(f"{op.output}.split", [-1, *op.split])
+        x = self.node("Reshape", [op.inputs[0], split])
+        x = self.node("Transpose", [x], perm=[0, *(a + 1 for a in op.axes)])
+        shape = self.ints(f"{op.output}.shape", [-1, *op.into])
+        self.node("Reshape", [x, shape], output=op.output)
+
     def resize(self, op: Resize) -> None:
         """A product with a matrix of weights on either side: sizes of batches stay open."""
         real, sides = self.real(op.inputs[0]), self.shapes[op.inputs[0]][1:]
@@ -191,10 +207,15 @@ class Exporter(LayerGraph):
         self.last = self.real(op.inputs[0])
 
     def island(self, op: Island) -> None:
-        """A function of torch is no graph."""
-        raise Unsupported(
-            f"{op.name} runs in floats ({op.reason}); such a network cannot be exported"
-        )
+        """Its nodes between the values of its inputs and the codes of its result."""
+        formats = [known(self.formats[i]) for i in op.inputs]
+        opset = OPSET_INT4 if self.int4 else OPSET
+        graph = nodes_of(op, formats, [self.shapes[i] for i in op.inputs], opset)
+        given = {f"{op.output}/x{i}": self.real(name) for i, name in enumerate(op.inputs)}
+        self.last = self.put(graph, given)
+        if op.out is not None:
+            self.quantize(self.last, op.out, op.output)
+            self.last = op.output
 
     def finish(self) -> None:
         """Give the last tensor its name and shape."""
@@ -205,6 +226,7 @@ class Exporter(LayerGraph):
 TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     Conv: Exporter.conv,
     Add: Exporter.add,
+    Mul: Exporter.mul,
     Concat: Exporter.concat,
     MaxPool: Exporter.max_pool,
     AvgPool: Exporter.avg_pool,
@@ -212,6 +234,7 @@ TRANSLATE: dict[type[Op], Callable[[Exporter, Any], None]] = {
     Lut: Exporter.lut,
     Pad: Exporter.pad,
     Select: Exporter.select,
+    Rearrange: Exporter.rearrange,
     Resize: Exporter.resize,
     Flatten: Exporter.flatten,
     Dequantize: Exporter.dequantize_output,

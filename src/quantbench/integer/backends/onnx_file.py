@@ -17,8 +17,11 @@ def save_onnx(program: Program, path: str | Path, *, int4: bool = False) -> None
         path: of the file.
         int4: store weights of at most 4 bits as INT4 (opset 21).
 
+    What runs in floats becomes float nodes, by torch's exporter, compared by ONNX Runtime before.
+
     Raises:
-        Unsupported: ONNX is not installed, or an operator that it does not have.
+        Unsupported: ONNX is not installed, or an operator that it does not have; a part in floats
+            whose nodes compute something else, or that is no graph.
 
     """
     if why := not_installed("onnx"):

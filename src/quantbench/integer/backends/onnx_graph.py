@@ -70,6 +70,20 @@ class CodeGraph:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
+    def put(self, graph: onnx.GraphProto, inputs: dict[str, str]) -> str:
+        """All of a graph whose names are its own; its only output.
+
+        Args:
+            graph: what to put in.
+            inputs: tensors of this graph by the names of that one's inputs.
+
+        """
+        for value in graph.input:
+            self.node("Identity", [inputs[value.name]], output=value.name)
+        self.nodes.extend(graph.node)
+        self.constants |= {c.name: c for c in graph.initializer}
+        return str(graph.output[0].name)
+
     def dequantized(
         self,
         name: str,

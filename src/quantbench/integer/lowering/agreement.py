@@ -42,7 +42,10 @@ def require_agreement(program: Program, q: Quantized) -> None:
     formats, acts = program.formats, q.act_quants()
     images = sample.reshape(len(sample), *program.shape).float()
     tensors = {"input": quantize(over(images, program.input.scale), program.input)}
+    slack: dict[str, float] = {}
     for op in program.ops:
+        kept = op.keeps_format and op.inputs[0] in slack
+        slack[op.output] = slack[op.inputs[0]] if kept else _of_bias(op, formats)
         inputs = [tensors[name] for name in op.inputs]
         found = apply(op, inputs, [known(formats[name]) for name in op.inputs])
         tensors[op.output] = found
@@ -50,7 +53,7 @@ def require_agreement(program: Program, q: Quantized) -> None:
             expected = _codes(values[op.output], acts[op.output], op.output)
             expected = expected.reshape(found.shape)
             off = _rms(found.double() - expected) / _gap(acts[op.output])
-            _require(off, LARGEST_ROUNDING + _of_bias(op, formats), op.output, q)
+            _require(off, LARGEST_ROUNDING + slack[op.output], op.output, q)
             tensors[op.output] = expected.to(torch.uint8)
     logits = tensors[program.output].reshape(output.shape)
     most = LARGEST_FLOAT * _rms(output) + _of_bias(program.ops[-1], formats)

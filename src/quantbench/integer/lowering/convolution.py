@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Conv, Format
 from quantbench.integer.lowering.formats import Clamp
+from quantbench.integer.lowering.volumes import flat, of_volume
 from quantbench.integer.requirements import TINY
 from quantbench.network.layers import Geometry
 from quantbench.quantization.grids import SMALLEST
@@ -31,6 +32,7 @@ def conv(
     output: str,
     clamp: Clamp,
     pads: tuple[int, int, int, int],
+    depth: int = 0,
 ) -> Conv:
     """The integer form of a convolution or linear layer.
 
@@ -42,6 +44,7 @@ def conv(
         output: name of the output.
         clamp: lowest and highest output code, of all channels or of each.
         pads: zeros in front of the layer (top, left, bottom, right), on top of its own padding.
+        depth: layers of the input of a convolution of volumes.
 
     Raises:
         Unsupported: weights that are not 8-bit integers times one scale a channel, or a convolution
@@ -52,9 +55,15 @@ def conv(
         raise Unsupported(f"layer {layer.info.name!r}: {why}")
     weight, zero, bits = _weight(layer)
     scale = _per_channel(layer, "scale").astype(np.float64)
-    window = (layer.geometry or _POINT).image()
-    (top, bottom), (left, right) = window.pads
     bias = layer.bias.detach().cpu().double().numpy()
+    geometry = layer.geometry or _POINT
+    if depth:
+        weight, made = of_volume(weight, zero, geometry, depth)
+        zero, scale, bias = (np.repeat(a, made) for a in (zero, scale, bias))
+    window = flat(geometry)
+    (top, bottom), (left, right) = window.pads
+    # the spread input ends in zeros of its own
+    bottom, right = bottom - window.spread[0] + 1, right - window.spread[1] + 1
     integers = _integers(weight, zero, scale, bias, x.scale, 1.0 if y is None else y.scale)
     return Conv(
         name=layer.info.name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
@@ -13,9 +16,68 @@ from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.kinds import MAPS, Kind, plane
 
 
-def island(
-    node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]
-) -> tuple[list[Node], Callable[..., Tensor]]:
+class Island(nn.Module):
+    """A part of a network as a function of the tensors that it starts from.
+
+    A module, so that what exports graphs of torch finds its parameters.
+
+    Args:
+        sources: the calls whose values are given, in the order of the arguments.
+        inner: the calls in execution order; the last one's value is the result.
+
+    """
+
+    def __init__(self, sources: list[Node], inner: list[Node]) -> None:
+        super().__init__()
+        self.sources, self.inner = sources, inner
+        self.means = {n: m for n in inner if (m := _means(n))}
+        self.training = False  # as the network is: exporters put back what they find
+        self.parts = nn.ModuleList(n.target for n in inner if isinstance(n.target, nn.Module))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """(N, C, H, W) of float32 tensors (N, C, H, W)."""
+        values: dict[Node, Any] = {
+            n: t.reshape(t.shape[0], *n.example.shape[1:])
+            for n, t in zip(self.sources, tensors, strict=True)
+        }
+        for n in self.inner:
+            if n in self.means:
+                rows, columns = self.means[n]
+                values[n] = rows @ values[n.inputs[0]] @ columns
+            else:
+                values[n] = _run(n, values)
+        result = values[self.inner[-1]]
+        shaped: Tensor = result.reshape(result.shape[0], *shape(self.inner[-1]))
+        return shaped
+
+
+def _run(node: Node, values: Mapping[Node, Any]) -> Any:
+    """A call's value, in spellings that exporters know."""
+    if node.op == "get_attr":
+        return node.target.detach()
+    if node.target is getattr and node.args[1] == "mT":
+        return values[node.inputs[0]].transpose(-2, -1)
+    return node.run(values)
+
+
+_ADAPTIVE = (nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)
+
+
+def _means(node: Node) -> tuple[Tensor, Tensor] | None:
+    """The matrices on either side of an image that average windows which differ in size.
+
+    Exporters know no such pool; None for every other call.
+    """
+    if node.target not in _ADAPTIVE and type(node.target) not in _ADAPTIVE:
+        return None
+    before, after = node.inputs[0].example.shape[2:], node.example.shape[2:]
+    rows, columns = (
+        F.adaptive_avg_pool1d(torch.eye(n)[None], m)[0] for n, m in zip(before, after, strict=True)
+    )
+    return rows.T.contiguous(), columns
+
+
+def island(node: Node, nodes: list[Node], kinds: Mapping[Node, Kind]) -> tuple[list[Node], Island]:
     """Everything in front of a float result, back to tensors that have codes.
 
     Args:
@@ -37,18 +99,7 @@ def island(
     within = [n for n in nodes if n in found]
     sources = [n for n in within if n is not node and _coded(n, kinds)]
     inner = [n for n in within if n not in sources]
-
-    def function(*tensors: Tensor) -> Tensor:
-        values = {
-            n: t.reshape(len(t), *n.example.shape[1:])
-            for n, t in zip(sources, tensors, strict=True)
-        }
-        for n in inner:
-            values[n] = n.run(values)
-        result = values[node]
-        return result.reshape(len(result), *shape(node))
-
-    return sources, function
+    return sources, Island(sources, inner)
 
 
 def _coded(node: Node, kinds: Mapping[Node, Kind]) -> bool:

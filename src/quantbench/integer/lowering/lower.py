@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
@@ -26,12 +26,15 @@ from quantbench.integer.lowering.formats import (
     whole,
 )
 from quantbench.integer.lowering.islands import island, shape
+from quantbench.integer.lowering.order import Ordered, first_name
+from quantbench.integer.lowering.slopes import prelu
+from quantbench.integer.lowering.volumes import spread
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.graph import record_operators
-from quantbench.quantization.placement.kinds import SUMS
-from quantbench.quantization.placement.place import Graph
+from quantbench.quantization.placement.kinds import SUMS, VOLUME, Kind, plane
+from quantbench.quantization.placement.place import MOVES, Graph
 from quantbench.quantization.quantized import Quantized
 
 
@@ -52,12 +55,34 @@ def lower(q: Quantized) -> ir.Program:
             "runs on integers"
         )
     (sample,) = q.net.sample
-    with q.full_precision_acts():
-        graph = Graph(record_operators(q.model, sample[:1]).nodes)
-    program = _Lowering(graph).program()
+    program = _lowered(q, sample[:1])
     validate(program)
     require_agreement(program, q)
     return program
+
+
+def _lowered(q: Quantized, sample: Tensor) -> ir.Program:
+    """A module inside of which nothing could be quantized (``place``) is an island as a whole."""
+    opaque: dict[nn.Module, str] = {}
+    while True:
+        with q.full_precision_acts():
+            graph = Graph(record_operators(q.model, sample, opaque).nodes)
+        try:
+            return _Lowering(graph).program()
+        except _NotQuantized as e:
+            module = q.model.get_submodule(e.node.container)
+            if not e.node.container or module in opaque:
+                raise
+            opaque[module] = f"{type(module).__name__}: nothing inside of it could be quantized"
+
+
+class _NotQuantized(Unsupported):
+    """A call behind which no quantizer is."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        why = "its result is not quantized, so nothing behind it can run on integers"
+        super().__init__(f"{node.name}: {why}")
 
 
 def executable(q: Quantized) -> Callable[..., Tensor]:
@@ -84,13 +109,11 @@ OTHER_WORDS: dict[type[ir.Op], tuple[str, ...]] = {
 _NAMED = {op.__name__.lower(): op for op in ir.OPERATORS}
 
 
-class _Lowering:
+class _Lowering(Ordered):
     """Appends operators; remembers in which tensor a call's codes are."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.ops: list[ir.Op] = []
-        self.formats: dict[str, ir.Format] = {}
+        super().__init__(graph)
         self.tensors: dict[Node, str] = {}
 
     def program(self) -> ir.Program:
@@ -104,20 +127,20 @@ class _Lowering:
 
     def _logits(self, node: Node) -> None:
         """The network's output in float32."""
-        word = self.graph.kinds[node].word
-        if word == "flatten":
-            layer = self.graph.source(node.inputs[0])
-            if self.graph.kinds[layer].word == "layer":  # the values in the same order
-                node, word = layer, "layer"
-        if word in SUMS:
-            self._layer(node, None, "logits", whole(ir.Format(1.0, 0)))
-        elif word == "other":
+        word, made, turned = self.graph.kinds[node].word, node, False
+        while self.graph.kinds[made].word in MOVES:
+            turned |= self.graph.kinds[made].word == "rearrange"
+            made = self.graph.source(made.inputs[0])
+        kind = self.graph.kinds[made]
+        if kind.word == "other" or (kind.word in SUMS and (turned or kind.axis)):
             self._island(node, None, "logits")
+        elif kind.word in SUMS:  # the values in the same order
+            self._layer(made, None, "logits", whole(ir.Format(1.0, 0)))
         elif word == "resize":
             self._plain(node, None, "logits")
         else:
             x = self.codes(node)
-            self._push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
+            self.push(ir.Dequantize(name="output", inputs=(x,), output="logits", out=None))
 
     def codes(self, node: Node) -> str:
         """Name of the tensor that holds a call's codes."""
@@ -134,17 +157,15 @@ class _Lowering:
         word, params = self.graph.kinds[node].word, self.graph.kinds[node].params
         made = _NAMED.get(word)
         if word != "clamp" and (made is None or not made.keeps_format):
-            raise Unsupported(
-                f"{node.name}: its result is not quantized, so nothing behind it can run on "
-                "integers"
-            )
-        x = self.codes(node.inputs[0])
-        f = self.formats[x]
-        common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": node.name, "out": f}
+            raise _NotQuantized(node)
+        kind = self.graph.kinds[node]
+        x = self._front(node.inputs[0], kind.axis)
+        f, output = self.formats[x], first_name(node.name, node, kind)
+        common: dict[str, Any] = {"name": node.name, "inputs": (x,), "output": output, "out": f}
         if made is not None:
-            return self._push(made(**common, **params))
+            return self.back(self.push(made(**common, **params)), node, node.name)
         table = np.clip(np.arange(256), *bounds(**params, y=f)).astype(np.uint8)
-        return self._push(ir.Lut(**common, table=table))
+        return self.push(ir.Lut(**common, table=table))
 
     def _quantize(self, node: Node) -> str:
         y, levels = act_format(node.target.qparams, node.name)
@@ -160,7 +181,7 @@ class _Lowering:
         fine = ir.Format(y.scale / factor, y.zero * factor, 0, y.hi * factor)
         x = self.emit(source, fine, f"{node.name}.fine")
         codes = nearest_level(levels, factor)
-        return self._push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
+        return self.push(ir.Lut(name=node.name, inputs=(x,), output=node.name, out=y, table=codes))
 
     def emit(self, node: Node, y: ir.Format, output: str, clamp: Clamp | None = None) -> str:
         """Make a call's value in a given format; returns the tensor's name."""
@@ -179,17 +200,27 @@ class _Lowering:
         x = self.codes(node)
         if self.formats[x] == y:
             return x
-        return self._push(ir.Concat(name=node.name, inputs=(x,), output=output, out=y))
+        return self.push(ir.Concat(name=node.name, inputs=(x,), output=output, out=y))
 
     def _plain(self, node: Node, y: ir.Format | None, output: str) -> str:
         """The operator that the call's word names, with the call's parameters as its fields."""
-        made, params = _NAMED[self.graph.kinds[node].word], self.graph.kinds[node].params
-        inputs = tuple(self.codes(n) for n in node.inputs)
-        return self._push(made(name=node.name, output=output, out=y, inputs=inputs, **params))
+        kind = self.graph.kinds[node]
+        inputs = tuple(self._front(n, kind.axis) for n in node.inputs)
+        common: dict[str, Any] = {"name": node.name, "out": y, "inputs": inputs, **kind.params}
+        made = self.push(_NAMED[kind.word](output=first_name(output, node, kind), **common))
+        return self.back(made, node, output)
+
+    def _front(self, node: Node, axis: int) -> str:
+        """The codes of a call's value, one of its directions in front."""
+        return self.turned(self.codes(node), node, axis)
 
     def _concat(self, node: Node, y: ir.Format, output: str) -> str:
-        parts = [self._part(part, y, f"{output}.{i}") for i, part in enumerate(node.inputs)]
-        return self._push(ir.Concat(name=node.name, output=output, out=y, inputs=tuple(parts)))
+        kind, parts = self.graph.kinds[node], []
+        for i, part in enumerate(node.inputs):
+            parts.append(self.turned(self._part(part, y, f"{output}.{i}"), part, kind.axis))
+        made = first_name(output, node, kind)
+        op = ir.Concat(name=node.name, output=made, out=y, inputs=tuple(parts))
+        return self.back(self.push(op), node, output)
 
     def _part(self, node: Node, y: ir.Format, output: str) -> str:
         """One input of a concatenation: made in its format if it has no quantizer of its own."""
@@ -206,30 +237,41 @@ class _Lowering:
         return clamps and self._sums(self.graph.source(node.inputs[0]))
 
     def _layer(
-        self, node: Node, y: ir.Format | None, output: str, clamp: Clamp, residual: str = ""
+        self,
+        node: Node,
+        y: ir.Format | None,
+        output: str,
+        clamp: Clamp,
+        residual: Node | None = None,
     ) -> str:
         (before,) = (n for n in node.inputs if not n.constant)  # else a learnt scale
         source, pads = self.graph.source(before), (0, 0, 0, 0)
-        pad = self.graph.kinds[source]
-        if pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2]):
-            source, pads = self.graph.source(source.inputs[0]), pad.params["pads"][2:]
-        x = self.codes(source)
-        inputs = (x, residual) if residual else (x,)
-        kind = self.graph.kinds[node]
+        kind, pad = self.graph.kinds[node], self.graph.kinds[source]
+        geometry = getattr(node.target, "geometry", None)
+        by = (1, *geometry.spread)[-2:] if geometry else (1, 1)
+        if kind.word == "layer" and by == (1, 1) and _around(pad):
+            before, pads = source.inputs[0], pad.params["pads"][2:]
+        x = self._front(before, kind.axis)
+        if by != (1, 1):
+            x = spread(self, x, node.name, plane(before.example.shape), by)
+        inputs = (x,) if residual is None else (x, self._front(residual, kind.axis))
+        where = (inputs, self.formats[x], y, first_name(output, node, kind), clamp)
         if kind.word == "affine":
-            where = (node.name, inputs, self.formats[x], y, output)
-            return self._push(affine(*where, clamp, **kind.params))
-        return self._push(conv(node.target, inputs, self.formats[x], y, output, clamp, pads))
+            made = affine(node.name, *where, **kind.params)
+        else:
+            depth = before.example.shape[2] if kind.axis == VOLUME else 0
+            made = conv(node.target, *where, pads, depth)
+        return self.back(self.push(made), node, output)
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
         operands = [self.graph.source(n) for n in node.inputs]
         layer = self.graph.fused(node)
         if layer is not None:
             (other,) = (n for n in operands if n is not layer)
-            return self._layer(layer, y, output, clamp, self.codes(other))
+            return self._layer(layer, y, output, clamp, other)
         inputs = tuple(self.codes(n) for n in operands)
         lo, hi = (int(bound) for bound in clamp)
-        return self._push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
+        return self.push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
 
     def _lut(self, node: Node, y: ir.Format, output: str) -> str:
         before = node.inputs[0]
@@ -241,12 +283,16 @@ class _Lowering:
             return result.reshape(-1)
 
         codes = table(function, self.formats[x], y, node.name)
-        return self._push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
+        return self.push(ir.Lut(name=node.name, inputs=(x,), output=output, out=y, table=codes))
+
+    def _prelu(self, node: Node, y: ir.Format, output: str) -> str:
+        x = self.codes(node.inputs[0])
+        return prelu(self, node.name, x, y, output, **self.graph.kinds[node].params)
 
     def _island(self, node: Node, y: ir.Format | None, output: str) -> str:
         sources, function = island(node, self.graph.nodes, self.graph.kinds)
         inputs = tuple(self.codes(n) for n in sources)
-        why = self.graph.kinds[node].why
+        why = self.graph.kinds[node].why or "what the network gives is not rounded to codes"
         made = ir.Island(
             name=node.name,
             inputs=inputs,
@@ -256,17 +302,17 @@ class _Lowering:
             shape=shape(node),
             reason=why,
         )
-        return self._push(made)
+        return self.push(made)
 
-    def _push(self, op: ir.Op) -> str:
-        self.ops.append(op)
-        if op.out is not None:
-            self.formats[op.output] = op.out
-        return op.output
+
+def _around(pad: Kind) -> bool:
+    """Whether a call puts zeros around images and does nothing else."""
+    return pad.word == "pad" and pad.params["stride"] == (1, 1) and not any(pad.params["pads"][:2])
 
 
 _EMIT: dict[str, Callable[[_Lowering, Node, ir.Format, str], str]] = {
     "concat": _Lowering._concat,  # noqa: SLF001 - the class's own table
     "lut": _Lowering._lut,  # noqa: SLF001
+    "prelu": _Lowering._prelu,  # noqa: SLF001
     "other": _Lowering._island,  # noqa: SLF001
 }

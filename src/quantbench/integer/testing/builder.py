@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from quantbench.integer.ir import (
     Island,
     Lut,
     MaxPool,
+    Mul,
     Op,
     Pad,
     Program,
+    Rearrange,
     Resize,
     Select,
     Shape,
@@ -104,6 +107,28 @@ class Builder:
         inputs, name = (self.last, same[self.draw(0, len(same) - 1)]), self._name()
         self._push(Add(name="add", inputs=inputs, output=name, out=y, lo=min(lo, hi), hi=hi))
 
+    def mul(self) -> None:
+        """The last tensor and any whose sizes are its own, or 1, in either order.
+
+        Often that is a gate made for it: one value a channel, or one channel.
+        """
+        first, shape, gate = self.last, self.shapes[self.last], self.draw(0, 3)
+        if gate == 0:
+            self.avg_pool(shape[1:])
+        elif gate == 1:
+            self.select(1)
+        fits = [self.last] if gate < 2 else [n for n in self.formats if self._fits(n, shape)]
+        inputs, name = [first, fits[self.draw(0, len(fits) - 1)]], self._name()
+        if self.draw(0, 1):
+            inputs.reverse()
+        y = random_format(self.draw, 8, near=self.formats[first].scale)
+        self._push(Mul(name="mul", inputs=tuple(inputs), output=name, out=y))
+
+    def _fits(self, name: str, shape: Shape) -> bool:
+        """Whether a tensor can be multiplied by one of a shape."""
+        sizes = zip(self.shapes[name], shape, strict=True)
+        return all(a == b or 1 in (a, b) for a, b in sizes)
+
     def concat(self) -> None:
         """The last tensor and some of its size."""
         same = [n for n, s in self.shapes.items() if s[1:] == self.shapes[self.last][1:]]
@@ -118,9 +143,10 @@ class Builder:
         f = self.formats[self.last]
         self._push(MaxPool(name="max", inputs=(self.last,), output=self._name(), out=f, **window))
 
-    def avg_pool(self) -> None:
-        """The same, counting the padding or not."""
-        window = self._window()
+    def avg_pool(self, over: tuple[int, int] | None = None) -> None:
+        """The same, counting the padding or not; or ``over`` the whole."""
+        given: dict[str, Any] = {"kernel": over, "stride": over, "pads": (0, 0, 0, 0)}
+        window = self._window() if over is None else given
         y = random_format(self.draw, 8, near=self.formats[self.last].scale)
         window["count_padding"] = bool(self.draw(0, 1))
         self._push(AvgPool(name="avg", inputs=(self.last,), output=self._name(), out=y, **window))
@@ -147,12 +173,26 @@ class Builder:
         op = Pad(name="pad", inputs=inputs, output=self._name(), out=f, pads=pads, stride=stride)
         self._push(op)
 
-    def select(self) -> None:
-        """Some channels in any order, one perhaps twice."""
+    def select(self, count: int = 0) -> None:
+        """Some channels in any order, one perhaps twice; or ``count`` of them."""
         f, (c, _, _) = self.formats[self.last], self.shapes[self.last]
-        chosen = tuple(self.draw(0, c - 1) for _ in range(self.draw(1, min(c + 2, 24))))
+        chosen = tuple(self.draw(0, c - 1) for _ in range(count or self.draw(1, min(c + 2, 24))))
         inputs, name = (self.last,), self._name()
         self._push(Select(name="select", inputs=inputs, output=name, out=f, channels=chosen))
+
+    def rearrange(self) -> None:
+        """Any order of the three directions, seen in any of them; one perhaps in two parts."""
+        sizes = list(self.shapes[self.last])
+        if self.draw(0, 1) and sizes[0] % 2 == 0:
+            sizes = [2, sizes[0] // 2, *sizes[1:]]
+        axes, left = [], list(range(len(sizes)))
+        while left:
+            axes.append(left.pop(self.draw(0, len(left) - 1)))
+        c, *others = (sizes[a] for a in axes)
+        shape = (c, others[0], math.prod(others[1:]))
+        f, inputs, name = self.formats[self.last], (self.last,), self._name()
+        given: dict[str, Any] = {"split": tuple(sizes), "axes": tuple(axes), "into": shape}
+        self._push(Rearrange(name="order", inputs=inputs, output=name, out=f, **given))
 
     def resize(self, *, values: bool = False) -> None:
         """To a smaller or a larger size; or to values, behind which nothing can stand."""
@@ -203,6 +243,7 @@ def _half(x: Tensor) -> Tensor:
 MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     Conv: (Builder.conv, Builder.conv, Builder.depthwise, Builder.residual, Builder.residual),
     Add: (Builder.add,),
+    Mul: (Builder.mul,),
     Concat: (Builder.concat,),
     MaxPool: (Builder.max_pool,),
     AvgPool: (Builder.avg_pool,),
@@ -210,6 +251,7 @@ MAKES: dict[type[Op], tuple[Callable[[Builder], None], ...]] = {
     Lut: (Builder.lut,),
     Pad: (Builder.pad,),
     Select: (Builder.select,),
+    Rearrange: (Builder.rearrange,),
     Resize: (Builder.resize,),
     Flatten: (Builder.flatten,),
     Dequantize: (Builder.dequantize,),

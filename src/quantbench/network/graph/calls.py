@@ -28,8 +28,8 @@ class Size:
     over: int
 
     def of(self, tensor: Tensor) -> int:
-        """The number, given the source's value."""
-        return int(tensor.shape[self.dim]) * self.times // self.over
+        """The number, given the source's value; while torch traces, a number that it follows."""
+        return tensor.shape[self.dim] * self.times // self.over
 
 
 @dataclass(eq=False, repr=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quantbench.network.graph.calls import Node
-from quantbench.quantization.placement.kinds import Kind
+from quantbench.quantization.placement.kinds import EVERYWHERE, MOST, Kind
 
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -40,7 +40,10 @@ def affine_norm(norm: _Norm) -> Kind:
 
 @torch.no_grad()
 def affine_call(node: Node) -> Kind:
-    """A product or sum of a tensor and a constant that differs from channel to channel alone."""
+    """A product or sum of a tensor and a constant.
+
+    It mostly differs along one direction alone, whose positions are then the channels.
+    """
     free = [n for n in node.inputs if not n.constant]
     held = {n: n.example for n in node.inputs if n.constant}
     rank = node.example.dim()
@@ -53,15 +56,20 @@ def affine_call(node: Node) -> Kind:
         node.run({x: torch.full_like(x.example[:1], v, dtype=torch.float64), **held})
         for v in (0.0, 1.0)
     ]
-    low, high = (t.flatten(2) if t.dim() > 2 else t.unsqueeze(2) for t in ends)
-    alike = all(torch.equal(t, t[..., :1].expand_as(t)) for t in (low, high))
-    if not alike or not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
-        return Kind("other", why="a constant for each position")
-    return _kind((high - low)[0, :, 0], low[0, :, 0])
+    low, high = (t[0] for t in ends)
+    if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
+        return Kind("other", why="a constant that is no number")
+    for axis in range(low.dim()):
+        a, b = (t.movedim(axis, 0).flatten(1) if t.dim() > 1 else t[:, None] for t in (low, high))
+        if all(torch.equal(t, t[:, :1].expand_as(t)) for t in (a, b)):
+            return _kind((b - a)[:, 0], a[:, 0], axis)
+    if low.numel() > MOST:
+        return Kind("other", why=f"a constant for each of {low.numel()} positions")
+    return _kind((high - low).flatten(), low.flatten(), EVERYWHERE)
 
 
-def _kind(gain: Tensor, shift: Tensor) -> Kind:
-    return Kind("affine", {"gain": _numbers(gain), "shift": _numbers(shift)})
+def _kind(gain: Tensor, shift: Tensor, axis: int = 0) -> Kind:
+    return Kind("affine", {"gain": _numbers(gain), "shift": _numbers(shift)}, axis=axis)
 
 
 def _numbers(t: Tensor) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement import moves, windows
-from quantbench.quantization.placement.kinds import Kind, number_arguments
+from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
 
 
 def _clamp(low: float, high: float) -> Callable[[Node], Kind]:
@@ -43,6 +43,23 @@ def _add(node: Node) -> Kind:
     return Kind("add")
 
 
+def _mul(node: Node) -> Kind:
+    """A product with a number, or of two tensors of codes, one perhaps stretched."""
+    if len(node.inputs) != 2:
+        return _unary(node)
+    examples = [n.example for n in node.inputs]
+    shapes = [tuple(e.shape) for e in examples]
+    if not all(e.is_floating_point() for e in examples) or node.example.dim() != len(shapes[0]):
+        return Kind("other", why="a product of what are no two tensors of floats")
+    if len(shapes[0]) != len(shapes[1]):
+        return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
+    a, b = map(plane, shapes)
+    fits = all(n == m or 1 in (n, m) for n, m in zip(a, b, strict=True))
+    if not fits or tuple(map(max, a, b)) != plane(node.example.shape):
+        return Kind("other", why=f"a product of the shapes {shapes[0]} and {shapes[1]}")
+    return Kind("mul")
+
+
 def _unary(node: Node) -> Kind:
     x = node.inputs[0]
     if len(node.inputs) != 1 or x.example.shape != node.example.shape:
@@ -52,8 +69,9 @@ def _unary(node: Node) -> Kind:
 
 def _prelu(node: Node) -> Kind:
     """One slope for all channels is a function of one variable."""
-    slopes = node.target.num_parameters
-    return _unary(node) if slopes == 1 else Kind("other", why=f"PReLU with {slopes} slopes")
+    if node.target.num_parameters == 1:
+        return _unary(node)
+    return Kind("prelu", {"slopes": node.target.weight.detach().double().cpu().numpy()})
 
 
 def _same(_: Node) -> Kind:
@@ -82,8 +100,6 @@ _UNARY = (
         "tanh",
         "tanh_",
         "erf",
-        "mul",
-        "mul_",
         "div",
         "div_",
         "sub",
@@ -91,7 +107,7 @@ _UNARY = (
         "neg",
     ),  # by a number: of
     *("__rsub__", "__rdiv__", "pow", "exp", "sqrt", "abs", "square"),  # two tensors it is no table
-    *_named(torch, "mul div sub neg pow exp sqrt abs square"),
+    *_named(torch, "div sub neg pow exp sqrt abs square"),
 )
 
 _PADS = "ZeroPad1d ZeroPad2d ConstantPad1d ConstantPad2d ConstantPad3d"
@@ -101,7 +117,14 @@ _DROPOUTS = "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout"
 _SHAPES = (
     *(nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze),
     *("flatten", "view", "reshape", "squeeze", "unsqueeze", "view_as"),
+    *("reshape_as", "unflatten", torch.unflatten),
 )
+
+_TRANSPOSES = "permute transpose swapaxes swapdims movedim moveaxis"
+
+_TRANSPOSED = (*_TRANSPOSES.split(), *_named(torch, _TRANSPOSES))
+
+_PIXELS = (nn.PixelShuffle, nn.PixelUnshuffle, F.pixel_shuffle, F.pixel_unshuffle)
 
 
 def _spelled(module: str, function: str) -> tuple[Any, ...]:
@@ -119,6 +142,7 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("clamp", _clamp(0.0, 6.0), (nn.ReLU6, F.relu6)),
     ("clamp", _hardtanh, (nn.Hardtanh, F.hardtanh, torch._C._nn.hardtanh)),  # noqa: SLF001
     ("clamp", _clamp_call, (torch.clamp, torch.clip, "clamp", "clamp_", "clip")),
+    ("mul", _mul, (torch.mul, torch.multiply, "mul", "mul_", "multiply", "__rmul__")),
     ("add", _add, (torch.add, "add", "add_")),
     ("concat", moves.concat, (torch.cat, torch.concat)),
     ("maxpool", windows.max_pool, _spelled("MaxPool", "max_pool")),
@@ -131,6 +155,8 @@ _CALLS: tuple[tuple[str, Callable[[Node], Kind], tuple[Any, ...]], ...] = (
     ("select", moves.chosen, (nn.ChannelShuffle, torch.channel_shuffle)),
     ("resize", windows.resize, (nn.Upsample, nn.UpsamplingBilinear2d, F.interpolate)),
     ("flatten", moves.reshaped, _SHAPES),
+    ("rearrange", moves.transposed, (*_TRANSPOSED, getattr)),
+    ("rearrange", moves.pixels, _PIXELS),
     ("same", moves.split, moves.SPLITS),
     ("same", _same, (nn.Identity, *_named(nn, _DROPOUTS), F.dropout, "contiguous")),
     ("lut", _prelu, (nn.PReLU,)),
@@ -142,4 +168,4 @@ READERS = {spelling: reader for _, reader, spellings in _CALLS for spelling in s
 WORDS = frozenset(word for word, _, _ in _CALLS)
 
 # words of calls whose results have their input's format
-KEEPS_FORMAT = ("same", "maxpool", "pad", "select", "flatten", "clamp")
+KEEPS_FORMAT = ("same", "maxpool", "pad", "select", "rearrange", "flatten", "clamp")

@@ -10,7 +10,7 @@ from quantbench.network.plain.make import BatchNorm
 from quantbench.quantization.layers import ActQuant, QuantLayer
 from quantbench.quantization.placement.affine import AFFINE_CALLS, affine_call, affine_norm
 from quantbench.quantization.placement.arguments import READERS
-from quantbench.quantization.placement.kinds import MAPS, Kind, without_integers
+from quantbench.quantization.placement.kinds import MAPS, VOLUME, Kind, without_integers
 
 _UNKNOWN = "no integer form of it is known"
 
@@ -42,8 +42,8 @@ def _no_tensor_of_programs(node: Node) -> str:
     """Why a call's tensors are none that programs have; empty if they are."""
     if node.constant and node.op != "get_attr":
         return "it depends on no input"
-    # what a split gives is looked through
-    examples = [node.example, *(n.example for n in node.inputs)]
+    # what a split gives is looked through; constants become numbers
+    examples = [node.example, *(n.example for n in node.inputs if not n.constant)]
     tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
     if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
         return "a tensor is no vector, line, image or volume"
@@ -53,16 +53,17 @@ def _no_tensor_of_programs(node: Node) -> str:
 
 
 def _layer(node: Node, layer: QuantLayer) -> Kind:
-    """A layer that programs have, on a tensor whose channels are where programs have them."""
-    if why := without_integers(layer):
-        return Kind("other", why=why)
+    """A layer that programs have; a linear one takes the last direction for its channels."""
+    given = node.inputs[0].example
     if layer.info.kind == "embedding":
         return Kind("other", why="a table")
-    rank = len(layer.geometry.kernel) + 2 if layer.geometry else 2
-    if node.inputs[0].example.dim() != rank:
-        where = "along the last dimension" if rank == 2 else "without examples"
-        return Kind("other", why=f"a layer {where} of {tuple(node.inputs[0].example.shape)}")
-    return Kind("layer")
+    if layer.geometry is None:
+        return Kind("layer", axis=given.dim() - 2)
+    if given.dim() != len(layer.geometry.kernel) + 2:
+        return Kind("other", why=f"a layer without examples of {tuple(given.shape)}")
+    if why := without_integers(layer, given.shape[1:]):
+        return Kind("other", why=why)
+    return Kind("layer", axis=VOLUME if given.dim() == 5 else 0)
 
 
 def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:
@@ -70,6 +71,7 @@ def _channel_clamp(node: Node, clamp: ChannelClamp) -> Kind:
     source = node.inputs[0]
     while isinstance(source.target, nn.Identity):
         source = source.inputs[0]
-    if not isinstance(source.target, QuantLayer) or len(source.users) > 1:
+    layer = isinstance(source.target, QuantLayer) and kind(source).axis == 0
+    if not layer or len(source.users) > 1:
         return Kind("other", why="bounds per channel that do not directly follow a layer")
     return Kind("clamp", {"low": clamp.low.cpu().numpy(), "high": clamp.high.cpu().numpy()})

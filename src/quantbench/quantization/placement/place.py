@@ -33,6 +33,8 @@ from quantbench.quantization.placement.kinds import MAPS, SUMS
 from quantbench.quantization.placement.operators import kind
 from quantbench.quantization.scheme import Grid, Scheme
 
+MOVES = {"flatten", "rearrange"}  # words of what only changes shapes and orders
+
 
 def place(
     model: nn.Module, net: Network, scheme: Scheme, rules: type[Graph] | None = None
@@ -163,16 +165,32 @@ class Graph:
             return words not in (["clamp"], ["concat"])
         if self._shows(node):
             return False
+        if word == "lut" and self._readers(node) == {"other"}:
+            return False  # floats read it as it is: a tiny number that it adds is not lost
         if word == "other":
-            given = any(w not in ("other", "output") for w in words)
+            floats = self._readers(node) == {"other"} or set(words) <= {"other", "output"}
+            given = not floats and not self._only_shown(node)
             return given and node.op != "get_attr" and node.by_example and _is_map(node.example)
         return word not in (*KEEPS_FORMAT, "quant", "output")
 
+    def _readers(self, node: Node) -> set[str]:
+        """Words of who reads a value, looking through what keeps its format.
+
+        A function of one tensor that only islands read is a part of them.
+        """
+        found: set[str] = set()
+        for user in self.users(node):
+            word = self.kinds[user].word
+            behind = self._readers(user) if word in (*KEEPS_FORMAT, "lut") else set()
+            through = word in KEEPS_FORMAT or behind == {"other"}
+            found |= behind if through else {word}
+        return found
+
     def _only_shown(self, node: Node) -> bool:
-        """Whether a value is the network's output, perhaps as a vector, and nothing else."""
+        """Whether a value is the network's output, perhaps in another order, and nothing else."""
         users = self.users(node)
-        if {self.kinds[u].word for u in users} == {"flatten"}:
-            users = [u for flat in users for u in self.users(flat)]
+        while users and {self.kinds[u].word for u in users} <= MOVES:
+            users = [u for moved in users for u in self.users(moved)]
         return {self.kinds[u].word for u in users} == {"output"}
 
     def _shows(self, node: Node) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
+from quantbench.quantization.placement.moves import below_all
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
@@ -25,7 +27,10 @@ def max_pool(node: Node) -> Kind:
         return Kind("other", why="a dilated pool")
     kernel = _pair(p["kernel_size"], rank, 1)
     stride = _pair(p.get("stride") or p["kernel_size"], rank, 1)
-    return Kind("maxpool", _window(node, kernel, stride, _pair(p["padding"], rank, 0)))
+    given = _window(node, kernel, stride, _pair(p["padding"], rank, 0))
+    if more := below_all(node.inputs[0]):
+        given["pads"] = tuple(a + b for a, b in zip(given["pads"], more, strict=True))
+    return Kind("maxpool", given)
 
 
 def avg_pool(node: Node) -> Kind:
@@ -57,15 +62,18 @@ def adaptive(node: Node) -> Kind:
 
 
 def mean(node: Node) -> Kind:
-    """A mean over all positions."""
+    """A mean over all positions, of maps or of tokens, whose channels are last."""
     dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else ())
     dims = dims if isinstance(dims, tuple | list) else (dims,)
     shape = node.inputs[0].example.shape
     rank = len(shape)
-    if rank < 3 or None in dims or sorted(d % rank for d in dims) != list(range(2, rank)):
-        return Kind("other", why="a mean that is not over all positions")
-    _, h, w = plane(shape)
-    return _side_by_side((h, w))
+    over = [] if None in dims else sorted(d % rank for d in dims)
+    if rank > 2 and over == list(range(2, rank)):
+        return _side_by_side(plane(shape)[1:])
+    if rank > 2 and over == list(range(1, rank - 1)):
+        window = plane((1, shape[-1], *shape[1:-1]))[1:]
+        return replace(_side_by_side(window), axis=rank - 2)
+    return Kind("other", why="a mean that is not over all positions")
 
 
 def lrn(node: Node) -> Kind:
