@@ -11,6 +11,7 @@ has processors, so that neither memory nor the object store grows with the sweep
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +58,7 @@ def on(address: str, work: Callable[[Job, str, str], Found] | None = None) -> En
     if not ray.is_initialized():
         _reach(address)
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error")
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as e:
             raise BadInput(f"no Ray cluster at {address!r}: {e}") from e
     return partial(_run, work or measured)
@@ -82,7 +83,8 @@ def _run(
 
     remote = ray.remote(num_cpus=1, max_retries=RETRIES)(work).remote
     runs = str(lab.runs.absolute())
-    left, running = iter(jobs), {}
+    left = iter(jobs)
+    running: dict[Any, tuple[Job, Cell]] = {}
     while True:
         slots = max(1, int(ray.cluster_resources().get("CPU", 1)))  # nodes come and go
         for job, cell in islice(left, max(0, slots - len(running))):
