@@ -36,6 +36,7 @@ ARM_PROCESSORS = {
 PASSES = (0, 3)  # of quantbench run and quantbench gate: clean; nothing but undecided claims
 
 TESTED_WITH = (
+    "axe-playwright-python",  # what is wrong with a page, in the Chromium of the machine
     "hypothesis",
     "import-linter",
     "markdown-it-py",
@@ -43,9 +44,11 @@ TESTED_WITH = (
     "onnx",
     "onnx2torch",
     "onnxruntime",
+    "playwright",
     "pybind11",  # this and setuptools: a test builds the wheel
     "pycocotools",
     "pytest-xdist",
+    "ray",  # a cluster of two nodes
     "setuptools",
     "timm",
 )
