@@ -108,6 +108,17 @@ def families(session: nox.Session) -> None:
 
 
 @nox.session
+def reliability(session: nox.Session) -> None:
+    """Kill commands at random moments, 200 times, and write docs/reliability.md.
+
+    Half an hour on a quiet machine.
+    """
+    _install(session, "onnx", "onnxruntime", "openvino", "ai-edge-litert")
+    session.run("quantbench", "data", "pull")
+    session.run("python", "-m", "tests.reliability", *session.posargs)
+
+
+@nox.session
 def gate(session: nox.Session) -> None:
     """Run the selected claims and compare with the accepted baseline; fails if either does."""
     _install(session, "pycocotools")

@@ -1,0 +1,118 @@
+"""What is killed: commands, what each must leave at its end, and what may never be damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantbench.gate.baseline import Baseline
+from quantbench.runs.ledger import Ledger
+
+CLAIMS = "shapes and resnet8 and (fp or here-integer-nearest)"
+
+Digests = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One command.
+
+    Attributes:
+        name: of the command.
+        words: its words; folders are below the one that it works in.
+        kept: digests of what it leaves, equal after every run that ends; fails where a file is
+            damaged, and holds less where the command did not end.
+        before: the command whose results it starts from, if any.
+        data: whether it works on a data folder of its own.
+
+    """
+
+    name: str
+    words: tuple[str, ...]
+    kept: Callable[[Path], Digests]
+    before: str = ""
+    data: bool = False
+
+    def command(self) -> list[str]:
+        """As a process."""
+        return [sys.executable, "-m", "quantbench", *self.words]
+
+
+def cells(folder: Path) -> Digests:
+    """Scores and networks of all cells, without times; a damaged cell is an error."""
+    damaged: list[str] = []
+    stored = list(Ledger(folder / "runs" / "cells", damaged.append).stored())
+    aside = list((folder / "runs" / "cells").glob("damaged/*"))
+    if damaged or aside:
+        raise AssertionError(f"damaged cells: {damaged or aside}")
+    return {s.id: _sha(s.result.fp + s.result.quantized + s.result.digest) for s in stored}
+
+
+def baseline(folder: Path) -> Digests:
+    """What was accepted; a baseline that cannot be read is an error."""
+    path = folder / "baseline.json"
+    if not path.exists():
+        return {}
+    found = Baseline.read(path)
+    return {name: _sha(str(cell.scores)) for name, cell in found.cells.items()}
+
+
+def page(name: str) -> Callable[[Path], Digests]:
+    """Whether a page is there; half a page is an error."""
+
+    def kept(folder: Path) -> Digests:
+        path = folder / "runs" / "report" / name
+        if not path.exists():
+            return {}
+        assert path.read_text(encoding="utf-8").rstrip().endswith("</html>"), f"half of {name}"
+        return {name: "whole"}
+
+    return kept
+
+
+def files(folder: Path) -> Digests:
+    """Every file of a data folder; what is there is whole."""
+    known = {p.name: p for p in (folder / "data").rglob("*") if p.is_file() and p.suffix == ".npz"}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in known.items()}
+
+
+RUNS = ("--runs", "runs")
+EMBEDDED = ("--tier", "embedded", "-k", CLAIMS, *RUNS)
+
+WORK = (
+    Work("run", ("run", *EMBEDDED), cells),
+    Work(
+        "sweep",
+        (
+            *("sweep", "--methods", "nearest", "--cells", "w4", "w8", "--seeds", "3"),
+            *("--networks", "shapes/resnet8", *RUNS),
+        ),
+        cells,
+    ),
+    Work(
+        "accept",
+        ("accept", *EMBEDDED, "--baseline", "baseline.json", "--no-latency", "--why", "a kill"),
+        baseline,
+        before="run",
+    ),
+    Work("report", ("report", *EMBEDDED), page("index.html"), before="run"),
+    Work("data pull", ("data", "pull"), files, data=True),
+    Work("latency", ("latency", "-k", "linear", "--seconds", "0.2", *RUNS), page("latency.html")),
+)
+
+
+def start_from(finished: Path, folder: Path, work: Work) -> None:
+    """A new folder for the work, with what it starts from."""
+    folder.mkdir(parents=True)
+    if work.before:
+        shutil.copytree(finished / work.before / "undisturbed" / "runs", folder / "runs")
+        shutil.rmtree(folder / "runs" / "report", ignore_errors=True)
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(json.dumps(text).encode()).hexdigest()
