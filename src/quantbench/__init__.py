@@ -34,7 +34,7 @@ PUBLIC = {
     "scheme": "quantbench.quantization.presets:scheme",
     "compare": "quantbench.comparison.compare:compare",
     "progress_bar": "quantbench.system.progress_bar:progress_bar",
-    "save_onnx": "quantbench.integer.backends.onnx_file:save_onnx",
+    "save_onnx": "quantbench.integer.backends.onnx.file:save_onnx",
     "read_onnx": "quantbench.integer.qdq.read:read",
     "task": "quantbench.tasks.registry:task",
     "check": "quantbench.conformance:check",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test compar
     from quantbench.errors import QuantbenchError as QuantbenchError
     from quantbench.errors import Unsupported as Unsupported
     from quantbench.integer.backends.base import compile as compile  # noqa: A004 - the public word
-    from quantbench.integer.backends.onnx_file import save_onnx as save_onnx
+    from quantbench.integer.backends.onnx.file import save_onnx as save_onnx
     from quantbench.integer.lowering.lower import lower as lower
     from quantbench.integer.qdq.read import read as _read
     from quantbench.network import by_name as network  # noqa: F401 - a public name

@@ -12,7 +12,7 @@ from quantbench.cli.main import main
 from quantbench.comparison.compare import compare
 from quantbench.comparison.table import Comparison, Row
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.backends.onnx_file import save_onnx
+from quantbench.integer.backends.onnx.file import save_onnx
 from quantbench.quantization.presets import scheme
 from quantbench.system.progress_bar import progress_bar
 from tests.helpers.onnx_models import Mixed, images, seeded

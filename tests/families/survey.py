@@ -173,7 +173,7 @@ def _onnx(program: Program, held: Tensor) -> float:
         import onnxruntime
     except ImportError as e:
         raise Unsupported(f"{e.name} is not installed") from e
-    from quantbench.integer.backends.onnx_export import export
+    from quantbench.integer.backends.onnx.export import export
 
     options = onnxruntime.SessionOptions()
     # the file's own meaning: runtimes' kernels are another matter

@@ -12,7 +12,7 @@ from tests.families.zoo import MEMBERS
 
 LEAST = 0.95  # of all networks that have to be right in simulation and on integers
 
-NEAR_ISLAND = "1e-3"  # onnx_islands.NEAR, which a page must not need ONNX to say
+NEAR_ISLAND = "1e-3"  # backends.onnx.islands.NEAR, which a page must not need ONNX to say
 
 COLUMNS = ("fake", "integer", "onnx")
 

@@ -57,7 +57,7 @@ def test_the_page_says_what_was_not_run_and_by_which_rules() -> None:
 
 def test_the_page_tells_the_distance_that_islands_are_held_to() -> None:
     pytest.importorskip("onnxruntime")
-    from quantbench.integer.backends.onnx_islands import NEAR
+    from quantbench.integer.backends.onnx.islands import NEAR
     from tests.families.table import NEAR_ISLAND
 
     assert float(NEAR_ISLAND) == NEAR

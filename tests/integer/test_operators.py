@@ -177,7 +177,7 @@ def test_an_operator_needs_at_most_ten_files() -> None:
     needed = {p.module for p in PLACES if not p.refuses}
     assert len(needed | {"quantbench.integer"}) + NATIVE == 10
     refusing = {p.module for p in PLACES if p.refuses}
-    better = {"quantbench.integer.backends.onednn", "quantbench.integer.backends.litert_windows"}
+    better = {"quantbench.integer.backends.onednn", "quantbench.integer.backends.litert.windows"}
     better.add("quantbench.integer.lowering.lower")  # sums, tables, and what is not an operator
     better.add("quantbench.integer.lowering.order")  # what every operator may need around it
     better.add("quantbench.integer.lowering.slopes")

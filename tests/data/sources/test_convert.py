@@ -78,7 +78,7 @@ def test_keras_shards_become_torch_weights_that_compute_the_same(tmp_path):
 def tflite(path, weight, scales):
     """A TensorFlow Lite file with one pointwise convolution, int8 (out, in) times scales (out,)."""
     pytest.importorskip("ai_edge_litert")
-    from quantbench.integer.backends.litert_model import model
+    from quantbench.integer.backends.litert.model import model
     from quantbench.integer.ir import Conv, Format, Program
 
     outs, codes = len(weight), Format(1.0, 0, 0, 255)

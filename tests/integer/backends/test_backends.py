@@ -187,7 +187,7 @@ def test_exported_file_gives_the_same_answers_in_a_plain_session(
     import onnx
     import onnxruntime
 
-    from quantbench.integer.backends.onnx_export import save
+    from quantbench.integer.backends.onnx.export import save
 
     program, x = resnet
     path = tmp_path / "net.onnx"
@@ -206,7 +206,7 @@ def test_exported_file_gives_the_same_answers_in_a_plain_session(
 
 def test_int4_halves_the_file(resnet: tuple[Program, np.ndarray], tmp_path: Path) -> None:
     usable("onnxruntime")
-    from quantbench.integer.backends.onnx_export import save
+    from quantbench.integer.backends.onnx.export import save
 
     for int4 in (False, True):
         save(resnet[0], tmp_path / f"{int4}.onnx", int4=int4)
@@ -217,7 +217,7 @@ def test_int4_halves_the_file(resnet: tuple[Program, np.ndarray], tmp_path: Path
 
 def test_floats_that_are_no_graph_of_torch_cannot_be_exported() -> None:
     usable("onnxruntime")
-    from quantbench.integer.backends.onnx_export import export
+    from quantbench.integer.backends.onnx.export import export
 
     f = Format(1.0, 0)
     island = Island(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from quantbench.errors import Unsupported
 from quantbench.integer.backends.base import backend
-from quantbench.integer.backends.onnx_file import save_onnx
+from quantbench.integer.backends.onnx.file import save_onnx
 from quantbench.integer.ir import Format, Island, Program, Shape
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
@@ -25,7 +25,7 @@ STEPS, SHARE = 1, 0.01  # an island's last bits may take a code over the middle 
 def exported(program: Program, n: int) -> None:
     """Every code of the program, and its logits, as ONNX Runtime has them from the file."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    from quantbench.integer.backends.onnx_export import export
+    from quantbench.integer.backends.onnx.export import export
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -137,7 +137,7 @@ def test_4_bit_weights_and_an_island_in_one_file(tmp_path: Path) -> None:
 
 def test_the_networks_modules_are_left_as_they_were() -> None:
     pytest.importorskip("onnxruntime")
-    from quantbench.integer.backends.onnx_export import export
+    from quantbench.integer.backends.onnx.export import export
 
     q = made(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)))
     program, before = lower(q), q.model(*q.net.sample)
@@ -186,7 +186,7 @@ def test_an_island_that_is_no_graph_is_refused_by_name(
     function: Callable[..., Tensor], why: str
 ) -> None:
     pytest.importorskip("onnxruntime")
-    from quantbench.integer.backends.onnx_export import export
+    from quantbench.integer.backends.onnx.export import export
 
     with pytest.raises(Unsupported, match=f"mine runs in floats \\(a test\\), and .*({why})"):
         export(alone(function))

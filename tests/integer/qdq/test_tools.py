@@ -141,7 +141,7 @@ def test_nncf(tmp_path, preset):
 @pytest.mark.parametrize("int4", [False, True], ids=["int8", "int4"])
 def test_our_own_export_comes_back(tmp_path, bits, int4):
     """Code by code: what leaves as QDQ is the same network when it is read."""
-    from quantbench.integer.backends import onnx_export
+    from quantbench.integer.backends.onnx import export as onnx_export
 
     weights, acts = bits
     scheme = qb.Scheme(

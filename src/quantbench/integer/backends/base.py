@@ -23,7 +23,7 @@ _WHERE = {
     "intmm": "quantbench.integer.backends.intmm:IntMM",
     "onnxruntime": "quantbench.integer.backends.onnxruntime:OnnxRuntime",
     "openvino": "quantbench.integer.backends.openvino:OpenVINO",
-    "litert": "quantbench.integer.backends.litert:LiteRT",
+    "litert": "quantbench.integer.backends.litert.backend:LiteRT",
     "simulation": "quantbench.integer.backends.simulation:Simulated",
 }
 

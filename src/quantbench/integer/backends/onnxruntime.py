@@ -43,7 +43,7 @@ class _Session(Compiled):
     def _open(self, *, show: bool) -> Any:
         import onnxruntime
 
-        from quantbench.integer.backends.onnx_export import export
+        from quantbench.integer.backends.onnx.export import export
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1

@@ -30,7 +30,7 @@ class _Request(Compiled):
     def _compile(self, *, show: bool) -> Any:
         import openvino
 
-        from quantbench.integer.backends.onnx_export import export
+        from quantbench.integer.backends.onnx.export import export
 
         core = openvino.Core()
         model = core.read_model(export(self.program, show=show).SerializeToString())

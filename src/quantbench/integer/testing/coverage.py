@@ -70,9 +70,9 @@ PLACES = (
     _place("testing.builder", "MAKES", "how to draw a random one"),
     _place("backends.native_assembly", "_KERNELS", "its native kernel"),
     Place("quantbench.quantization.placement.arguments", "the calls that become it", _lowered),
-    _place("backends.onnx_export", "TRANSLATE", "its form in ONNX", needs="onnx", refuses=True),
+    _place("backends.onnx.export", "TRANSLATE", "its form in ONNX", needs="onnx", refuses=True),
     _place(
-        "backends.litert_model",
+        "backends.litert.model",
         "TRANSLATE",
         "its form in LiteRT",
         needs="ai_edge_litert",

@@ -18,8 +18,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.onnx_islands import nodes_of
-from quantbench.integer.backends.onnx_layer import LayerGraph
+from quantbench.integer.backends.onnx.islands import nodes_of
+from quantbench.integer.backends.onnx.layer import LayerGraph
 from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     LRN,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.litert_windows import WindowGraph
+from quantbench.integer.backends.litert.windows import WindowGraph
 from quantbench.integer.dispatch import entry
 from quantbench.integer.ir import (
     Add,

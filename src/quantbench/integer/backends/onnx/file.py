@@ -26,6 +26,6 @@ def save_onnx(program: Program, path: str | Path, *, int4: bool = False) -> None
     """
     if why := not_installed("onnx"):
         raise Unsupported(f"writing {path}: {why}")
-    from quantbench.integer.backends.onnx_export import save
+    from quantbench.integer.backends.onnx.export import save
 
     save(program, Path(path), int4=int4)

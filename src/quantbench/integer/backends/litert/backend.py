@@ -36,7 +36,7 @@ class _Interpreter(Compiled):
     def _open(self, batch: int, *, show: bool) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        from quantbench.integer.backends.litert_model import model
+        from quantbench.integer.backends.litert.model import model
 
         if show or batch not in self.ready:
             content = model(self.program, batch, show=show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.onnx_graph import CodeGraph
+from quantbench.integer.backends.onnx.graph import CodeGraph
 from quantbench.integer.ir import Conv, Format, Op, Program
 from quantbench.integer.scales import known, split_format
 

@@ -8,7 +8,7 @@ import ai_edge_litert.schema_py_generated as tfl
 import numpy as np
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.litert_graph import LiteGraph
+from quantbench.integer.backends.litert.graph import LiteGraph
 from quantbench.integer.ir import AvgPool, Format, MaxPool, Pad, Pool, Program, Shape
 from quantbench.integer.scales import known
 

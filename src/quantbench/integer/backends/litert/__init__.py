@@ -1,0 +1,1 @@
+"""Programs as LiteRT files, and the runtime that executes them."""

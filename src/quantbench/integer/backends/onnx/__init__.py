@@ -1,0 +1,1 @@
+"""Programs as ONNX files: layers as QDQ nodes, islands as float nodes."""
