@@ -103,6 +103,7 @@ def _disturb(work: Work, folder: Path, seconds: float) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return False
+    assert process.returncode in (0, 3), f"{work.name} ended with {process.returncode}"
     return True
 
 

@@ -50,7 +50,12 @@ def cells(folder: Path) -> Digests:
     aside = list((folder / "runs" / "cells").glob("damaged/*"))
     if damaged or aside:
         raise AssertionError(f"damaged cells: {damaged or aside}")
-    return {s.id: _sha(s.result.fp + s.result.quantized + s.result.digest) for s in stored}
+    found = {s.id: _sha(s.result.fp + s.result.quantized + s.result.digest) for s in stored}
+    for s in stored:
+        networks = sorted((folder / "runs" / "quantized" / s.key).glob("*.safetensors"))
+        for path in networks:
+            found[f"{s.id} {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def baseline(folder: Path) -> Digests:

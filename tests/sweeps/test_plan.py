@@ -49,7 +49,7 @@ def test_a_file_is_every_combination(tmp_path):
     jobs = list(read(tmp_path, FILE).jobs())
     assert len(jobs) == len({str(job) for job in jobs}) == 2 * 2 * (1 + 4)
     assert [job.seed for job in jobs] == [0] * 10 + [1] * 10
-    assert str(jobs[0]) == "shapes/resnet8/w4/nearest/s0"
+    assert str(jobs[0]) == "shapes/resnet8 on shapes/test, shapes/calib:64/w4/nearest/s0"
     grids = {dict(j.recipe.options)["iterations"] for j in jobs if j.recipe.method == "adaround"}
     assert grids == {10, 20}
     channel = next(j.scheme for j in jobs if j.scheme_name == "w4a8-channel")

@@ -47,7 +47,10 @@ def test_counts_first_and_goes_on(made_up, tmp_path, capsys):
     table = tmp_path / "table.md"
     assert main([*words, "5", "--table", str(table)]) == 0
     assert len(made_up) == 5
-    assert "| shapes/resnet8 | w4 | nearest | 5 |" in capsys.readouterr().out
+    assert (
+        "| shapes/resnet8 on shapes/test, shapes/calib:256 | w4 | nearest | 5 |"
+        in capsys.readouterr().out
+    )
     assert table.read_text().count("\n") == 3
 
 
@@ -56,14 +59,15 @@ def test_shards_fill_one_ledger(made_up, tmp_path, capsys):
         words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--seeds", "7"]
         assert main([*words, "--shard", shard]) == 0
     assert len(made_up) == len(set(made_up)) == 7
-    assert "1 cells" not in capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert [shown.count(f"{n} cells of this shard, {n} to run") for n in (3, 2)] == [1, 2]
 
 
 def test_what_fails_is_named_and_the_rest_runs(made_up, tmp_path, capsys):
     words = [*WORDS, "--runs", str(tmp_path), "--methods", "ibc", "nearest"]
     assert main(words) == 1
     assert len(made_up) == 1
-    assert "not finished: shapes/resnet8/w4/ibc/s0: not this one" in capsys.readouterr().err
+    assert "/w4/ibc/s0: not this one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -73,13 +77,49 @@ def test_what_fails_is_named_and_the_rest_runs(made_up, tmp_path, capsys):
         (["--methods", "nearest", "--address", "here:1"], "add --engine ray"),
         (["--methods", "nearest", "--shard", "4/3"], "write i/n"),
         (["nowhere.toml", "--methods", "nearest"], "give either a file or"),
-        (["nowhere.toml"], "give either a file or"),
+        (["--methods", "nearest", "--seeds", "0"], "at least 1"),
         (["--methods", "nearst"], "did you mean nearest"),
     ],
 )
 def test_bad_words_end_with_2(words, message, tmp_path, capsys):
     assert main([*WORDS, "--runs", str(tmp_path), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there(tmp_path, capsys):
+    assert main(["sweep", str(tmp_path / "nowhere.toml"), "--runs", str(tmp_path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_damaged_cell_runs_again(made_up, tmp_path, capsys):
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest"]
+    assert main(words) == 0
+    (record,) = (tmp_path / "cells").glob("*.json")
+    record.write_text(record.read_text()[:-9])
+    assert main(words) == 0
+    assert len(made_up) == 2
+    assert "1 cells, 1 to run" in capsys.readouterr().out
+
+
+def test_what_is_asked_twice_is_one_run(made_up, tmp_path, capsys):
+    assert main([*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "nearest"]) == 0
+    assert len(made_up) == 1
+    assert "| nearest | 1 |" in capsys.readouterr().out
+
+
+def test_an_error_of_any_kind_is_of_its_cell_alone(made_up, tmp_path, capsys, monkeypatch):
+    run = Lab.result
+
+    def breaks(self, cell):
+        if cell.seed == 0:
+            raise RuntimeError("out of memory")
+        return run(self, cell)
+
+    monkeypatch.setattr(Lab, "result", breaks)
+    words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--seeds", "2"]
+    assert main(words) == 1
+    assert len(made_up) == 1
+    assert "RuntimeError: out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -96,8 +136,8 @@ def test_a_thousand_cells_cost_five_milliseconds_each(tmp_path):
 def test_a_dry_run_imports_no_torch(tmp_path):
     words = [*WORDS, "--runs", str(tmp_path), "--methods", "nearest", "--dry-run"]
     main(words)  # the method's description is kept
-    code = f"import sys; from quantbench.cli.main import main; main({words}); "
-    code += "sys.exit('torch' in sys.modules)"
+    code = f"import sys; from quantbench.cli.main import main; status = main({words}); "
+    code += "sys.exit(status or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

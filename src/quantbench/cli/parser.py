@@ -160,7 +160,7 @@ def _add_sweep(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", nargs="+", default=[], metavar="NAME", help=about)
     about = "calibration set and examples drawn from it (default: 256 of the network's own)"
     command.add_argument("--calib", default="", metavar="SET:N", help=about)
-    command.add_argument("--seeds", type=int, default=0, metavar="N", help="(default: 1)")
+    command.add_argument("--seeds", type=int, metavar="N", help="how many (default: 1)")
     about = "count the cells and estimate the time; run nothing"
     command.add_argument("--dry-run", action="store_true", help=about)
     about = "only the i-th of n parts, for a CI matrix"

@@ -15,6 +15,7 @@ from quantbench.errors import BadInput
 if TYPE_CHECKING:
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
+    from quantbench.runs.ledger import Stored
     from quantbench.sweeps.engine import Done, Engine
     from quantbench.sweeps.plan import Job, Sweep
 
@@ -28,23 +29,26 @@ def sweep(options: argparse.Namespace) -> int:
         from quantbench.system.machine import device
 
         device(options.device)
+    if options.address and options.engine != "ray":
+        raise BadInput("--address is of a Ray cluster: add --engine ray")
     lab = Lab(Path(options.runs), options.device)
-    engine = _engine(options)
     shard = Shard.read(options.shard)
+    jobs = list(shard.take(_read(options).jobs()))
     with lab.ledger.lock():
-        cells = [(job, job.cell(lab)) for job in shard.take(_read(options).jobs())]
+        finished = {s.key: s for s in lab.ledger.stored()}  # what is damaged runs again
+        cells = [(job, job.cell(lab)) for job in jobs]
         keys = [cell.key() for _, cell in cells]
-        left = [
-            pair for pair, key in zip(cells, keys, strict=True) if not lab.ledger.path(key).exists()
-        ]
-        _announce(len(cells), left, lab, shard.of)
+        left = [pair for pair, key in zip(cells, keys, strict=True) if key not in finished]
+        _announce(len(cells), left, finished.values(), shard.of)
         if options.dry_run:
             return CLEAN
-        failed = [done for done in _run(engine, left, lab) if done.error]
-        jobs = [job for job, _ in cells]
-        _table(zip(jobs, keys, strict=True), lab, options.table)
-    for done in failed:
-        print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
+        failed: list[Done] = []
+        try:
+            failed += (done for done in _run(_engine(options), left, lab) if done.error)
+        finally:
+            _table(zip(jobs, keys, strict=True), lab, options.table)
+            for done in failed:
+                print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
     return MISSED if failed else CLEAN
 
 
@@ -52,6 +56,8 @@ def _read(options: argparse.Namespace) -> Sweep:
     from quantbench.sweeps.read import from_file, from_words
 
     words = options.methods, options.cells, options.networks
+    if options.seeds is not None and options.seeds < 1:
+        raise BadInput(f"--seeds {options.seeds}: at least 1")
     if options.file:
         if any((*words, options.calib, options.seeds)):
             raise BadInput("a sweep's file says all itself: give either a file or --methods etc.")
@@ -64,18 +70,18 @@ def _engine(options: argparse.Namespace) -> Engine:
         from quantbench.sweeps.cluster import on
 
         return on(options.address)
-    if options.address:
-        raise BadInput("--address is of a Ray cluster: add --engine ray")
     from quantbench.sweeps.engine import here
 
     return here
 
 
-def _announce(count: int, left: list[tuple[Job, Cell]], lab: Lab, shards: int) -> None:
+def _announce(
+    count: int, left: list[tuple[Job, Cell]], finished: Iterable[Stored], shards: int
+) -> None:
     """How much there is to do, and how long it will take by the ledger's own times."""
     from quantbench.sweeps.estimate import Times, in_words
 
-    times = Times.of(lab.ledger.stored())
+    times = Times.of(finished)
     known = [seconds for _, cell in left if (seconds := times.estimate(cell)) is not None]
     print(f"{count} cells{' of this shard' if shards > 1 else ''}, {len(left)} to run")
     if not left:
@@ -94,7 +100,7 @@ def _run(engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Don
     with tqdm(total=len(left), unit="cell", mininterval=often, dynamic_ncols=True) as bar:
         for done in engine(left, lab):
             r = done.found
-            shown = f"{r.q_top1:.2f} ({-r.drop:+.2f})" if r else "failed"
+            shown = f"{r.q_top1:.2f} ({-r.drop:+.2f})" if r else f"failed: {done.error}"
             bar.write(f"{done.job}  {shown}")
             bar.update()
             yield done

@@ -5,7 +5,8 @@ travels back beside the key that it found it under: a machine with other data, c
 here would have another key, and its result is refused, naming what differs. Only the machine that
 was asked writes the ledger, so that nothing is stored twice, whoever ran it.
 
-Ray starts a task anew when its worker or its node dies. As many tasks are under way as the cluster
+Ray starts a task anew when its worker or its node dies; what a method cannot do is no reason to.
+As many tasks are under way as the cluster
 has processors, so that neither memory nor the object store grows with the sweep.
 """
 
@@ -15,6 +16,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantbench.errors import BadInput, QuantbenchError
 from quantbench.evidence.result import Result
-from quantbench.runs.ledger import changes, made_here
+from quantbench.runs.ledger import changes
 from quantbench.sweeps.engine import Done, Engine
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def on(address: str, work: Callable[[Job, str, str], Found] | None = None) -> En
 
     Args:
         address: such as ``ray://head:10001`` or ``head:6379``; ``auto`` for the cluster of this
-            machine; empty starts one here, which ends with the sweep.
+            machine; empty starts one here, which ends with this process.
         work: what runs a job; by default :func:`measured`.
 
     Raises:
@@ -81,30 +83,53 @@ def _run(
 ) -> Iterator[Done]:
     import ray
 
-    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(work).remote
+    need = {"num_gpus": 1} if lab.device == "cuda" else {}
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES, **need)(work).remote
     runs = str(lab.runs.absolute())
     left = iter(jobs)
     running: dict[Any, tuple[Job, Cell]] = {}
-    while True:
-        slots = max(1, int(ray.cluster_resources().get("CPU", 1)))  # nodes come and go
-        for job, cell in islice(left, max(0, slots - len(running))):
-            running[remote(job, runs, lab.device)] = job, cell
-        if not running:
-            return
-        ended, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-        for task in ended:
-            job, cell = running.pop(task)
-            yield _kept(lab, job, cell, _fetch(task))
+    try:
+        while True:
+            for job, cell in islice(left, max(0, _slots(lab.device) - len(running))):
+                running[remote(job, runs, lab.device)] = job, cell
+            if not running:
+                return
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+            for task in ended:
+                job, cell = running.pop(task)
+                yield _kept(lab, job, cell, _fetch(task))
+    except (ray.exceptions.RayError, ConnectionError) as e:
+        raise QuantbenchError(
+            f"the cluster does not answer any more ({e}): what is finished is kept, "
+            "the same command goes on from there"
+        ) from e
+    finally:  # an interrupt, too
+        with suppress(ray.exceptions.RayError, ConnectionError):
+            for task in running:
+                ray.cancel(task, force=True)
+
+
+def _slots(device: str) -> int:
+    """How many jobs the cluster runs at a time; nodes come and go."""
+    import ray
+
+    known = ray.cluster_resources()
+    slots = int(known.get("GPU" if device == "cuda" else "CPU", 0))
+    if slots < 1:
+        raise BadInput(f"the cluster has no processor for {device}: its resources are {known}")
+    return slots
 
 
 def _fetch(task: Any) -> Found:
-    """What a task sent back, or the error of Ray that ended it."""
+    """What a task sent back, or why it sent nothing."""
     import ray
 
     try:
         found: Found = ray.get(task)
-    except ray.exceptions.RayError as e:
-        return {"error": f"{type(e).__name__} after {RETRIES} retries: {str(e).splitlines()[0]}"}
+    except ray.exceptions.RayTaskError as e:
+        return {"error": f"{type(e.cause).__name__}: {e.cause}"}
+    except ray.exceptions.RayError as e:  # its worker or node died, each time
+        return {"error": f"{type(e).__name__}, started {1 + RETRIES} times"}
     return found
 
 
@@ -135,11 +160,17 @@ def measured(job: Job, runs: str, device: str) -> Found:
     from quantbench.runs.lab import Lab
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-    lab = Lab(Path(runs) / "on" / os.uname().nodename, device)
+    host = os.uname().nodename
+    lab = Lab(Path(runs) / "on" / host, device)
     try:
         cell = job.cell(lab)
-        result = lab.result(cell)
+        lab.result(cell)
     except QuantbenchError as e:
-        return {"error": str(e)}
-    made = made_here(device)
-    return {"fields": cell.key_fields(), "result": result.to_json(), "made": made}
+        return {"error": f"on {host}: {e}"}
+    stored = lab.ledger.find(cell)  # when and from what code it was made may be long ago
+    assert stored is not None, "it was stored just now"
+    return {
+        "fields": cell.key_fields(),
+        "result": stored.result.to_json(),
+        "made": dict(stored.made),
+    }

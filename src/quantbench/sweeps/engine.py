@@ -47,7 +47,9 @@ def here(jobs: Iterable[tuple[Job, Cell]], lab: Lab) -> Iterator[Done]:
             found = lab.result(cell)
         except CannotWrite:
             raise
-        except QuantbenchError as e:  # what one method cannot do is no reason to stop the others
+        except QuantbenchError as e:
             yield Done(job, None, str(e))
+        except Exception as e:  # noqa: BLE001 - what one cell cannot do does not stop the others
+            yield Done(job, None, f"{type(e).__name__}: {e}")
         else:
             yield Done(job, found)

@@ -33,6 +33,10 @@ class NetworkData:
     data: str
     calib: CalibrationSet
 
+    def __str__(self) -> str:
+        """Such as ``shapes/resnet8 on shapes/test, shapes/calib:64``."""
+        return f"{self.name} on {self.data}, {self.calib.data}:{self.calib.n}"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -55,8 +59,8 @@ class Job:
 
     @property
     def row(self) -> tuple[str, str, str]:
-        """What seeds are averaged over: network, scheme, method with its fields."""
-        return self.network.name, self.scheme_name, str(self.method)
+        """What seeds are averaged over: network with its data, scheme, method with its fields."""
+        return str(self.network), self.scheme_name, self.method
 
     @property
     def method(self) -> str:
@@ -65,7 +69,7 @@ class Job:
         return f"{self.recipe.method}({fields})" if fields else self.recipe.method
 
     def __str__(self) -> str:
-        """Such as ``shapes/resnet8/w4/adaround(lr=0.01)/s0``."""
+        """Such as ``shapes/resnet8 on shapes/test, shapes/calib:64/w4/adaround(lr=0.01)/s0``."""
         return "/".join((*self.row, f"s{self.seed}"))
 
     def cell(self, lab: Lab, where: Task | None = None) -> Cell:
@@ -105,8 +109,9 @@ class Sweep:
     seeds: Sequence[int]
 
     def jobs(self) -> Iterator[Job]:
-        """Every combination: all of one seed before the next, so that a first table comes early."""
-        every = itertools.product(self.seeds, self.networks, self.schemes.items(), self.recipes)
+        """Every combination once: all of one seed first, so that a first table comes early."""
+        recipes, networks = dict.fromkeys(self.recipes), dict.fromkeys(self.networks)
+        every = itertools.product(self.seeds, networks, self.schemes.items(), recipes)
         for seed, network, (name, scheme), recipe in every:
             yield Job(recipe, name, scheme, network, seed)
 

@@ -75,5 +75,6 @@ def rows(jobs: Iterable[tuple[Job, str]], ledger: Ledger) -> list[Row]:
 
 def markdown(table: Iterable[Row]) -> str:
     """As a Markdown table."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in table)]
+    shown = ([cell.replace("|", "\\|") for cell in row.cells()] for row in table)
+    lines = [HEADER, tuple("---" for _ in HEADER), *shown]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
