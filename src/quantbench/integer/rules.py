@@ -43,6 +43,8 @@ from quantbench.integer.requirements import (
 )
 from quantbench.integer.scales import conv_multiplier, known, product_ratio, ratio, taps
 
+DIRECTIONS = 16  # of a rearrangement; numpy has 64 at most, networks a handful
+
 _ARITY = {Conv: (1, 2), Add: (2, 2), Mul: (2, 2), Concat: (1, 1 << 16), Island: (1, 1 << 16)}
 
 # of a convolution: one number an output channel
@@ -179,6 +181,7 @@ def _select(op: Select, _: list[Format], shapes: list[Shape], where: str) -> Non
 
 def _rearrange(op: Rearrange, _: list[Format], shapes: list[Shape], where: str) -> None:
     n = len(op.split) if isinstance(op.split, tuple) else 0
+    require(1 <= n <= DIRECTIONS, f"{where}: {n} directions, of 1 to {DIRECTIONS}")
     require_whole(op.split, max(n, 1), 1, f"{where}: split")
     require_whole(op.into, 3, 1, f"{where}: into")
     require_whole(op.axes, n, 0, f"{where}: axes")

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from quantbench.integer.backends.base import Array, Backend, Compiled
 from quantbench.integer.dispatch import entry
 from quantbench.integer.exact import ExactConv, over, quantize
-from quantbench.integer.ir import Conv, Flatten, Format, MaxPool, Op, Program
+from quantbench.integer.ir import Conv, Flatten, Format, MaxPool, Op, Program, Rearrange
 from quantbench.integer.scales import known
 from quantbench.integer.simulate import APPLY
 from quantbench.integer.validate import validate, validate_images
@@ -126,10 +126,16 @@ def _max_pool(op: MaxPool, formats: list[Format], _: list[str]) -> Step:
 
 
 # what torch ships; every other operator is the simulation's
+def _rearrange(op: Rearrange, formats: list[Format], _: list[str]) -> Step:
+    """No view here either."""
+    return lambda inputs: APPLY[Rearrange](op, inputs, formats).clone()
+
+
 STEPS: dict[type[Op], Callable[[Any, list[Format], list[str]], Step]] = {
     Conv: _conv,
     Flatten: _flatten,
     MaxPool: _max_pool,
+    Rearrange: _rearrange,
 }
 
 

@@ -68,7 +68,8 @@ def _means(node: Node) -> tuple[Tensor, Tensor] | None:
 
     Exporters know no such pool; None for every other call.
     """
-    if node.target not in _ADAPTIVE and type(node.target) not in _ADAPTIVE:
+    pool = node.target in _ADAPTIVE or type(node.target) in _ADAPTIVE
+    if not pool or node.example.dim() != 4:
         return None
     before, after = node.inputs[0].example.shape[2:], node.example.shape[2:]
     rows, columns = (

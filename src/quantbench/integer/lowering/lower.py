@@ -62,7 +62,7 @@ def lower(q: Quantized) -> ir.Program:
 
 
 def _lowered(q: Quantized, sample: Tensor) -> ir.Program:
-    """A module inside of which nothing could be quantized (``place``) is an island as a whole."""
+    """A module with a result inside that has no quantizer (``place``) is an island as a whole."""
     opaque: dict[nn.Module, str] = {}
     while True:
         with q.full_precision_acts():
@@ -73,7 +73,7 @@ def _lowered(q: Quantized, sample: Tensor) -> ir.Program:
             module = q.model.get_submodule(e.node.container)
             if not e.node.container or module in opaque:
                 raise
-            opaque[module] = f"{type(module).__name__}: nothing inside of it could be quantized"
+            opaque[module] = f"{type(module).__name__}: what {e.node.name} in it gives has no codes"
 
 
 class _NotQuantized(Unsupported):
@@ -129,7 +129,9 @@ class _Lowering(Ordered):
         """The network's output in float32."""
         word, made, turned = self.graph.kinds[node].word, node, False
         while self.graph.kinds[made].word in MOVES:
-            turned |= self.graph.kinds[made].word == "rearrange"
+            moved = self.graph.kinds[made]
+            axes = moved.params.get("axes", ())
+            turned |= moved.word == "rearrange" and list(axes) != sorted(axes)
             made = self.graph.source(made.inputs[0])
         kind = self.graph.kinds[made]
         if kind.word == "other" or (kind.word in SUMS and (turned or kind.axis)):
@@ -249,7 +251,7 @@ class _Lowering(Ordered):
         kind, pad = self.graph.kinds[node], self.graph.kinds[source]
         geometry = getattr(node.target, "geometry", None)
         by = (1, *geometry.spread)[-2:] if geometry else (1, 1)
-        if kind.word == "layer" and by == (1, 1) and _around(pad):
+        if kind.word == "layer" and kind.axis == 0 and by == (1, 1) and _around(pad):
             before, pads = source.inputs[0], pad.params["pads"][2:]
         x = self._front(before, kind.axis)
         if by != (1, 1):
@@ -264,12 +266,11 @@ class _Lowering(Ordered):
         return self.back(self.push(made), node, output)
 
     def _add(self, node: Node, y: ir.Format, output: str, clamp: Clamp) -> str:
-        operands = [self.graph.source(n) for n in node.inputs]
         layer = self.graph.fused(node)
-        if layer is not None:
-            (other,) = (n for n in operands if n is not layer)
+        if layer is not None:  # the operand itself, which may have another rank than its source
+            (other,) = (n for n in node.inputs if self.graph.source(n) is not layer)
             return self._layer(layer, y, output, clamp, other)
-        inputs = tuple(self.codes(n) for n in operands)
+        inputs = tuple(self.codes(self.graph.source(n)) for n in node.inputs)
         lo, hi = (int(bound) for bound in clamp)
         return self.push(ir.Add(name=node.name, inputs=inputs, output=output, out=y, lo=lo, hi=hi))
 

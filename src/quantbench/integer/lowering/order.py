@@ -98,7 +98,7 @@ def back(sizes: Sequence[int], axis: int, *, dropped: bool) -> dict[str, Any]:
     """
     shape = plane((1, *sizes))
     if axis in (EVERYWHERE, VOLUME) or dropped:
-        return {"split": (math.prod(sizes),), "axes": (0,), "into": shape}
+        return {"split": shape, "axes": (0, 1, 2), "into": shape}
     axes = _axes(len(sizes), axis)
     split = tuple(int(sizes[a]) for a in axes)
     return {"split": split, "axes": tuple(axes.index(a) for a in range(len(sizes))), "into": shape}

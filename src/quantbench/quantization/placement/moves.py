@@ -61,10 +61,12 @@ def below_all(node: Node) -> tuple[int, int, int, int] | None:
 
 
 def _pools_alone(node: Node) -> bool:
-    """Whether a call is a max pool without a padding of its own."""
-    names = ("kernel_size", "stride", "padding")
-    pool = node.target in MAX_POOLS
-    return pool and number_arguments(node, names, {"padding": 0})["padding"] in (0, (0, 0), [0, 0])
+    """Whether a call is a max pool without a padding of its own, or gaps in its window."""
+    if node.target not in MAX_POOLS:
+        return False
+    names = ("kernel_size", "stride", "padding", "dilation")
+    p = number_arguments(node, names, {"padding": 0, "dilation": 1})
+    return p["padding"] in (0, (0, 0), [0, 0]) and p["dilation"] in (1, (1, 1), [1, 1])
 
 
 def subsampled(node: Node) -> Kind:
@@ -77,15 +79,17 @@ def subsampled(node: Node) -> Kind:
     cut = [n for n, i in enumerate(index) if not (isinstance(i, slice) and i == slice(None))]
     if not cut:
         return Kind("same")
+    plain = all(isinstance(i, slice) and i.start is None and i.stop is None for i in index)
+    steps = [int(i.step or 1) for i in index] if plain else []
+    steps += [1] * (rank - len(steps))
+    if plain and steps[:2] == [1, 1] and rank <= 4:
+        rows, columns = [1, 1, *steps[2:]][-2:]
+        return Kind("pad", {"pads": (0,) * 6, "stride": (rows, columns)})
     if len(cut) == 1 and cut[0] > 0 and isinstance(index[cut[0]], slice | int):
         return chosen(node, cut[0] - 1)
-    if not all(isinstance(i, slice) and i.start is None and i.stop is None for i in index):
-        return Kind("other", why="indexing that is not plain subsampling")
-    steps = [int(i.step or 1) for i in index] + [1] * (rank - len(index))
-    if steps[:2] != [1, 1] or rank > 4:
+    if plain:
         return Kind("other", why="subsampling of channels, images or volumes")
-    rows, columns = [1, 1, *steps[2:]][-2:]
-    return Kind("pad", {"pads": (0,) * 6, "stride": (rows, columns)})
+    return Kind("other", why="indexing that is not plain subsampling")
 
 
 def _part(node: Node, whole: Node) -> Kind:

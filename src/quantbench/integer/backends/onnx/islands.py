@@ -151,7 +151,8 @@ def _require_near(op: Island, model: onnx.ModelProto, values: dict[str, Floats])
         read = {i.name for i in model.graph.input}  # some are read for their sizes alone
         (got,) = session.run(["y"], {k: v for k, v in values.items() if k in read})
     except Exception as e:
-        why = f"ONNX Runtime does not run it for any number of images ({_first(e)})"
+        why = "ONNX Runtime refuses it, with another number of images than it was traced with: "
+        why += _first(e)
         raise _refused(op, why) from e
     with torch.no_grad():
         right = op.function(*map(torch.from_numpy, values.values())).numpy()
@@ -159,8 +160,12 @@ def _require_near(op: Island, model: onnx.ModelProto, values: dict[str, Floats])
         y = known(op.out)
         ends = (y.lo - y.zero) * y.scale, (y.hi - y.zero) * y.scale
         got, right = np.clip(got, *ends), np.clip(right, *ends)
+    if got.shape != right.shape:
+        raise _refused(op, f"its result has shape {got.shape} in ONNX Runtime, {right.shape} here")
+    if not np.isfinite(right).all():
+        raise _refused(op, "its result is not finite for some codes of its inputs' ranges")
     off, size = _distance(got, right), float(np.linalg.norm(right.astype(np.float64)))
-    if got.shape != right.shape or not off <= NEAR * size:
+    if not off <= NEAR * size:
         raise _refused(op, f"ONNX Runtime's result differs from torch's by {off:.2g} of {size:.2g}")
 
 
