@@ -3,8 +3,8 @@
 Keys of results follow imports through these only.
 
 A package without effect is one whose part in a result is in the key in another way, or in no way:
-what data hold is there as digests; claims choose the fields of a cell; evidence, runs, gate,
-report and cli judge, keep and show numbers that are measured already.
+what data hold is there as digests; claims choose the fields of a cell; evidence, runs, sweeps,
+gate, report and cli judge, keep and show numbers that are measured already.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ EFFECTS = {
     "comparison": False,
     "runs": False,
     "gate": False,
+    "sweeps": False,
     "report": False,
     "bench": False,
     "cli": False,
