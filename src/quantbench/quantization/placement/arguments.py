@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quantbench.network.graph.calls import Node
+from quantbench.network.graph.calls import Node, Size
 from quantbench.quantization.placement import moves, windows
 from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
 
@@ -47,6 +47,8 @@ def _mul(node: Node) -> Kind:
     """A product with a number, or of two tensors of codes, one perhaps stretched."""
     if len(node.inputs) != 2:
         return _unary(node)
+    if any(isinstance(a, Size) for a in (*node.args, *node.kwargs.values())):
+        return Kind("other", why="a product with the number of examples")
     examples = [n.example for n in node.inputs]
     shapes = [tuple(e.shape) for e in examples]
     if not all(e.is_floating_point() for e in examples) or node.example.dim() != len(shapes[0]):
