@@ -182,6 +182,15 @@ def test_pictures_are_of_what_this_project_drew(monkeypatch):
     assert json.dumps(pictures.known)
 
 
+def test_pictures_cannot_end_their_script(tmp_path, monkeypatch):
+    ends = "</script><script>alert(1)</script>"
+    monkeypatch.setattr(changed, "_pictures", lambda _data, at: dict.fromkeys(at, ends))
+    written = build.page(every(), Lab(tmp_path))
+    assert ends not in written
+    held = written.split('id="pictures">', 1)[1].split("</script>", 1)[0]
+    assert {ends} == {x for known in json.loads(held).values() for x in known.values()}
+
+
 def test_commands_are_grouped_by_what_they_bring():
     groups = skipped.skipped(every())
     assert [(g.reason, g.commands, len(g.claims)) for g in groups] == [
