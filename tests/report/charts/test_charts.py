@@ -18,7 +18,7 @@ from quantbench.report.charts.verdicts import ALL, verdicts
 from quantbench.report.page import assets
 from tests.helpers.reports import CURVES_OF_ALL, TABLE
 
-POINT = Point("net", "bits", "nearest", "nearest()", "w4", 4.0, 95.0, 90.0, 89.0, 91.0)
+POINT = Point("net", "bits", "nearest", "nearest()", "w4", 4.0, 90.0, 5.0, 4.0, 6.0)
 FRONTS = [POINT, Point(**{**vars(POINT), "method": "brecq", "x": 3.0, "value": 91.0})]
 
 LINE = Line("a · b", "x--y", "drop <= 1", "90.00", "HOLDS", "agrees", -0.5, -0.9, -0.1, -0.9, 0.0)

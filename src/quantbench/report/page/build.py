@@ -62,7 +62,7 @@ def page(
     """
     some = entries(every)
     bits = figures.bits_by_name(lab, some)
-    fronts, cost = figures.tradeoffs(some, bits)
+    fronts, cost = figures.tradeoffs(some, bits, figures.machines_by_name(lab, some))
     run, runs = figures.chosen_run(some, bits)
     placed = leaderboard(boards(some))
     pictures = Pictures()
