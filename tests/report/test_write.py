@@ -11,8 +11,13 @@ from quantbench.runs.ledger import Ledger
 from tests.evidence.test_judge import LIMIT, run
 
 
+@pytest.fixture(autouse=True)
+def _cache(root):
+    """Nothing that another test has kept."""
+
+
 @pytest.fixture
-def rows(root):
+def rows():
     here = {0: run(92.0, 90.0)}
     return [Row(LIMIT, judge(LIMIT, here), {}, {}, 1.0)]
 

@@ -268,3 +268,40 @@ def test_runs_say_where_they_were_made(tmp_path):
     lab.ledger.put(CELL, result(900), {"machine": "here", "commit": "c"})
     one = replace(entries(every())[0], cells={0: CELL, 1: replace(CELL, seed=1)})
     assert list(figures.machines_by_name(lab, [one]).values()) == [{0: "here"}]
+
+
+def test_a_board_is_of_runs_on_the_same_examples():
+    some = entries(every())
+    (board,) = boards(some).values()
+    other = result(930, 5)
+    fp = other.fp_scores.copy()
+    fp[:2] = False
+    changes = [
+        {"runs": {0: Result.of(fp, other.scores, "d")}},
+        {"runs": {0: replace(other, metric="f1")}},
+        {"runs": {0: replace(other, gold=other.fp)}},
+        {"runs": {0: Result.of(other.fp_scores[:-1], other.scores[:-1], "d")}},
+    ]
+    odd = [replace(some[0], method=f"odd{i}", **c) for i, c in enumerate(changes)]
+    assert boards([*odd, *some]) == {f"{some[0].place}, {some[0].short}": board}
+    assert boards(odd) == {}
+
+
+RANGES = ("minmax", "mse", "lp2.4", "output_mse")
+
+
+def test_every_entry_has_a_name_however_alike():
+    one = entries(every())[0]
+    ranges = [replace(one.scheme, weights=replace(one.scheme.weights, range=r)) for r in RANGES]
+    some = [replace(one, scheme=scheme) for scheme in ranges]
+    assert list(named(some).values()) == some
+
+
+def test_lines_of_images_are_told_apart_by_calibration():
+    some = [e for e in entries(every()) if dict(e.fields).get("images")]
+    others = [replace(e, calib="8 of other", runs={0: result(500)}) for e in some]
+    others += [replace(e, scheme=replace(e.scheme, placement="shared")) for e in others]
+    others += [replace(e, scheme=replace(e.scheme, which="first")) for e in others]
+    rows = figures.by_images([*some, *others]).spec["data"]["values"]
+    assert len(rows) == 5 * len(some)
+    assert len({(row["pipeline"], row["images"]) for row in rows}) == len(rows)

@@ -177,8 +177,8 @@ _SYMLOG = {"type": "symlog", "constant": 0.5, "reverse": True, "nice": False, "p
 _CAPTION = (
     "One network at a time, points lost against its full precision; finer near 0. The line is the "
     "Pareto front: no other run costs less and is right more often. Bars: 95 % intervals of what "
-    "is lost, over the same examples. Click on methods in the legend to leave them alone; drag to move, hold shift and "
-    "turn the wheel to zoom, double-click to go back."
+    "is lost, over the same examples. Click on methods in the legend to leave them alone; drag to "
+    "move, hold shift and turn the wheel to zoom, double-click to go back."
 )
 
 

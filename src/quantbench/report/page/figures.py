@@ -18,6 +18,7 @@ from quantbench.report.page.ranking import DRAWN
 
 if TYPE_CHECKING:
     from quantbench.evidence.result import Result
+    from quantbench.quantization.scheme import Scheme
     from quantbench.report.charts.layers import LayerBits
     from quantbench.report.page.found import Found
     from quantbench.runs.lab import Lab
@@ -172,11 +173,21 @@ def _priced(runs: Iterable[Result]) -> list[rounding.Point]:
 
 def by_images(some: Sequence[Entry]) -> Chart | None:
     """Pipelines that differ in the number of calibration images alone."""
-    lines: dict[str, dict[int, list[float]]] = defaultdict(dict)
+    lines: dict[tuple[str, Scheme, str], dict[int, list[float]]] = defaultdict(dict)
     for entry in some:
-        fields = dict(entry.fields)
-        if number := fields.pop("images", 0):
-            rest = ", ".join(f"{k}={v}" for k, v in fields.items())
-            name = f"{entry.place}, {entry.short}, {entry.method}" + (f" ({rest})" if rest else "")
-            lines[name][number] = [r.q_top1 for r in entry.runs.values()]
-    return images.images_of({name: line for name, line in lines.items() if len(line) > 3})
+        if number := dict(entry.fields).get("images", 0):
+            about = _pipeline(entry), entry.scheme, entry.calib
+            lines[about][number] = [r.q_top1 for r in entry.runs.values()]
+    shown: dict[str, dict[int, list[float]]] = {}
+    for (name, scheme, calib), line in lines.items():
+        if len(line) > 3:
+            title = name if name not in shown else f"{name}, {calib}"
+            title = title if title not in shown else f"{name}, {scheme.weights.range}, {calib}"
+            shown[title if title not in shown else f"{title} {len(shown)}"] = line
+    return images.images_of(shown)
+
+
+def _pipeline(entry: Entry) -> str:
+    """An entry without its number of images."""
+    rest = ", ".join(f"{k}={v}" for k, v in entry.fields if k != "images")
+    return f"{entry.place}, {entry.short}, {entry.method}" + (f" ({rest})" if rest else "")
