@@ -103,6 +103,17 @@ def test_a_share_of_the_weights_was_not_rounded_nearest():
     assert rounding.moved(points) == pytest.approx(1 / 3)
 
 
+def test_weights_of_all_layers_are_shown_and_counted():
+    n = 2 * rounding.MOST
+    curves = {"h/before/a": (0.2,) * n, "h/after/a": (0.0,) * n}
+    curves |= {"h/before/b": (0.7,) * n, "h/after/b": (0.0,) * n}
+    (row,) = rounding.values_of({"r": curves}).spec["data"]["values"]
+    assert len(row["before"]) == len(row["after"]) == rounding.MOST
+    assert row["before"].count(0.7) == rounding.MOST // 2
+    assert row["share"] == "50% other than nearest"
+    assert len(rounding.some([(0.1, 0.2)] * (rounding.MOST + 1))) <= rounding.MOST
+
+
 def test_the_roof_bends_where_copies_are_as_slow_as_products():
     corners = CHARTS["roofline"].spec["layer"][0]["data"]["values"]
     assert [c["reached"] for c in corners] == [11.11, 600.0, 600.0] or len(corners) in (2, 3)
