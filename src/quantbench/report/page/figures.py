@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantbench.evidence import estimates
 from quantbench.report.charts import curves, images, layers, rounding, shift
 from quantbench.report.charts.fronts import COSTS, Point, fronts, with_fronts
-from quantbench.report.charts.spec import Chart
+from quantbench.report.charts.spec import Chart, rounded
 from quantbench.report.page.entries import Entry, named
 from quantbench.report.page.kept import kept
 from quantbench.report.page.operations import layer_bits, mean_bits, operations
@@ -73,11 +73,12 @@ def tradeoffs(
     known = {cost: Counter(m for t in each.values() for m in t[cost]) for cost in TIMES}
     chosen = {cost: counts.most_common(1)[0][0] for cost, counts in known.items() if counts}
     for name, entry in named(some).items():
-        value, *lost = (round(v, 3) for v in (entry.accuracy, *_drop(entry)))
+        value, lost, low, high = (round(v, 3) for v in (entry.accuracy, *_drop(entry)))
         times = {cost: each[name][cost].get(machine, 0.0) for cost, machine in chosen.items()}
-        for cost, x in _costs(entry, bits.get(name, ()), times):
+        for cost, amount in _costs(entry, bits.get(name, ()), times):
             about = (entry.place, cost, entry.method, entry.call, entry.short)
-            groups[entry.place, cost].append(Point(*about, float(f"{x:.5g}"), value, *lost))
+            x = rounded(amount, 5)
+            groups[entry.place, cost].append(Point(*about, x, value, lost, low, high))
     several = {about: group for about, group in groups.items() if len(group) > 1}
     size = Counter(p.network for group in several.values() for p in group)  # most to see first
     ordered = sorted(several, key=lambda about: (-size[about[0]], about))

@@ -63,11 +63,12 @@ def draws(board: Sequence[Entry]) -> Floats:
         scores = np.stack([_summed(entry) for entry in board], axis=1)
         parts = np.array_split(_counts(data, first.n), PARTS)
         sums = np.concatenate([part.astype(np.float64) @ scores for part in parts])
-        return np.round(100 * sums / [first.n * len(e.runs) for e in board], DIGITS)
+        n = np.array([first.n * len(e.runs) for e in board])
+        return np.asarray(np.round(100 * sums / n, DIGITS))
     rng = _generator(data, first.n)
     rows = rng.integers(0, first.n, (FEW, first.n))
     found = np.stack([np.array([_statistic(e, at) for e in board]) for at in rows])
-    return np.round(found, DIGITS)
+    return np.asarray(np.round(found, DIGITS))
 
 
 def _generator(data: str, n: int) -> np.random.Generator:
@@ -85,7 +86,8 @@ def _counts(data: str, n: int) -> NDArray[np.float32]:
 
 def _summed(entry: Entry) -> Floats:
     """Scores of every example, summed over seeds: exact where they are correctness."""
-    return np.sum([r.scores.astype(np.float64) for r in entry.runs.values()], axis=0)
+    each = [r.scores.astype(np.float64) for r in entry.runs.values()]
+    return np.asarray(np.sum(each, axis=0))
 
 
 def _statistic(entry: Entry, at: NDArray[np.int64]) -> float:
