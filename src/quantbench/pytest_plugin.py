@@ -143,13 +143,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from quantbench.report.write import write
 
+    if bench.rows:
+        for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
+            terminalreporter.write_line(line)
     try:
-        if bench.rows:
-            for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
-                terminalreporter.write_line(line)
         _tell_ci(terminalreporter, config, bench)
-    except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
-        terminalreporter.write_line(f"quantbench: no report: {e}")
+    except QuantbenchError as e:
+        terminalreporter.write_line(f"quantbench: {e}")
 
 
 def _tell_ci(terminalreporter: Any, config: pytest.Config, bench: Bench) -> None:

@@ -146,6 +146,8 @@ def test_the_summary_folds_away_what_agrees(every):
     assert text.count("<details>") == text.count("</details>") == 2
     many = table.markdown([every[0]] * (table.ROWS + 5))
     assert "and 5 more" in many
+    odd = replace(every[0], claim=replace(every[0].claim, id="<b>|a"))
+    assert "| &lt;b&gt;\\|a |" in table.markdown([odd])
 
 
 def test_every_outcome_has_a_colour(every, tmp_path):

@@ -114,10 +114,12 @@ def test_a_lost_list_uploads_nothing_twice(runs):
 
 
 def test_a_new_measurement_of_a_cell_updates_its_run(runs):
-    Ledger(runs / "cells").put(CELL, replace(RESULT, seconds={"quantize": 3.0}))
+    made = {"machine": "another", "commit": "later"}
+    Ledger(runs / "cells").put(CELL, replace(RESULT, seconds={"quantize": 3.0}), made)
     assert tracking.upload(runs, cells(runs)) == 1
     there = found(runs)
     assert there[CELL.id].data.metrics["seconds.quantize"] == 3
+    assert {k: there[CELL.id].data.tags[k] for k in made} == made
     assert len(there) == 4
 
 

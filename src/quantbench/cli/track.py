@@ -9,7 +9,7 @@ from quantbench.errors import BadInput
 
 
 def track(options: argparse.Namespace) -> int:
-    """Upload what the server lacks.
+    """Upload what the server lacks; 1 where a run's integer network is damaged.
 
     Raises:
         BadInput: no folder of runs, or nothing finished in it.
@@ -29,7 +29,10 @@ def track(options: argparse.Namespace) -> int:
     cells = [(one.claim.paper, record) for one in found for record in one.records]
     if not cells:
         raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
-    new = Server(options.to, runs).upload(cells)
-    there = len({(paper, record.key) for paper, record in cells}) - new
-    print(f"{options.to}: {new} runs uploaded, {there} were there")
-    return 0
+    done = Server(options.to, runs).upload(cells)
+    every = {(paper, record.key): record.id for paper, record in cells}
+    there = sum(name not in done.refused for name in every.values()) - done.new
+    print(f"{options.to}: {done.new} runs uploaded, {there} were there")
+    if done.refused:
+        print(f"not whole, named above: {', '.join(done.refused)}")
+    return 1 if done.refused else 0

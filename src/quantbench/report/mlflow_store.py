@@ -150,8 +150,11 @@ def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], ent
 
 
 def log_numbers(client: MlflowClient, run: str, entry: Entry) -> None:
-    """Parameters, metrics and curves of an entry into its run; what is there already stays so."""
-    from mlflow.entities import Metric, Param
+    """Parameters, tags, metrics and curves of an entry into its run.
+
+    Tags come before the numbers: of a run that was there, they say of another machine or commit.
+    """
+    from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
     values = [Metric(allowed(k), v, now, 0) for k, v in entry.metrics.items()]
@@ -159,7 +162,7 @@ def log_numbers(client: MlflowClient, run: str, entry: Entry) -> None:
     # the step is the logged iteration, or the layer or channel of a shift
     curves = entry.curves.items()
     values += [Metric(allowed(k), v, now, i) for k, curve in curves for i, v in enumerate(curve)]
-    client.log_batch(run, params=params)
+    client.log_batch(run, params=params, tags=[RunTag(k, v) for k, v in entry.tags.items()])
     for start in range(0, len(values), METRICS_PER_CALL):
         client.log_batch(run, metrics=values[start : start + METRICS_PER_CALL])
 

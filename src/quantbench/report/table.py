@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantbench.evidence.verdict import MISSES, OPEN, Outcome
+from quantbench.report.markdown import cell, escaped
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim
@@ -166,7 +167,7 @@ def markdown(rows: Sequence[Row]) -> str:
     parts = [summary(rows), "", *_markdown(loud)]
     if quiet := ran[len(loud) :]:
         parts += _folded(f"{len(quiet)} that agree", _markdown(quiet))
-    if skips := [f"- {text}" for text in _skips(rows)]:
+    if skips := [f"- {escaped(text)}" for text in _skips(rows)]:
         parts += _folded("what is skipped, and why", skips)
     return "\n".join([*parts, ""])
 
@@ -180,8 +181,7 @@ def _markdown(rows: Sequence[Row]) -> list[str]:
     """A table of some rows, none where there are none."""
 
     def line(values: Iterable[str]) -> str:
-        texts = (v.replace("|", "\\|").replace("\n", "<br>") for v in values)
-        return f"| {' | '.join(texts)} |"
+        return f"| {' | '.join(map(cell, values))} |"
 
     if not rows:
         return []

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.errors import BadInput, CannotWrite
+from quantbench.errors import BadInput, CannotWrite, QuantbenchError
 from quantbench.report import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from quantbench.gate.baseline import Baseline
     from quantbench.latency.table import Table
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 def write(
     runs: Path, rows: Sequence[Row], ledger: Ledger, cells: Iterable[tuple[str, Cell]]
-) -> list[str]:
+) -> Iterator[str]:
     """Write ``report/index.html`` and ``report/summary.md``, and bring MLflow up to date.
+
+    The verdicts come first, before anything is written; what cannot be written is a line, so that
+    no error of a page costs a verdict.
 
     Args:
         runs: folder of everything that runs leave behind.
@@ -34,9 +37,28 @@ def write(
         cells: papers and cells that belong into MLflow.
 
     Returns:
-        the lines for the terminal.
+        the lines for the terminal; what they say of is done as they are taken.
 
     """
+    rows = [_timed(row, ledger) for row in rows]
+    yield from table.terminal(rows)
+    yield _done("report", lambda: _page(runs, rows))
+    yield _done("MLflow", lambda: _track(runs, ledger, cells))
+
+
+def _done(what: str, make: Callable[[], str]) -> str:
+    """The line that says so, or what failed."""
+    try:
+        return make()
+    except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
+        return f"quantbench: no {what}: {e}"
+    except Exception as e:  # noqa: BLE001 - a defect of the page leaves the verdicts as they are
+        why = " ".join(str(e).split())
+        return f"quantbench: no {what}: {type(e).__name__}: {why}"
+
+
+def _page(runs: Path, rows: Sequence[Row]) -> str:
+    """Write the summary and the page; the line that names it."""
     from quantbench.report import latency_page
     from quantbench.report.page.build import page
     from quantbench.report.page.found import found
@@ -44,14 +66,12 @@ def write(
     from quantbench.system.atomic import write_atomically
 
     folder, lab = runs / "report", Lab(runs)
-    rows = [_timed(row, ledger) for row in rows]
     write_atomically(folder / "summary.md", table.markdown(rows))
     with suppress(BadInput):  # a file that is no table: quantbench latency names it
         latency_page.write(runs)
     every = found(rows, _baseline(), lab)
     write_atomically(folder / "index.html", page(every, lab, _about(folder), _tables(runs)))
-    done = f"report: {folder / 'index.html'}"
-    return [*table.terminal(rows), done, _track(runs, ledger, cells)]
+    return f"report: {folder / 'index.html'}"
 
 
 def _baseline() -> Baseline:
@@ -100,8 +120,10 @@ def _tables(runs: Path) -> list[Table]:
 
 def _timed(row: Row, ledger: Ledger) -> Row:
     """The row with results as the ledger has them now: latency is measured after the verdict."""
-    runs = {seed: ledger.get(row.cells[seed]) or found for seed, found in row.runs.items()}
-    return replace(row, runs=runs)
+    with suppress(BadInput):  # a record that cannot be read: the verdict stands
+        runs = {seed: ledger.get(row.cells[seed]) or found for seed, found in row.runs.items()}
+        return replace(row, runs=runs)
+    return row
 
 
 def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str:

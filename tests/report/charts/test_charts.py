@@ -18,7 +18,7 @@ from quantbench.report.charts.verdicts import ALL, verdicts
 from quantbench.report.page import assets
 from tests.helpers.reports import CURVES_OF_ALL, TABLE
 
-POINT = Point("net", "bits", "nearest", "nearest()", "w4", 4.0, 95.0, 90.0, 89.0, 91.0)
+POINT = Point("net", "bits", "nearest", "nearest()", "w4", 4.0, 90.0, 5.0, 4.0, 6.0)
 FRONTS = [POINT, Point(**{**vars(POINT), "method": "brecq", "x": 3.0, "value": 91.0})]
 
 LINE = Line("a · b", "x--y", "drop <= 1", "90.00", "HOLDS", "agrees", -0.5, -0.9, -0.1, -0.9, 0.0)
@@ -101,6 +101,17 @@ def test_a_share_of_the_weights_was_not_rounded_nearest():
     points = rounding.kept({"h/before/a": (0.2, 0.6, 0.4), "h/after/a": (0.0, 1.0, 1.0)})
     assert points == [(0.2, 0.0), (0.6, 1.0), (0.4, 1.0)]
     assert rounding.moved(points) == pytest.approx(1 / 3)
+
+
+def test_weights_of_all_layers_are_shown_and_counted():
+    n = 2 * rounding.MOST
+    curves = {"h/before/a": (0.2,) * n, "h/after/a": (0.0,) * n}
+    curves |= {"h/before/b": (0.7,) * n, "h/after/b": (0.0,) * n}
+    (row,) = rounding.values_of({"r": curves}).spec["data"]["values"]
+    assert len(row["before"]) == len(row["after"]) == rounding.MOST
+    assert row["before"].count(0.7) == rounding.MOST // 2
+    assert row["share"] == "50% other than nearest"
+    assert len(rounding.some([(0.1, 0.2)] * (rounding.MOST + 1))) <= rounding.MOST
 
 
 def test_the_roof_bends_where_copies_are_as_slow_as_products():

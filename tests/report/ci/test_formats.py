@@ -116,3 +116,8 @@ def test_findings_and_rows_become_cases():
     assert [c.level for c in cases] == ["error", "warning", "skipped", "passed", "error"]
     assert (cases[0].file, cases[0].line) == ("reference/p.toml", 12)
     assert cases[-1].word == "crashed"
+
+
+def test_what_looks_like_html_is_text_in_a_summary():
+    text = summary([Case("cell", "<details>|x", "moved", "error", "a </table> & b\nc")], "t")
+    assert "| moved | &lt;details&gt;\\|x | a &lt;/table&gt; &amp; b<br>c |" in text

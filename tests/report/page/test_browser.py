@@ -150,12 +150,40 @@ def test_a_link_opens_its_claim_and_words_filter_the_table(browser, address):
     page.context.close()
 
 
+SIGNALS = """(signal) => figures.filter((f) => f.dataset.signal === signal && !f.hidden)
+  .map((f) => views.get(f.querySelector('.plot'))?.signal(signal))"""
+
+
 def test_a_choice_moves_every_chart_that_it_names(browser, address):
     page, said = opened(browser, address, 1000)
-    select = page.locator("select[data-signal=tier]")
-    select.select_option("embedded")
-    assert page.evaluate("chosen('tier')") == "embedded"
-    runs = page.locator("select[data-signal=run] option").count()
-    assert runs >= 1
+    signals = page.evaluate("[...new Set(figures.map((f) => f.dataset.signal))].filter(Boolean)")
+    several = 0
+    for signal in signals:
+        options = page.locator(f"select[data-signal={signal}]").first.locator("option")
+        for choice in reversed(options.all_text_contents()):
+            page.locator(f"select[data-signal={signal}]").first.select_option(choice)
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            page.wait_for_function(f"({DRAWN})() === ({VISIBLE})()")
+            assert set(page.evaluate(SIGNALS, signal)) == {choice}
+        several += options.count() > 1
+    assert several
+    assert said == []
+    page.context.close()
+
+
+def test_what_is_chosen_while_a_chart_is_being_drawn_is_what_it_shows(browser, address):
+    page, said = opened(browser, address, 1000)
+    shown = page.evaluate(
+        """async () => {
+          const figure = figures.find((f) => f.dataset.signal === 'tier');
+          const plot = figure.querySelector('.plot');
+          views.delete(plot);
+          const drawn = draw(figure);  // waits, and the choice comes meanwhile
+          choose('tier', 'embedded');
+          await drawn;
+          return views.get(plot).signal('tier');
+        }"""
+    )
+    assert shown == "embedded"
     assert said == []
     page.context.close()

@@ -86,3 +86,13 @@ def test_without_full_precision_or_baseline_nothing_is_judged():
     assert not found([waiting(CLAIM)], Baseline(), lab("own"))[0].judged
     only = Baseline({"own": accepted(run(92, 90), run(92, 90).quantized)})
     assert not found([waiting(CLAIM)], only, lab("own"))[0].judged
+
+
+@pytest.mark.parametrize(
+    "other", [{"eval": "of another set"}, {"metric": "f1"}, {"n": 5}, {"scores": "no base64!"}]
+)
+def test_scores_of_other_examples_than_full_precisions_are_not_paired(other):
+    known = baseline(own=run(92.0, 91.2))
+    cells = {**known.cells, "own": replace(known.cells["own"], **other)}
+    (one,) = found([waiting(CLAIM)], Baseline(cells), lab("own"))
+    assert (one.judged, one.accepted, one.history) == (False, False, HISTORY)

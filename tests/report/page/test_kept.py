@@ -71,10 +71,10 @@ def lab(tmp_path):
     return SimpleNamespace(runs=tmp_path, network=network)
 
 
-def cell(key="key"):
-    return SimpleNamespace(
-        key=lambda: key, model="net", checkpoint="c", scheme=Scheme(Grid(4), Grid(6))
-    )
+def cell(key="key", **other):
+    about = {"model": "net", "checkpoint": "c", "eval_data": "set", "eval_digest": "e"}
+    scheme = Scheme(Grid(4), Grid(6))
+    return SimpleNamespace(**{"key": lambda: key, "scheme": scheme, **about, **other})
 
 
 def test_bits_are_those_of_the_levels_and_sizes_are_kept(lab):
@@ -88,4 +88,16 @@ def test_bits_are_those_of_the_levels_and_sizes_are_kept(lab):
 def test_a_run_without_its_network_has_no_bits(lab):
     assert operations.layer_bits(lab, cell("another")) == ()
     lab.network(None)  # it is not here any more
+    assert operations.layer_bits(lab, cell()) == ()
+
+
+@pytest.mark.parametrize("name", ["model", "checkpoint", "eval_data", "eval_digest"])
+def test_sizes_are_those_of_the_network_and_of_what_it_reads(lab, name):
+    assert operations.layer_bits(lab, cell())
+    assert operations.layer_bits(lab, cell(**{name: "other"})) == ()  # asked for, and not here
+
+
+def test_sizes_are_read_anew_from_other_code(lab, monkeypatch):
+    assert operations.layer_bits(lab, cell())
+    monkeypatch.setattr(operations, "source_hashes", lambda _modules: {"m": "new"})
     assert operations.layer_bits(lab, cell()) == ()

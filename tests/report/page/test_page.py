@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from quantbench.evidence.result import Result
+from quantbench.evidence import estimates
+from quantbench.evidence.result import Latency, Result
+from quantbench.report.charts.fronts import COSTS
 from quantbench.report.page import build, changed, figures, glance, papers, skipped
 from quantbench.report.page.entries import boards, entries, named
 from quantbench.runs.lab import Lab
 from tests.helpers.reports import TABLE, every, result
+from tests.report.test_tracking import CELL
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -182,6 +185,15 @@ def test_pictures_are_of_what_this_project_drew(monkeypatch):
     assert json.dumps(pictures.known)
 
 
+def test_pictures_cannot_end_their_script(tmp_path, monkeypatch):
+    ends = "</script><script>alert(1)</script>"
+    monkeypatch.setattr(changed, "_pictures", lambda _data, at: dict.fromkeys(at, ends))
+    written = build.page(every(), Lab(tmp_path))
+    assert ends not in written
+    held = written.split('id="pictures">', 1)[1].split("</script>", 1)[0]
+    assert {ends} == {x for known in json.loads(held).values() for x in known.values()}
+
+
 def test_commands_are_grouped_by_what_they_bring():
     groups = skipped.skipped(every())
     assert [(g.reason, g.commands, len(g.claims)) for g in groups] == [
@@ -206,3 +218,90 @@ def test_a_page_of_all_that_can_be_run_here_is_below_three_megabytes(tmp_path):
     ]
     assert len(many) > 450
     assert len(build.page(many, Lab(tmp_path)).encode()) < 3_000_000
+
+
+def test_bits_are_the_schemes_only_where_all_layers_have_them():
+    some = [e for e in entries(every()) if e.method in ("nearest", "rounding", "adaround")]
+    assert len(some) == 3
+    edges = replace(some[0].scheme, first_last_bits=8)
+    other = [
+        replace(some[0], scheme=edges, short="e"),
+        replace(some[0], scheme=replace(some[0].scheme, which="first"), short="f"),
+        replace(some[0], method="allocate+nearest"),
+        replace(some[0], method="brecq-mixed"),
+    ]
+    fronts, _ = figures.tradeoffs([*some, *other], {})
+    assert fronts[0].title.endswith(COSTS["bits"])
+    assert {v["method"] for v in fronts[0].spec["data"]["values"]} == {e.method for e in some}
+    assert len(fronts[0].spec["data"]["values"]) == len(some)
+
+
+def test_what_is_lost_has_the_paired_interval():
+    some = entries(every())
+    fronts, _ = figures.tradeoffs(some, {})
+    drops = {e.call: estimates.drop(e.runs) for e in some}
+    for point in fronts[0].spec["data"]["values"]:
+        asked = drops[point["options"]]
+        found = [point[k] for k in ("lost", "least", "most")]
+        assert found == pytest.approx([asked.value, asked.low, asked.high], abs=1e-3)
+
+
+def test_times_of_two_machines_are_not_on_one_axis():
+    ms = [("m", 1.0), ("m", 2.0), ("other", 9.0)]
+    some = [
+        replace(e, runs={0: result(900, 1, latency=(Latency("native", 1, machine, (t,)),))})
+        for e, (machine, t) in zip(entries(every()), ms, strict=False)
+    ]
+    made_on = {name: {0: m} for name, m in zip(named(some), ("x", "y", "y"), strict=True)}
+    fronts, cost = figures.tradeoffs(some, {}, made_on)
+    (timed,) = (c for c in fronts if "integers" in c.title)
+    (slow, _) = cost
+    assert [v["x"] for v in timed.spec["data"]["values"]] == [1.0, 2.0]
+    assert len(slow.spec["data"]["values"]) == 2
+    assert timed.caption.endswith("ran on m.")
+    assert slow.caption.endswith("ran on y.")
+    assert "ran on" not in fronts[0].caption
+
+
+def test_runs_say_where_they_were_made(tmp_path):
+    lab = Lab(tmp_path)
+    lab.ledger.put(CELL, result(900), {"machine": "here", "commit": "c"})
+    one = replace(entries(every())[0], cells={0: CELL, 1: replace(CELL, seed=1)})
+    assert list(figures.machines_by_name(lab, [one]).values()) == [{0: "here"}]
+
+
+def test_a_board_is_of_runs_on_the_same_examples():
+    some = entries(every())
+    (board,) = boards(some).values()
+    other = result(930, 5)
+    fp = other.fp_scores.copy()
+    fp[:2] = False
+    changes = [
+        {"runs": {0: Result.of(fp, other.scores, "d")}},
+        {"runs": {0: replace(other, metric="f1")}},
+        {"runs": {0: replace(other, gold=other.fp)}},
+        {"runs": {0: Result.of(other.fp_scores[:-1], other.scores[:-1], "d")}},
+    ]
+    odd = [replace(some[0], method=f"odd{i}", **c) for i, c in enumerate(changes)]
+    assert boards([*odd, *some]) == {f"{some[0].place}, {some[0].short}": board}
+    assert boards(odd) == {}
+
+
+RANGES = ("minmax", "mse", "lp2.4", "output_mse")
+
+
+def test_every_entry_has_a_name_however_alike():
+    one = entries(every())[0]
+    ranges = [replace(one.scheme, weights=replace(one.scheme.weights, range=r)) for r in RANGES]
+    some = [replace(one, scheme=scheme) for scheme in ranges]
+    assert list(named(some).values()) == some
+
+
+def test_lines_of_images_are_told_apart_by_calibration():
+    some = [e for e in entries(every()) if dict(e.fields).get("images")]
+    others = [replace(e, calib="8 of other", runs={0: result(500)}) for e in some]
+    others += [replace(e, scheme=replace(e.scheme, placement="shared")) for e in others]
+    others += [replace(e, scheme=replace(e.scheme, which="first")) for e in others]
+    rows = figures.by_images([*some, *others]).spec["data"]["values"]
+    assert len(rows) == 5 * len(some)
+    assert len({(row["pipeline"], row["images"]) for row in rows}) == len(rows)

@@ -102,3 +102,45 @@ def test_a_board_is_kept_and_made_anew_when_scores_change(monkeypatch):
     assert len(made) == 1
     ranking.leaderboard({"x": [board[0], entry("b", 0.8, 3)]})
     assert len(made) == 2
+
+
+def test_ties_of_three_seeds_are_those_of_whole_numbers():
+    board = [entry("a", 0.9, 1, seeds=3), entry("b", 0.9, 2, seeds=3), entry("c", 0.9, 3)]
+    values = ranking.draws(board)
+    sums = [sum(r.scores.astype(int) for r in e.runs.values()) for e in board]
+    sums[2] = 3 * sums[2]
+    totals = ranking._counts("set", N).astype(int) @ np.stack(sums, axis=1)
+    for i, j in ((0, 1), (0, 2)):
+        tie = totals[:, i] == totals[:, j]
+        assert tie.any()
+        assert np.array_equal(values[:, i] == values[:, j], tie)
+    assert values == pytest.approx(100 * totals / (3 * N), abs=1e-8)
+
+
+def test_sets_of_as_many_examples_are_drawn_independently():
+    assert np.array_equal(ranking._counts("set", N), ranking._counts("set", N))
+    assert not np.array_equal(ranking._counts("set", N), ranking._counts("other", N))
+
+
+def test_calibrations_of_one_call_are_two_methods_of_the_shared_board():
+    def board(network, seed):
+        some = [entry(m, r, seed + i, network=network) for i, (m, r) in enumerate(RIGHT)]
+        return [Entry(**{**vars(e), "calib": c}) for e, c in zip(some, "xyz", strict=True)]
+
+    placed = ranking.leaderboard({"one": board("one", 0), "two": board("two", 5)})
+    shared = [p.method for p in placed if "share" in p.board]
+    assert shared == ["a, x", "a, y", "b"]
+
+
+RIGHT = (("a", 0.9), ("a", 0.7), ("b", 0.5))
+
+
+def test_of_shared_boards_as_large_the_first_by_name_is_shown():
+    some = {
+        f"{m}{i}": [entry(f"{m}{j}", 0.5 + 0.1 * j, 3 * i + j) for j in range(3)]
+        for m in "dcba"
+        for i in range(2)
+    }
+    for boards in (some, dict(reversed(some.items()))):
+        placed = ranking.leaderboard(boards)
+        assert [p.method for p in placed if "share" in p.board] == ["a2", "a1", "a0"]

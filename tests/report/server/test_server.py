@@ -1,6 +1,7 @@
 """An MLflow server over HTTP with SQLite behind it, killed in the midst of an upload."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,18 +9,22 @@ import sys
 import time
 import urllib.request
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from torch import nn
 
+from quantbench.claims import select
+from quantbench.cli.track import track
 from quantbench.errors import CannotWrite
 from quantbench.evidence.result import Result
+from quantbench.gate import asked
 from quantbench.integer import store
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
 from quantbench.report.server.pictures import pictures
-from quantbench.report.server.upload import WHOLE, Server, model_name
+from quantbench.report.server.upload import WHOLE, Server, Uploaded, model_name
 from quantbench.runs.ledger import Ledger
 from tests.helpers.lowered import images, made
 from tests.helpers.reports import CURVES_OF_ALL
@@ -109,8 +114,8 @@ def test_an_upload_survives_a_killed_server_and_the_model_predicts(server, runs,
         Server(server.uri, runs, kill_after_the_first).upload(cells(runs))
     assert len(done) == 1
     server.start()
-    assert Server(server.uri, runs, done.append).upload(cells(runs)) == 2
-    assert Server(server.uri, runs, done.append).upload(cells(runs)) == 0
+    assert Server(server.uri, runs, done.append).upload(cells(runs)).new == 2
+    assert Server(server.uri, runs, done.append).upload(cells(runs)).new == 0
     assert len(done) == 3
 
     client = MlflowClient(tracking_uri=server.uri)
@@ -136,6 +141,50 @@ def test_an_upload_survives_a_killed_server_and_the_model_predicts(server, runs,
         mlflow.set_tracking_uri("")
     x = images(4, *program.shape)
     assert np.array_equal(loaded.predict(x.numpy()), Simulation(program)(x).numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # of MLflow's own classes
+def test_a_damaged_network_stops_no_other_run(runs, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)  # where artifacts go without a server
+    shutil.copytree(runs, tmp_path / "runs")
+    folder = tmp_path / "runs"
+    program = folder / "quantized" / CELL.key() / "program.safetensors"
+    program.write_bytes(program.read_bytes()[:-50])
+    said, uri = [], f"sqlite:///{tmp_path / 'db'}"
+    done = Server(uri, folder, said.append).upload(cells(folder))
+    assert done.new == 2
+    assert set(done.refused) == {CELL.id}
+    assert str(program) in said[0]
+    again = Server(uri, folder, said.append).upload(cells(folder))
+    assert (again.new, set(again.refused)) == (0, {CELL.id})
+
+    made = {"machine": "another", "commit": "later"}
+    cell = replace(CELL, seed=1)
+    Ledger(folder / "cells").put(cell, Result.of([True, True], [True, False], "d"), made)
+    assert Server(uri, folder, said.append).upload(cells(folder)).new == 1
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("quantbench/adaround")
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.cell = '{cell.key()}'")
+    assert {k: run.data.tags[k] for k in made} == made
+    assert run.data.tags["mlflow.source.git.commit"] == "later"
+    assert run.data.metrics["top1"] == 50
+
+
+@pytest.mark.parametrize(("refused", "code"), [({}, 0), ({CELL.id: "damaged"}, 1)])
+def test_what_is_not_whole_is_named_at_the_end(runs, monkeypatch, capsys, refused, code):
+    record = Ledger(runs / "cells").find(CELL)
+    one = SimpleNamespace(claim=SimpleNamespace(paper="adaround"), records=[record])
+    monkeypatch.setattr(select, "chosen", lambda *_: [])
+    monkeypatch.setattr(asked, "asked", lambda *_: [one])
+    monkeypatch.setattr(Server, "upload", lambda *_: Uploaded(0, refused))
+    options = SimpleNamespace(runs=runs, papers=[], select="", tier="", to="here")
+    assert track(options) == code
+    out = capsys.readouterr().out
+    assert f"0 runs uploaded, {1 - code} were there" in out
+    assert (CELL.id in out) == bool(code)
 
 
 def test_a_server_that_is_not_there_is_named(runs, monkeypatch):

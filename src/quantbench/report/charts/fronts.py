@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,10 +44,10 @@ class Point:
         options: the method in full.
         scheme: short name.
         x: what it costs.
-        full: metric of full precision, in points.
         value: metric in points, mean over seeds.
-        low: lower end of its 95 % interval.
-        high: upper end.
+        lost: full precision's less that.
+        least: lower end of the 95 % interval of ``lost``, over the same examples.
+        most: upper end.
         front: whether no other costs less and has more.
 
     """
@@ -58,10 +58,10 @@ class Point:
     options: str
     scheme: str
     x: float
-    full: float
     value: float
-    low: float
-    high: float
+    lost: float
+    least: float
+    most: float
     front: bool = False
 
 
@@ -75,12 +75,15 @@ def with_fronts(points: Sequence[Point]) -> list[Point]:
     return found
 
 
-def fronts(costs: Sequence[str], points: Sequence[Point]) -> list[Chart]:
+def fronts(
+    costs: Sequence[str], points: Sequence[Point], machines: Mapping[str, str] | None = None
+) -> list[Chart]:
     """One chart for each cost; its network is chosen by the page.
 
     Args:
         costs: which of :data:`COSTS`.
         points: of all networks, with fronts marked.
+        machines: by cost, where all points were measured on one machine that is known.
 
     """
     names = sorted({p.method for p in points})
@@ -88,11 +91,11 @@ def fronts(costs: Sequence[str], points: Sequence[Point]) -> list[Chart]:
     for cost in costs:
         some = [p for p in points if p.cost == cost]
         if some:
-            charts.append(_front(cost, some, names))
+            charts.append(_front(cost, some, names, (machines or {}).get(cost, "")))
     return charts
 
 
-def _front(cost: str, points: Sequence[Point], names: Sequence[str]) -> Chart:
+def _front(cost: str, points: Sequence[Point], names: Sequence[str], machine: str) -> Chart:
     colour = _colour(names, points)
     networks = tuple(dict.fromkeys(p.network for p in points))
     title = f"Accuracy against {COSTS[cost]}"
@@ -125,7 +128,8 @@ def _front(cost: str, points: Sequence[Point], names: Sequence[str]) -> Chart:
         transform=[{"filter": "datum.network === network"}],
         layer=[none, line, rule, _dots(x, y, names, colour)],
     )
-    return Chart(title, _CAPTION, spec, "network", networks)
+    caption = f"{_CAPTION} All of them ran on {machine}." if machine else _CAPTION
+    return Chart(title, caption, spec, "network", networks)
 
 
 def _dots(x: Spec, y: Spec, names: Sequence[str], colour: Spec) -> Spec:
@@ -172,23 +176,17 @@ _SYMLOG = {"type": "symlog", "constant": 0.5, "reverse": True, "nice": False, "p
 
 _CAPTION = (
     "One network at a time, points lost against its full precision; finer near 0. The line is the "
-    "Pareto front: no other run costs less and is right more often. Bars: 95 % intervals over the "
-    "examples. Click on methods in the legend to leave them alone; drag to move, hold shift and "
-    "turn the wheel to zoom, double-click to go back."
+    "Pareto front: no other run costs less and is right more often. Bars: 95 % intervals of what "
+    "is lost, over the same examples. Click on methods in the legend to leave them alone; drag to "
+    "move, hold shift and turn the wheel to zoom, double-click to go back."
 )
 
 
 def _plain(point: Point, names: Sequence[str]) -> dict[str, Any]:
     """What the chart shows; methods of as many bits stand side by side."""
-    said = f"{point.value:.2f} [{point.low:.2f}, {point.high:.2f}]"
+    said = f"{point.value:.2f}, {point.lost:.2f} [{point.least:.2f}, {point.most:.2f}] lost"
     aside = 0.0
     if point.cost == "bits" and len(names) > 1:
         aside = 0.5 * (names.index(point.method) / (len(names) - 1) - 0.5)
-    found = {
-        "lost": point.full - point.value,
-        "least": point.full - point.high,
-        "most": point.full - point.low,
-    }
-    kept = {k: v for k, v in asdict(point).items() if k not in ("cost", "full", "low", "high")}
-    numbers = {k: round(v, 3) for k, v in found.items()}
-    return {**kept, **numbers, "at": rounded(point.x + aside, 5), "said": said}
+    kept = {k: v for k, v in asdict(point).items() if k != "cost"}
+    return {**kept, "at": rounded(point.x + aside, 5), "said": said}

@@ -35,8 +35,8 @@ def costs(claim: str, points: Sequence[Point], rival: Sequence[Point]) -> Chart:
     both = (("ours", points), ("the rival", rival))
     values = [
         {"whose": whose, "cost": rounded(x, 6), "accuracy": rounded(y, 6)}
-        for whose, some in both
-        for x, y in some
+        for whose, one in both
+        for x, y in one
     ]
     scale = {"domain": ["ours", "the rival"], "range": [AFTER, BEFORE]}
     title = f"{claim}: cost against accuracy (figure 1)"
@@ -68,17 +68,22 @@ def moved(points: Sequence[Point]) -> float:
     return sum((a >= 0.5) != (b >= 0.5) for a, b in points) / max(1, len(points))
 
 
+def some(points: Sequence[Point]) -> Sequence[Point]:
+    """At most :data:`MOST` of them, evenly over all layers."""
+    return points[:: max(1, -(-len(points) // MOST))]
+
+
 def values_of(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> Chart | None:
     """Figure 3: h(V) after over h(V) before, by run; ``None`` where no run kept it."""
-    found = {run: points for run, curves in runs.items() if (points := kept(curves)[:MOST])}
+    found = {run: points for run, curves in runs.items() if (points := kept(curves))}
     if not found:
         return None
     names = ["nearest", "other than nearest"]
     values = [
         {
             "run": run,
-            "before": [a for a, _ in points],
-            "after": [b for _, b in points],
+            "before": [a for a, _ in some(points)],
+            "after": [b for _, b in some(points)],
             "share": f"{moved(points):.0%} other than nearest",
         }
         for run, points in found.items()

@@ -58,8 +58,12 @@ class Chart:
 
     def json(self) -> str:
         """The specification as text that may stand within an HTML script element."""
-        text = json.dumps(self.spec, separators=(",", ":"), allow_nan=False)
-        return text.replace("<", "\\u003c")
+        return in_script(json.dumps(self.spec, separators=(",", ":"), allow_nan=False))
+
+
+def in_script(text: str) -> str:
+    """JSON that may stand within an HTML script element, which only ``</script>`` would end."""
+    return text.replace("<", "\\u003c")
 
 
 def chart_spec(title: str, values: Values, **parts: Any) -> Spec:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from quantbench.report.ci.case import Case
+from quantbench.report.markdown import cell
 
 LONGEST = 200  # rows of a summary; GitHub cuts a file off at 1 MiB
 
@@ -78,11 +79,6 @@ def _table(cases: Sequence[Case]) -> list[str]:
     """A row for each case, none where there are none."""
     if not cases:
         return []
-    rows = [f"| {c.word} | {_cell(c.name)} | {_cell(c.text)} |" for c in cases[:LONGEST]]
+    rows = [f"| {c.word} | {cell(c.name)} | {cell(c.text)} |" for c in cases[:LONGEST]]
     more = [f"| | {len(cases) - LONGEST} more | |"] if len(cases) > LONGEST else []
     return ["| | what | details |", "|---|---|---|", *rows, *more, ""]
-
-
-def _cell(text: str) -> str:
-    """Text of one table cell."""
-    return text.replace("|", "\\|").replace("\n", "<br>")

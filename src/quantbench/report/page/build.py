@@ -12,7 +12,7 @@ from quantbench import __version__
 from quantbench.report import shift_tables, table
 from quantbench.report.charts.ranks import ranks
 from quantbench.report.charts.roofline import roofline
-from quantbench.report.charts.spec import Chart
+from quantbench.report.charts.spec import Chart, in_script
 from quantbench.report.charts.verdicts import GROUPS
 from quantbench.report.page import figures, glance
 from quantbench.report.page.changed import Pictures, room
@@ -62,7 +62,7 @@ def page(
     """
     some = entries(every)
     bits = figures.bits_by_name(lab, some)
-    fronts, cost = figures.tradeoffs(some, bits)
+    fronts, cost = figures.tradeoffs(some, bits, figures.machines_by_name(lab, some))
     run, runs = figures.chosen_run(some, bits)
     placed = leaderboard(boards(some))
     pictures = Pictures()
@@ -95,7 +95,8 @@ def page(
         "sections": [section(f, pictures, room(len(ran))) for f in ran],
         "skipped": skipped(every),
     }
-    return render("page.html", pictures=json.dumps(pictures.known), **shown)
+    known = in_script(json.dumps(pictures.known))
+    return render("page.html", pictures=known, **shown)
 
 
 def _rooflines(tables: Sequence[Table]) -> list[Chart]:

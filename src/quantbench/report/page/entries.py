@@ -110,7 +110,11 @@ def named(some: Sequence[Entry]) -> dict[str, Entry]:
             name = f"{name}, {entry.calib}"
         if name in found:
             name = f"{name} ({entry.claim})"
-        found.setdefault(name, entry)
+        first, number = name, 1
+        while name in found:  # one claim's runs and its rival's, which the short scheme calls alike
+            number += 1
+            name = f"{first} {number}"
+        found[name] = entry
     return found
 
 
@@ -121,8 +125,17 @@ def boards(some: Sequence[Entry]) -> dict[str, list[Entry]]:
         groups.setdefault((entry.place, entry.scheme), []).append(entry)
     found: dict[str, list[Entry]] = {}
     for (place, scheme), group in groups.items():
-        alike = [e for e in group if e.first.n == group[0].first.n]
+        same: dict[tuple[object, ...], list[Entry]] = {}
+        for entry in group:
+            same.setdefault(_examples(entry), []).append(entry)
+        alike = max(same.values(), key=len)
         if len(alike) > 1:
             name = f"{place}, {group[0].short}"
             found[name if name not in found else f"{name}, {scheme.weights.range}"] = alike
     return found
+
+
+def _examples(entry: Entry) -> tuple[object, ...]:
+    """What draws of the examples pair by: entries that differ in it were not scored on the same."""
+    first = entry.first
+    return first.n, first.metric, first.gold, first.fp

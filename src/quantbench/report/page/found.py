@@ -101,14 +101,24 @@ def found(rows: Sequence[Row], baseline: Baseline, lab: Lab) -> list[Found]:
 
 def _found(row: Row, baseline: Baseline, whole: Accepted, lab: Lab) -> Found:
     """One row, where full precision is accepted of its network."""
+    history: tuple[Event, ...] = ()
     try:
         cells = [baseline.cells.get(i) for i in lab.ids(row.claim)]
-    except QuantbenchError:
-        return Found(row)
-    history = tuple(cells[0].history) if cells and cells[0] else ()
-    if row.verdict.outcome != Outcome.SKIP or not all(cells):
+        history = tuple(cells[0].history) if cells and cells[0] else ()
+        if row.verdict.outcome != Outcome.SKIP or not all(cells):
+            return Found(row, history=history)
+        return _accepted(row, [cell for cell in cells if cell], whole, history)
+    except (QuantbenchError, ValueError, TypeError, KeyError):  # of scores that are damaged
         return Found(row, history=history)
-    results = [_result(cell, whole) for cell in cells if cell]
+
+
+def _accepted(
+    row: Row, cells: Sequence[Accepted], whole: Accepted, history: tuple[Event, ...]
+) -> Found:
+    """The verdict on accepted scores; none where they are not of full precision's examples."""
+    if any(cell.examples != whole.examples for cell in cells):
+        return Found(row, history=history)
+    results = [_result(cell, whole) for cell in cells]
     seeds, claim = row.claim.seeds, replace(row.claim, skip="")
     own = dict(zip(seeds, results[: len(seeds)], strict=True))
     against = dict(zip(seeds, results[len(seeds) :], strict=False))

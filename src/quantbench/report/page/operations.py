@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from quantbench.data.roots import cache_root
 from quantbench.errors import QuantbenchError
 from quantbench.report.charts.layers import LayerBits
+from quantbench.runs.cell import MEASURE
+from quantbench.runs.source_hash import source_hashes
 from quantbench.system.atomic import write_atomically
+from quantbench.tasks.registry import module_of
 
 if TYPE_CHECKING:
     from quantbench.runs.cell import Cell
@@ -73,8 +76,8 @@ def _act_bits(cell: Cell, size: Size, acts: dict[str, list[int]]) -> int:
 
 
 def _sizes(lab: Lab, cell: Cell) -> list[Size]:
-    """Of the cell's full-precision network; kept by name and digest of its weights."""
-    key = hashlib.sha256(f"{cell.model} {cell.checkpoint}".encode()).hexdigest()[:24]
+    """Of the cell's full-precision network; kept by all that its layers depend on."""
+    key = hashlib.sha256(_about(cell).encode()).hexdigest()[:24]
     path = cache_root() / "report" / f"layers-{key}.json"
     with suppress(OSError, ValueError, TypeError):
         return [Size(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
@@ -86,3 +89,10 @@ def _sizes(lab: Lab, cell: Cell) -> list[Size]:
     with suppress(QuantbenchError):  # a full disk only costs the next report its time
         write_atomically(path, json.dumps([asdict(size) for size in found]))
     return found
+
+
+def _about(cell: Cell) -> str:
+    """Name, weights and code of the network, and the set, whose examples' size it works on."""
+    code = source_hashes({MEASURE, module_of(cell.model)} - {""})
+    about = (cell.model, cell.checkpoint, cell.eval_data, cell.eval_digest, code)
+    return json.dumps(about, sort_keys=True)

@@ -7,7 +7,8 @@ another seed would change is not in it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -23,6 +24,10 @@ DRAWS, FEW = 1000, 200  # FEW where a draw is no product of matrices
 
 Floats = NDArray[np.float64]
 
+DIGITS = 9  # of points: what float64 cannot tell apart is a tie
+
+PARTS = 20  # of the draws that are float64 at once
+
 ENDS = (0.025, 0.975)
 
 DRAWN = ("spearman", "miou")  # no means over examples
@@ -33,7 +38,7 @@ ALL = "every network and scheme that {n} methods share ({cells})"
 def leaderboard(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
     """Places on every board, and on the cells that most methods have in common."""
     about = [
-        (name, e.call, e.calib, [(r.quantized, r.gold) for r in e.runs.values()])
+        (name, e.data, e.call, e.calib, [(r.quantized, r.gold) for r in e.runs.values()])
         for name, board in boards.items()
         for e in board
     ]
@@ -48,28 +53,41 @@ def _all(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
 
 
 def draws(board: Sequence[Entry]) -> Floats:
-    """Metric of every entry, in points, in draws of the examples: (draws, entries)."""
-    first = board[0].first
-    rng = np.random.default_rng(seed_for("leaderboard", first.n))
+    """Metric of every entry, in points, in draws of the examples: (draws, entries).
+
+    Equal sums of scores give equal points, however many seeds they are divided by: ranks tell by
+    the last bit what is a tie.
+    """
+    first, data = board[0].first, board[0].data
     if first.metric not in DRAWN:
-        scores = np.stack([_mean_scores(entry) for entry in board])
-        return 100 * (_counts(first.n) @ scores.T).astype(np.float64) / first.n
+        scores = np.stack([_summed(entry) for entry in board], axis=1)
+        parts = np.array_split(_counts(data, first.n), PARTS)
+        sums = np.concatenate([part.astype(np.float64) @ scores for part in parts])
+        n = np.array([first.n * len(e.runs) for e in board])
+        return np.asarray(np.round(100 * sums / n, DIGITS))
+    rng = _generator(data, first.n)
     rows = rng.integers(0, first.n, (FEW, first.n))
-    return np.stack([np.array([_statistic(e, at) for e in board]) for at in rows])
+    found = np.stack([np.array([_statistic(e, at) for e in board]) for at in rows])
+    return np.asarray(np.round(found, DIGITS))
+
+
+def _generator(data: str, n: int) -> np.random.Generator:
+    """The same for all that is measured on one set; another set has draws of its own."""
+    return np.random.default_rng(seed_for("leaderboard", n, data))
 
 
 @functools.lru_cache(maxsize=1)  # boards of one set come one after another
-def _counts(n: int) -> NDArray[np.float32]:
+def _counts(data: str, n: int) -> NDArray[np.float32]:
     """How often every example is in a draw: (draws, n)."""
-    rng = np.random.default_rng(seed_for("leaderboard", n))
+    rng = _generator(data, n)
     rows = (np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(DRAWS))
     return np.stack([row.astype(np.float32) for row in rows])
 
 
-def _mean_scores(entry: Entry) -> NDArray[np.float32]:
-    """Scores of every example, mean over seeds."""
-    each = [r.scores.astype(np.float32) for r in entry.runs.values()]
-    return np.asarray(np.mean(each, axis=0), np.float32)
+def _summed(entry: Entry) -> Floats:
+    """Scores of every example, summed over seeds: exact where they are correctness."""
+    each = [r.scores.astype(np.float64) for r in entry.runs.values()]
+    return np.asarray(np.sum(each, axis=0))
 
 
 def _statistic(entry: Entry, at: NDArray[np.int64]) -> float:
@@ -107,7 +125,7 @@ def _placed(name: str, board: Sequence[Entry], drawn: Floats) -> list[Placed]:
 def _places(
     name: str, labels: Sequence[str], accuracy: Sequence[float], drawn: Floats, ranked: Floats
 ) -> list[Placed]:
-    order = sorted(range(len(labels)), key=lambda i: -accuracy[i])
+    order = sorted(range(len(labels)), key=lambda i: -round(accuracy[i], DIGITS))
     low, high = np.quantile(ranked, ENDS, axis=0)
     group = ties(drawn, order)
     return [
@@ -126,26 +144,34 @@ def _places(
 
 def _labels(board: Sequence[Entry]) -> list[str]:
     """Methods in full, with their calibration set where that tells two apart."""
-    calls = [e.call for e in board]
-    return [f"{e.call}, {e.calib}" if calls.count(e.call) > 1 else e.call for e in board]
+    doubled = _doubled({"": board})
+    return [_label(e, doubled) for e in board]
+
+
+def _label(entry: Entry, doubled: Collection[str]) -> str:
+    return f"{entry.call}, {entry.calib}" if entry.call in doubled else entry.call
+
+
+def _doubled(boards: Mapping[str, Sequence[Entry]]) -> set[str]:
+    """Calls that stand more than once on some board."""
+    counts = (Counter(e.call for e in board) for board in boards.values())
+    return {call for count in counts for call, n in count.items() if n > 1}
 
 
 def _together(boards: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Floats]) -> list[Placed]:
     """The mean rank over several cells of the methods that all of them have; none without any."""
-    has = {name: {e.call for e in board} for name, board in boards.items()}
-    best: tuple[int, frozenset[str], list[str]] = (0, frozenset(), [])
-    for methods in {frozenset(m) for m in has.values()}:
-        shared = [name for name, m in has.items() if methods <= m]
+    doubled = _doubled(boards)
+    calls = {name: [_label(e, doubled) for e in board] for name, board in boards.items()}
+    best: tuple[int, list[str], list[str]] = (0, [], [])
+    for methods in sorted({tuple(sorted(c)) for c in calls.values()}):
+        shared = [name for name, c in calls.items() if {*methods} <= {*c}]
         size = len(methods) * len(shared)
         if len(methods) > 2 and len(shared) > 1 and size > best[0]:
-            best = size, methods, shared
-    _, methods, shared = best
+            best = size, list(methods), shared
+    _, labels, shared = best
     if not shared:
         return []
-    labels = sorted(methods)
-    columns = {
-        name: [[e.call for e in boards[name]].index(label) for label in labels] for name in shared
-    }
+    columns = {name: [calls[name].index(label) for label in labels] for name in shared}
     fewest = min(len(drawn[name]) for name in shared)
     parts = [drawn[name][:fewest, columns[name]] for name in shared]
     accuracy = [

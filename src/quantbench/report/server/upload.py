@@ -10,12 +10,12 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantbench.errors import CannotWrite
+from quantbench.errors import BadInput, CannotWrite
 from quantbench.report.mlflow_store import Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
 from quantbench.runs.ledger import Stored
@@ -35,6 +35,20 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
+class Uploaded:
+    """What an upload came to.
+
+    Attributes:
+        new: runs that were not there yet, and are now.
+        refused: why others are not whole, by the id of their cell.
+
+    """
+
+    new: int
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Server:
     """Where runs go.
 
@@ -49,8 +63,8 @@ class Server:
     runs: Path
     say: Callable[[str], object] = print
 
-    def upload(self, cells: Iterable[tuple[str, Stored]]) -> int:
-        """Upload what is not there yet; returns how many runs that were.
+    def upload(self, cells: Iterable[tuple[str, Stored]]) -> Uploaded:
+        """Upload what is not there yet; a run whose integer network is damaged stops no other.
 
         Args:
             cells: paper and finished cell; a cell of several papers stands with each.
@@ -69,12 +83,23 @@ class Server:
         try:
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             unique = {(paper, cell.key): cell for paper, cell in cells}
-            return sum(self._one(client, paper, cell) for (paper, _), cell in unique.items())
+            return self._all(client, unique)
         except (MlflowException, SQLAlchemyError, OSError) as e:
             why = (str(e).splitlines() or [type(e).__name__])[0]
             raise CannotWrite(
                 f"{self.uri}: {why}; what was uploaded is kept: the same command goes on from there"
             ) from e
+
+    def _all(self, client: MlflowClient, cells: Mapping[tuple[str, str], Stored]) -> Uploaded:
+        """Cells by paper and key, one after another."""
+        new, refused = 0, dict[str, str]()
+        for (paper, _), cell in cells.items():
+            try:
+                new += self._one(client, paper, cell)
+            except BadInput as e:  # its numbers are there; without the mark it is tried again
+                refused[cell.id] = str(e)
+                self.say(f"{paper}: {cell.id}: its integer network is not uploaded: {e}")
+        return Uploaded(new, refused)
 
     def _one(self, client: MlflowClient, paper: str, cell: Stored) -> bool:
         """One cell; whether it was not there yet."""

@@ -35,6 +35,14 @@ async function draw(figure) {
   const made = await window.vegaEmbed(plot, fewer(spec, columns(plot.clientWidth)), {
     renderer: "svg", actions: false, config: config(plot.clientWidth), tooltip: { theme: "custom" } });
   views.set(plot, made.view);
+  if (signal) show(plot, signal, chosen(signal));  // chosen anew while the chart was being drawn
+}
+
+function show(plot, signal, value) {
+  const view = views.get(plot), height = heights.get(plot)?.[value];
+  if (view.signal(signal) === value) return;
+  if (height) view.height(height);
+  view.signal(signal, value).runAsync();
 }
 
 function fewer(value, most) {  // columns of legends
@@ -57,10 +65,9 @@ function choose(signal, value) {
     if ([...select.options].some((o) => o.value === value)) select.value = value;
   }
   for (const figure of figures.filter((f) => f.dataset.signal === signal)) {
-    const plot = figure.querySelector(".plot"), view = views.get(plot);
+    const plot = figure.querySelector(".plot");
     if (!fits(figure)) continue;
-    if (view && heights.get(plot)) view.height(heights.get(plot)[value]);
-    if (view) view.signal(signal, value).runAsync(); else draw(figure);
+    if (views.get(plot)) show(plot, signal, value); else draw(figure);
   }
   for (const board of document.querySelectorAll(".board")) {
     if (signal === "board") board.hidden = board.dataset.board !== value;
