@@ -13,6 +13,7 @@ from quantbench.cli.bench import CLEAN, MISSED
 from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
+    from quantbench.evidence.result import Result
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
     from quantbench.runs.ledger import Stored
@@ -42,11 +43,14 @@ def sweep(options: argparse.Namespace) -> int:
         _announce(len(cells), left, finished.values(), shard.of)
         if options.dry_run:
             return CLEAN
-        failed: list[Done] = []
+        ended: list[Done] = []
         try:
-            failed += (done for done in _run(_engine(options), left, lab) if done.error)
+            ended += _run(_engine(options), left, lab)
         finally:
-            _table(zip(jobs, keys, strict=True), lab, options.table)
+            here = zip(jobs, keys, strict=True)
+            before = [(job, finished[key].result) for job, key in here if key in finished]
+            _table([*before, *((d.job, d.found) for d in ended if d.found)], options.table)
+            failed = [done for done in ended if done.error]
             for done in failed:
                 print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
     return MISSED if failed else CLEAN
@@ -106,11 +110,11 @@ def _run(engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Don
             yield done
 
 
-def _table(jobs: Iterable[tuple[Job, str]], lab: Lab, file: str | None) -> None:
+def _table(finished: Iterable[tuple[Job, Result]], file: str | None) -> None:
     from quantbench.sweeps.summary import markdown, rows
     from quantbench.system.atomic import write_atomically
 
-    text = markdown(rows(jobs, lab.ledger))
+    text = markdown(rows(finished))
     if file:
         write_atomically(Path(file), text)
     with suppress(BrokenPipeError):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quantbench.evidence.verdict import MISSES, OPEN, Outcome
-from quantbench.report.markdown import cell, escaped
+from quantbench.system.markdown import cell, escaped
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from quantbench.system.markdown import cell
+
 if TYPE_CHECKING:
-    from quantbench.runs.ledger import Ledger
+    from quantbench.evidence.result import Result
     from quantbench.sweeps.plan import Job
 
 HEADER = ("network", "cell", "method", "seeds", "score", "drop", "sd", "seconds", "MB")
@@ -48,18 +50,11 @@ class Row:
         )
 
 
-def rows(jobs: Iterable[tuple[Job, str]], ledger: Ledger) -> list[Row]:
-    """Rows of the jobs whose cells are finished, best first within a network and scheme.
-
-    Args:
-        jobs: each with the key of its cell.
-        ledger: where finished cells are.
-
-    """
+def rows(finished: Iterable[tuple[Job, Result]]) -> list[Row]:
+    """Rows of finished jobs, best first within a network and scheme."""
     found = defaultdict(list)
-    for job, key in jobs:
-        if stored := ledger.at(key):
-            found[job.row].append(stored.result)
+    for job, result in finished:
+        found[job.row].append(result)
     table = [
         Row(
             names,
@@ -75,6 +70,6 @@ def rows(jobs: Iterable[tuple[Job, str]], ledger: Ledger) -> list[Row]:
 
 def markdown(table: Iterable[Row]) -> str:
     """As a Markdown table."""
-    shown = ([cell.replace("|", "\\|") for cell in row.cells()] for row in table)
+    shown = ([cell(text) for text in row.cells()] for row in table)
     lines = [HEADER, tuple("---" for _ in HEADER), *shown]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

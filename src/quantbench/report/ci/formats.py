@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from quantbench.report.ci.case import Case
-from quantbench.report.markdown import cell
+from quantbench.system.markdown import cell
 
 LONGEST = 200  # rows of a summary; GitHub cuts a file off at 1 MiB
 
