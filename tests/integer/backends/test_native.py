@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from quantbench.errors import BadInput
 from quantbench.integer.backends import native
 from quantbench.integer.backends.native import Native
-from quantbench.integer.ir import LRN, Add, Concat, Conv, Flatten, Format, Island, MaxPool, Program
+from quantbench.integer.ir import (
+    LRN,
+    Add,
+    Concat,
+    Conv,
+    Flatten,
+    Format,
+    Island,
+    MaxPool,
+    Program,
+    Rearrange,
+)
 from quantbench.integer.testing import fuzz
 from tests.helpers.chains import SETS, Chain, kinds, same
 
@@ -215,6 +226,33 @@ def test_ties_saturation_and_huge_multipliers():
             lo=np.zeros(3, np.uint8), hi=np.full(3, 255, np.uint8),
         )  # fmt: skip
         same(Program(f, (1, 16, 16), (conv,)), images)
+
+
+@pytest.mark.parametrize(
+    ("split", "axes", "into"),
+    [
+        ((48, 4, 6), (0, 2, 1), (48, 6, 4)),  # whole blocks of a pixel move
+        ((48, 4, 6), (1, 2, 0), (4, 6, 48)),  # channels become columns
+        ((3, 16, 2, 2, 2, 3), (0, 1, 3, 5, 2, 4), (48, 6, 4)),  # windows
+        ((3, 16, 4, 6), (1, 0, 2, 3), (48, 4, 6)),  # channels shuffled
+        ((1152,), (0,), (1152, 1, 1)),
+        ((1152,), (0,), (9, 16, 8)),  # blocks that are not full
+        ((48, 24), (1, 0), (24, 1, 48)),
+    ],
+)
+def test_values_in_another_order(split, axes, into):
+    """Between convolutions whose windows put borders around both."""
+    chain = Chain((5, 4, 6))
+    x = chain.conv("input", 48, 3)
+    out = chain.formats[x]
+    y = chain.push(
+        Rearrange(
+            name="order", inputs=(x,), output="turned", out=out, split=split, axes=axes, into=into
+        )
+    )
+    chain.conv(y, 20, 3)
+    chain.conv(x, 20, 3)
+    same(chain.program(), chain.images(3), threads=2)
 
 
 def test_a_foreign_operator_runs_in_torch():

@@ -91,8 +91,14 @@ def test_the_builder_refuses_a_malformed_convolution(change):
         conv(builder(), **{**GOOD, **change})
 
 
+def order(b, split=(4, 6, 6), axes=(2, 0, 1), into=(6, 4, 6)):
+    split, axes = np.array(split, np.int32), np.array(axes, np.int32)
+    return b.add("rearrange", [0], split=split, axes=axes, into=into)
+
+
 def test_the_builder_refuses_other_malformed_operators():
     b, ones = builder(), np.ones((4, 4), np.float32)
+    order(builder())  # which it takes
     codes, pads = {"zero": 0, "lo": 0, "hi": 255}, {"pads": (0, 0, 0, 0)}
     lrn = {"alpha": 1.0, "k": 1.0, "ratio": 1.0}
     for call in (
@@ -108,6 +114,15 @@ def test_the_builder_refuses_other_malformed_operators():
         lambda: b.add("lut", [0], table=np.zeros(255, np.uint8), zero=0),
         lambda: b.add("lrn", [0], size=0, **lrn, **codes),
         lambda: b.add("pad", [0], pads=(0, -1, 0, 0, 0, 0), stride=(1, 1)),
+        lambda: order(b, split=(4, 36)),
+        lambda: order(b, split=(4, 6, 3)),
+        lambda: order(b, split=(0, 6, 6)),
+        lambda: order(b, split=(2**31 - 1, 2**31 - 1, 2**31 - 1)),
+        lambda: order(b, axes=(0, 1)),
+        lambda: order(b, axes=(0, 1, 1)),
+        lambda: order(b, axes=(0, 1, -1)),
+        lambda: order(b, axes=(1, 2, 3)),
+        lambda: order(b, into=(6, 4, 5)),
         lambda: b.finish(1, 0, False),
         lambda: builder((0, 1, 1)), lambda: builder(lo=9, hi=8), lambda: builder(scale=0.0),
     ):  # fmt: skip

@@ -15,6 +15,7 @@
   OPERATOR(lut)                \
   OPERATOR(pad)                \
   OPERATOR(select)             \
+  OPERATOR(rearrange)          \
   OPERATOR(resize)             \
   OPERATOR(flatten)            \
   OPERATOR(dequantize)         \

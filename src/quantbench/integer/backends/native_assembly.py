@@ -181,14 +181,18 @@ def _resize(op: Resize, x: _Inputs) -> dict[str, Any]:
     return said | (_codes(op) if op.out is not None else {})
 
 
-def _foreign(op: Island | Rearrange, x: _Inputs) -> dict[str, Any]:
-    """What the definition itself computes: floats, or values in another order."""
+def _rearrange(op: Rearrange, _: _Inputs) -> dict[str, Any]:
+    split, axes = np.array(op.split, np.int32), np.array(op.axes, np.int32)
+    return {"split": split, "axes": axes, "into": op.into}
+
+
+def _foreign(op: Island, x: _Inputs) -> dict[str, Any]:
+    """What the definition itself computes, in floats."""
 
     def function(*codes: Array) -> Array:
         return apply(op, list(codes), x.formats)
 
-    shape = op.into if isinstance(op, Rearrange) else op.shape
-    return {"shape": shape, "zero": _format(op).zero, "function": function}
+    return {"shape": op.shape, "zero": _format(op).zero, "function": function}
 
 
 def _format(op: Op) -> Format:
@@ -220,6 +224,6 @@ _KERNELS: dict[type[Op], tuple[str, Callable[[Any, _Inputs], dict[str, Any]]]] =
     Select: ("select", lambda op, _: {"channels": np.array(op.channels, np.int32)}),
     Flatten: ("flatten", lambda *_: {}),
     Dequantize: ("dequantize", lambda _, x: {"scale": x.formats[0].scale}),
-    Rearrange: ("foreign", _foreign),
+    Rearrange: ("rearrange", _rearrange),
     Island: ("foreign", _foreign),
 }
