@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.ir import Add, AvgPool, Conv, Flatten, Island, MaxPool
+from quantbench.integer.ir import Add, AvgPool, Conv, Flatten, Island, MaxPool, Mul
 from quantbench.integer.simulate import Simulation
 from tests.helpers.onnx_models import graph
 
@@ -178,6 +178,47 @@ def test_a_slice_of_channels_is_a_choice(b, tmp_path):
     same(found)
 
 
+def test_a_gate_for_each_channel_is_a_product(b, tmp_path):
+    """Squeeze and excitation, as ONNX Runtime's quantizer leaves it."""
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 3, 3))]))
+    mean = b.pair(b.put("GlobalAveragePool", [x]), 0.01)
+    gate = b.pair(b.put("Conv", [mean, b.weight((6, 6, 1, 1))]), 0.01)
+    gate = b.pair(b.put("Sigmoid", [gate]), 1 / 255, 0)
+    y = b.put("Relu", [b.put("Mul", [gate, x])])
+    head(b, b.pair(y, 0.02, 0), 6)
+    found = b.read(tmp_path, 4)
+    assert [op.out.scale for op in found.program.ops if isinstance(op, Mul)] == [np.float32(0.02)]
+    same(found, share=0.02)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_channels_are_shuffled(b, tmp_path, pairs):
+    """With pairs of quantizing nodes around every change of shape, or none."""
+
+    def seen(tensor):
+        return b.pair(tensor) if pairs else tensor
+
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 1, 1))]))
+    x = seen(b.put("Reshape", [x, b.const(np.array([-1, 2, 3, 8, 8]))]))
+    x = seen(b.put("Transpose", [x], perm=[0, 2, 1, 3, 4]))
+    x = seen(b.put("Relu", [x]))
+    x = b.pair(b.put("Reshape", [x, b.const(np.array([-1, 6, 8, 8]))]))
+    head(b, b.pair(b.put("Conv", [x, b.weight((4, 6, 1, 1))])), 4)
+    same(b.read(tmp_path, 4))
+
+
+def test_directions_are_turned_and_taken_away(b, tmp_path):
+    """Rows become channels; a vector gets a direction and loses it."""
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 1, 1))]))
+    x = b.put("Transpose", [x], perm=[0, 2, 3, 1])
+    x = b.put("Unsqueeze", [x, b.const(np.array([-1]))])
+    x = b.pair(b.put("Squeeze", [x, b.const(np.array([4]))]))
+    mean = b.pair(b.put("GlobalAveragePool", [x]), 0.01)
+    flat = b.put("Squeeze", [mean, b.const(np.array([2, 3]))])
+    b.put("Gemm", [flat, b.weight((4, 8))], "y", transB=1)
+    same(b.read(tmp_path, 4))
+
+
 def test_adds_concatenations_and_pools(b, tmp_path):
     x = b.pair("x", 0.02, 0, np.int8)
     a = b.pair(b.put("Conv", [x, b.weight((4, 3, 1, 1))]), 0.015, 120)
@@ -252,11 +293,40 @@ def test_refuses_sixteen_bits(b, tmp_path):
         b.read(tmp_path, 4, opset=21)
 
 
-def test_refuses_a_product_of_two_tensors(b, tmp_path):
+def test_refuses_products_of_other_ranks(b, tmp_path):
     x = b.pair("x")
-    a, c = (b.pair(b.put("Conv", [x, b.weight((4, 3, 1, 1))])) for _ in range(2))
-    head(b, b.pair(b.put("Mul", [a, c])), 4)
-    refused(b, tmp_path, r"node 'mul_\d+' \(Mul\): has no exact integer form")
+    a = b.pair(b.put("Conv", [x, b.weight((8, 3, 1, 1))]))
+    mean = b.pair(b.put("GlobalAveragePool", [a]))
+    flat = b.pair(b.put("Flatten", [mean], axis=1))
+    head(b, b.pair(b.put("Mul", [a, flat])), 8)
+    refused(b, tmp_path, r"node 'mul_\d+' \(Mul\): multiplies .* of \[4, 2\] directions")
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [([1, 0, 2, 3], "images among them"), (None, "images among them")],
+)
+def test_refuses_orders_that_move_images(b, tmp_path, order, said):
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 1, 1))]))
+    turned = b.put("Transpose", [x], **({"perm": order} if order else {}))
+    head(b, b.pair(turned), 8)
+    refused(b, tmp_path, said)
+
+
+def test_refuses_shapes_that_mix_images(b, tmp_path):
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 1, 1))]))
+    mixed = b.put("Reshape", [x, b.const(np.array([-1, 3, 8, 8]))])
+    head(b, b.pair(mixed), 3)
+    refused(b, tmp_path, "for each image")
+
+
+def test_refuses_convolutions_of_other_than_images(b, tmp_path):
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 1, 1))]))
+    x = b.put("Reshape", [x, b.const(np.array([0, 2, 3, 8, 8]))])
+    whole = b.put("Concat", [b.pair(x), b.pair(x)], axis=1)
+    flat = b.put("Flatten", [b.pair(whole)], axis=1)
+    b.put("Gemm", [flat, b.weight((4, 768))], "y", transB=1)
+    refused(b, tmp_path, r"\(2, 3, 8, 8\)")
 
 
 def test_refuses_accumulators_beyond_int32(b, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import quantbench as qb
-from quantbench.integer.ir import AvgPool, Concat, Conv, Island
+from quantbench.integer.ir import AvgPool, Concat, Conv, Island, Mul, Rearrange, Select
 from quantbench.integer.simulate import Simulation
 from tests.helpers.onnx_models import Mixed, export, images, seeded
 
@@ -45,6 +45,24 @@ class Spelled(torch.nn.Module):
         y = f.hardswish(self.b(f.silu(self.a(x))))
         y = f.leaky_relu(self.c(y), 0.1)
         return f.softmax(self.fc(y.mean((2, 3))), dim=1)
+
+
+class Shuffled(torch.nn.Module):
+    """Halves of channels, a gate for each, and a shuffle whose sizes are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.gate, self.fc = torch.nn.Conv2d(4, 4, 1), torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        left, right = self.a(x).relu().chunk(2, 1)
+        right = self.b(right)
+        right = right * self.gate(right.mean((2, 3), keepdim=True)).sigmoid()
+        y = torch.cat([left, right.relu()], 1)
+        n, c, h, w = y.shape
+        y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.fc(torch.nn.functional.adaptive_avg_pool2d(y, 1).flatten(1))
 
 
 def quantized(tmp_path, make, **options):
@@ -107,6 +125,18 @@ def test_tables_and_softmax(tmp_path):
     assert far.answers == 1.0
 
 
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_gates_and_shuffles(tmp_path, form):
+    options = {"quant_format": form, "activation_type": "QUInt8", "per_channel": True}
+    found = read(quantized(tmp_path, Shuffled, **options))
+    kinds = {type(op) for op in found.program.ops}
+    assert {Mul, Select, Rearrange} <= kinds
+    assert Island not in kinds
+    far = agreement(found, images(16, seed=5).numpy())
+    assert far.largest <= 1
+    assert far.share <= SHARE
+
+
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 def test_neural_compressor(form):
     found = read(DATA / f"neural_compressor_{form}.onnx")
@@ -139,7 +169,8 @@ def test_nncf(tmp_path, preset):
 
 @pytest.mark.parametrize("bits", [(8, 8), (4, 8), (4, 4)], ids=str)
 @pytest.mark.parametrize("int4", [False, True], ids=["int8", "int4"])
-def test_our_own_export_comes_back(tmp_path, bits, int4):
+@pytest.mark.parametrize("make", [Mixed, Shuffled])
+def test_our_own_export_comes_back(tmp_path, make, bits, int4):
     """Code by code: what leaves as QDQ is the same network when it is read."""
     from quantbench.integer.backends.onnx import export as onnx_export
 
@@ -150,7 +181,7 @@ def test_our_own_export_comes_back(tmp_path, bits, int4):
         placement="integer",
     )
     x = images(16)
-    net = qb.Network.of(seeded(Mixed), x[:2])
+    net = qb.Network.of(seeded(make), x[:2])
     program = qb.lower(qb.quantize(qb.method("nearest"), net, x, scheme))
     path = tmp_path / "ours.onnx"
     onnx_export.save(program, path, int4=int4)

@@ -32,7 +32,8 @@ class Graph:
         makers: node that makes a tensor, by the tensor's name.
         constants: arrays by name.
         readers: how many nodes read a tensor.
-        ranks: number of dimensions of a tensor, where shape inference found it.
+        sizes: of a tensor, images first, where shape inference found them; 0 where one is open.
+        unsigned: tensors of uint8, as far as shape inference found them.
         input: name of the network's input; ``output`` of its output.
 
     """
@@ -42,7 +43,8 @@ class Graph:
     makers: Mapping[str, onnx.NodeProto]
     constants: Mapping[str, Array]
     readers: Mapping[str, int]
-    ranks: Mapping[str, int]
+    sizes: Mapping[str, tuple[int, ...]]
+    unsigned: frozenset[str]
     input: str
     output: str
 
@@ -53,14 +55,22 @@ class Graph:
         constants = {i.name: numpy_helper.to_array(i) for i in g.initializer}
         makers = {name: node for node in g.node for name in node.output if name}
         values = (*g.value_info, *g.input, *g.output)
-        ranks = {
-            v.name: len(v.type.tensor_type.shape.dim)
+        sizes = {
+            v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
             for v in values
             if v.type.tensor_type.HasField("shape")
         }
+        uint8 = onnx.TensorProto.UINT8
+        unsigned = frozenset(v.name for v in values if v.type.tensor_type.elem_type == uint8)
         readers = Counter(name for node in g.node for name in node.input)
         (given,) = [i.name for i in g.input if i.name not in constants]
-        return cls(path, tuple(g.node), makers, constants, readers, ranks, given, g.output[0].name)
+        known = makers, constants, readers, sizes, unsigned
+        return cls(path, tuple(g.node), *known, given, g.output[0].name)
+
+    @property
+    def batch(self) -> int:
+        """Images that the file takes at a time; 0 where that is open."""
+        return self.sizes[self.input][0]
 
     def refuse(self, node: onnx.NodeProto, why: str) -> Unsupported:
         """The error that a node has no exact integer form, to be raised."""
@@ -88,6 +98,27 @@ class Graph:
         if not (np.isfinite(number) and number > 0):
             raise self.refuse(node, f"scale {number}: it has to be positive and finite")
         return Format(number, int(zero.reshape(())[()]) + SHIFT[kind])
+
+    def format_behind(self, node: onnx.NodeProto) -> Format:
+        """In which format what reads a node's codes takes them.
+
+        Raises:
+            Unsupported: nothing takes them, or some otherwise than others.
+
+        """
+        found, at = set[Format](), list(node.output)
+        while at:
+            tensor = at.pop()
+            for reader in self.nodes:
+                if tensor not in reader.input[:1]:
+                    continue
+                if reader.op_type == "DequantizeLinear":
+                    found.add(self.format(reader))
+                elif reader.op_type != "Cast":
+                    at.extend(reader.output)
+        if len(found) != 1:
+            raise self.refuse(node, f"its codes are read in {len(found)} formats; one is possible")
+        return found.pop()
 
     def scale(self, node: onnx.NodeProto) -> tuple[Array, Array]:
         """Scales and zero points of a quantizing node, constants that they are."""

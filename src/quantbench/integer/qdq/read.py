@@ -74,7 +74,7 @@ def read(path: str | Path, size: tuple[int, int] | None = None) -> Foreign:
     from quantbench.integer.qdq.reader import Reader
     from quantbench.integer.qdq.unfold import unfold
 
-    plain = unfold(constants_as_initializers(model))
+    plain = constants_as_initializers(unfold(constants_as_initializers(model)))
     if not any(n.op_type == "QuantizeLinear" for n in plain.graph.node):
         raise Unsupported(
             f"{path}: is not quantized: it has no QuantizeLinear; qb.network brings it in as a "

@@ -30,6 +30,8 @@ _OPEN: Clamp = (-math.inf, math.inf)
 
 _PASS = ("Identity", "Dropout")
 
+_READS = ("Cast", "DequantizeLinear")  # codes, and makes something else of them
+
 
 class Reader(State):
     """Appends operators, node by node."""
@@ -45,9 +47,9 @@ class Reader(State):
                 if node.input[0] not in self.graph.constants:
                     y = self.graph.format(node)
                     self.tensors[node.output[0]] = self.emit(node.input[0], y, node.output[0])
-            elif (
-                node.input and node.input[0] in self.tensors and node.op_type != "DequantizeLinear"
-            ):
+            elif node.op_type == "Gather" and (found := self.tables.stored(node)) is not None:
+                self.tensors[node.output[0]] = found
+            elif node.input and node.input[0] in self.tensors and node.op_type not in _READS:
                 made = shaping.on_codes(self, node, self.tensors[node.input[0]], real=False)
                 self.tensors[node.output[0]] = made
         shaping.output(self)
@@ -111,7 +113,7 @@ class Reader(State):
         found = [p for p in parts if p is not None]
         if len(found) < len(parts) or len({self.formats[p] for p in found}) > 1:
             return None
-        return _joined(self, node, found, self.formats[found[0]], node.output[0])
+        return shaping.joined(self, node, found, self.formats[found[0]], node.output[0])
 
     def need(self, node: onnx.NodeProto, tensor: str) -> str:
         """The codes that an operator reads.
@@ -226,14 +228,7 @@ def _concat(r: Reader, node: onnx.NodeProto, y: Format, output: str) -> str:
     for i, tensor in enumerate(node.input):
         found = r.kept(tensor)
         parts.append(r.emit(tensor, y, f"{output}.{i}") if found is None else found)
-    return _joined(r, node, parts, y, output)
-
-
-def _joined(r: Reader, node: onnx.NodeProto, parts: list[str], y: Format, output: str) -> str:
-    """Codes side by side, along the channels."""
-    shaping.require_channels(r.graph, node, 4)
-    name = node.name or output
-    return r.push(ir.Concat(name=name, inputs=tuple(parts), output=r.name(output), out=y))
+    return shaping.joined(r, node, parts, y, output)
 
 
 def _pooled(r: Reader, node: onnx.NodeProto, y: Format, output: str) -> str:
@@ -242,11 +237,12 @@ def _pooled(r: Reader, node: onnx.NodeProto, y: Format, output: str) -> str:
     if whole is None or whole.op_type != "Concat" or r.kept(node.input[0]) is not None:
         return shaping.average(r, node, node.input[0], y, output)
     parts = [shaping.average(r, node, n, y, f"{output}.{i}") for i, n in enumerate(whole.input)]
-    return _joined(r, whole, parts, y, output)
+    return shaping.joined(r, whole, parts, y, output)
 
 
 _EMIT: dict[str, Callable[[Reader, onnx.NodeProto, Format, str], str]] = {
     "Concat": _concat,
+    "Mul": shaping.product,
     "AveragePool": _pooled,
     "GlobalAveragePool": _pooled,
     "ReduceMean": _pooled,

@@ -1,8 +1,7 @@
-"""Operators that keep their input's format, means, and the end of the network."""
+"""Operators that keep their input's format, means, products, and the end of the network."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,12 @@ from quantbench.integer import ir
 from quantbench.integer.ir import Format, Shape
 from quantbench.integer.qdq.graph import SHIFT, Graph, attribute, pairs
 from quantbench.integer.qdq.islands import softmax
+from quantbench.integer.qdq.orders import SHAPES, reshaped, transposed
 from quantbench.integer.qdq.slices import gathered, sliced
 from quantbench.integer.qdq.state import State
 from quantbench.integer.qdq.windows import window
 
-SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
-
-KEEPS = (*SHAPES, "MaxPool", "Pad", "Slice")
+KEEPS = (*SHAPES, "Transpose", "MaxPool", "Pad", "Slice")
 
 _BOUNDS = ("Clip", "Min", "Max")  # on codes themselves, as our own export writes them
 
@@ -39,10 +37,12 @@ def on_codes(r: State, node: onnx.NodeProto, x: str, *, real: bool) -> str:
     f, shape = r.formats[x], r.shapes[x]
     about: dict[str, Any] = {"name": node.name or node.output[0], "inputs": (x,), "out": f}
     about["output"] = r.name(node.output[0])
-    if node.op_type in SHAPES and _flattens(r.graph, node, shape):
-        return r.push(ir.Flatten(**about))
-    if node.op_type in ("Identity", "Dropout", *SHAPES):
+    if node.op_type in ("Identity", "Dropout"):
         return x
+    if node.op_type in SHAPES:
+        return reshaped(r, node, x)
+    if node.op_type == "Transpose":
+        return transposed(r, node, x)
     made: ir.Op | None = None
     if node.op_type == "MaxPool":
         made = _max_pool(r, node, shape, about)
@@ -64,32 +64,6 @@ def _max_pool(r: State, node: onnx.NodeProto, shape: Shape, about: dict[str, Any
     if w.dilation != (1, 1):
         raise r.graph.refuse(node, "a dilated pool")
     return ir.MaxPool(**about, kernel=w.kernel, stride=w.stride, pads=w.pads)
-
-
-def _flattens(graph: Graph, node: onnx.NodeProto, shape: Shape) -> bool:
-    """Whether a change of shape makes a vector of maps; otherwise nothing moves."""
-    size = math.prod(shape)
-    if node.op_type == "Flatten":
-        if attribute(node, "axis", 1) != 1:
-            raise graph.refuse(node, "flattens along another axis than the first")
-        return shape[1:] != (1, 1)
-    if shape[1:] == (1, 1) and node.op_type in ("Squeeze", "Unsqueeze"):
-        return False
-    target = graph.constants.get(node.input[1]) if node.op_type == "Reshape" else None
-    if target is not None and not attribute(node, "allowzero", 0):
-        given = (1, *shape)
-        sizes = [given[i] if s == 0 and i < 4 else int(s) for i, s in enumerate(target.tolist())]
-        rest = sizes[1:]
-        if -1 in rest:
-            known = math.prod(s for s in rest if s != -1)
-            rest = [size // max(known, 1) if s == -1 else s for s in rest]
-        if tuple(rest) == shape:
-            return False
-        if math.prod(rest) == size and all(s == 1 for s in rest[1:]):
-            return shape[1:] != (1, 1)
-    elif node.op_type == "Reshape" and graph.ranks.get(node.output[0]) == 2:
-        return shape[1:] != (1, 1)  # sizes that the graph computes: (N, everything)
-    raise graph.refuse(node, f"takes {shape} to another shape than a vector")
 
 
 def _pads(
@@ -162,10 +136,28 @@ def _floored(node: onnx.NodeProto) -> onnx.NodeProto:
     return made
 
 
+def joined(r: State, node: onnx.NodeProto, parts: list[str], y: Format, output: str) -> str:
+    """Codes side by side, along the channels."""
+    require_channels(r.graph, node, 4)
+    name = node.name or output
+    return r.push(ir.Concat(name=name, inputs=tuple(parts), output=r.name(output), out=y))
+
+
+def product(r: State, node: onnx.NodeProto, y: Format, output: str) -> str:
+    """Of two quantized tensors; one may have the same value for all rows or columns."""
+    inputs = tuple(r.need(node, n) for n in node.input)
+    ranks = [len(r.graph.sizes.get(n, ())) for n in node.input]
+    a, b = (r.shapes[i] for i in inputs)
+    if a != b and ranks != [4, 4]:  # ONNX puts the last directions side by side
+        raise r.graph.refuse(node, f"multiplies {a} and {b}, of {ranks} directions")
+    made = r.name(output)
+    return r.push(ir.Mul(name=node.name or output, inputs=inputs, output=made, out=y))
+
+
 def require_channels(graph: Graph, node: onnx.NodeProto, rank: int) -> None:
     """Refuse a concatenation along another axis than the channels'."""
     axis = int(attribute(node, "axis", 1))
-    known = graph.ranks.get(node.output[0], rank)
+    known = len(graph.sizes.get(node.output[0], range(rank)))
     if axis != 1 and axis + known != 1:
         raise graph.refuse(node, f"concatenates along axis {axis}, not the channels")
 

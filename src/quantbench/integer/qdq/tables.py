@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
-from quantbench.integer.ir import Codes
+from quantbench.integer.ir import Codes, Lut
 from quantbench.integer.qdq import functions
 from quantbench.integer.qdq.functions import ELEMENTWISE, Values
+from quantbench.integer.qdq.graph import attribute
 from quantbench.integer.qdq.state import State
 
 DEEPEST = 64  # elementwise operators between two quantizations
@@ -71,6 +73,28 @@ class Tables:
             raise r.graph.refuse(node, "is not a number for some codes")
         clamps = node.op_type in ("Relu", "Clip") and all(t.clamps_only for t in tables)
         return Table(tables[0].codes, np.broadcast_to(found, (256,)), clamps_only=clamps)
+
+    def stored(self, node: onnx.NodeProto) -> str | None:
+        """A table of codes in the file, as our own export writes it; None for another Gather.
+
+        Raises:
+            Unsupported: a table of other than 256 codes, or indices that may be negative.
+
+        """
+        r = self.reader
+        cast, table = r.graph.makers.get(node.input[1]), r.graph.constants.get(node.input[0])
+        if table is None or cast is None or cast.op_type != "Cast":
+            return None
+        x = r.tensors.get(cast.input[0])
+        if x is None:
+            return None
+        if (table.shape, table.dtype.name) != ((256,), "uint8") or attribute(node, "axis", 0):
+            raise r.graph.refuse(node, f"a table of {table.shape} {table.dtype.name}")
+        if cast.input[0] not in r.graph.unsigned:
+            raise r.graph.refuse(node, "looks up codes that are not known to be uint8")
+        y = r.graph.format_behind(node)
+        name, made = node.name or node.output[0], r.name(node.output[0])
+        return r.push(Lut(name=name, inputs=(x,), output=made, out=y, table=table.copy()))
 
     def _alike(self, tables: list[Table]) -> list[Table] | None:
         """All as functions of the same codes: of what a table in front of them read, if need be."""

@@ -55,7 +55,10 @@ class Unfolder:
 
 
 def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model without operators on codes that have scales of their own."""
+    """The same model without operators on codes that have scales of their own.
+
+    Shapes behind those are found here: shape inference knows none of them.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     u = Unfolder(changed)
@@ -67,7 +70,7 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in u.nodes]
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
-    return changed
+    return onnx.shape_inference.infer_shapes(changed, data_prop=True)
 
 
 def _conv(u: Unfolder, node: onnx.NodeProto, i: list[str]) -> None:

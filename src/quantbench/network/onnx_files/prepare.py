@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import Unsupported
-from quantbench.network.onnx_files.folding import folded
+from quantbench.network.onnx_files.folding import KnownSizes, folded
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +52,21 @@ def _lowered(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
 
 
 def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constant nodes, identities of constants, and sizes that nodes compute of constants."""
+    """Constant nodes, identities of constants, and sizes that nodes compute of constants.
+
+    Sizes of tensors are such constants where shape inference knows them; with them it knows more.
+    """
+    import onnx
+
+    while True:
+        model, asked = _folded_once(model)
+        if not asked:
+            return model
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _folded_once(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """Also how many sizes of tensors became constants."""
     import onnx
     from onnx import numpy_helper
 
@@ -60,10 +74,12 @@ def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     changed.CopyFrom(model)
     graph = changed.graph
     stored = {i.name: i for i in graph.initializer}
+    known = KnownSizes.of(graph)
     outputs = {o.name for o in graph.output}
-    kept = []
+    kept, asked = [], 0
     for node in graph.node:
-        found = folded(node, stored)
+        size = known.folded(node, stored)
+        found = size or folded(node, stored)
         if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_float"):
             a = node.attribute[0]
             found = a.t if a.name == "value" else numpy_helper.from_array(_float32(a.f))
@@ -72,6 +88,7 @@ def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
         if found is None or node.output[0] in outputs:
             kept.append(node)
             continue
+        asked += size is not None
         made = onnx.TensorProto()
         made.CopyFrom(found)
         made.name = node.output[0]
@@ -79,7 +96,7 @@ def constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
         stored[made.name] = made
     del graph.node[:]
     graph.node.extend(kept)
-    return changed
+    return changed, asked
 
 
 def _float32(value: float) -> object:
