@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.integer import oracle
-from quantbench.integer.ir import Conv, Program
+from quantbench.integer.ir import Conv, Island, Program
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
 from quantbench.methods.nearest import Nearest
@@ -23,6 +23,8 @@ from quantbench.quantization.scheme import Grid, Scheme
 W8A8 = Scheme(
     Grid(8, per_channel=True, range="minmax"), Grid(8, range="minmax"), placement="integer"
 )
+# without VNNI oneDNN and others saturate sums of two products; of 7-bit weights none can
+W7A8 = replace(W8A8, weights=replace(W8A8.weights, bits=7))
 W4A4 = replace(
     W8A8, weights=replace(W8A8.weights, bits=4), acts=Grid(4, range="minmax"), first_last_bits=8
 )
@@ -54,12 +56,19 @@ def made(
 
 
 def exact(q: Quantized, n: int = 2) -> Program:
-    """The program, after its simulation and the oracle agree on every tensor."""
+    """The program, after its simulation and the oracle agree on every tensor.
+
+    On floats of an island up to float32's rounding: torch adds in the order of its vectors.
+    """
     program = lower(q)
     x = images(n, *program.shape)
     expected, got = oracle.run(program, x.numpy()), Simulation(program).codes(x)
+    floats = {op.output for op in program.ops if isinstance(op, Island) and op.out is None}
     for name, value in expected.items():
-        np.testing.assert_array_equal(got[name].numpy(), value, err_msg=name)
+        if name in floats:
+            np.testing.assert_allclose(got[name].numpy(), value, 1e-4, 1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got[name].numpy(), value, err_msg=name)
     return program
 
 

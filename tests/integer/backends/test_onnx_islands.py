@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import Unsupported
-from quantbench.integer.backends.base import backend
 from quantbench.integer.backends.onnx.file import save_onnx
+from quantbench.integer.backends.onnxruntime import OnnxRuntime
 from quantbench.integer.ir import Format, Island, Program, Shape
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
@@ -193,7 +193,7 @@ def test_an_island_that_is_no_graph_is_refused_by_name(
 
 
 def test_onnx_runtime_runs_islands_as_a_backend() -> None:
-    runs = backend("onnxruntime")
+    runs = OnnxRuntime(exact=True)
     if why := runs.available():
         pytest.skip(why)
     program = lower(made(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Flatten())))

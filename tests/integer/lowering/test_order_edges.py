@@ -13,7 +13,7 @@ from quantbench.integer.backends.base import backend
 from quantbench.integer.ir import Format, Program, Rearrange
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.validate import validate
-from tests.helpers.lowered import exact, follows_fake, images, kinds, made
+from tests.helpers.lowered import W7A8, exact, follows_fake, images, kinds, made
 from tests.integer.lowering.test_order import Forward, islands
 
 
@@ -99,7 +99,7 @@ def test_a_shortcut_that_is_read_again_keeps_its_values() -> None:
         return net.last(torch.cat([z, y], -1).mean((1, 2)))
 
     parts = {"up": nn.Linear(8, 16), "down": nn.Linear(16, 8), "last": nn.Linear(16, 4)}
-    program = lower(made(Forward(forward, first=nn.Conv2d(3, 8, 4, 4), **parts)))
+    program = lower(made(Forward(forward, first=nn.Conv2d(3, 8, 4, 4), **parts), W7A8))
     x = images(3, 3, 12, 12).numpy()
     expected = oracle.run(program, x)[program.output].reshape(3, 4)
     for name in ("native", "onednn", "intmm"):
