@@ -19,7 +19,7 @@ from pathlib import Path
 
 from quantbench.data import roots
 from quantbench.data.manifest import Entry, members, present
-from quantbench.errors import BadInput, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
 
@@ -106,8 +106,12 @@ class _Out:
 def _outs(root: Path) -> list[_Out]:
     import yaml  # type: ignore[import-untyped]
 
-    outs = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"]
-    return [_Out(o["md5"], Path(o["path"]), o["remote"]) for o in outs]
+    path = root / "data.dvc"
+    try:
+        outs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
+        return [_Out(o["md5"], Path(o["path"]), o["remote"]) for o in outs]
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as e:
+        raise DataCorrupt(f"{path} is damaged ({e}): take it from git again") from e
 
 
 def _link(source: Path, md5: str, stores: Sequence[Path]) -> bool:

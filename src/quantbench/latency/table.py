@@ -116,7 +116,7 @@ class Table:
             found = values.get("accuracy", {})
             values["accuracy"] = {k: Accuracy(**v) for k, v in found.items()}
             return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
             raise BadInput(f"{path}: not a latency table ({type(e).__name__}: {e})") from e
 
 
