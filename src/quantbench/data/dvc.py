@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -109,9 +110,18 @@ def _outs(root: Path) -> list[_Out]:
     path = root / "data.dvc"
     try:
         outs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
-        return [_Out(o["md5"], Path(o["path"]), o["remote"]) for o in outs]
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as e:
+        return [_out(**{key: o[key] for key in ("md5", "path", "remote")}) for o in outs]
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as e:
         raise DataCorrupt(f"{path} is damaged ({e}): take it from git again") from e
+
+
+def _out(md5: str, path: str, remote: str) -> _Out:
+    """One output; raises ValueError or TypeError for what DVC does not write."""
+    place = Path(path)
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5) or ".." in place.parts:
+        raise ValueError(f"{path}, md5 {md5}")
+    place.relative_to("data")
+    return _Out(md5, place, remote)
 
 
 def _link(source: Path, md5: str, stores: Sequence[Path]) -> bool:

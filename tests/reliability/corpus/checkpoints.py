@@ -72,9 +72,10 @@ def _torch(wrong: str, content: Callable[[], bytes], *says: str) -> Bad:
     )
 
 
-def _saved(value: object) -> bytes:
+def saved(value: object, **how: bool) -> bytes:
+    """A file of torch.save."""
     buffer = io.BytesIO()
-    torch.save(value, buffer)
+    torch.save(value, buffer, **how)
     return buffer.getvalue()
 
 
@@ -140,10 +141,8 @@ ROWS = (
         "nothing was executed",
     ),
     _torch("an archive with code", _zip_of_code, "would run code", "nothing was executed"),
-    _torch("a module of torch", lambda: _saved(torch.nn.Linear(2, 2)), "would run code"),
-    _torch(
-        "half an archive", lambda: _saved({"a": torch.ones(99)})[:600], "not a whole checkpoint"
-    ),
+    _torch("a module of torch", lambda: saved(torch.nn.Linear(2, 2)), "would run code"),
+    _torch("half an archive", lambda: saved({"a": torch.ones(99)})[:600], "not a whole checkpoint"),
     _torch("nothing at all", lambda: b"", "not a whole checkpoint"),
     _torch("text", lambda: b"<html>not found</html>", "mine.pth"),
 )

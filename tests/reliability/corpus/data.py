@@ -145,6 +145,18 @@ ROWS = (
         "take it from git",
     ),
     _data(
+        "a list of files that leads outside",
+        file("data.dvc", f"outs: [{{ md5: {'0' * 32}, path: data/../../x, remote: real }}]"),
+        lambda f: make_remote(f, clone=f),
+        *("data.dvc", "take it from git"),
+    ),
+    _data(
+        "a list of files that lie elsewhere",
+        file("data.dvc", f"outs: [{{ md5: {'0' * 32}, path: tada/x, remote: real }}]"),
+        lambda f: make_remote(f, clone=f),
+        *("data.dvc", "take it from git"),
+    ),
+    _data(
         "questions that are no JSON",
         file(TRAIN, '{"data": '),
         _questions,

@@ -11,6 +11,7 @@ from tests.reliability.corpus import (
     checkpoints,
     claims,
     data,
+    latencies,
     onnx_files,
     plugins,
     programs,
@@ -23,7 +24,7 @@ from tests.reliability.corpus.row import Bad
 CORPUS: tuple[Bad, ...] = (
     *(*claims.ROWS, *schemes.ROWS, *sweeps.ROWS, *plugins.ROWS),
     *(*checkpoints.ROWS, *programs.ROWS, *quantized.ROWS, *onnx_files.ROWS),
-    *(*data.ROWS, *archives.ROWS, *baselines.ROWS, *cells.ROWS),
+    *(*data.ROWS, *archives.ROWS, *baselines.ROWS, *cells.ROWS, *latencies.ROWS),
 )
 
 
