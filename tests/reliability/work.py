@@ -84,9 +84,9 @@ def page(name: str) -> Callable[[Path], Digests]:
 
 def files(folder: Path) -> Digests:
     """Every file of a data folder; what is there is whole."""
-    known = {p: p.relative_to(folder) for p in (folder / "data").rglob("*") if p.is_file()}
-    whole = {n: p for p, n in known.items() if not p.name.startswith(".") and not p.is_symlink()}
-    return {str(n): hashlib.sha256(p.read_bytes()).hexdigest() for n, p in whole.items()}
+    every = (path for path in (folder / "data").rglob("*") if path.is_file())
+    known = {str(p.relative_to(folder)): p for p in every if not p.name.startswith(".")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in known.items()}
 
 
 RUNS = ("--runs", "runs")

@@ -59,15 +59,14 @@ def small() -> Iterator[None]:
 def spoiled(work: Work, folder: Path) -> Spoiled:
     """One command, with each of its writes refused."""
     folder.mkdir(parents=True)
-    parsed = cache_root() / "sources.json"
     with small():
         command: Command = in_clone.run if work.data else main
-        return spoil(work, command, _start(work, parsed, folder), folder / "places")
+        return spoil(work, command, filled(work, folder), folder / "places")
 
 
-def _start(work: Work, parsed: Path, folder: Path) -> Callable[[Path], None]:
+def filled(work: Work, folder: Path) -> Callable[[Path], None]:
     """What the command starts from; a cache of parsed sources saves the time of parsing."""
-    finished = folder / "finished"
+    finished, parsed = folder / "finished", cache_root() / "sources.json"
     if work.before:
         _cached(finished, parsed)
         ran = forked(main, COMMANDS[0].words, finished, Faults(Path()))

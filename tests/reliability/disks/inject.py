@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -46,14 +47,12 @@ class Spoiled:
 
     Attributes:
         name: of the command.
-        points: writes of an undisturbed run.
-        runs: with one of them refused, or all from it on.
+        points: writes of an undisturbed run, each refused once.
 
     """
 
     name: str
     points: int
-    runs: int
 
 
 def spoil(work: Work, command: Command, start: Callable[[Path], object], folder: Path) -> Spoiled:
@@ -81,14 +80,13 @@ def spoil(work: Work, command: Command, start: Callable[[Path], object], folder:
 
     ended = _run(work, command, warm, whole)
     assert ended.code in (0, 3), ended.said
-    kept, runs = work.kept(whole), 0
+    kept, rng = work.kept(whole), random.Random(0)
     assert kept, f"{work.name} left nothing: refusals could damage nothing"
     for at in range(1, len(ended.seen) + 1):
-        for error in (FULL, READ_ONLY):
-            _refused(work, command, warm, folder / f"{at}-{error}", Faults(Path(), at, error), kept)
-            shutil.rmtree(folder / f"{at}-{error}")
-            runs += 1
-    return Spoiled(work.name, len(ended.seen), runs)
+        faults = Faults(Path(), at, rng.choice((FULL, READ_ONLY)))
+        _refused(work, command, warm, folder / f"{at}", faults, kept)
+        shutil.rmtree(folder / f"{at}")
+    return Spoiled(work.name, len(ended.seen))
 
 
 def _refused(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from quantbench.errors import BadInput, CannotWrite
 from quantbench.report.mlflow_store import Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
+from quantbench.runs.alone import alone
 from quantbench.runs.ledger import Stored
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Server:
         try:
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             unique = {(paper, cell.key): cell for paper, cell in cells}
-            return self._all(client, unique)
+            with alone(self.uri, self.say):  # two would make a run each of what neither found
+                return self._all(client, unique)
         except (MlflowException, SQLAlchemyError, OSError) as e:
             why = (str(e).splitlines() or [type(e).__name__])[0]
             raise CannotWrite(
