@@ -11,6 +11,7 @@ import pytest
 
 from quantbench.cli.main import main
 from quantbench.data.roots import cache_root
+from quantbench.report import latency_tracking
 from tests.gate import test_planted as planted
 from tests.reliability import in_clone
 from tests.reliability.corpus import baselines
@@ -52,6 +53,7 @@ def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         planted.prepare(patch, cache_root())
         patch.setattr(planted.catalog, "_texts", lambda: [("planted.toml", CLAIMS)])
+        patch.setattr(latency_tracking, "upload", lambda _: 0)
         yield
     planted.forget()
 
