@@ -45,7 +45,7 @@ def jumping(words):
     time.gmtime = lambda at=None: own["gmtime"](now() if at is None else at)
     time.strftime = strftime
     code = main(words)
-    assert looks[0] > 0, "nothing looked at the clock"
+    assert looks[0] > 0 or words[0] == "gate", "nothing looked at the clock"
     return code
 
 

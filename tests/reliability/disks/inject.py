@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,7 @@ def _child(
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    sys.stdout = sys.stderr = os.fdopen(out, "w", buffering=1)  # pytest's own are elsewhere
     os.chdir(place)
     faults.folder = place.resolve()
     try:
@@ -169,6 +171,7 @@ def _child(
         traceback.print_exc()
         code = -1
     faults.folder = Path("/nowhere")
+    sys.stdout.flush()
     about = {"code": int(code), "seen": faults.seen, "refused": faults.refused}
     told.write_text(json.dumps(about))
     os._exit(0)
