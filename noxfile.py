@@ -109,11 +109,11 @@ def families(session: nox.Session) -> None:
 
 @nox.session
 def reliability(session: nox.Session) -> None:
-    """Kill commands at random moments, 200 times, and write docs/reliability.md.
+    """Kills, bad inputs, fuzzing, full disks, nightly gates: then write docs/reliability.md.
 
-    Half an hour on a quiet machine.
+    An hour on a quiet machine, of which 200 kills take half.
     """
-    _install(session, "onnx", "onnxruntime", "openvino", "ai-edge-litert")
+    _install(session, *TESTED_WITH, "openvino", "ai-edge-litert", "atheris")
     session.run("quantbench", "data", "pull")
     session.run("python", "-m", "tests.reliability", *session.posargs)
 

@@ -5,7 +5,7 @@ Nothing heavy is imported until a claim runs.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 _BENCH: pytest.StashKey[Bench] = pytest.StashKey()
+
+_SESSION: pytest.StashKey[pytest.Session] = pytest.StashKey()
 
 _MISSED: pytest.StashKey[bool] = pytest.StashKey()  # a test failed by what it found
 
@@ -115,6 +117,7 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run that could not work is no miss, and one with something undecided is not clean."""
     config, status = session.config, session.exitstatus
+    config.stash[_SESSION] = session
     bench = config.stash.get(_BENCH, None)
     if bench is None:
         return
@@ -143,13 +146,27 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from quantbench.report.write import write
 
+    written, say = True, terminalreporter.write_line
     if bench.rows:
-        for line in write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells):
-            terminalreporter.write_line(line)
+        told = write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells)
+        written = _say(told, say)
     try:
         _tell_ci(terminalreporter, config, bench)
     except QuantbenchError as e:
-        terminalreporter.write_line(f"quantbench: {e}")
+        say(f"quantbench: {e}")
+        written = False
+    session = config.stash[_SESSION]
+    if not written and session.exitstatus in (pytest.ExitCode.OK, UNDECIDED_ONLY):
+        session.exitstatus = pytest.ExitCode.INTERRUPTED  # what was asked for is not there
+
+
+def _say(lines: Generator[str, None, bool], say: Callable[[str], object]) -> bool:
+    """Say every line; what the generator returns."""
+    try:
+        while True:
+            say(next(lines))
+    except StopIteration as end:
+        return bool(end.value)
 
 
 def _tell_ci(terminalreporter: Any, config: pytest.Config, bench: Bench) -> None:

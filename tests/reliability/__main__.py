@@ -1,55 +1,95 @@
-"""python -m tests.reliability [KILLS [FOLDER]]: kill commands, then write the page."""
+"""python -m tests.reliability [KILLS [FOLDER]]: everything that can go wrong, then the page."""
 
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from quantbench.system.machine import fingerprint
+from tests.reliability.corpus.table import counts
+from tests.reliability.disks.commands import COMMANDS, spoiled
+from tests.reliability.disks.limits import PULL, TRACK, short
+from tests.reliability.fuzz.judge import Watch
+from tests.reliability.fuzz.loaders import LOADERS
+from tests.reliability.fuzz.session import SHARED_MEMORY, Fuzzed, drawn, guided
 from tests.reliability.kills import Killed, kill
+from tests.reliability.memory import NETWORKS, limited
+from tests.reliability.nights import NIGHTS, simulate
+from tests.reliability.page import Figures, page
 from tests.reliability.work import WORK
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+HERE = Path(__file__).resolve().parent
 
-HEAD = """# Reliability
+PAGE = HERE.parents[1] / "docs" / "reliability.md"
 
-Commands are killed with SIGKILL, and all that they started, at moments drawn evenly over the time
-that they take; up to five times in one folder, and then they run to their end. After every kill
-what was stored before is still there, every cell, baseline, page and data file is whole, and no
-result is there that an undisturbed run has not; at the end everything equals what the undisturbed
-run left: scores and networks bit for bit. Made by `nox -s reliability`; do not edit.
+SECONDS, EXAMPLES = 15, 500  # of every loader: led by coverage, and drawn by hypothesis
 
-| command | seconds | kills | more came after its end | runs to the end | damaged or lost |
-|---|---|---|---|---|---|
-"""
+TESTS = ("test_corpus.py", "test_two.py", "test_clocks.py")  # whose figures are in the table
+
+T = TypeVar("T")
 
 
-def main(kills: int, folder: Path) -> None:
-    """Kill every command about equally often."""
-    rng, found = random.Random(0), []
-    for at, work in enumerate(WORK):
-        share = kills // len(WORK) + (at < kills % len(WORK))
-        start = time.monotonic()
-        found.append(kill(work, folder, folder / work.name, share, rng))
-        print(found[-1], f"{time.monotonic() - start:.0f} s", flush=True)
+def main(count: int, folder: Path) -> None:
+    """All of it, one after another: forks come before anything that starts threads."""
+    start = time.monotonic()
+    spoils = [_told(lambda w=w: spoiled(w, folder / "disks" / w.name)) for w in COMMANDS]
+    shorts = [_told(lambda w=w: short(w, folder / "short" / w.name)) for w in (TRACK, PULL)]
+    with tempfile.TemporaryDirectory(dir=_quick()) as quick:
+        nights = _told(lambda: simulate(NIGHTS, Path(quick) / "nights"))
+        assert nights.alarms == 0, f"{nights.alarms} alarms with nothing wrong"
+        assert all(what.startswith(said) for what, said in nights.planted.items()), nights.planted
+        fuzzed = _fuzzed(Path(quick))
+    memory = [_told(lambda n=n: limited(n, *NETWORKS[n])) for n in NETWORKS]
+    assert all(found.kept for found in memory), "a limit on memory was not kept"
+    tests = [sys.executable, "-m", "pytest", "-q", *(str(HERE / name) for name in TESTS)]
+    subprocess.run(tests, check=True, cwd=HERE.parents[1])
+    kills = _killed(count, folder / "kills")
+    minutes = (time.monotonic() - start) / 60
+    found = Figures(kills, counts(), fuzzed, SECONDS, spoils, shorts, nights, memory, minutes)
     PAGE.write_text(page(found), encoding="utf-8")
 
 
-def page(found: list[Killed]) -> str:
-    """The table, with when and where."""
-    rows = [f"| {k.name} | {k.seconds:.1f} | {k.kills} | {k.late} | {k.ends} | 0 |" for k in found]
-    total = sum(k.kills for k in found)
-    made = f"{total} kills, {time.strftime('%Y-%m-%d')}, on {fingerprint()}."
-    return HEAD + "\n".join(rows) + f"\n\n{made}\n"
+def _told(make: Callable[[], T]) -> T:
+    """What is made, and a line of it with the time that it took."""
+    start = time.monotonic()
+    found = make()
+    print(found, f"{time.monotonic() - start:.0f} s", flush=True)
+    return found
+
+
+def _quick() -> str | None:
+    """A folder in memory, if there is one: what is counted there are programs, not disks."""
+    return str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
+
+
+def _fuzzed(folder: Path) -> list[Fuzzed]:
+    """Every loader, by both ways."""
+    watch, found = Watch(folder / "drawn"), []
+    for number, loader in enumerate(LOADERS):
+        executions = guided(loader, SECONDS, folder / str(number))
+        found.append(Fuzzed(loader.name, executions, drawn(loader, EXAMPLES, watch)))
+        print(found[-1], flush=True)
+    return found
+
+
+def _killed(count: int, folder: Path) -> list[Killed]:
+    """Kill every command about equally often."""
+    rng, found = random.Random(0), []
+    for at, work in enumerate(WORK):
+        share = count // len(WORK) + (at < count % len(WORK))
+        found.append(_told(lambda w=work, n=share: kill(w, folder, folder / w.name, n, rng)))
+    return found
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     if len(sys.argv) > 2:
-        main(count, Path(sys.argv[2]))
+        main(kills, Path(sys.argv[2]))
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            main(count, Path(temporary))
+            main(kills, Path(temporary))

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.reliability import in_clone
 from tests.reliability.work import Digests, Work, start_from
 
 CHAIN = 5  # kills of one folder, before the command may end there
@@ -114,8 +115,7 @@ def _finish(work: Work, folder: Path) -> None:
 
 
 def _start(work: Work, folder: Path, stdout: int) -> subprocess.Popen[str]:
-    data = {"QUANTBENCH_DATA": str(folder / "data")} if work.data else {}
-    (folder / "data").mkdir(exist_ok=True)
+    data = {"PYTHONPATH": str(in_clone.ROOT)} if work.data else {}
     return subprocess.Popen(
         work.command(),
         cwd=folder,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quantbench.gate.baseline import Baseline
 from quantbench.runs.ledger import Ledger
+from tests.reliability import in_clone
 
 CLAIMS = "shapes and resnet8 and (fp or here-integer-nearest)"
 
@@ -28,7 +29,7 @@ class Work:
         kept: digests of what it leaves, equal after every run that ends; fails where a file is
             damaged, and holds less where the command did not end.
         before: the command whose results it starts from, if any.
-        data: whether it works on a data folder of its own.
+        data: whether it works in a clone of its own, on the data of that.
 
     """
 
@@ -40,7 +41,8 @@ class Work:
 
     def command(self) -> list[str]:
         """As a process."""
-        return [sys.executable, "-m", "quantbench", *self.words]
+        module = "tests.reliability.in_clone" if self.data else "quantbench"
+        return [sys.executable, "-m", module, *self.words]
 
 
 def cells(folder: Path) -> Digests:
@@ -82,7 +84,8 @@ def page(name: str) -> Callable[[Path], Digests]:
 
 def files(folder: Path) -> Digests:
     """Every file of a data folder; what is there is whole."""
-    known = {p.name: p for p in (folder / "data").rglob("*") if p.is_file() and p.suffix == ".npz"}
+    every = (path for path in (folder / "data").rglob("*") if path.is_file())
+    known = {str(p.relative_to(folder)): p for p in every if not p.name.startswith(".")}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in known.items()}
 
 
@@ -106,7 +109,7 @@ WORK = (
         before="run",
     ),
     Work("report", ("report", *EMBEDDED), page("index.html"), before="run"),
-    Work("data pull", ("data", "pull"), files, data=True),
+    Work("data pull", ("data", "pull", "embedded"), files, data=True),
     Work("latency", ("latency", "-k", "linear", "--seconds", "0.2", *RUNS), page("latency.html")),
 )
 
@@ -114,6 +117,8 @@ WORK = (
 def start_from(finished: Path, folder: Path, work: Work) -> None:
     """A new folder for the work, with what it starts from."""
     folder.mkdir(parents=True)
+    if work.data:
+        in_clone.make(folder)
     if work.before:
         shutil.copytree(finished / work.before / "undisturbed" / "runs", folder / "runs")
         shutil.rmtree(folder / "runs" / "report", ignore_errors=True)

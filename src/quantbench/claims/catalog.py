@@ -73,9 +73,10 @@ def _texts() -> list[tuple[str, str]]:
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name != "quantbench", p.name)):
         try:
             folder = files(point.value)
-        except ImportError as e:
+        except (Exception, SystemExit) as e:
             raise BadInput(
-                f"claims of the entry point {point.name!r}: {point.value} cannot be imported: {e}"
+                f"claims of the entry point {point.name!r}: {point.value} cannot be imported: "
+                f"{type(e).__name__}: {e}; mend or uninstall the package"
             ) from e
         for file in sorted(folder.iterdir(), key=lambda f: f.name):
             if file.name.endswith(".toml"):

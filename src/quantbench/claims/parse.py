@@ -19,8 +19,6 @@ registry name and full-precision accuracy, ``[defaults]`` what all claims of the
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +28,7 @@ from quantbench.claims.claim import CalibrationSet, Claim, Rival, Xfail
 from quantbench.claims.schema import Row, as_fields, as_number, sound
 from quantbench.claims.schemes import scheme as scheme_of
 from quantbench.claims.source import Source
-from quantbench.claims.toml_lines import Text, Written, fault, half_unit
+from quantbench.claims.toml_lines import Text, Written, fault, half_unit, read
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.quantization.scheme import Scheme
 
@@ -46,11 +44,7 @@ def parse(text: str, name: str) -> tuple[Claim, ...]:
         BadInput: no TOML, or not what a claim file holds; names file and line.
 
     """
-    try:
-        content = tomllib.loads(text, parse_float=Written)
-    except tomllib.TOMLDecodeError as e:
-        at = re.search(r"at line (\d+)", str(e))
-        raise BadInput(f"{name}:{at[1] if at else len(text.splitlines())}: {e}") from e
+    content = read(text, name, Written)
     file = _File(Text(name, text), content)
     file.require()
     return tuple(

@@ -36,7 +36,10 @@ def scheme(cell: str, tables: Mapping[str, Mapping[str, Any]]) -> Scheme:
     parts = (("weights", m[1]), ("acts", m[2]))
     grids = {part: Grid(int(bits), **s[part]) for part, bits in parts if bits}
     overrides = tuple(_override(layer, bits) for layer, bits in s.get("overrides", {}).items())
-    return Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
+    found = Scheme(**{**s, "acts": None, **grids, "overrides": overrides})
+    for override in overrides:
+        found.act_grid(override.layer)  # bits that no grid has are an error here
+    return found
 
 
 def _override(layer: str, bits: object) -> Override:

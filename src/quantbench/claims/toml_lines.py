@@ -1,4 +1,4 @@
-"""Checking tables of a TOML file, with errors that name the line.
+"""Reading a TOML file and checking its tables, with errors that name the line.
 
 ``tomllib`` does not say where a value stood.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -32,6 +33,29 @@ class Written(float):
         exponent = Decimal(text).as_tuple().exponent
         number.half_unit = 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
         return number
+
+
+def read(text: str, name: str, number: Callable[[str], Any] = float) -> dict[str, Any]:
+    """The tables of a file.
+
+    Args:
+        text: the file's content.
+        name: the file's name, for the errors.
+        number: what becomes of a number with a point or an exponent.
+
+    Raises:
+        BadInput: no TOML; names file and, where it is known, the line.
+
+    """
+    try:
+        return tomllib.loads(text, parse_float=number)
+    except tomllib.TOMLDecodeError as e:
+        at = re.search(r"at line (\d+)", str(e))
+        raise BadInput(f"{name}:{at[1] if at else len(text.splitlines())}: {e}") from e
+    except RecursionError as e:
+        raise BadInput(f"{name}: lists or tables are nested too deeply") from e
+    except ValueError as e:  # Python's own limit
+        raise BadInput(f"{name}: a whole number has too many digits") from e
 
 
 def half_unit(number: float) -> float:

@@ -39,7 +39,7 @@ def _fetch(names: Sequence[str]) -> int:
     from quantbench.data.sources.fetch import FETCHABLE, fetch
 
     if not names:
-        known = ", ".join(sorted(FETCHABLE))
+        known = ", ".join(sorted({table()[file].set for file in FETCHABLE}))
         raise BadInput(f"quantbench data fetch NAME; what can be fetched: {known}")
     for name in names:
         for path in fetch(name, progress=_Meter()):

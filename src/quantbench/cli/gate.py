@@ -103,6 +103,7 @@ def accept(options: argparse.Namespace) -> int:
     from quantbench.gate.baseline import Baseline
     from quantbench.gate.claims import accept_claims
     from quantbench.gate.forget import forget
+    from quantbench.runs.alone import alone
     from quantbench.runs.lab import Lab
 
     found, path = _asked(options), _path(options.baseline)
@@ -110,18 +111,19 @@ def accept(options: argparse.Namespace) -> int:
     if not (runs or options.forget or options.forget_bits or options.all_claims):
         raise _nothing(options)
     reason = step.Reason(options.why.strip(), options.lower, time.strftime("%Y-%m-%d"))
-    before = Baseline.read(path)
-    kept = step.without_bits(before, reason) if options.forget_bits else before
-    after = step.accept_cells(kept, runs.values(), reason)
-    wanted = [one.claim for one in found if one.finished or options.all_claims]
-    after = accept_claims(after, wanted, reason)
-    if options.no_latency:
-        after = step.without_latency(after)
-    if options.forget:
-        everything = read_claims()
-        ids = asked.made_by(Lab(Path(options.runs)), everything)
-        after = forget(after, ids, [c.id for c in everything], reason)
-    after.write(path)
+    with alone(str(path.absolute())):  # read, changed and written: another one would be lost
+        before = Baseline.read(path)
+        kept = step.without_bits(before, reason) if options.forget_bits else before
+        after = step.accept_cells(kept, runs.values(), reason)
+        wanted = [one.claim for one in found if one.finished or options.all_claims]
+        after = accept_claims(after, wanted, reason)
+        if options.no_latency:
+            after = step.without_latency(after)
+        if options.forget:
+            everything = read_claims()
+            ids = asked.made_by(Lab(Path(options.runs)), everything)
+            after = forget(after, ids, [c.id for c in everything], reason)
+        after.write(path)
     gone = len(after.forgotten) - len(before.forgotten)
     said = f", {gone} forgotten" if gone else ""
     print(f"{path}: {len(runs)} runs accepted, {len(after.claims)} claims held{said}")

@@ -7,6 +7,7 @@ is only undecided with 3.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import select
@@ -21,6 +22,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 # 128 + SIGPIPE; the 1 that Python itself ends with would say that a gate was missed
 NO_READER = 141
+
+# a disk that takes no more, which any write may meet: no defect of the command
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +60,15 @@ def _main(argv: Sequence[str] | None) -> int:
         return _COMMANDS[options.command](options)
     except QuantbenchError as e:
         print(f"quantbench: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        if e.errno not in _NO_ROOM:
+            raise
+        where = e.filename or "a file"
+        print(
+            f"quantbench: cannot write {where}: {e.strerror}; what was stored before is kept",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(

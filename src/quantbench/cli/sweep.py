@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.cli.bench import CLEAN, MISSED
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, CannotWrite
 
 if TYPE_CHECKING:
     from quantbench.evidence.result import Result
@@ -43,17 +43,25 @@ def sweep(options: argparse.Namespace) -> int:
         _announce(len(cells), left, finished.values(), shard.of)
         if options.dry_run:
             return CLEAN
+        here = zip(jobs, keys, strict=True)
+        before = [(job, finished[key].result) for job, key in here if key in finished]
         ended: list[Done] = []
         try:
             ended += _run(_engine(options), left, lab)
-        finally:
-            here = zip(jobs, keys, strict=True)
-            before = [(job, finished[key].result) for job, key in here if key in finished]
-            _table([*before, *((d.job, d.found) for d in ended if d.found)], options.table)
-            failed = [done for done in ended if done.error]
-            for done in failed:
-                print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
-    return MISSED if failed else CLEAN
+        except BaseException:
+            with suppress(CannotWrite):  # what stopped the sweep is told
+                _end(before, ended, options.table)
+            raise
+        _end(before, ended, options.table)
+    return MISSED if any(done.error for done in ended) else CLEAN
+
+
+def _end(before: Iterable[tuple[Job, Result]], ended: Sequence[Done], file: str | None) -> None:
+    """What is not finished, and the table of what is."""
+    for done in ended:
+        if done.error:
+            print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
+    _table([*before, *((d.job, d.found) for d in ended if d.found)], file)
 
 
 def _read(options: argparse.Namespace) -> Sweep:
@@ -115,7 +123,7 @@ def _table(finished: Iterable[tuple[Job, Result]], file: str | None) -> None:
     from quantbench.system.atomic import write_atomically
 
     text = markdown(rows(finished))
-    if file:
-        write_atomically(Path(file), text)
     with suppress(BrokenPipeError):
         print(text, end="")
+    if file:
+        write_atomically(Path(file), text)

@@ -10,12 +10,12 @@ import gzip
 import hashlib
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from quantbench.data.archives import DAMAGE
 from quantbench.errors import DataCorrupt
 
 Item = tuple[str, bytes]
@@ -36,7 +36,7 @@ def digest(path: Path) -> str:
         for name, content in sorted(read(path)):
             h.update(f"{name} {len(content)}\n".encode())
             h.update(content)
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as e:
+    except (*DAMAGE, zipfile.BadZipFile, KeyError, RuntimeError) as e:
         raise DataCorrupt(f"{path} is not a whole {path.suffix} file: {e}") from e
     return h.hexdigest()
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from quantbench.data import roots
 from quantbench.data.manifest import Entry, members, present
-from quantbench.errors import BadInput, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
 
@@ -106,8 +107,21 @@ class _Out:
 def _outs(root: Path) -> list[_Out]:
     import yaml  # type: ignore[import-untyped]
 
-    outs = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"]
-    return [_Out(o["md5"], Path(o["path"]), o["remote"]) for o in outs]
+    path = root / "data.dvc"
+    try:
+        outs = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
+        return [_out(**{key: o[key] for key in ("md5", "path", "remote")}) for o in outs]
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as e:
+        raise DataCorrupt(f"{path} is damaged ({e}): take it from git again") from e
+
+
+def _out(md5: str, path: str, remote: str) -> _Out:
+    """One output; raises ValueError or TypeError for what DVC does not write."""
+    place = Path(path)
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5) or ".." in place.parts:
+        raise ValueError(f"{path}, md5 {md5}")
+    place.relative_to("data")
+    return _Out(md5, place, remote)
 
 
 def _link(source: Path, md5: str, stores: Sequence[Path]) -> bool:
@@ -168,7 +182,10 @@ def _pull(absent: Sequence[Entry]) -> None:
         done = subprocess.run(
             command, cwd=root, env=env, capture_output=True, text=True, check=False
         )
-    if done.returncode and not any(present(e) for e in absent):
+    own = [
+        e for e in absent if e.embedded
+    ]  # what the clone itself holds comes, or DVC says why not
+    if done.returncode and (not any(map(present, absent)) or not all(map(present, own))):
         print(done.stderr.strip(), file=sys.stderr)
 
 

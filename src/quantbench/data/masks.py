@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from quantbench.data.archives import members, require_inside
 from quantbench.data.readers import Arrays, picture
 from quantbench.errors import DataCorrupt, DataMissing
 
@@ -35,7 +35,7 @@ def voc(path: Path) -> Arrays:
         DataCorrupt: an image without a mask of its size, or one that no canvas holds.
 
     """
-    files = _members(path)
+    files = dict(members(path))
     stems = [Path(name).stem for name in sorted(files) if name.startswith(_VOC_IMAGES)]
     pairs = (
         (picture(files[f"{_VOC_IMAGES}{stem}.jpg"], stem), _mask(files, f"{_VOC_MASKS}{stem}.png"))
@@ -67,6 +67,7 @@ def devkit(folder: Path, part: str, canvas: Callable[[tuple[int, ...]], np.ndarr
     stems = listed.read_text(encoding="utf-8").split()
 
     def content(name: str) -> dict[str, bytes]:
+        require_inside(name, f"{listed}: the image or mask")
         path = folder / name
         return {name: path.read_bytes()} if path.is_file() else {}
 
@@ -84,7 +85,7 @@ def coco(images: Path, masks: Path) -> Arrays:
     Images are scaled bilinearly, masks to the nearest pixel. Images here have 416 pixels, and masks
     the original size, from which the scaled size is computed.
     """
-    files, targets = _members(images), _members(masks)
+    files, targets = dict(members(images)), dict(members(masks))
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for name in sorted(targets):
@@ -119,15 +120,6 @@ def _canvases(
             raise DataCorrupt(f"{path}: mask {i} holds {min(wrong)}, which is no class of VOC")
         x[i, :h, :w], y[i, :h, :w] = image, mask
     return x, y
-
-
-def _members(path: Path) -> dict[str, bytes]:
-    try:
-        with tarfile.open(path) as archive:
-            opened = ((m.name, archive.extractfile(m)) for m in archive)
-            return {name: content.read() for name, content in opened if content}
-    except tarfile.TarError as e:
-        raise DataCorrupt(f"{path} is not a whole archive: {e}") from e
 
 
 def _named(files: dict[str, bytes], name: str) -> bytes:

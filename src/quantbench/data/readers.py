@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from quantbench.data import mosaic
+from quantbench.data.archives import members
 from quantbench.errors import DataCorrupt, DataMissing
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -40,18 +40,22 @@ def mosaics(folder: Path, grid: tuple[int, int], count: int, name: str) -> Array
 
 def tar(path: Path, labels: Path, size: int = 224, *, floor: bool = False) -> Arrays:
     """Images of a .tar, centre-cropped, in the order of a CSV with columns file and label."""
-    with labels.open(newline="", encoding="utf-8") as file:
-        rows = [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
+    rows, files = _listed(labels), dict(members(path))
+    if absent := [name for name, _ in rows if name not in files]:
+        raise DataCorrupt(f"{path} does not hold {absent[0]!r}, which {labels.name} lists")
     out = np.empty((len(rows), size, size, 3), np.uint8)
-    try:
-        with tarfile.open(path) as archive:
-            for i, (name, _) in enumerate(rows):
-                member = archive.extractfile(name)
-                whole = picture(member.read() if member else b"", f"{path}:{name}")
-                out[i] = centre(whole, size, floor=floor)
-    except (tarfile.TarError, KeyError) as e:
-        raise DataCorrupt(f"{path} does not hold the images that {labels.name} lists: {e}") from e
+    for i, (name, _) in enumerate(rows):
+        out[i] = centre(picture(files[name], f"{path}:{name}"), size, floor=floor)
     return out, np.array([label for _, label in rows], np.int64)
+
+
+def _listed(labels: Path) -> list[tuple[str, int]]:
+    """Files and labels of a CSV."""
+    try:
+        with labels.open(newline="", encoding="utf-8") as file:
+            return [(row["file"], int(row["label"])) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error) as e:
+        raise DataCorrupt(f"{labels} is no list of files and labels: {e}") from e
 
 
 def picture(content: bytes, where: str) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from quantbench.data import packaged
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
-from quantbench.errors import BadInput, DataMissing
+from quantbench.errors import BadInput, DataCorrupt, DataMissing
 from quantbench.system.digests import file_digest
 
 MINILM = packaged.MINILM.sha256
@@ -66,7 +67,7 @@ def questions_file(name: str) -> tuple[Any, str]:
             raise DataMissing(
                 name, f"put SQuAD's train-v1.1.json at $QUANTBENCH_DATA/{SQUAD_TRAIN}"
             )
-        return json.loads(path.read_text(encoding="utf-8")), file_digest(path)
+        return _whole(path, lambda: json.loads(path.read_bytes())), file_digest(path)
     if name not in known:
         raise BadInput(f"questions {name!r}: choose squad/train, {', '.join(known)}")
     path = file(known[name])
@@ -81,12 +82,20 @@ def text_file(name: str) -> tuple[str, str]:
         path = data_root() / TINYSTORIES
         if not path.is_file():
             raise DataMissing(name, TINYSTORIES_COMMAND)
-        return path.read_text(encoding="utf-8"), file_digest(path)
+        return _whole(path, lambda: path.read_text(encoding="utf-8")), file_digest(path)
     if name not in TEXTS:
         raise BadInput(f"text {name!r}: choose tinystories/valid, {', '.join(TEXTS)}")
     path = file(TEXTS[name])
     with gzip.open(path, "rt", encoding="utf-8") as f:
         return f.read(), file_digest(path)
+
+
+def _whole(path: Path, read: Callable[[], Any]) -> Any:
+    """What the user put there; raises DataCorrupt for what is not UTF-8, or no JSON."""
+    try:
+        return read()
+    except (ValueError, RecursionError) as e:
+        raise DataCorrupt(f"{path} is not a whole file of its kind: {e}") from e
 
 
 def minilm_folder() -> Path:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from quantbench.errors import DataCorrupt
+
+# what torch and pickle let through of a file that anyone may have written
+DAMAGE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
+    *(AssertionError, OverflowError, MemoryError, struct.error, zipfile.BadZipFile),
+)
 
 
 def read(path: Path) -> Any:
@@ -19,11 +28,18 @@ def read(path: Path) -> Any:
 
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what torch advises of files that it refuses all the same
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise DataCorrupt(
             f"{path.name} does not hold plain tensors: it would run code when loaded; refused, "
-            f"nothing was executed: {e}"
+            f"nothing was executed: {_short(e)}"
         ) from e
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as e:
-        raise DataCorrupt(f"{path.name} is not a whole checkpoint: {e}") from e
+    except DAMAGE as e:
+        raise DataCorrupt(f"{path.name} is not a whole checkpoint: {_short(e)}") from e
+
+
+def _short(error: Exception) -> str:
+    """An error of torch without the advice that follows it."""
+    return " ".join(str(error).split())[:300]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -163,7 +163,7 @@ class Result:
         """The result again.
 
         Raises:
-            TypeError: a value is missing or unknown.
+            TypeError: a value is missing, unknown or of another kind.
             ValueError: the scores do not give the stored summary.
 
         """
@@ -173,6 +173,8 @@ class Result:
         )
         curves = {k: tuple(v) for k, v in given.pop("curves").items()}
         result = cls(**given, curves=curves, latency=rows)
+        if wrong := [name for name, right in _kinds(result) if not right]:
+            raise TypeError(f"{wrong[0]} is not of its kind")
         if not math.isclose(result.drop, values["drop"], abs_tol=1e-9):
             raise ValueError(
                 f"scores give a drop of {result.drop}, the summary says {values['drop']}"
@@ -206,6 +208,28 @@ def unpack(packed: str, packing: Literal["bits", "f4"], n: int) -> NDArray[Any]:
         raise ValueError(f"{len(raw)} bytes do not hold the same number of scores for {n} examples")
     scores = np.frombuffer(raw, "<f4")
     return scores if len(scores) == n else scores.reshape(n, -1)
+
+
+def _kinds(r: Result) -> Iterator[tuple[str, bool]]:
+    """Of what a reader relies on without looking: its name, and whether it is of its kind."""
+    yield "digest", isinstance(r.digest, str)
+    yield "n", isinstance(r.n, int) and r.n > 0
+    yield "packing", r.packing in ("bits", "f4")
+    yield "size_bytes", isinstance(r.size_bytes, int)
+    yield "seconds", _numbers(r.seconds.values())
+    yield "curves", all(map(_numbers, r.curves.values()))
+    yield "extra", _numbers(v for v in r.extra.values() if not isinstance(v, str))
+    for row in r.latency:
+        yield "backend", isinstance(row.backend, str) and isinstance(row.machine, str)
+        yield "batch", isinstance(row.batch, int)
+        yield "samples_ms", bool(row.samples_ms) and _numbers(row.samples_ms)
+        yield "reference_ms", _numbers(row.reference_ms)
+        yield "layers_ms", _numbers(row.layers_ms.values())
+        yield "score", row.score is None or _numbers([row.score])
+
+
+def _numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _tuple(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -59,7 +60,7 @@ class Baseline:
             cells = {i: _sound(cell, held["kinds"]) for i, cell in held["cells"].items()}
             claims = {i: {"fields": dict(c["fields"]), **c} for i, c in held["claims"].items()}
             return cls(cells, claims, tuple(held["forgotten"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise BadInput(
                 f"{path} is damaged ({type(e).__name__}: {e}): take it from git again"
             ) from e
@@ -126,7 +127,9 @@ def _sound(cell: Mapping[str, Any], kinds: Mapping[str, str]) -> Accepted:
     made = Accepted(**{"gold": "", **cell, **scores, "marks": marks, "history": history})
     for packed in filter(None, (made.scores, made.best, made.gold)):
         made.unpacked(packed)
-    float(made.value), dict(made.settings)
+    if not all(math.isfinite(value) for value in (made.value, *(h["value"] for h in history))):
+        raise ValueError("an accepted value is NaN or infinite")
+    dict(made.settings)
     for row in made.latency:
         [str(row[k]) for k in ("backend", "batch", "machine")], np.asarray(row["ratios"], float)
     return made

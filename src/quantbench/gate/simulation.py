@@ -94,11 +94,17 @@ def _drawn(
 def _cell(kind: Kind, points: float, rng: np.random.Generator) -> Pair:
     """One cell that truly lost so many points."""
     before = rng.random(kind.n) < RIGHT
+    return Pair(before, answered(before, kind, points, rng), "top1", f"{kind.n}")
+
+
+def answered(
+    before: NDArray[np.bool_], kind: Kind, points: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which images are right on another kind of machine, of a cell that lost so many points."""
     worse = kind.discordant / 2 + max(points, 0.0) / 100
     better = kind.discordant / 2 + max(-points, 0.0) / 100
     flips = np.where(before, worse / RIGHT, better / (1 - RIGHT))
-    now: NDArray[np.bool_] = before ^ (rng.random(kind.n) < flips)
-    return Pair(before, now, "top1", f"{kind.n}")
+    return before ^ (rng.random(kind.n) < flips)
 
 
 # As measured between two instruction sets of one processor. Nearly all cells answer alike; of those

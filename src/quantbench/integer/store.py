@@ -70,7 +70,7 @@ def load(path: Path) -> Program:
     from safetensors import SafetensorError, safe_open
 
     # whatever a file that anyone may have written can bring about
-    damage = (SafetensorError, OSError, ValueError, TypeError, KeyError, OverflowError)
+    damage = (SafetensorError, OSError, ValueError, TypeError, LookupError, OverflowError)
     try:
         with safe_open(path, framework="numpy") as f:
             text = (f.metadata() or {}).get("quantbench", "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from quantbench.errors import BadInput
 from quantbench.latency.accuracy import Accuracy
@@ -21,6 +22,13 @@ EXACT = " exact"  # ends the row of a runtime in a mode that cannot saturate
 
 # ends of rows that no ratio is taken to: slower modes, and other networks
 ASIDE = (EXACT, " w7a8")
+
+
+# whatever a file that anyone may have written can bring about
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,28 @@ class Table:
             values["layers"] = {
                 k: tuple(LayerTime(**t) for t in v) for k, v in values["layers"].items()
             }
-            found = values.get("accuracy", {})
-            values["accuracy"] = {k: Accuracy(**v) for k, v in found.items()}
-            return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+            tested = values.get("accuracy", {})
+            values["accuracy"] = {k: Accuracy(**v) for k, v in tested.items()}
+            found = cls(**values)
+            parts = (*found.rows, *itertools.chain(*found.layers.values()))
+            for part in (found, *parts, *found.accuracy.values()):
+                _require_kinds(part)
+            if not all(ms > 0 for r in found.rows for ms in (r.p50, r.p90, r.p99, r.best)):
+                raise ValueError("a time is not above zero")
+            lines(found)  # what cannot be shown is none
+        except DAMAGE as e:
             raise BadInput(f"{path}: not a latency table ({type(e).__name__}: {e})") from e
+        return found
+
+
+_KINDS: Mapping[Any, Any] = {str: str, int: int, float: int | float}
+
+
+def _require_kinds(part: Any) -> None:
+    """Raise TypeError where a text or number of a dataclass is something else."""
+    for name, hint in get_type_hints(type(part)).items():
+        if hint in _KINDS and not isinstance(getattr(part, name), _KINDS[hint]):
+            raise TypeError(f"{name} is {getattr(part, name)!r}, no {hint.__name__}")
 
 
 def lines(table: Table) -> list[str]:

@@ -39,8 +39,10 @@ def method_class(name: str) -> Any:
         raise BadInput(f"no method {name!r}{did_you_mean(name, known)}")
     try:
         found = known[name].load()
-    except (ImportError, AttributeError) as e:
-        raise BadInput(f"method {name!r} cannot be imported from {known[name].value}: {e}") from e
+    except (Exception, SystemExit) as e:
+        raise BadInput(
+            f"method {name!r} cannot be imported from {known[name].value}: {type(e).__name__}: {e}"
+        ) from e
     frozen = is_dataclass(found) and getattr(found, "__dataclass_params__").frozen  # noqa: B009 - unknown to typing
     if not (frozen and isinstance(found, type) and issubclass(found, Method)):
         raise BadInput(

@@ -21,6 +21,9 @@ from quantbench.quantization.saved_by import FORMAT, another, differences, requi
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
 
+# whatever a file that anyone may have written can bring about; RuntimeError: torch's, and nesting
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, OSError)
+
 FLOATS = "float:"  # before the names of what stays in full precision
 
 
@@ -76,7 +79,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
         q = Quantized(_clamped(net, tensors), scheme)
         _fill(q, tensors, meta)
         _fill_floats(q, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as e:
+    except (*DAMAGE, SafetensorError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
             f"{another(meta)}"
@@ -124,7 +127,7 @@ def _require_same_origin(meta: dict[str, Any], net: Network, scheme: Scheme, fol
     if meta["network_digest"] != net.origin_digest:
         raise BadInput(
             f"{folder}: was saved for a network {meta['network']!r} with weights of digest "
-            f"{meta['network_digest'][:12]}; {net.name!r} has {net.origin_digest[:12]}"
+            f"{str(meta['network_digest'])[:12]}; {net.name!r} has {net.origin_digest[:12]}"
         )
 
 

@@ -11,7 +11,7 @@ from quantbench.errors import BadInput, CannotWrite, QuantbenchError
 from quantbench.report import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from quantbench.gate.baseline import Baseline
     from quantbench.latency.table import Table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def write(
     runs: Path, rows: Sequence[Row], ledger: Ledger, cells: Iterable[tuple[str, Cell]]
-) -> Iterator[str]:
+) -> Generator[str, None, bool]:
     """Write ``report/index.html`` and ``report/summary.md``, and bring MLflow up to date.
 
     The verdicts come first, before anything is written; what cannot be written is a line, so that
@@ -36,25 +36,31 @@ def write(
         ledger: finished cells.
         cells: papers and cells that belong into MLflow.
 
-    Returns:
+    Yields:
         the lines for the terminal; what they say of is done as they are taken.
+
+    Returns:
+        whether the system took the report.
 
     """
     rows = [_timed(row, ledger) for row in rows]
     yield from table.terminal(rows)
-    yield _done("report", lambda: _page(runs, rows))
-    yield _done("MLflow", lambda: _track(runs, ledger, cells))
+    line, written = _done("report", lambda: _page(runs, rows))
+    yield line
+    line, _ = _done("MLflow", lambda: _track(runs, ledger, cells))
+    yield line
+    return written
 
 
-def _done(what: str, make: Callable[[], str]) -> str:
-    """The line that says so, or what failed."""
+def _done(what: str, make: Callable[[], str]) -> tuple[str, bool]:
+    """The line that says so, or what failed; and whether the system let it."""
     try:
-        return make()
+        return make(), True
     except QuantbenchError as e:  # finished cells are kept; quantbench report writes it again
-        return f"quantbench: no {what}: {e}"
+        return f"quantbench: no {what}: {e}", False
     except Exception as e:  # noqa: BLE001 - a defect of the page leaves the verdicts as they are
         why = " ".join(str(e).split())
-        return f"quantbench: no {what}: {type(e).__name__}: {why}"
+        return f"quantbench: no {what}: {type(e).__name__}: {why}", True
 
 
 def _page(runs: Path, rows: Sequence[Row]) -> str:

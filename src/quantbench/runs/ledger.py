@@ -148,7 +148,7 @@ class Ledger:
             raise BadInput(
                 f"{path} cannot be read ({e.strerror}): is --runs a folder of runs?"
             ) from e
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
             # ValueError: JSON, base64 and UTF-8 too
             self._set_aside(path, f"{type(e).__name__}: {e}")
             return None
@@ -180,12 +180,18 @@ def _parse(text: str, key: str) -> Stored:
     digest = record.pop("sha256")
     if digest != _digest(record) or record["key"] != key:
         raise ValueError("its contents do not match its checksum")
+    if key_of(record["cell"]) != key:
+        raise ValueError("its key is of other fields")
+    made = record["made"]
+    needed = record["id"], made["at"], made["machine"], made["commit"]
+    if not all(isinstance(text, str) for text in (*needed, *made.values())):
+        raise TypeError("its name, or when and where it was made, is no text")
     return Stored(
         key,
         record["id"],
         record["cell"],
         Result.from_json(record["result"]),
-        record["made"],
+        made,
         digest,
     )
 

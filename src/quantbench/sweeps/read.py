@@ -25,7 +25,6 @@ A file looks like this; ``fields`` are the same in every run, ``grid`` tries all
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from typing import Any
 from quantbench.claims import schema
 from quantbench.claims.claim import CalibrationSet
 from quantbench.claims.schemes import scheme
-from quantbench.claims.toml_lines import Spec, fault
+from quantbench.claims.toml_lines import Spec, fault, read
 from quantbench.errors import BadInput
 from quantbench.quantization.scheme import Scheme
 from quantbench.runs.recipe import Recipe
@@ -70,11 +69,12 @@ def from_file(path: Path) -> Sweep:
 
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as e:
         raise BadInput(f"{path} cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise BadInput(f"{path}: {e}") from e
+    content = read(text, str(path))
     try:
         return _sweep(content)
     except BadInput as e:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from quantbench.data import mosaic
+from quantbench.data.archives import DAMAGE
 from quantbench.data.manifest import CIFAR_GRID
 from quantbench.data.readers import centre, picture, shrink
 from quantbench.data.sources.convert_weights import Get
@@ -147,7 +148,7 @@ def unzip_json(get: Get, out: Path, source: str) -> None:
             ]
             content = archive.read(name)
         json.loads(content)
-    except (zipfile.BadZipFile, ValueError) as e:
+    except (*DAMAGE, zipfile.BadZipFile, RuntimeError) as e:  # encrypted, nested, another version
         raise DataCorrupt(f"{path.name} is not a whole .zip with one JSON file: {e}") from e
     out.write_bytes(gzip.compress(content, 9, mtime=0))
 

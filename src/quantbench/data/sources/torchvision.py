@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
+from quantbench.data.archives import members
 from quantbench.data.sources.download import Patience, download
 from quantbench.errors import DataCorrupt
 from quantbench.system.atomic import write_atomically
@@ -41,11 +41,8 @@ def _cifar(root: Path, base_url: str | None, progress: Progress, patience: Patie
         )
     folder = root / str(CIFAR10.base_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        # by their last names, so that none leads elsewhere; filters came with Python 3.11.4
-        for member in tar:
-            if content := tar.extractfile(member):
-                write_atomically(folder / Path(member.name).name, content.read())
+    for name, content in members(archive):
+        write_atomically(folder / Path(name).name, content)
     archive.unlink()
     return folder
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from quantbench.errors import BadInput, CannotWrite
 from quantbench.report.mlflow_store import Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
+from quantbench.runs.alone import alone
 from quantbench.runs.ledger import Stored
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ class Server:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            unique = {(paper, cell.key): cell for paper, cell in cells}
-            return self._all(client, unique)
+            # two at once would both make a store's tables, and a run each of what neither found
+            with alone(self.uri, self.say):
+                client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+                return self._all(client, {(paper, cell.key): cell for paper, cell in cells})
         except (MlflowException, SQLAlchemyError, OSError) as e:
             why = (str(e).splitlines() or [type(e).__name__])[0]
             raise CannotWrite(

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.data.archives import members, require_inside
 from quantbench.data.image_sets import splits
 from quantbench.data.images import file
 from quantbench.data.roots import data_root
@@ -61,6 +61,7 @@ class CocoSet:
         """uint8 (H, W, 3), RGB."""
         from PIL import Image
 
+        require_inside(self._names[number], f"{self.name}: the annotations' image")
         path = self.folder / self._names[number]
         try:
             with path.open("rb") as opened, Image.open(opened) as picture:
@@ -141,28 +142,27 @@ class TarFolder:
         """The bytes of a member.
 
         Raises:
-            OSError: there is no such member, or the archive is broken.
+            OSError: there is no such member.
+            DataCorrupt: the archive is broken.
 
         """
         try:
             return io.BytesIO(_members(self.path)[self.name])
-        except (tarfile.TarError, KeyError) as e:
+        except KeyError as e:
             raise OSError(f"{self.path}: {e}") from e
 
 
 @functools.lru_cache(maxsize=1)
 def _members(path: Path) -> dict[str, bytes]:
     """Every file of an archive: together no larger than it, and read a hundred times."""
-    with tarfile.open(path) as archive:
-        opened = ((m.name, archive.extractfile(m)) for m in archive)
-        return {name: member.read() for name, member in opened if member}
+    return dict(members(path))
 
 
 def _checked(name: str, text: bytes, folder: Any, digest: str) -> CocoSet:
     try:
         content = json.loads(text)
         missing = {"images", "annotations", "categories"} - content.keys()
-    except (ValueError, AttributeError) as e:  # not JSON, or a list
+    except (ValueError, AttributeError, RecursionError) as e:  # not JSON, or a list
         raise DataCorrupt(f"{name}: the annotations are no JSON object: {e}") from e
     if missing:
         raise DataCorrupt(
