@@ -150,6 +150,12 @@ def _onnx(options: argparse.Namespace) -> int:
     return onnx.run(options)
 
 
+def _import(options: argparse.Namespace) -> int:
+    from quantbench.cli import imported
+
+    return imported.run(options)
+
+
 def _new(options: argparse.Namespace) -> int:
     from quantbench.cli.new import new
 
@@ -170,5 +176,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": _track,
     "data": _data,
     "onnx": _onnx,
+    "import": _import,
     "new": _new,
 }

@@ -13,6 +13,7 @@ from quantbench.report import table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from quantbench.comparison.table import Comparison
     from quantbench.gate.baseline import Baseline
     from quantbench.latency.table import Table
     from quantbench.report.bench import Row
@@ -70,7 +71,8 @@ def _page(runs: Path, rows: Sequence[Row]) -> str:
     with suppress(BadInput):  # a file that is no table: quantbench latency names it
         latency_page.write(runs)
     every = found(rows, _baseline(), lab)
-    write_atomically(folder / "index.html", page(every, lab, _about(folder), _tables(runs)))
+    text = page(every, lab, _about(folder), _tables(runs), _others(runs))
+    write_atomically(folder / "index.html", text)
     return f"report: {folder / 'index.html'}"
 
 
@@ -115,6 +117,17 @@ def _tables(runs: Path) -> list[Table]:
     for path in sorted((runs / "latency").glob("*.json")):
         with suppress(BadInput):
             found.append(Table.load(path))
+    return found
+
+
+def _others(runs: Path) -> list[Comparison]:
+    """What ``quantbench onnx`` and ``quantbench import`` kept; a damaged file is shown nowhere."""
+    from quantbench.comparison.table import Comparison
+
+    found = []
+    for path in sorted([*(runs / "onnx").glob("*.json"), *(runs / "others").glob("*.json")]):
+        with suppress(BadInput):
+            found.append(Comparison.load(path))
     return found
 
 
