@@ -52,7 +52,7 @@ class Scores:
 
 def bits_of(head: str) -> str:
     """The last word of a column's head, where it is one such as ``w4a8``; else nothing."""
-    last = head.split()[-1]
+    last = head.rsplit(maxsplit=1)[-1]
     return last if BITS.fullmatch(last) else ""
 
 
@@ -133,13 +133,21 @@ def beside(
         _same_order(scores, title, labels)
         order = "the labels are those of the set"
     theirs = [
-        Row(head.removesuffix(bits_of(head)).strip() or path.stem, bits_of(head), column, note=PARTY)
+        Row(
+            head.removesuffix(bits_of(head)).strip() or path.stem, bits_of(head), column, note=PARTY
+        )
         for head, column in scores.columns.items()
     ]
     alike = {row.bits for row in (*ours, *theirs)} - {"float32"}
     note = f"{path.name} was measured by others, not here; {order}; no verdict reads it"
     rows = (full, *ours, *theirs)
     return Comparison(title, metric, rows, 1 if ours and len(alike) == 1 else 0, (note,))
+
+
+def _row(head: str, column: NDArray[np.float64], file: str) -> Row:
+    """Their row, named after the column's head or, where that is bits alone, after the file."""
+    bits = bits_of(head)
+    return Row(head.removesuffix(bits).strip() or file, bits, column, note=PARTY)
 
 
 def _same_order(scores: Scores, title: str, labels: NDArray[np.int64] | None) -> None:
@@ -153,7 +161,7 @@ def _same_order(scores: Scores, title: str, labels: NDArray[np.int64] | None) ->
     if len(other := np.flatnonzero(scores.labels != labels)):
         i = int(other[0])
         raise BadInput(
-            f"{scores.path}: the label of example {i + 1} is {scores.labels[i]:g}, in the set it is "
-            f"{labels[i]}, and {len(other):,} of {scores.n:,} differ: bring the lines into the "
+            f"{scores.path}: the label of example {i + 1} is {scores.labels[i]:g}, in the set it "
+            f"is {labels[i]}, and {len(other):,} of {scores.n:,} differ: bring the lines into the "
             "set's order"
         )
