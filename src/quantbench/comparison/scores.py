@@ -1,4 +1,4 @@
-"""A table of scores that another tool measured, one line an example: read, checked, set beside ours.
+"""Scores that another tool measured, one line an example: read, checked, set beside ours.
 
 Such numbers are a third party's. They are shown, and no verdict, baseline or gate ever reads them.
 """
