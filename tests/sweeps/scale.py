@@ -27,7 +27,6 @@ from quantbench.errors import QuantbenchError
 from quantbench.evidence.result import Result
 from quantbench.runs.cell import Cell
 from quantbench.runs.lab import Lab
-from quantbench.tasks.measure import FullPrecision
 
 EXAMPLES = 10_240
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +13,19 @@ from quantbench.cli.bench import CLEAN, MISSED
 from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
-    from quantbench.evidence.result import Result
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
-    from quantbench.runs.ledger import Stored
     from quantbench.sweeps.engine import Done, Engine
+    from quantbench.sweeps.estimate import Times
     from quantbench.sweeps.plan import Job, Sweep
+    from quantbench.sweeps.summary import Brief
 
 
 def sweep(options: argparse.Namespace) -> int:
     """Run what is not finished; the exit code is 1 when a cell ended with an error."""
     from quantbench.runs.lab import Lab
     from quantbench.sweeps.plan import Shard
+    from quantbench.sweeps.summary import Brief
 
     if options.device != "cpu":
         from quantbench.system.machine import device
@@ -36,24 +37,40 @@ def sweep(options: argparse.Namespace) -> int:
     shard = Shard.read(options.shard)
     jobs = list(shard.take(_read(options).jobs()))
     with lab.ledger.lock():
-        finished = {s.key: s for s in lab.ledger.stored()}  # what is damaged runs again
         cells = [(job, job.cell(lab)) for job in jobs]
         keys = [cell.key() for _, cell in cells]
+        finished, times = _finished(lab, frozenset(keys))  # what is damaged runs again
         left = [pair for pair, key in zip(cells, keys, strict=True) if key not in finished]
-        _announce(len(cells), left, finished.values(), shard.of)
+        _announce(len(cells), left, times, shard.of)
         if options.dry_run:
             return CLEAN
-        ended: list[Done] = []
+        here = zip(jobs, keys, strict=True)
+        ended = [(job, finished[key]) for job, key in here if key in finished]
+        failed: list[Done] = []
         try:
-            ended += _run(_engine(options), left, lab)
+            for done in _run(_engine(options), left, lab):
+                if done.found:
+                    ended.append((done.job, Brief.of(done.found)))
+                else:
+                    failed.append(done)
         finally:
-            here = zip(jobs, keys, strict=True)
-            before = [(job, finished[key].result) for job, key in here if key in finished]
-            _table([*before, *((d.job, d.found) for d in ended if d.found)], options.table)
-            failed = [done for done in ended if done.error]
+            _table(ended, options.table)
             for done in failed:
                 print(f"not finished: {done.job}: {done.error}", file=sys.stderr)
     return MISSED if failed else CLEAN
+
+
+def _finished(lab: Lab, wanted: Collection[str]) -> tuple[dict[str, Brief], Times]:
+    """What is finished of these keys, and how long every finished run took."""
+    from quantbench.sweeps.estimate import Times
+    from quantbench.sweeps.summary import Brief
+
+    found, times = dict[str, "Brief"](), Times()
+    for run in lab.ledger.stored():
+        times.add(run.fields, sum(run.result.seconds.values()))
+        if run.key in wanted:
+            found[run.key] = Brief.of(run.result)
+    return found, times
 
 
 def _read(options: argparse.Namespace) -> Sweep:
@@ -79,13 +96,10 @@ def _engine(options: argparse.Namespace) -> Engine:
     return here
 
 
-def _announce(
-    count: int, left: list[tuple[Job, Cell]], finished: Iterable[Stored], shards: int
-) -> None:
+def _announce(count: int, left: list[tuple[Job, Cell]], times: Times, shards: int) -> None:
     """How much there is to do, and how long it will take by the ledger's own times."""
-    from quantbench.sweeps.estimate import Times, in_words
+    from quantbench.sweeps.estimate import in_words
 
-    times = Times.of(finished)
     known = [seconds for _, cell in left if (seconds := times.estimate(cell)) is not None]
     print(f"{count} cells{' of this shard' if shards > 1 else ''}, {len(left)} to run")
     if not left:
@@ -110,7 +124,7 @@ def _run(engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Don
             yield done
 
 
-def _table(finished: Iterable[tuple[Job, Result]], file: str | None) -> None:
+def _table(finished: Iterable[tuple[Job, Brief]], file: str | None) -> None:
     from quantbench.sweeps.summary import markdown, rows
     from quantbench.system.atomic import write_atomically
 
