@@ -11,12 +11,12 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import BadInput, CannotWrite
-from quantbench.report.mlflow_store import Entry, log_numbers
+from quantbench.report.mlflow_store import CURVES, Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
 from quantbench.runs.ledger import Stored
 
@@ -107,12 +107,12 @@ class Server:
         found = client.search_runs([experiment], f"tags.cell = '{cell.key}'", max_results=1)
         if found and found[0].data.tags.get(WHOLE) == cell.digest:
             return False
-        about = {**tags(cell), "paper": paper, "mlflow.source.git.commit": cell.made["commit"]}
-        entry = Entry(paper, cell.key, cell.id, params(cell), metrics(cell), about)
-        run = found[0] if found else client.create_run(experiment, run_name=cell.id, tags=about)
-        name = str(run.info.run_id)
-        if not found:  # curves are long: of a run that is completed they may be there twice
-            entry = Entry(**{**vars(entry), "curves": cell.result.curves})
+        entry = _entry(paper, cell)
+        if found and found[0].data.tags.get(CURVES) != entry.curves_digest:
+            client.delete_run(found[0].info.run_id)  # MLflow takes nothing back of a curve
+            found = []
+        made = found or [client.create_run(experiment, run_name=cell.id, tags=dict(entry.tags))]
+        name = str(made[0].info.run_id)
         log_numbers(client, name, entry)
         self._files(client, name, cell)
         client.set_tag(name, WHOLE, cell.digest)
@@ -133,6 +133,14 @@ class Server:
             client.log_artifacts(run, str(folder), "quantized")
         if (program := folder / "program.safetensors").exists():
             _register(client, run, cell, program)
+
+
+def _entry(paper: str, cell: Stored) -> Entry:
+    """A cell as a run; the digest of its curves is a tag before they are sent."""
+    about = {**tags(cell), "paper": paper, "mlflow.source.git.commit": cell.made["commit"]}
+    found = params(cell), metrics(cell), about
+    entry = Entry(paper, cell.key, cell.id, *found, cell.result.curves)
+    return replace(entry, tags={**about, CURVES: entry.curves_digest})
 
 
 def _register(client: MlflowClient, run: str, cell: Stored, program: Path) -> None:
