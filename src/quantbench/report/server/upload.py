@@ -19,6 +19,7 @@ from quantbench.errors import BadInput, CannotWrite
 from quantbench.report.mlflow_store import CURVES, Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
 from quantbench.runs.ledger import Stored
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,12 +57,14 @@ class Server:
         uri: of the server.
         runs: folder that holds their quantized networks.
         say: told about every run that was uploaded.
+        progress: called with (done, total, label).
 
     """
 
     uri: str
     runs: Path
     say: Callable[[str], object] = print
+    progress: Progress = silent
 
     def upload(self, cells: Iterable[tuple[str, Stored]]) -> Uploaded:
         """Upload what is not there yet; a run whose integer network is damaged stops no other.
@@ -93,12 +96,14 @@ class Server:
     def _all(self, client: MlflowClient, cells: Mapping[tuple[str, str], Stored]) -> Uploaded:
         """Cells by paper and key, one after another."""
         new, refused = 0, dict[str, str]()
-        for (paper, _), cell in cells.items():
+        for number, ((paper, _), cell) in enumerate(cells.items()):
+            self.progress(number, len(cells), "uploading")
             try:
                 new += self._one(client, paper, cell)
             except BadInput as e:  # its numbers are there; without the mark it is tried again
                 refused[cell.id] = str(e)
                 self.say(f"{paper}: {cell.id}: its integer network is not uploaded: {e}")
+        self.progress(len(cells), len(cells), "uploading")
         return Uploaded(new, refused)
 
     def _one(self, client: MlflowClient, paper: str, cell: Stored) -> bool:
