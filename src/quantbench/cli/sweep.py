@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantbench.cli.bench import CLEAN, MISSED
 from quantbench.errors import BadInput
+from quantbench.system.pace import Pace
+from quantbench.system.progress_bar import often
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from quantbench.runs.cell import Cell
     from quantbench.runs.lab import Lab
     from quantbench.sweeps.engine import Done, Engine
@@ -33,7 +39,8 @@ def sweep(options: argparse.Namespace) -> int:
         device(options.device)
     if options.address and options.engine != "ray":
         raise BadInput("--address is of a Ray cluster: add --engine ray")
-    lab = Lab(Path(options.runs), options.device)
+    bar = _Bar()
+    lab = Lab(Path(options.runs), options.device, bar)
     shard = Shard.read(options.shard)
     jobs = list(shard.take(_read(options).jobs()))
     with lab.ledger.lock():
@@ -48,7 +55,7 @@ def sweep(options: argparse.Namespace) -> int:
         ended = [(job, finished[key]) for job, key in here if key in finished]
         failed: list[Done] = []
         try:
-            for done in _run(_engine(options), left, lab):
+            for done in bar.run(_engine(options), left, lab):
                 if done.found:
                     ended.append((done.job, Brief.of(done.found)))
                 else:
@@ -110,18 +117,38 @@ def _announce(count: int, left: list[tuple[Job, Cell]], times: Times, shards: in
     print(about)
 
 
-def _run(engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Done]:
-    """A bar with the time left, and a line for each cell that ended."""
-    from tqdm import tqdm
+@dataclass
+class _Bar:
+    """The bar of a sweep: its cells, and how far the one that runs here is.
 
-    often = 0.5 if sys.stderr.isatty() else 30.0
-    with tqdm(total=len(left), unit="cell", mininterval=often, dynamic_ncols=True) as bar:
-        for done in engine(left, lab):
-            r = done.found
-            shown = f"{r.q_top1:.2f} ({-r.drop:+.2f})" if r else f"failed: {done.error}"
-            bar.write(f"{done.job}  {shown}")
-            bar.update()
-            yield done
+    A terminal or notebook sees it move; a log has a line every half minute.
+    """
+
+    cells: tqdm[Any] | None = None
+    pace: Pace = field(default_factory=Pace)
+    shown: float = 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Progress within a cell."""
+        now = time.monotonic()
+        told = self.pace.told(done, total, now)
+        if self.cells is None or now - self.shown < often():
+            return
+        self.shown = now
+        self.cells.set_postfix_str(f"{what} {told}")
+
+    def run(self, engine: Engine, left: list[tuple[Job, Cell]], lab: Lab) -> Iterator[Done]:
+        """Cells as they end, with a line for each."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(left), unit="cell", mininterval=often(), dynamic_ncols=True) as bar:
+            self.cells = bar
+            for done in engine(left, lab):
+                r = done.found
+                shown = f"{r.q_top1:.2f} ({-r.drop:+.2f})" if r else f"failed: {done.error}"
+                bar.write(f"{done.job}  {shown}")
+                bar.update()
+                yield done
 
 
 def _table(finished: Iterable[tuple[Job, Brief]], file: str | None) -> None:

@@ -13,18 +13,22 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.data import roots
-from quantbench.data.manifest import Entry, members, present
+from quantbench.data.manifest import Entry, locate, members, present
 from quantbench.errors import BadInput, DataMissing
+from quantbench.system.progress import Progress, silent
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
 
 
-def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissing]:
+def ensure(
+    *wanted: str, say: Callable[[str], object] = print, progress: Progress = silent
+) -> list[DataMissing]:
     """Bring data here: what the clone holds always, what a remote holds when it can be reached.
 
     Without a clone there is nothing to bring: an installed package carries the embedded tier.
@@ -33,6 +37,7 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
         wanted: tiers (``embedded``, ``real``), sets, checkpoints or files; everything when empty.
         say: is given one line for each thing that is still missing, with the command that would
             bring it.
+        progress: called with (files that are here, files that are brought, label).
 
     Returns:
         What is still missing, one entry a set.
@@ -44,7 +49,7 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
     entries = {e.name: e for name in (wanted or ("embedded", "real")) for e in members(name)}
     absent = [e for e in entries.values() if not present(e)]
     if absent:
-        _pull(absent)
+        _pull(absent, progress)
     still = {e.set: e for e in absent if not present(e)}
     missing = [DataMissing(name, _mend(entry)) for name, entry in still.items()]
     for one in missing:
@@ -148,7 +153,7 @@ def _place(content: Path | bytes, md5: str, stores: Iterable[Path]) -> None:
             target.symlink_to(content)
 
 
-def _pull(absent: Sequence[Entry]) -> None:
+def _pull(absent: Sequence[Entry], progress: Progress) -> None:
     """Ask DVC for files; silence and absence mean the same to the caller, which looks again."""
     from filelock import FileLock
 
@@ -164,12 +169,16 @@ def _pull(absent: Sequence[Entry]) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(scratch / "site")}
     command = [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", *targets]
-    with FileLock(scratch / "quantbench.lock"):
-        done = subprocess.run(
-            command, cwd=root, env=env, capture_output=True, text=True, check=False
-        )
-    if done.returncode and not any(present(e) for e in absent):
-        print(done.stderr.strip(), file=sys.stderr)
+    with FileLock(scratch / "quantbench.lock"), tempfile.TemporaryFile("w+") as said:
+        about = {"cwd": root, "env": env, "stdout": subprocess.DEVNULL, "stderr": said}
+        with subprocess.Popen(command, **about) as pull:
+            while pull.poll() is None:
+                progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    pull.wait(0.5)
+        if pull.returncode and not any(present(e) for e in absent):
+            said.seek(0)
+            print(said.read().strip(), file=sys.stderr)
 
 
 def _link_beside(root: Path, outs: Sequence[_Out], absent: Sequence[Entry]) -> None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from quantbench.system.pace import SELDOM, Pace
+from quantbench.system.pace import OFTEN, SELDOM, Pace
 from quantbench.system.progress import Progress
 
 DELAY = 1.0  # seconds of work before there is a bar
@@ -24,6 +24,11 @@ def progress_bar() -> Progress:
 def watched() -> bool:
     """Whether stderr is a terminal or a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def often() -> float:
+    """Seconds between two looks at the same work."""
+    return OFTEN if watched() else SELDOM
 
 
 @dataclass
