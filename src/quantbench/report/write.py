@@ -133,6 +133,8 @@ def _others(runs: Path) -> list[Comparison]:
 
 def _timed(row: Row, ledger: Ledger) -> Row:
     """The row with results as the ledger has them now: latency is measured after the verdict."""
+    if row.claim.scheme is None or row.claim.scheme.placement != "integer":
+        return row  # nothing of it is timed
     with suppress(BadInput):  # a record that cannot be read: the verdict stands
         runs = {seed: ledger.get(row.cells[seed]) or found for seed, found in row.runs.items()}
         return replace(row, runs=runs)
@@ -143,10 +145,11 @@ def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str
     """Bring MLflow up to date; a machine without it keeps everything else."""
     from quantbench.report import latency_tracking, tracking
 
-    stored = {cell.key(): (paper, ledger.find(cell)) for paper, cell in cells}
+    unique = {cell.key(): (paper, cell) for paper, cell in cells}  # claims share them
+    stored = ((paper, ledger.find(cell)) for paper, cell in unique.values())
 
     def upload() -> None:
-        tracking.upload(runs, ((paper, found) for paper, found in stored.values() if found))
+        tracking.upload(runs, ((paper, found) for paper, found in stored if found))
         latency_tracking.upload(runs)
 
     return recorded(runs, upload)
