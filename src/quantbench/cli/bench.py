@@ -86,8 +86,9 @@ def _pytest(*files: str, more: Iterable[str]) -> int:
 
     bench = Path(next(iter(quantbench.bench.__path__)))
     settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
-    # other people's plugins take a second to import, and have no part in this
+    # other people's plugins, and some of pytest's own, take seconds and have no part in this
     settings += ["--disable-plugin-autoload", "-p", "quantbench", "-p", "benchmark"]
+    settings += [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
     quiet = ["-q", "--no-header", "--import-mode=importlib"]
     words, noticed = [*(str(bench / file) for file in files), *settings, *quiet, *more], _Noticed()
     status = pytest.main(words, plugins=[noticed])
@@ -99,6 +100,12 @@ def _pytest(*files: str, more: Iterable[str]) -> int:
         UNDECIDED_ONLY: UNDECIDED,
     }
     return known.get(int(status), BROKEN)
+
+
+_WITHOUT = (
+    *("doctest", "faulthandler", "legacypath", "logging", "pastebin"),
+    *("setuponly", "stepwise", "threadexception", "unraisableexception"),
+)
 
 
 class _Noticed:
