@@ -130,7 +130,8 @@ def test_an_interrupt_is_obeyed_at_once(command, runs, file, tmp_path):
         caught += 1
         seconds, code, said = found
         print(f"{command} after {after} s: {seconds:.2f} s")
-        assert code == INTERRUPTED, said
+        # Python ends by the signal where code in a string was running; to shells both are 130
+        assert code in (INTERRUPTED, -signal.SIGINT), said
         assert "Traceback" not in said
         assert f"interrupted; {KEPT[command]}" in said
         assert seconds < SECONDS

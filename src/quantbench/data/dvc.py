@@ -172,10 +172,14 @@ def _pull(absent: Sequence[Entry], progress: Progress) -> None:
     with FileLock(scratch / "quantbench.lock"), tempfile.TemporaryFile("w+") as said:
         about = {"cwd": root, "env": env, "stdout": subprocess.DEVNULL, "stderr": said}
         with subprocess.Popen(command, **about) as pull:
-            while pull.poll() is None:
-                progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    pull.wait(0.5)
+            try:
+                while pull.poll() is None:
+                    progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        pull.wait(0.5)
+            except KeyboardInterrupt:  # which may have been for this process alone
+                pull.terminate()
+                raise
         if pull.returncode and not any(present(e) for e in absent):
             said.seek(0)
             print(said.read().strip(), file=sys.stderr)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as a shell has it
 
-PATIENCE = 1.2  # seconds to end by itself: tables that are at hand are printed
+PATIENCE = 0.8  # seconds to end by itself
 
 
 @contextmanager
