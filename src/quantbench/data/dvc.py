@@ -170,8 +170,8 @@ def _pull(absent: Sequence[Entry], progress: Progress) -> None:
     env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(scratch / "site")}
     command = [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", *targets]
     with FileLock(scratch / "quantbench.lock"), tempfile.TemporaryFile("w+") as said:
-        about = {"cwd": root, "env": env, "stdout": subprocess.DEVNULL, "stderr": said}
-        with subprocess.Popen(command, **about) as pull:
+        nowhere = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=root, env=env, stdout=nowhere, stderr=said) as pull:
             try:
                 while pull.poll() is None:
                     progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
