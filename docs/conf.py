@@ -62,6 +62,7 @@ extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 html_theme = "furo"
 html_title = "quantbench"
+html_extra_path = [p.name for p in [ROOT / "docs" / "example"] if p.is_dir()]  # of nox -s docs
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False

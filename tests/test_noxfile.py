@@ -88,3 +88,22 @@ def test_ci_runs_the_tests_then_the_embedded_claims_and_the_gate():
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert lines[-2].endswith("&& .venv/bin/nox -s tests || exit")
     assert lines[-1] == ".venv/bin/nox -s gate -- --tier embedded"
+
+
+def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "tmp" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>a report</p>")
+    session = Session({"report": 1})  # a miss is shown as well
+    session.create_tmp = lambda: str(tmp_path / "tmp")
+    noxfile.docs(session)
+    assert [command[:2] for command in session.ran] == [
+        ("quantbench", "data"),
+        ("quantbench", "report"),
+        ("sphinx-build", "-W"),
+    ]
+    example = tmp_path / "docs" / "example" / "example-report.html"
+    assert example.read_text() == "<p>a report</p>"
+    assert example.name in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")

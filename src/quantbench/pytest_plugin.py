@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from quantbench.errors import CannotWrite, QuantbenchError
+from quantbench.system.interrupt import INTERRUPTED
 
 if TYPE_CHECKING:
     from quantbench.report.bench import Bench
@@ -112,6 +113,17 @@ def pytest_runtest_makereport(
         if call.excinfo.errisinstance(CannotWrite):
             item.session.shouldstop = "results cannot be kept"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Whoever interrupts a run does not wait for the report, which takes seconds."""
+    try:
+        return (yield)
+    except KeyboardInterrupt:
+        if session.config.stash.get(_BENCH, None) is None:
+            raise
+        pytest.exit("interrupted", returncode=INTERRUPTED)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

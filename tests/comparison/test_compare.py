@@ -14,7 +14,6 @@ from quantbench.comparison.table import Comparison, Row
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.backends.onnx.file import save_onnx
 from quantbench.quantization.presets import scheme
-from quantbench.system.progress_bar import progress_bar
 from tests.helpers.onnx_models import Mixed, images, seeded
 
 W8A8 = scheme("w8a8")
@@ -127,17 +126,6 @@ def test_a_table_is_kept_with_every_score(tmp_path):
     table().save(tmp_path / "t.json")
     kept = json.loads((tmp_path / "t.json").read_text())
     assert [r["scores"] for r in kept["rows"]] == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
-
-
-def test_bars_are_drawn(capsys):
-    show = progress_bar()
-    for done in (1, 2, 3):
-        show(done, 3, "calibrating")
-    show(1, 2, "comparing")
-    show(2, 2, "comparing")
-    drawn = capsys.readouterr().err
-    assert "calibrating: 100%" in drawn
-    assert "comparing: 100%" in drawn
 
 
 @pytest.mark.parametrize(("name", "bits"), [("w8a8", (8, 8)), ("W4A8", (4, 8)), ("w2", (2, None))])

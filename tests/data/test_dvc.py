@@ -77,7 +77,7 @@ def test_one_call_pulls_what_there_is_and_names_the_rest(clone, monkeypatch):
     assert (root / "data" / "text" / "a.txt").resolve() == folder / "text" / "a.txt"
     with monkeypatch.context() as patch:
         patch.setattr(
-            subprocess, "run", lambda *_, **__: pytest.fail("DVC was asked for what is here")
+            subprocess, "Popen", lambda *_, **__: pytest.fail("DVC was asked for what is here")
         )
         assert dvc.ensure("embedded", "text/a") == []
 

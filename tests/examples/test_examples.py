@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from quantbench.cli.main import main
 from tests.helpers.installed import environment, install, module
@@ -88,3 +89,16 @@ def test_the_gate_accepts_and_catches_a_change(tmp_path, site):
     out = quantbench("gate", *held, "--junit", "gate.xml", status=1)
     assert "cells: 2 identical, 1 moved" in out
     assert 'failures="1"' in (tmp_path / "gate.xml").read_text()
+
+
+def test_gitlabs_recipe_calls_the_gate_and_keeps_what_it_says():
+    """The keys that GitLab documents; its job runs what tests/test_installed.py runs."""
+    job = yaml.safe_load((EXAMPLES / "ci-gate" / "gitlab-ci.yml").read_text("utf-8"))["gate"]
+    assert job["script"][-1] == "sh gate.sh halfway"
+    assert job["allow_failure"] == {"exit_codes": 3}
+    script = (EXAMPLES / "ci-gate" / "gate.sh").read_text("utf-8")
+    kept = [job["artifacts"]["reports"]["junit"], "runs/gate.md"]
+    assert all(file in script for file in kept)
+    assert kept[1] in job["artifacts"]["paths"]
+    assert {"runs/", ".quantbench/"} <= set(job["cache"]["paths"])
+    assert job["variables"]["QUANTBENCH_CACHE"].endswith("/.quantbench")

@@ -123,6 +123,30 @@ def test_a_new_measurement_of_a_cell_updates_its_run(runs):
     assert len(there) == 4
 
 
+def history(folder, name):
+    """Every point that a curve of CELL's run has, by step."""
+    from mlflow import MlflowClient
+
+    run = found(folder)[CELL.id]
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    points = client.get_metric_history(run.info.run_id, name)
+    return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+
+def test_a_curve_that_is_sent_again_is_replaced_and_not_appended(runs):
+    ledger, marker = Ledger(runs / "cells"), runs / "mlflow.uploaded.json"
+    ledger.put(CELL, replace(RESULT, curves={"conv": (1.0, 0.5, 0.25)}))
+    assert tracking.upload(runs, cells(runs)) == 1
+    assert history(runs, "conv") == [1, 0.5, 0.25]
+    marker.write_text("{}")  # an upload that was killed before its end
+    assert tracking.upload(runs, cells(runs)) == 2
+    assert history(runs, "conv") == [1, 0.5, 0.25]
+    ledger.put(CELL, replace(RESULT, curves={"conv": (2.0, 1.5)}))
+    assert tracking.upload(runs, cells(runs)) == 1
+    assert history(runs, "conv") == [2, 1.5]
+    assert len(found(runs)) == 4
+
+
 def test_the_list_does_not_outlive_its_database(runs, tmp_path, monkeypatch):
     """The store itself is not made again here, which takes seconds."""
 

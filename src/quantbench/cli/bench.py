@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantbench.errors import BadInput
+
+if TYPE_CHECKING:
+    import pytest
 
 CLEAN, MISSED, BROKEN, UNDECIDED = 0, 1, 2, 3  # exit codes, of quantbench gate too
 
@@ -68,21 +72,47 @@ def _claims(options: argparse.Namespace, *files: str, more: Iterable[str]) -> in
 
 
 def _pytest(*files: str, more: Iterable[str]) -> int:
-    """Pytest over files of the installed bench, with settings of its own; the exit code."""
+    """Pytest over files of the installed bench, with settings of its own; the exit code.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+
+    """
     import pytest
 
     import quantbench.bench
     from quantbench.pytest_plugin import UNDECIDED_ONLY
+    from quantbench.system.interrupt import INTERRUPTED
 
     bench = Path(next(iter(quantbench.bench.__path__)))
     settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
-    # other people's plugins take a second to import, and have no part in this
+    # other people's plugins, and some of pytest's own, take seconds and have no part in this
     settings += ["--disable-plugin-autoload", "-p", "quantbench", "-p", "benchmark"]
+    settings += [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
     quiet = ["-q", "--no-header", "--import-mode=importlib"]
-    status = pytest.main([*(str(bench / file) for file in files), *settings, *quiet, *more])
+    words, noticed = [*(str(bench / file) for file in files), *settings, *quiet, *more], _Noticed()
+    status = pytest.main(words, plugins=[noticed])
+    if noticed.interrupted or int(status) == INTERRUPTED:
+        raise KeyboardInterrupt
     known = {
         pytest.ExitCode.OK: CLEAN,
         pytest.ExitCode.TESTS_FAILED: MISSED,
         UNDECIDED_ONLY: UNDECIDED,
     }
     return known.get(int(status), BROKEN)
+
+
+_WITHOUT = (
+    *("doctest", "faulthandler", "legacypath", "logging", "pastebin"),
+    *("setuponly", "stepwise", "threadexception", "unraisableexception"),
+)
+
+
+class _Noticed:
+    """Tells an interrupt from what else pytest ends with the same status."""
+
+    interrupted = False
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Asked by pytest."""
+        self.interrupted = excinfo.errisinstance(KeyboardInterrupt)

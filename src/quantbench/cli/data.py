@@ -10,6 +10,7 @@ from pathlib import Path
 from quantbench.data.manifest import present, table
 from quantbench.data.roots import data_root
 from quantbench.errors import BadInput
+from quantbench.system.progress_bar import often, progress_bar, watched
 
 
 def run(action: str, names: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def _pull(names: Sequence[str]) -> int:
     """What DVC can bring; missing real data is said, and is no failure: its claims are skipped."""
     from quantbench.data.dvc import ensure
 
-    missing = ensure(*names)
+    missing = ensure(*names, progress=progress_bar())
     embedded = {e.set for e in table().values() if e.embedded}
     return 2 if any(found.name in embedded for found in missing) else 0
 
@@ -62,17 +63,18 @@ def _remote(names: Sequence[str]) -> int:
 
 
 class _Meter:
-    """Bytes so far and time left, on stderr, twice a second."""
+    """Bytes so far and time left, on stderr: twice a second, in a log every half minute."""
 
     def __init__(self) -> None:
         self.start = self.shown = time.monotonic()
+        self.live = watched()
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show where the download is."""
         now = time.monotonic()
-        if now - self.shown < 0.5 and done < total:
+        if now - self.shown < often() and (done < total or not self.live):
             return
         self.shown = now
         left = (now - self.start) / done * (total - done) if done else 0
-        text = f"\r{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left "
-        print(text, end="", file=sys.stderr)
+        text = f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {left:.0f} s left "
+        print(f"\r{text}" if self.live else text, end="" if self.live else "\n", file=sys.stderr)

@@ -149,9 +149,10 @@ def _asked(options: argparse.Namespace) -> list[Asked]:
     from quantbench.claims.select import asked_for
     from quantbench.gate.asked import asked
     from quantbench.runs.lab import Lab
+    from quantbench.system.progress_bar import progress_bar
 
     claims = asked_for(options.papers, options.select, options.tier, options.hours)
-    return asked(Lab(Path(options.runs)), claims)
+    return asked(Lab(Path(options.runs)), claims, progress_bar())
 
 
 def _nothing(options: argparse.Namespace) -> BadInput:

@@ -13,12 +13,12 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from quantbench.cli.parser import parser
 from quantbench.errors import QuantbenchError
-
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+from quantbench.system.interrupt import INTERRUPTED, ends_soon
 
 # 128 + SIGPIPE; the 1 that Python itself ends with would say that a gate was missed
 NO_READER = 141
@@ -56,8 +56,11 @@ def _reader_left() -> bool:
 def _main(argv: Sequence[str] | None) -> int:
     """Run a command, with errors for people in words."""
     options = parser().parse_args(argv)
+    kept = _KEPT.get(options.command, "nothing was written")
     try:
-        return _COMMANDS[options.command](options)
+        # a caller that goes on afterwards is not ended
+        with ends_soon(kept) if argv is None else nullcontext():
+            return _COMMANDS[options.command](options)
     except QuantbenchError as e:
         print(f"quantbench: {e}", file=sys.stderr)
         return 2
@@ -71,11 +74,22 @@ def _main(argv: Sequence[str] | None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(
-            "quantbench: interrupted; finished cells are kept, the same command goes on from here",
-            file=sys.stderr,
-        )
+        print(f"quantbench: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
+
+
+_GOES_ON = "the same command goes on from here"
+
+_KEPT = {  # after an interrupt, by command
+    "run": f"finished cells and layers are kept, {_GOES_ON}",
+    "sweep": f"finished cells and layers are kept, {_GOES_ON}",
+    "latency": "finished tables are kept",
+    "data": f"whole files are kept, {_GOES_ON}",
+    "track": f"whole runs are kept, {_GOES_ON}",
+    "report": "finished cells are kept, and an earlier report",
+    "accept": "the baseline is as it was",
+    "measured": "the file is as it was",
+}
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -163,6 +177,12 @@ def _onnx(options: argparse.Namespace) -> int:
     return onnx.run(options)
 
 
+def _import(options: argparse.Namespace) -> int:
+    from quantbench.cli import imported
+
+    return imported.run(options)
+
+
 def _new(options: argparse.Namespace) -> int:
     from quantbench.cli.new import new
 
@@ -183,5 +203,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "track": _track,
     "data": _data,
     "onnx": _onnx,
+    "import": _import,
     "new": _new,
 }

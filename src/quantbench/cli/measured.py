@@ -28,13 +28,14 @@ def measured(folders: Sequence[Path], path: Path | None = None, tables: Path | N
     from quantbench.report.measured.collect import merged
     from quantbench.report.measured.document import counts, from_markdown, to_markdown
     from quantbench.system.atomic import write_atomically
+    from quantbench.system.progress_bar import progress_bar
 
     if absent := [folder for folder in folders if not folder.is_dir()]:
         raise BadInput(f"there is no folder {str(absent[0])!r} of finished runs")
     path = path or clone_root() / "reference" / "measured.md"
     known = from_markdown(path.read_text(encoding="utf-8"), str(path)) if path.exists() else []
     claims = read_claims()
-    fresh = list(of(claims, folders))
+    fresh = list(of(claims, folders, progress_bar()))
     rows = merged(known, fresh, claims)
     write_atomically(path, to_markdown(rows))
     print(f"{path}: {len(fresh)} claims measured, {len(rows) - len(fresh)} kept")
@@ -43,6 +44,8 @@ def measured(folders: Sequence[Path], path: Path | None = None, tables: Path | N
         from quantbench.report.measured.collect import judged
         from quantbench.report.measured.side_by_side import to_markdown as side_by_side
 
-        write_atomically(tables, side_by_side(judged(claims, folders), SIDE_BY_SIDE))
+        write_atomically(
+            tables, side_by_side(judged(claims, folders, progress_bar()), SIDE_BY_SIDE)
+        )
         print(tables)
     return 0

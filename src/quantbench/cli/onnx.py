@@ -30,6 +30,7 @@ def _compare(options: argparse.Namespace) -> None:
     """Print the table, and keep it with the score of every example."""
     from quantbench.comparison.files import beside_ours
     from quantbench.quantization.registry import make
+    from quantbench.system.progress_bar import progress_bar
     from quantbench.tasks.registry import task
 
     if not options.eval or not options.calib:
@@ -44,6 +45,7 @@ def _compare(options: argparse.Namespace) -> None:
         options.calib,
         options.examples,
         seed=options.seed,
+        progress=progress_bar(),
     )
     print(table)
     path = Path(options.runs) / "onnx" / f"{Path(options.files[0]).stem}.json"

@@ -69,6 +69,8 @@ def parser() -> Parser:
     data.add_argument("action", choices=("status", "pull", "fetch", "remote"))
     data.add_argument("names", nargs="*", metavar="NAME")
     _add_onnx(add("onnx", "read quantized ONNX files of any tool; compare with our own", RUNS))
+    about = "put scores that another tool measured beside our finished runs; no verdict reads them"
+    _add_import(add("import", about, RUNS))
     add("new", "start a method of your own from a small working file").add_argument("name")
     return top
 
@@ -146,6 +148,16 @@ def _add_onnx(command: argparse.ArgumentParser) -> None:
     about = "our own method, at the bits of the first file (default: nearest)"
     command.add_argument("--method", default="nearest", help=about)
     command.add_argument("--seed", type=int, default=0, help="of our own method (default: 0)")
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    """Which files, and what they are scores of."""
+    about = "CSV with a head such as 'mytool w4a8' for each column, one line an example"
+    command.add_argument("files", nargs="+", metavar="FILE", help=about)
+    about = "network that was quantized, such as shapes/resnet8"
+    command.add_argument("--model", required=True, help=about)
+    about = "examples that were scored, such as shapes/test"
+    command.add_argument("--eval", required=True, metavar="SET", help=about)
 
 
 def _add_sweep(command: argparse.ArgumentParser) -> None:

@@ -20,16 +20,18 @@ def track(options: argparse.Namespace) -> int:
     from quantbench.gate.asked import asked
     from quantbench.report.server.upload import Server
     from quantbench.runs.lab import Lab
+    from quantbench.system.progress_bar import progress_bar
 
     runs = Path(options.runs)
     if not runs.is_dir():
         raise BadInput(f"there is no folder {options.runs!r} of finished runs")
     claims = chosen(options.papers, options.select, options.tier)
-    found = asked(Lab(runs), claims)
+    show = progress_bar()
+    found = asked(Lab(runs), claims, show)
     cells = [(one.claim.paper, record) for one in found for record in one.records]
     if not cells:
         raise BadInput(f"no finished run of these claims in {runs}: quantbench run makes some")
-    done = Server(options.to, runs).upload(cells)
+    done = Server(options.to, runs, progress=show).upload(cells)
     every = {(paper, record.key): record.id for paper, record in cells}
     there = sum(name not in done.refused for name in every.values()) - done.new
     print(f"{options.to}: {done.new} runs uploaded, {there} were there")

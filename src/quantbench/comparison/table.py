@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbench.errors import BadInput
 from quantbench.evidence.intervals import Interval, Paired, accuracy, paired
 from quantbench.system.atomic import write_atomically
 
@@ -127,3 +128,21 @@ class Comparison:
         """
         rows = [{**vars(r), "scores": np.asarray(r.scores, np.float64).tolist()} for r in self.rows]
         write_atomically(path, json.dumps({**vars(self), "rows": rows}, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            BadInput: it is anything else.
+
+        """
+        try:
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            scores = [np.array(row.pop("scores"), np.float64) for row in kept["rows"]]
+            rows = [Row(scores=s, **row) for s, row in zip(scores, kept.pop("rows"), strict=True)]
+            found = cls(rows=tuple(rows), notes=tuple(kept.pop("notes")), **kept)
+            found.lines()  # scores of one length, and whatever else a table needs
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
+            raise BadInput(f"{path}: not a comparison ({type(e).__name__}: {e})") from e
+        return found

@@ -14,18 +14,22 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantbench.data import roots
-from quantbench.data.manifest import Entry, members, present
+from quantbench.data.manifest import Entry, locate, members, present
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.system.progress import Progress, silent
 
 BESIDE = Path("..") / "shared" / "data"  # a plain folder beside the clone, taken without asking
 
 
-def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissing]:
+def ensure(
+    *wanted: str, say: Callable[[str], object] = print, progress: Progress = silent
+) -> list[DataMissing]:
     """Bring data here: what the clone holds always, what a remote holds when it can be reached.
 
     Without a clone there is nothing to bring: an installed package carries the embedded tier.
@@ -34,6 +38,7 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
         wanted: tiers (``embedded``, ``real``), sets, checkpoints or files; everything when empty.
         say: is given one line for each thing that is still missing, with the command that would
             bring it.
+        progress: called with (files that are here, files that are brought, label).
 
     Returns:
         What is still missing, one entry a set.
@@ -45,7 +50,7 @@ def ensure(*wanted: str, say: Callable[[str], object] = print) -> list[DataMissi
     entries = {e.name: e for name in (wanted or ("embedded", "real")) for e in members(name)}
     absent = [e for e in entries.values() if not present(e)]
     if absent:
-        _pull(absent)
+        _pull(absent, progress)
     still = {e.set: e for e in absent if not present(e)}
     missing = [DataMissing(name, _mend(entry)) for name, entry in still.items()]
     for one in missing:
@@ -162,7 +167,7 @@ def _place(content: Path | bytes, md5: str, stores: Iterable[Path]) -> None:
             target.symlink_to(content)
 
 
-def _pull(absent: Sequence[Entry]) -> None:
+def _pull(absent: Sequence[Entry], progress: Progress) -> None:
     """Ask DVC for files; silence and absence mean the same to the caller, which looks again."""
     from filelock import FileLock
 
@@ -178,15 +183,22 @@ def _pull(absent: Sequence[Entry]) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(scratch / "site")}
     command = [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", *targets]
-    with FileLock(scratch / "quantbench.lock"):
-        done = subprocess.run(
-            command, cwd=root, env=env, capture_output=True, text=True, check=False
-        )
-    own = [
-        e for e in absent if e.embedded
-    ]  # what the clone itself holds comes, or DVC says why not
-    if done.returncode and (not any(map(present, absent)) or not all(map(present, own))):
-        print(done.stderr.strip(), file=sys.stderr)
+    with FileLock(scratch / "quantbench.lock"), tempfile.TemporaryFile("w+") as said:
+        nowhere = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=root, env=env, stdout=nowhere, stderr=said) as pull:
+            try:
+                while pull.poll() is None:
+                    progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        pull.wait(0.5)
+            except KeyboardInterrupt:  # which may have been for this process alone
+                pull.terminate()
+                raise
+        # what the clone itself holds comes, or DVC says why not
+        own = [e for e in absent if e.embedded]
+        if pull.returncode and (not any(map(present, absent)) or not all(map(present, own))):
+            said.seek(0)
+            print(said.read().strip(), file=sys.stderr)
 
 
 def _link_beside(root: Path, outs: Sequence[_Out], absent: Sequence[Entry]) -> None:

@@ -154,17 +154,21 @@ def verify(path: Path, sha256: str, content: str = "") -> None:
     A file that was checked before and is unchanged is not read again.
     """
     stat = path.stat()
-    stamp = (
-        cache_root() / "verified" / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
-    )
-    line = f"{stat.st_size} {stat.st_mtime_ns} {sha256}"
+    _verify(path.absolute(), stat.st_size, stat.st_mtime_ns, sha256, content)
+
+
+@functools.lru_cache(maxsize=1024)  # an error is not kept
+def _verify(path: Path, size: int, changed: int, sha256: str, content: str) -> None:
+    """The same, of a file of this size that was changed then."""
+    stamp = cache_root() / "verified" / hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    line = f"{size} {changed} {sha256}"
     with contextlib.suppress(OSError):
         if stamp.read_text(encoding="ascii") == line:
             return
     found = file_digest(path)
     if found != sha256 and not (content and _says(path, content)):
         raise DataCorrupt(
-            f"{path} has {stat.st_size} bytes and sha256 {found}, not the published {sha256}; "
+            f"{path} has {size} bytes and sha256 {found}, not the published {sha256}; "
             "it was truncated or changed: delete it and fetch it again"
         )
     # a read-only or full disk only costs the next check its time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -14,11 +15,15 @@ def clone_root() -> Path:
 
     Without one, it is the working folder itself.
     """
-    own = Path(__file__).resolve().parents[3]
-    for folder in (own, Path.cwd(), *Path.cwd().parents):
+    for folder in (_own(__file__), Path.cwd(), *Path.cwd().parents):
         if _is_clone(folder):
             return folder
     return Path.cwd()
+
+
+@functools.cache  # links are followed once, and not for every cell
+def _own(file: str) -> Path:
+    return Path(file).resolve().parents[3]
 
 
 def in_clone() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -122,12 +123,12 @@ class Result:
         """Scores of the quantized network, (n,), or (n, 3 C) for ``miou``."""
         return self._unpack(self.quantized)
 
-    @property
+    @functools.cached_property
     def fp_top1(self) -> float:
         """The metric of the full-precision network, in points."""
         return self.value_of(self.fp_scores)
 
-    @property
+    @functools.cached_property
     def q_top1(self) -> float:
         """The metric of the quantized network, in points."""
         return self.value_of(self.scores)

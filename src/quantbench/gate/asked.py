@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quantbench.errors import DataMissing, Unsupported
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim
@@ -46,14 +47,23 @@ class Asked:
         return not self.missing and len(self.records) == len(self.own) + len(self.against)
 
 
-def asked(lab: Lab, claims: Iterable[Claim]) -> list[Asked]:
+def asked(lab: Lab, claims: Iterable[Claim], progress: Progress = silent) -> list[Asked]:
     """These claims but for those with a reason to be skipped.
+
+    Args:
+        lab: where their runs are.
+        claims: all that were asked for.
+        progress: called with (done, total, label).
 
     Raises:
         BadInput: a method, option or model that does not exist.
 
     """
-    return [_asked(lab, claim) for claim in claims if not claim.skip]
+    found, wanted = [], [claim for claim in claims if not claim.skip]
+    for number, claim in enumerate(wanted, start=1):
+        found.append(_asked(lab, claim))
+        progress(number, len(wanted), "reading finished runs")
+    return found
 
 
 def _asked(lab: Lab, claim: Claim) -> Asked:

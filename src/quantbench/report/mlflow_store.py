@@ -7,6 +7,7 @@ beside the database says that everything has been uploaded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 EXPERIMENT = "quantbench"
 
 METRICS_PER_CALL = 1000  # MLflow takes no more at once
+
+CURVES = "curves"  # tag: digest of what a run has by step
+
+SAME = 1  # time of every point of a curve, so that a point that is sent again is no second one
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,12 @@ class Entry:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def curves_digest(self) -> str:
+        """Of all curves, for the tag :data:`CURVES`."""
+        text = json.dumps({name: list(curve) for name, curve in self.curves.items()})
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry]) -> int:
@@ -94,8 +105,9 @@ def _upload_all(database: Path, entries: Iterable[Entry]) -> None:
     there = _runs(client, experiment_id)
     for entry in entries:
         if entry.group not in there:
-            there[entry.group] = _start(client, experiment_id, entry.group, {"paper": entry.group})
-            client.set_terminated(there[entry.group])
+            made = _start(client, experiment_id, entry.group, {"paper": entry.group})
+            there[entry.group] = made, ""
+            client.set_terminated(made)
         _upload(client, experiment_id, there, entry)
 
 
@@ -123,14 +135,16 @@ def _client(database: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}")
 
 
-def _runs(client: MlflowClient, experiment_id: str) -> dict[str, str]:
-    """Run ids by cell key, and by paper for the parents."""
-    found: dict[str, str] = {}
+def _runs(client: MlflowClient, experiment_id: str) -> dict[str, tuple[str, str]]:
+    """Run ids and digests of curves by cell key, and by paper for the parents."""
+    found: dict[str, tuple[str, str]] = {}
     token: str | None = None
     while True:
         page = client.search_runs([experiment_id], max_results=1000, page_token=token)
         for run in page:
-            found[run.data.tags.get("cell") or run.data.tags.get("paper", "")] = run.info.run_id
+            tags = run.data.tags
+            about = run.info.run_id, tags.get(CURVES, "")
+            found[tags.get("cell") or tags.get("paper", "")] = about
         if not (token := page.token):
             return found
 
@@ -140,13 +154,24 @@ def _start(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[st
     return str(run.info.run_id)
 
 
-def _upload(client: MlflowClient, experiment_id: str, there: dict[str, str], entry: Entry) -> None:
-    """One entry; a run that an interrupted upload left half-written is completed."""
-    if entry.key not in there:
-        about = {**entry.tags, "cell": entry.key, "mlflow.parentRunId": there[entry.group]}
-        there[entry.key] = _start(client, experiment_id, entry.name, about)
-    log_numbers(client, there[entry.key], entry)
-    client.set_terminated(there[entry.key])
+def _upload(
+    client: MlflowClient, experiment_id: str, there: dict[str, tuple[str, str]], entry: Entry
+) -> None:
+    """One entry; a run that an interrupted upload left half-written is completed.
+
+    MLflow takes nothing back of a curve, so a run with other curves makes room for a new one.
+    """
+    run, digest = there.get(entry.key, ("", ""))
+    if run and digest != entry.curves_digest:
+        client.delete_run(run)
+        run = ""
+    if not run:
+        parent, _ = there[entry.group]
+        about = {"cell": entry.key, CURVES: entry.curves_digest, "mlflow.parentRunId": parent}
+        run = _start(client, experiment_id, entry.name, {**entry.tags, **about})
+        there[entry.key] = run, entry.curves_digest
+    log_numbers(client, run, entry)
+    client.set_terminated(run)
 
 
 def log_numbers(client: MlflowClient, run: str, entry: Entry) -> None:
@@ -161,7 +186,7 @@ def log_numbers(client: MlflowClient, run: str, entry: Entry) -> None:
     params = [Param(allowed(k), v) for k, v in entry.params.items()]
     # the step is the logged iteration, or the layer or channel of a shift
     curves = entry.curves.items()
-    values += [Metric(allowed(k), v, now, i) for k, curve in curves for i, v in enumerate(curve)]
+    values += [Metric(allowed(k), v, SAME, i) for k, curve in curves for i, v in enumerate(curve)]
     client.log_batch(run, params=params, tags=[RunTag(k, v) for k, v in entry.tags.items()])
     for start in range(0, len(values), METRICS_PER_CALL):
         client.log_batch(run, metrics=values[start : start + METRICS_PER_CALL])

@@ -13,6 +13,7 @@ from quantbench.report import table
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
+    from quantbench.comparison.table import Comparison
     from quantbench.gate.baseline import Baseline
     from quantbench.latency.table import Table
     from quantbench.report.bench import Row
@@ -76,7 +77,8 @@ def _page(runs: Path, rows: Sequence[Row]) -> str:
     with suppress(BadInput):  # a file that is no table: quantbench latency names it
         latency_page.write(runs)
     every = found(rows, _baseline(), lab)
-    write_atomically(folder / "index.html", page(every, lab, _about(folder), _tables(runs)))
+    text = page(every, lab, _about(folder), _tables(runs), _others(runs))
+    write_atomically(folder / "index.html", text)
     return f"report: {folder / 'index.html'}"
 
 
@@ -124,8 +126,21 @@ def _tables(runs: Path) -> list[Table]:
     return found
 
 
+def _others(runs: Path) -> list[Comparison]:
+    """What ``quantbench onnx`` and ``quantbench import`` kept; a damaged file is shown nowhere."""
+    from quantbench.comparison.table import Comparison
+
+    found = []
+    for path in sorted([*(runs / "onnx").glob("*.json"), *(runs / "others").glob("*.json")]):
+        with suppress(BadInput):
+            found.append(Comparison.load(path))
+    return found
+
+
 def _timed(row: Row, ledger: Ledger) -> Row:
     """The row with results as the ledger has them now: latency is measured after the verdict."""
+    if row.claim.scheme is None or row.claim.scheme.placement != "integer":
+        return row  # nothing of it is timed
     with suppress(BadInput):  # a record that cannot be read: the verdict stands
         runs = {seed: ledger.get(row.cells[seed]) or found for seed, found in row.runs.items()}
         return replace(row, runs=runs)
@@ -136,10 +151,11 @@ def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str
     """Bring MLflow up to date; a machine without it keeps everything else."""
     from quantbench.report import latency_tracking, tracking
 
-    stored = {cell.key(): (paper, ledger.find(cell)) for paper, cell in cells}
+    unique = {cell.key(): (paper, cell) for paper, cell in cells}  # claims share them
+    stored = ((paper, ledger.find(cell)) for paper, cell in unique.values())
 
     def upload() -> None:
-        tracking.upload(runs, ((paper, found) for paper, found in stored.values() if found))
+        tracking.upload(runs, ((paper, found) for paper, found in stored if found))
         latency_tracking.upload(runs)
 
     return recorded(runs, upload)

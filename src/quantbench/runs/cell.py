@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ class Cell:
         method = self.described
         stable = {
             "method": method.given,
-            "scheme": given(self.scheme),
+            "scheme": _plain(self.scheme)[1],
             "calib": [self.calib, self.calib_n],
         }
         digest = hashlib.sha256(canonical(stable).encode()).hexdigest()[:8]
@@ -90,10 +91,8 @@ class Cell:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_IN_THE_KEY}
         device = {"device": self.device, "torch": torch_version()}
         source = source_hashes({*method.modules, *self._modules()})
-        known: dict[str, Any] = json.loads(
-            canonical({"method": method.plain, **own, **device, "source": source})
-        )
-        return known
+        own["scheme"] = _plain(self.scheme)[0]
+        return {"method": method.plain, **own, **device, "source": source}
 
     def _modules(self) -> set[str]:
         """Where everything begins that a result may depend on, beside the method's own code."""
@@ -102,7 +101,18 @@ class Cell:
 
     def key(self) -> str:
         """Sha256 of :meth:`key_fields`: equal keys mean that the run would give the same result."""
+        return self._key
+
+    @functools.cached_property
+    def _key(self) -> str:
+        """Of the code that is running: a file edited during a run changes nothing."""
         return key_of(self.key_fields())
+
+
+@functools.lru_cache(maxsize=1024)  # a sweep has few schemes and many cells
+def _plain(scheme: Scheme | None) -> tuple[Any, Any]:
+    """A scheme as plain JSON values: all of it, and what is not at its default."""
+    return json.loads(canonical(scheme)), given(scheme)
 
 
 def key_of(fields: Mapping[str, Any]) -> str:

@@ -87,6 +87,8 @@ def _at_default(field: Field[Any], value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Dataclasses as mappings, tuples as lists."""
+    if isinstance(value, str | float | int | None):  # most values, and the test is quick
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         about = {k: getattr(value, k) for k in ("name", "version") if hasattr(type(value), k)}
         return {**about, **{f.name: _plain(getattr(value, f.name)) for f in fields(value)}}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from quantbench.quantization.quantized import Quantized
     from quantbench.quantization.scheme import Scheme
 
+Digests = tuple[str, str, str]  # of weights, calibration set and evaluation set
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -57,8 +59,8 @@ class Lab:
 
         """
         where = task(claim.model, claim.data)
-        where.digests(_calibration(claim)[0])  # what is not here is a skip, whatever else is wrong
-        return self._cells(claim, where)
+        digests = where.digests(_calibration(claim)[0])  # what is not here is a skip, before all
+        return self._cells(claim, where, digests)
 
     def ids(self, claim: Claim) -> list[str]:
         """Ids of the same cells; no data need be here for them.
@@ -68,15 +70,18 @@ class Lab:
 
         """
         named = cast("Task", _Named(claim.model, claim.data))
-        own, against = self._cells(claim, named)
+        own, against = self._cells(claim, named, ("", "", ""))  # which are no part of an id
         return [cell.id for cell in (*own.values(), *against.values())]
 
-    def _cells(self, claim: Claim, where: Task) -> tuple[dict[int, Cell], dict[int, Cell]]:
+    def _cells(
+        self, claim: Claim, where: Task, digests: Digests
+    ) -> tuple[dict[int, Cell], dict[int, Cell]]:
         calib, n = _calibration(claim)
 
         def by_seed(name: str, fields: Fields, scheme: Scheme | None) -> dict[int, Cell]:
             method = Recipe(name, fields) if name else FullPrecision()
-            found = {s: self.cell(where, method, scheme, calib, n, s) for s in claim.seeds}
+            about = (where, method, scheme, calib, n)
+            found = {s: self.cell(*about, s, digests) for s in claim.seeds}
             for cell in found.values():
                 cell.described  # noqa: B018 - wrong options are an error here
             return found
@@ -86,10 +91,17 @@ class Lab:
         return own, by_seed(rival.method, rival.fields, rival.scheme) if rival else {}
 
     def cell(
-        self, where: Task, method: Any, scheme: Scheme | None, calib: str, n: int, seed: int
+        self,
+        where: Task,
+        method: Any,
+        scheme: Scheme | None,
+        calib: str,
+        n: int,
+        seed: int,
+        digests: Digests | None = None,
     ) -> Cell:
-        """One run, fully described."""
-        checkpoint, calib_digest, eval_digest = where.digests(calib)
+        """One run, fully described; ``digests`` are the task's, where they are known already."""
+        checkpoint, calib_digest, eval_digest = digests or where.digests(calib)
         return Cell(
             method=method,
             scheme=scheme,
@@ -176,10 +188,6 @@ class _Named:
 
     model: str
     eval_data: str
-
-    def digests(self, _: str) -> tuple[str, str, str]:
-        """Not known, and no part of an id."""
-        return "", "", ""
 
 
 def _calibration(claim: Claim) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -39,7 +40,7 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
 
 def forget() -> None:
     """Read everything anew, as the next process does."""
-    for cached in (_hashes, _read, _parsed, _modules, _spec, method_module, parsed):
+    for cached in (_hashes, _read, _parsed, _modules, _spec, method_module, _installed, parsed):
         cached.cache_clear()
 
 
@@ -94,10 +95,16 @@ def method_module(name: str) -> str:
         BadInput: no such method.
 
     """
-    known = methods()
+    known = _installed()
     if name not in known:
         raise BadInput(f"no method {name!r}{did_you_mean(name, known)}")
     return known[name].module
+
+
+@functools.cache
+def _installed() -> Mapping[str, EntryPoint]:
+    """Registered methods by name; finding them reads what every distribution says."""
+    return methods()
 
 
 @functools.cache

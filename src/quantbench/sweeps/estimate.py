@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from quantbench.runs.cell import Cell
-from quantbench.runs.ledger import Stored
 
 # What two runs may have in common, from the nearest kin to the farthest that still says something.
 _KIN: tuple[Callable[[Mapping[str, Any], str], Hashable], ...] = (
@@ -31,14 +30,6 @@ class Times:
     seconds: list[dict[Hashable, list[float]]] = field(
         default_factory=lambda: [defaultdict(list) for _ in _KIN]
     )
-
-    @classmethod
-    def of(cls, stored: Iterable[Stored]) -> Times:
-        """Of a whole ledger."""
-        found = cls()
-        for record in stored:
-            found.add(record.fields, sum(record.result.seconds.values()))
-        return found
 
     def add(self, fields: Mapping[str, Any], seconds: float) -> None:
         """A run with this key took so long."""

@@ -18,6 +18,30 @@ HEADER = ("network", "cell", "method", "seeds", "score", "drop", "sd", "seconds"
 
 
 @dataclass(frozen=True)
+class Brief:
+    """What the table needs of a result, whose scores would fill the memory of a long sweep.
+
+    Attributes:
+        score: in points.
+        drop: from full precision, in points.
+        seconds: of the run.
+        megabytes: of the quantized network.
+
+    """
+
+    score: float
+    drop: float
+    seconds: float
+    megabytes: float
+
+    @classmethod
+    def of(cls, result: Result) -> Brief:
+        """Of a result."""
+        seconds = sum(result.seconds.values())
+        return cls(result.q_top1, result.drop, seconds, result.size_bytes / 1e6)
+
+
+@dataclass(frozen=True)
 class Row:
     """A method on a network with a scheme, over the seeds that are finished.
 
@@ -50,20 +74,20 @@ class Row:
         )
 
 
-def rows(finished: Iterable[tuple[Job, Result]]) -> list[Row]:
+def rows(finished: Iterable[tuple[Job, Brief]]) -> list[Row]:
     """Rows of finished jobs, best first within a network and scheme."""
     found = defaultdict(list)
-    for job, result in finished:
-        found[job.row].append(result)
+    for job, brief in finished:
+        found[job.row].append(brief)
     table = [
         Row(
             names,
-            [r.q_top1 for r in results],
-            [r.drop for r in results],
-            fmean(sum(r.seconds.values()) for r in results),
-            results[0].size_bytes / 1e6,
+            [r.score for r in runs],
+            [r.drop for r in runs],
+            fmean(r.seconds for r in runs),
+            runs[0].megabytes,
         )
-        for names, results in found.items()
+        for names, runs in found.items()
     ]
     return sorted(table, key=lambda row: (row.names[:2], fmean(row.drops)))
 

@@ -23,6 +23,7 @@ from quantbench.gate import asked
 from quantbench.integer import store
 from quantbench.integer.lowering.lower import lower
 from quantbench.integer.simulate import Simulation
+from quantbench.report import mlflow_store
 from quantbench.report.server.pictures import pictures
 from quantbench.report.server.upload import WHOLE, Server, Uploaded, model_name
 from quantbench.runs.ledger import Ledger
@@ -171,6 +172,35 @@ def test_a_damaged_network_stops_no_other_run(runs, tmp_path, monkeypatch):
     assert {k: run.data.tags[k] for k in made} == made
     assert run.data.tags["mlflow.source.git.commit"] == "later"
     assert run.data.metrics["top1"] == 50
+    assert "conv" not in run.data.metrics  # other curves: the run with the old ones made room
+
+
+@pytest.mark.slow
+def test_curves_of_an_upload_that_was_cut_off_are_whole_and_single(runs, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    uri, (_, cell) = f"sqlite:///{tmp_path / 'db'}", cells(runs)[1]
+    monkeypatch.setattr(mlflow_store, "METRICS_PER_CALL", 7)
+    log, sent = MlflowClient.log_batch, []
+
+    def cut(self, *args, **named):
+        if len(sent) == 4:  # in the midst of the curves
+            raise OSError("the line was cut")
+        sent.append(named)
+        log(self, *args, **named)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "log_batch", cut)
+        with pytest.raises(CannotWrite, match="the line was cut"):
+            Server(uri, runs, sent.append).upload([("adaround", cell)])
+    assert Server(uri, runs, sent.append).upload([("adaround", cell)]).new == 1
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("quantbench/adaround")
+    (run,) = client.search_runs([experiment.experiment_id])
+    for name, curve in CURVES_OF_ALL.items():
+        points = client.get_metric_history(run.info.run_id, mlflow_store.allowed(name))
+        assert [p.value for p in sorted(points, key=lambda p: p.step)] == list(curve)
 
 
 @pytest.mark.parametrize(("refused", "code"), [({}, 0), ({CELL.id: "damaged"}, 1)])

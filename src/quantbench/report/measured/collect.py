@@ -15,6 +15,7 @@ from quantbench.report.measured.document import Measured
 from quantbench.runs.cell import Cell
 from quantbench.runs.lab import Lab
 from quantbench.runs.ledger import Stored
+from quantbench.system.progress import Progress, silent
 
 Finished = dict[int, Stored]  # by seed
 
@@ -28,22 +29,27 @@ def merged(
     return [row.against(by_id[row.claim]) for row in rows.values()]
 
 
-def measured(claims: Iterable[Claim], folders: Sequence[Path]) -> Iterator[Measured]:
+def measured(
+    claims: Sequence[Claim], folders: Sequence[Path], progress: Progress = silent
+) -> Iterator[Measured]:
     """A row for every claim all of whose runs, and its rival's, are finished in some folder."""
-    for claim, own, ours, rivals in _all_finished(claims, folders):
+    for claim, own, ours, rivals in _all_finished(claims, folders, progress):
         yield _measured(_judged(claim, own, ours, rivals), ours, rivals)
 
 
-def judged(claims: Iterable[Claim], folders: Sequence[Path]) -> Iterator[Row]:
+def judged(
+    claims: Sequence[Claim], folders: Sequence[Path], progress: Progress = silent
+) -> Iterator[Row]:
     """The same claims with their runs and verdicts."""
-    for found in _all_finished(claims, folders):
+    for found in _all_finished(claims, folders, progress):
         yield _judged(*found)
 
 
 def _all_finished(
-    claims: Iterable[Claim], folders: Sequence[Path]
+    claims: Sequence[Claim], folders: Sequence[Path], progress: Progress
 ) -> Iterator[tuple[Claim, dict[int, Cell], Finished, Finished]]:
-    for claim in claims:
+    for number, claim in enumerate(claims, start=1):
+        progress(number, len(claims), "judging")
         if claim.skip:
             continue
         try:

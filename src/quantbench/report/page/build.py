@@ -25,6 +25,7 @@ from quantbench.report.page.sections import section
 from quantbench.report.page.skipped import skipped
 
 if TYPE_CHECKING:
+    from quantbench.comparison.table import Comparison
     from quantbench.latency.table import Table
     from quantbench.report.measured.document import Measured
     from quantbench.runs.lab import Lab
@@ -49,7 +50,11 @@ class About:
 
 
 def page(
-    every: Sequence[Found], lab: Lab, about: About | None = None, tables: Sequence[Table] = ()
+    every: Sequence[Found],
+    lab: Lab,
+    about: About | None = None,
+    tables: Sequence[Table] = (),
+    others: Sequence[Comparison] = (),
 ) -> str:
     """The page as HTML; it needs no other file and no network.
 
@@ -58,6 +63,7 @@ def page(
         lab: where their runs are.
         about: where they are from.
         tables: of ``quantbench latency``, for rooflines.
+        others: networks and scores of other tools, of ``quantbench onnx`` and ``import``.
 
     """
     some = entries(every)
@@ -92,6 +98,7 @@ def page(
         "figure_1": figures.figure_1(every),
         "shift": shift_tables.section([f.row for f in ran]),
         "rooflines": _rooflines(tables),
+        "others": others,
         "sections": [section(f, pictures, room(len(ran))) for f in ran],
         "skipped": skipped(every),
     }

@@ -11,15 +11,16 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import BadInput, CannotWrite
-from quantbench.report.mlflow_store import Entry, log_numbers
+from quantbench.report.mlflow_store import CURVES, Entry, log_numbers
 from quantbench.report.tracking import metrics, params, tags
 from quantbench.runs.alone import alone
 from quantbench.runs.ledger import Stored
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,12 +58,14 @@ class Server:
         uri: of the server.
         runs: folder that holds their quantized networks.
         say: told about every run that was uploaded.
+        progress: called with (done, total, label).
 
     """
 
     uri: str
     runs: Path
     say: Callable[[str], object] = print
+    progress: Progress = silent
 
     def upload(self, cells: Iterable[tuple[str, Stored]]) -> Uploaded:
         """Upload what is not there yet; a run whose integer network is damaged stops no other.
@@ -95,12 +98,14 @@ class Server:
     def _all(self, client: MlflowClient, cells: Mapping[tuple[str, str], Stored]) -> Uploaded:
         """Cells by paper and key, one after another."""
         new, refused = 0, dict[str, str]()
-        for (paper, _), cell in cells.items():
+        for number, ((paper, _), cell) in enumerate(cells.items()):
+            self.progress(number, len(cells), "uploading")
             try:
                 new += self._one(client, paper, cell)
             except BadInput as e:  # its numbers are there; without the mark it is tried again
                 refused[cell.id] = str(e)
                 self.say(f"{paper}: {cell.id}: its integer network is not uploaded: {e}")
+        self.progress(len(cells), len(cells), "uploading")
         return Uploaded(new, refused)
 
     def _one(self, client: MlflowClient, paper: str, cell: Stored) -> bool:
@@ -109,12 +114,12 @@ class Server:
         found = client.search_runs([experiment], f"tags.cell = '{cell.key}'", max_results=1)
         if found and found[0].data.tags.get(WHOLE) == cell.digest:
             return False
-        about = {**tags(cell), "paper": paper, "mlflow.source.git.commit": cell.made["commit"]}
-        entry = Entry(paper, cell.key, cell.id, params(cell), metrics(cell), about)
-        run = found[0] if found else client.create_run(experiment, run_name=cell.id, tags=about)
-        name = str(run.info.run_id)
-        if not found:  # curves are long: of a run that is completed they may be there twice
-            entry = Entry(**{**vars(entry), "curves": cell.result.curves})
+        entry = _entry(paper, cell)
+        if found and found[0].data.tags.get(CURVES) != entry.curves_digest:
+            client.delete_run(found[0].info.run_id)  # MLflow takes nothing back of a curve
+            found = []
+        made = found or [client.create_run(experiment, run_name=cell.id, tags=dict(entry.tags))]
+        name = str(made[0].info.run_id)
         log_numbers(client, name, entry)
         self._files(client, name, cell)
         client.set_tag(name, WHOLE, cell.digest)
@@ -135,6 +140,14 @@ class Server:
             client.log_artifacts(run, str(folder), "quantized")
         if (program := folder / "program.safetensors").exists():
             _register(client, run, cell, program)
+
+
+def _entry(paper: str, cell: Stored) -> Entry:
+    """A cell as a run; the digest of its curves is a tag before they are sent."""
+    about = {**tags(cell), "paper": paper, "mlflow.source.git.commit": cell.made["commit"]}
+    found = params(cell), metrics(cell), about
+    entry = Entry(paper, cell.key, cell.id, *found, cell.result.curves)
+    return replace(entry, tags={**about, CURVES: entry.curves_digest})
 
 
 def _register(client: MlflowClient, run: str, cell: Stored, program: Path) -> None:

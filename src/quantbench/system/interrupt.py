@@ -1,0 +1,49 @@
+"""An interrupt ends a command within two seconds, whatever it is in the midst of.
+
+Python notices Ctrl-C between two of its own steps; a library may take longer for one. What is
+stored survives even a kill, so a command that has not ended by itself is ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as a shell has it
+
+PATIENCE = 0.8  # seconds to end by itself
+
+
+@contextmanager
+def ends_soon(kept: str) -> Iterator[None]:
+    """Within, an interrupt ends the process after :data:`PATIENCE` at the latest.
+
+    Args:
+        kept: what is kept, in words, for whoever interrupts.
+
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(heard, kept), daemon=True, name="interrupt").start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()  # the watcher reads the end, and leaves; not so one that was interrupted
+
+
+def _watch(heard: socket.socket, kept: str) -> None:
+    """Wait for an interrupt; then for the process to end, but not long."""
+    with heard:
+        while signals := heard.recv(16):
+            if signal.SIGINT in signals:
+                time.sleep(PATIENCE)
+                # the main thread may hold the lock of sys.stderr
+                os.write(2, f"quantbench: interrupted; {kept}\n".encode())
+                os._exit(INTERRUPTED)
