@@ -1,4 +1,4 @@
-"""The session that kills commands, on one of them; and that it notices what is damaged."""
+"""The session that kills commands, on one of them; that it notices damage; and its page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.reliability.kills import kill
+from quantbench.system.machine import fingerprint
+from tests.reliability.disks.inject import Spoiled
+from tests.reliability.disks.limits import Short
+from tests.reliability.fuzz.session import Fuzzed
+from tests.reliability.kills import Killed, kill
+from tests.reliability.memory import Limited
+from tests.reliability.nights import Nights
+from tests.reliability.page import Figures
+from tests.reliability.page import page as figures
 from tests.reliability.work import WORK, cells, page
 
 RUN = next(work for work in WORK if work.name == "sweep")
@@ -33,3 +41,38 @@ def test_damage_is_noticed(tmp_path):
     (tmp_path / "runs" / "report" / "index.html").write_text("<html><body>")
     with pytest.raises(AssertionError, match="half of"):
         page("index.html")(tmp_path)
+
+
+def test_the_page_has_every_figure():
+    found = Figures(
+        kills=[Killed("run", 9.5, kills=7, late=1, ends=2)],
+        corpus={"claims": 30, "ONNX": 43},
+        fuzzed=[Fuzzed("claims", 67_670, 400)],
+        seconds=15,
+        spoiled=[Spoiled("accept", 4)],
+        short=[Short("track", (4, 64))],
+        nights=Nights(1440, 33, 48, 0, {"loss, night 481": "loss"}),
+        memory=[Limited("shapes/resnet8", 96.0, 96.0, 94.0)],
+        minutes=52.0,
+    )
+    text = figures(found)
+    for row in (
+        "| run | 9.5 | 7 | 1 | 2 | 0 |",
+        "| ONNX | 43 |",
+        "| claims | 67,670 | 400 | 0 |",
+        "| accept | 4 | 0 |",
+        "| track | 4, 64 | 0 |",
+        "| planted | loss, night 481 | loss |",
+        "| shapes/resnet8 | 96 | 96.0 | 94.0 |",
+    ):
+        assert row in text
+    for words in (
+        "7 kills:",
+        "73 bad inputs",
+        "15 seconds",
+        "52 minutes",
+        "24 hours",
+        "48 changes",
+    ):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 100 + len(fingerprint())

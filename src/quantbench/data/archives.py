@@ -34,7 +34,8 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
                 assert content is not None
                 yield member.name, content.read()
     except DAMAGE as e:
-        raise DataCorrupt(f"{path} is not a whole archive: {e}") from e
+        why = " ".join(str(e).split())
+        raise DataCorrupt(f"{path} is not a whole archive: {why}") from e
 
 
 def require_inside(name: str, where: str) -> None:

@@ -24,6 +24,8 @@ from quantbench.system.atomic import write_atomically
 # whatever a file that anyone may have written can bring about; RuntimeError: torch's, and nesting
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, OSError)
 
+LARGEST_CODE = (1 << 31) - 1  # as they are stored
+
 FLOATS = "float:"  # before the names of what stays in full precision
 
 
@@ -79,12 +81,13 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
         q = Quantized(_clamped(net, tensors), scheme)
         _fill(q, tensors, meta)
         _fill_floats(q, tensors)
+        whole = q.digest == meta["digest"]
     except (*DAMAGE, SafetensorError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
             f"{another(meta)}"
         ) from e
-    if q.digest != meta["digest"]:
+    if not whole:
         raise BadInput(
             f"{folder}: contents do not match their digest; the files were damaged or changed"
         )
@@ -148,7 +151,10 @@ def _fill(q: Quantized, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Non
         scale, zero = tensors[f"{name}.scale"], tensors[f"{name}.zero"]
         if not levels or not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
             raise ValueError(f"{name} has no levels, or a scale that is not positive")
-        return QParams(scale, zero, tuple(int(v) for v in levels))
+        whole = tuple(int(v) for v in levels)
+        if list(whole) != sorted(set(whole)) or max(map(abs, whole)) > LARGEST_CODE:
+            raise ValueError(f"the levels of {name} do not ascend, or are too large")
+        return QParams(scale, zero, whole)
 
     for layer in q.layers():
         name = layer.info.name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from quantbench.data import content_digest, masks, readers
 from quantbench.data.sources.convert_data import unzip_json
-from quantbench.tasks.detection.coco import TarFolder
+from quantbench.tasks.detection.coco import CocoSet, TarFolder
 from tests.reliability.corpus.row import Bad, Meets, file
 
 
@@ -47,7 +47,8 @@ def _listed(folder: Path) -> object:
 
 
 def _boxes(folder: Path) -> object:
-    return (TarFolder(folder / "a.tar") / "x.jpg").open()
+    content = {"images": [{"id": 1, "file_name": "x.jpg"}]}
+    return CocoSet("mine", content, TarFolder(folder / "a.tar"), "").image(1)
 
 
 def _digest(folder: Path) -> object:

@@ -94,6 +94,9 @@ ROWS = (
     _about(
         "levels that are numbers", lambda a: a.update(levels=dict.fromkeys(a["levels"], 3)), NOT
     ),
+    _about("a level beyond 32 bits", lambda a: a["levels"]["0"].append(1 << 31), NOT, "too large"),
+    _about("levels that fall", lambda a: a["levels"]["0"].reverse(), NOT, "do not ascend"),
+    _about("no digest", lambda a: a.pop("digest"), NOT, "digest"),
     _about(
         "a network that is a number", lambda a: a.update(network_digest=3), "saved for a network"
     ),

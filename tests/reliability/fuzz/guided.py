@@ -1,4 +1,4 @@
-"""python -m tests.reliability.fuzz.guided LOADER SECONDS FOLDER: one loader, led by coverage.
+"""python -m tests.reliability.fuzz.guided LOADER SECONDS FOLDER CODE: one loader, led by coverage.
 
 It ends with another code than 0, and leaves the bytes in the folder, where the loader does not hold
 what it must.
@@ -11,20 +11,20 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["quantbench"]):
-    from tests.reliability.fuzz.judge import LONGEST, Watch, accepted, met
-    from tests.reliability.fuzz.loaders import LOADERS
-
 LARGEST = 1 << 16  # bytes of an input
 MEMORY = 4096  # MiB
 
 
-def main(name: str, seconds: int, folder: Path) -> None:
-    """Begin with the files that are right."""
-    loader = next(found for found in LOADERS if found.name == name)
-    watch, seeds = Watch(folder / "work"), folder / "seeds"
+def main(name: str, seconds: int, folder: Path, code: str) -> None:
+    """Begin with the files that are right; coverage is that of a package."""
+    seeds = folder / "seeds"
     seeds.mkdir(parents=True)
-    with atheris.instrument_imports(include=["quantbench"]):  # of what a loader imports itself
+    with atheris.instrument_imports(include=[code]):
+        from tests.reliability.fuzz.judge import LONGEST, Watch, accepted, met
+        from tests.reliability.fuzz.loaders import LOADERS
+
+        loader = next(found for found in LOADERS if found.name == name)
+        watch = Watch(folder / "work")
         for number, content in enumerate(loader.seeds()):
             (seeds / str(number)).write_bytes(content)
             met(loader, content, watch.folder)
@@ -42,4 +42,4 @@ def main(name: str, seconds: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

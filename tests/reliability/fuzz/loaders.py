@@ -31,6 +31,7 @@ class Loader:
         seeds: files that are right, or nearly so.
         load: reads the file.
         text: whether the file is JSON, whose values can be changed one by one.
+        code: whose coverage leads the fuzzer; all of it slows a loader down that traces a network.
 
     """
 
@@ -39,6 +40,7 @@ class Loader:
     seeds: Callable[[], tuple[bytes, ...]]
     load: Callable[[Path], object]
     text: bool = False
+    code: str = "quantbench"
 
 
 def _claims(path: Path) -> object:
@@ -170,13 +172,19 @@ LOADERS = (
     Loader("files of torch.save", "a.pth", seeds.of_pickles, _pickle),
     Loader("integer programs", "p.safetensors", seeds.saved("program.safetensors"), _program),
     Loader(
-        "quantized.json", f"{_QUANTIZED}.json", seeds.saved("quantized.json"), _quantized, text=True
+        "quantized.json",
+        f"{_QUANTIZED}.json",
+        seeds.saved("quantized.json"),
+        _quantized,
+        text=True,
+        code="quantbench.quantization.serialize",
     ),
     Loader(
         "quantized tensors",
         f"{_QUANTIZED}.safetensors",
         seeds.saved("quantized.safetensors"),
         _quantized,
+        code="quantbench.quantization.serialize",
     ),
     Loader("ONNX", "a.onnx", seeds.of_onnx, _onnx),
     Loader("baselines", "b.json", seeds.of_baselines, _baseline, text=True),

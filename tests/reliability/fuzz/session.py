@@ -41,7 +41,7 @@ def guided(loader: Loader, seconds: int, folder: Path) -> int:
 
     """
     program = [sys.executable, "-m", "tests.reliability.fuzz.guided"]
-    command = [*program, loader.name, str(seconds), str(folder)]
+    command = [*program, loader.name, str(seconds), str(folder), loader.code]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, f"{loader.name}: see {folder}\n{said[-4000:]}"

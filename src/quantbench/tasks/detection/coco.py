@@ -142,13 +142,12 @@ class TarFolder:
         """The bytes of a member.
 
         Raises:
-            OSError: there is no such member.
-            DataCorrupt: the archive is broken.
+            OSError: there is no such member, or the archive is broken.
 
         """
         try:
             return io.BytesIO(_members(self.path)[self.name])
-        except KeyError as e:
+        except (DataCorrupt, KeyError) as e:
             raise OSError(f"{self.path}: {e}") from e
 
 
