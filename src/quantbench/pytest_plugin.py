@@ -120,8 +120,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
     """Whoever interrupts a run does not wait for the report, which takes seconds."""
     try:
         return (yield)
-    except KeyboardInterrupt:
-        if session.config.stash.get(_BENCH, None) is None:
+    except KeyboardInterrupt as e:
+        # a session that stops by itself raises a kind of it
+        if type(e) is not KeyboardInterrupt or session.config.stash.get(_BENCH, None) is None:
             raise
         pytest.exit("interrupted", returncode=INTERRUPTED)
 

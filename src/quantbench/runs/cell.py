@@ -101,11 +101,6 @@ class Cell:
 
     def key(self) -> str:
         """Sha256 of :meth:`key_fields`: equal keys mean that the run would give the same result."""
-        return self._key
-
-    @functools.cached_property
-    def _key(self) -> str:
-        """Of the code that is running: a file edited during a run changes nothing."""
         return key_of(self.key_fields())
 
 
