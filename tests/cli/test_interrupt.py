@@ -104,6 +104,8 @@ def interrupted(start, after, folder):
     try:
         started.communicate(timeout=after)
     except subprocess.TimeoutExpired:
+        if started.poll() is not None:  # in this very moment
+            return None
         begun = time.monotonic()
         started.send_signal(signal.SIGINT)
         out, said = started.communicate(timeout=60)
