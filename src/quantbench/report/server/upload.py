@@ -109,7 +109,11 @@ class Server:
         found = client.search_runs([experiment], f"tags.cell = '{cell.key}'", max_results=1)
         if found and found[0].data.tags.get(WHOLE) == cell.digest:
             return False
-        about = {**tags(cell), "paper": paper, "mlflow.source.git.commit": cell.made["commit"]}
+        about = {
+            **tags(cell),
+            "paper": paper,
+            "mlflow.source.git.commit": cell.made.get("commit", ""),
+        }
         entry = Entry(paper, cell.key, cell.id, params(cell), metrics(cell), about)
         run = found[0] if found else client.create_run(experiment, run_name=cell.id, tags=about)
         name = str(run.info.run_id)
