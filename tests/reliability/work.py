@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantbench.data.manifest import table
 from quantbench.gate.baseline import Baseline
 from quantbench.runs.ledger import Ledger
 from tests.reliability import in_clone
@@ -83,10 +84,11 @@ def page(name: str) -> Callable[[Path], Digests]:
 
 
 def files(folder: Path) -> Digests:
-    """Every file of a data folder; what is there is whole."""
+    """Files of a data folder that are what was published; half of one is told, and pulled again."""
     every = (path for path in (folder / "data").rglob("*") if path.is_file())
-    known = {str(p.relative_to(folder)): p for p in every if not p.name.startswith(".")}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in known.items()}
+    sums = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in every}
+    whole = {entry.sha256 for entry in table().values()}
+    return {name: digest for name, digest in sums.items() if digest in whole}
 
 
 RUNS = ("--runs", "runs")

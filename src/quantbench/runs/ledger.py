@@ -183,8 +183,7 @@ def _parse(text: str, key: str) -> Stored:
     if key_of(record["cell"]) != key:
         raise ValueError("its key is of other fields")
     made = record["made"]
-    needed = record["id"], made["at"], made["machine"], made["commit"]
-    if not all(isinstance(text, str) for text in (*needed, *made.values())):
+    if not all(isinstance(text, str) for text in (record["id"], *made.values())):
         raise TypeError("its name, or when and where it was made, is no text")
     return Stored(
         key,

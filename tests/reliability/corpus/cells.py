@@ -72,7 +72,7 @@ ROWS = (
     _signed("fields that are a list", lambda r: r.update(cell=[1])),
     _signed("no method", lambda r: r["cell"].pop("method")),
     _signed("an origin that is a text", lambda r: r.update(made="here")),
-    _signed("an origin without a machine", lambda r: r["made"].pop("machine")),
+    _signed("an origin that is a number", lambda r: r["made"].update(machine=7)),
     _signed("scores of another length", lambda r: r["result"].update(n=7)),
     _signed("no examples", lambda r: r["result"].update(n=0)),
     _signed("a packing of none", lambda r: r["result"].update(packing="zip")),

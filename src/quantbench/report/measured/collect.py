@@ -67,7 +67,7 @@ def _finished(cells: dict[int, Cell], folders: Sequence[Path]) -> Finished:
     for seed, cell in cells.items():
         records = [r for folder in folders if (r := Lab(folder).ledger.find(cell))]
         if records:
-            found[seed] = max(records, key=lambda record: record.made["at"])
+            found[seed] = max(records, key=lambda record: record.made.get("at", ""))
     return found
 
 
