@@ -22,12 +22,29 @@ def run(options: argparse.Namespace) -> int:
         from quantbench.system.machine import device
 
         device(options.device)  # an error before anything starts
+    if options.workers != 1:
+        _finish(options)
     more = [f"--qb-device={options.device}"]
     more += [] if options.hours is None else [f"--qb-hours={options.hours}"]
     more += [f"--junitxml={Path(options.junit).absolute()}"] if options.junit else []
     more += [f"--qb-summary={Path(options.summary).absolute()}"] if options.summary else []
     more += ["--qb-github"] if options.github else []
     return _claims(options, "test_claims.py", "test_integer.py", more=more)
+
+
+def _finish(options: argparse.Namespace) -> None:
+    """Run the cells first, several at once; the claims then find them finished."""
+    from quantbench.claims.select import asked_for
+    from quantbench.runs.lab import Lab
+    from quantbench.runs.workers import finish
+    from quantbench.system.progress_bar import progress_bar
+
+    if options.workers < 1:
+        raise BadInput(f"--workers {options.workers}: how many cells run at once, 1 or more")
+    claims = asked_for(options.papers, options.select, options.tier, options.hours)
+    lab = Lab(Path(options.runs), options.device, progress_bar())
+    with lab.ledger.lock():
+        finish(claims, lab, options.workers)
 
 
 def report(options: argparse.Namespace) -> int:

@@ -50,6 +50,8 @@ def parser() -> Parser:
     add("show", about, RUNS).add_argument("name")
     run = add("run", "run claims and judge them", CLAIMS, HOURS, RUNS, CI)
     run.add_argument("--device", default="cpu", help="cpu or cuda")
+    about = "cells that run at once, each in a process and on one thread (default: 1, on all)"
+    run.add_argument("--workers", type=int, default=1, metavar="N", help=about)
     about = "say whether a claim's runs are finished, and what changed if not"
     add("why", about, RUNS).add_argument("claim")
     about = "compare finished runs with the accepted baseline"

@@ -117,6 +117,10 @@ class Lab:
             task=where,
         )
 
+    def base(self, cell: Cell) -> Cell:
+        """The full-precision network behind a cell."""
+        return self.cell(task_of(cell), FullPrecision(), None, "", 0, 0)
+
     def program(self, cell: Cell) -> Path:
         """Where a finished cell of integer placement keeps its integer network."""
         return self.runs / "quantized" / cell.key() / "program.safetensors"
@@ -152,7 +156,7 @@ class Lab:
         """Measure the quantized network, and keep it."""
         where, key, scheme = task_of(cell), cell.key(), cell.scheme
         assert scheme is not None
-        base = self.result(self.cell(where, FullPrecision(), None, "", 0, 0))
+        base = self.result(self.base(cell))
         method = cell.method.make() if isinstance(cell.method, Recipe) else cell.method
         restart_peak()
         q, scores, log = measure.quantized(
