@@ -70,7 +70,7 @@ def words(command, runs, empty, file):
     return {
         "run": ["run", "adaround", "-k", "resnet8 and w4", *new],
         "sweep": ["sweep", *SWEEP, *new],
-        "latency": ["latency", "-k", "resnet8", "--seconds", "60", *new],
+        "latency": ["latency", "-k", "resnet20", "--seconds", "60", *new],
         "data": ["data", "pull", "embedded"],
         "report": ["report", *at],
         "accept": ["accept", "--baseline", str(empty / "b.json"), "--why", "made up", *at],
