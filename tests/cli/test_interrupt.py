@@ -46,6 +46,14 @@ KEPT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """A shell that starts tests in the background has them ignored, and so would the commands."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Every claim that the data at hand allow, finished."""
