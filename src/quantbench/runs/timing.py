@@ -112,10 +112,15 @@ def layers_ms(runners: Race) -> dict[str, float]:
 
 
 def record(lab: Lab, cell: Cell, row: Latency) -> None:
-    """Add a row to the cell's stored result, in place of one of the same backend and batch."""
+    """Add a row to the cell's stored result, in place of one of the same backend and batch.
+
+    When and where the cell was made stays as it is: a row says itself on which machine.
+    """
     result = lab.result(cell)
     kept = tuple(r for r in result.latency if _what(r) != _what(row))
-    lab.ledger.put(cell, replace(result, latency=(*kept, row)))
+    found = lab.ledger.find(cell)
+    made = found.made if found else None
+    lab.ledger.put(cell, replace(result, latency=(*kept, row)), made)
 
 
 def _what(row: Latency) -> tuple[str, int, str]:
