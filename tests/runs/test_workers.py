@@ -23,7 +23,8 @@ def stored(folder):
 
 
 def test_full_precision_comes_first_and_every_cell_once(tmp_path):
-    claims = asked_for((), "shapes and resnet8 and (fp or here-integer-nearest or adaround)")
+    selected = "shapes and resnet8 and (fp or here-integer-nearest or adaround)"
+    claims = asked_for((), selected, "embedded")
     first, then = errands(claims, Lab(tmp_path))
     assert [errand.whole for errand in first] == [True]  # one network
     lab = Lab(tmp_path)
