@@ -89,6 +89,12 @@ def words(command, runs, empty, file):
     }[command]
 
 
+def written(command, empty):
+    """Whether a command has left what it leaves at its end."""
+    left = {"measured": "measured.md", "accept": "b.json"}.get(command)
+    return left is not None and (empty / left).exists()
+
+
 START = """
 import sys
 from pathlib import Path
@@ -139,6 +145,8 @@ def test_an_interrupt_is_obeyed_at_once(command, runs, file, tmp_path):
             continue
         caught += 1
         seconds, code, said = found
+        if seconds < SECONDS and code != INTERRUPTED and written(command, empty):
+            continue  # it had done its work, and Python was on its way out
         print(f"{command} after {after} s: {seconds:.2f} s")
         # Python ends by the signal where code in a string was running; to shells both are 130
         assert code in (INTERRUPTED, -signal.SIGINT), said
