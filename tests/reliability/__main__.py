@@ -29,7 +29,8 @@ PAGE = HERE.parents[1] / "docs" / "reliability.md"
 
 SECONDS, EXAMPLES = 15, 500  # of every loader: led by coverage, and drawn by hypothesis
 
-TESTS = ("test_corpus.py", "test_two.py", "test_clocks.py")  # whose figures are in the table
+# whose figures are in the table, and interrupts
+TESTS = ("test_corpus.py", "test_two.py", "test_clocks.py", "../cli/test_interrupt.py")
 
 T = TypeVar("T")
 
