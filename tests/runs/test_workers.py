@@ -60,6 +60,12 @@ def test_two_processes_leave_the_same_bits_as_one(tmp_path):
     assert errands(claims, lab) == ([], [])
 
 
+def test_a_cell_that_crashes_is_left_to_its_claim(tmp_path):
+    """Also where the error is none of ours."""
+    workers._run(tmp_path, "cpu", Errand("fp/shapes/resnet8/fp/embedded", False, 99))
+    assert not stored(tmp_path)
+
+
 def ends(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -116,10 +116,9 @@ def record(lab: Lab, cell: Cell, row: Latency) -> None:
 
     When and where the cell was made stays as it is: a row says itself on which machine.
     """
-    result = lab.result(cell)
-    kept = tuple(r for r in result.latency if _what(r) != _what(row))
     found = lab.ledger.find(cell)
-    made = found.made if found else None
+    result, made = (found.result, found.made) if found else (lab.result(cell), None)
+    kept = tuple(r for r in result.latency if _what(r) != _what(row))
     lab.ledger.put(cell, replace(result, latency=(*kept, row)), made)
 
 

@@ -59,6 +59,8 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Shapes behind those are found here: shape inference knows none of them.
     """
+    if not any(node.op_type in _UNFOLD for node in model.graph.node):
+        return model
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     u = Unfolder(changed)
