@@ -262,9 +262,9 @@ def test_a_kernel_15_percent_slower_is_caught(suite, monkeypatch):
     suite.claims(CLAIMS.replace("cells.w8a8 =", "cells.w8a8-integer ="))
     put, speed, rng = Ledger.put, [0.1], np.random.default_rng(0)
 
-    def timed(self, cell, result):
+    def timed(self, cell, result, made=None):
         rows = tuple(_times(row, speed[0], rng) for row in result.latency)
-        return put(self, cell, replace(result, latency=rows))
+        return put(self, cell, replace(result, latency=rows), made)
 
     monkeypatch.setattr(ledger.Ledger, "put", timed)
     assert suite.run() == 0
