@@ -31,11 +31,11 @@ from quantbench.integer.shift_add import shift_and_add
 from quantbench.optimization.clipped_layers import Clipped, clipped, integers
 from quantbench.optimization.clipping import weight_levels
 from quantbench.optimization.finished_steps import folder
-from quantbench.optimization.training import Schedule, TrainSet, train
+from quantbench.optimization.training import Schedule, train
 from quantbench.quantization import papers
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.levels import code_levels
-from quantbench.tasks.images import labelled
+from quantbench.tasks.images import labelled, training
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class APoT(Method):
             (yhhhli/APoT_Quantization, issue 4).
         reparameterized: the thresholds' gradient counts the projection's error inside the range
             too; without, only what is clipped moves them, as in PACT.
-        train_data: labelled training images.
+        train_data: labelled training images: an image set, whose images are moved by up to 4 pixels
+            and mirrored, or ``imagenet/train-whole``, all of ImageNet's, of which each step takes
+            random crops (both as in the released code).
         examples: train on a class-balanced draw of so many; 0 for all.
         watch: image set measured after every epoch; the last epoch is the result, the best one is
             only reported. The released numbers are those of the best epoch on the test set.
@@ -216,7 +218,7 @@ class APoT(Method):
             which: the stage's number, from 0, and how many there are.
 
         """
-        data = labelled(job.net.name, self.train_data, self.examples)
+        data = training(job.net.name, self.train_data, self.examples)
         watch = labelled(job.net.name, self.watch).top1 if self.watch else None
 
         def progress(done: int, total: int, what: str) -> None:
@@ -225,7 +227,7 @@ class APoT(Method):
 
         history = train(
             model,
-            TrainSet(data.x, data.y, data.preprocess),
+            data,
             self.groups(model, stage),
             Schedule(self.epochs, self.batch_size, self.milestones, bf16=self.bf16),
             job.rng,

@@ -342,14 +342,21 @@ def test_what_looks_at_images_says_at_which() -> None:
 
 
 def test_trainings_of_days_name_the_command_that_runs_them():
-    """Every stage of APoT's training on CIFAR-10 takes half a day; each is found by its own id."""
+    """APoT takes half a day a stage on CIFAR-10, months on ImageNet; an id finds each."""
     days = [c for c in ALL if c.hours and c.method == "apot"]
-    assert {c.hours for c in days} == {13, 25, 38}
-    assert not any(dict(c.fields).get("epochs") for c in days)
+    cifar = [c for c in days if c.model.startswith("cifar10/")]
+    assert {c.hours for c in cifar} == {13, 25, 38}
+    assert not any(dict(c.fields).get("epochs") for c in cifar)
+    whole = [c for c in days if c not in cifar]
+    assert len(whole) == 26
+    assert {dict(c.fields)["train_data"] for c in whole} == {"imagenet/train-whole"}
+    assert not any(c.gates for c in whole)
     paper = [c for c in ALL if c.method == "apot" and "epochs" not in dict(c.fields)]
     assert all(c.hours for c in paper if not c.skip)
-    for claim in days:
+    for claim in cifar:
         assert selection.select(ALL, claim.id) == (claim,)
+    for claim in whole:
+        assert claim in selection.select(ALL, claim.id)
 
 
 def test_a_rival_is_named_by_what_distinguishes_it() -> None:

@@ -13,14 +13,15 @@ from PIL import Image
 from quantbench.claims.catalog import read_claims
 from quantbench.data import images, manifest, text
 from quantbench.data.text import questions_file
-from quantbench.errors import DataCorrupt
+from quantbench.errors import DataCorrupt, DataMissing
 from quantbench.evidence.verdict import Outcome
+from quantbench.optimization.training import Schedule, train
 from quantbench.report.bench import Bench
 from quantbench.runs.lab import Lab
 from quantbench.system.digests import file_digest
 from quantbench.tasks import spans
 from quantbench.tasks.detection import coco
-from quantbench.tasks.images import _images
+from quantbench.tasks.images import _images, training
 from quantbench.tasks.segmentation import _masked
 from tests.docs.pages import DOCS, blocks
 
@@ -118,6 +119,28 @@ def test_four_images_of_a_class_are_what_calibration_reads(laid_out):
     for i in range(6):
         (first / f"n01440764_{20000 + i}.JPEG").write_bytes(picture(10 * i))
     assert len(images.images("imagenet/train").y) == 4
+
+
+def test_training_reads_every_image_of_imagenet(laid_out):
+    """What ``train_data = "imagenet/train-whole"`` of the method apot trains on, step by step."""
+    classes = sorted((laid_out / "imagenet" / "train").iterdir())
+    for folder in classes[:2]:
+        for i in range(6):
+            (folder / f"{folder.name}_{20000 + i}.JPEG").write_bytes(picture(10 * i))
+    data = training("torchvision/resnet18", "imagenet/train-whole")
+    assert sorted(data.y.tolist()) == sorted([0] * 7 + [1] * 6)
+    assert len(training("torchvision/resnet18", "imagenet/train-whole", 4).y) == 4
+    model = torch.nn.Sequential(torch.nn.AvgPool2d(224), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    rng = torch.Generator().manual_seed(0)
+    assert data.batch(np.arange(5), rng).shape == (5, 3, 224, 224)
+    groups = [{"params": list(model.parameters()), "lr": 0.1}]
+    assert len(train(model, data, groups, Schedule(2, 4), rng).loss) == 2
+
+
+def test_training_on_imagenet_says_what_is_missing(root):
+    with pytest.raises(DataMissing, match="ln -s <your ILSVRC2012 train folder"):
+        training("torchvision/resnet18", "imagenet/train-whole")
+    assert not (root / "imagenet").exists()
 
 
 def test_a_missing_class_folder_is_noticed(laid_out):

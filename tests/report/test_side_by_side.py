@@ -48,3 +48,16 @@ def test_a_table_for_each_scheme_and_none_for_other_papers():
     text = to_markdown([row("ibc", 600, "w4"), row("ibc", 600, "w3"), other], "tables")
     assert text.count("\n## ") == 2
     assert "## imagenet/net, w3" in text
+
+
+def test_a_published_drop_and_its_verdict_stand_beside_the_same_run():
+    own = row("ibc", 890)
+    about = {"kind": "accuracy", "rival": None, "value": 1.0, "tol": 2.0, "metric": "top1_drop"}
+    claim = replace(own.claim, id="tables/imagenet/net/w4/here-published", **about)
+    beside = Row(claim, judge(claim, own.runs, {}), {}, own.runs, 0.0, {})
+    text = to_markdown([own, row("brecq", 850), beside], "tables")
+    lines = {line.split(" | ")[0]: line.split(" | ") for line in text.splitlines()}
+    assert text.count("| ibc |") == 1
+    assert lines["| ibc"][6] == f"drop 1: {beside.verdict.outcome}"
+    assert lines["| brecq"][6] == ""
+    assert to_markdown([beside], "tables").count("\n## ") == 0

@@ -64,15 +64,26 @@ def _tar(stem: str, *, floor: bool = False) -> readers.Arrays:
     return readers.tar(archive, labels, floor=floor)
 
 
-def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
-    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first of each class."""
+def imagenet_files(part: str) -> tuple[list[Path], np.ndarray]:
+    """Files and labels (N,) of ImageNet's ``train`` or ``val``, all of them.
+
+    Raises:
+        DataMissing: no such folder.
+        DataCorrupt: not a folder a class.
+
+    """
     folder = locate(f"imagenet/{part}")
     if not folder.is_dir():
         raise DataMissing(
             f"imagenet/{part}",
             f"ln -s <your ILSVRC2012 {part} folder, one folder a class> {folder}",
         )
-    paths, y = readers.image_folder(folder)
+    return readers.image_folder(folder)
+
+
+def _imagenet(part: str, per_class: int = 0, short: int = 256, size: int = 224) -> readers.Arrays:
+    """An ImageNet folder as evaluation sees it; ``per_class`` keeps the first of each class."""
+    paths, y = imagenet_files(part)
     if per_class:
         chosen = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in np.unique(y)])
         paths, y = [paths[i] for i in chosen], y[chosen]

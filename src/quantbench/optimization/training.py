@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,9 +58,20 @@ class Schedule:
         return float(self.factor ** sum(done >= m for m in self.milestones))
 
 
+class Examples(Protocol):
+    """What a network is trained on."""
+
+    @property
+    def y(self) -> np.ndarray:
+        """Labels (N,)."""
+
+    def batch(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
+        """A network's input for the examples of these numbers, as ``rng`` varies them."""
+
+
 @dataclass(frozen=True, eq=False)
 class TrainSet:
-    """Labelled images.
+    """Labelled images in memory.
 
     Attributes:
         x: uint8 (N, H, W, 3).
@@ -72,6 +83,10 @@ class TrainSet:
     x: np.ndarray
     y: np.ndarray
     preprocess: Callable[[np.ndarray], Tensor]
+
+    def batch(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
+        """Images (n, C, H, W), each moved and mirrored by chance."""
+        return self.preprocess(augment(self.x[index], rng))
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ def augment(x: np.ndarray, rng: torch.Generator) -> np.ndarray:
 
 def train(
     model: nn.Module,
-    data: TrainSet,
+    data: Examples,
     groups: Sequence[Mapping[str, Any]],
     schedule: Schedule,
     rng: torch.Generator,
@@ -126,7 +141,7 @@ def train(
         BadInput: no images, or a loss that is not finite.
 
     """
-    if not len(data.x):
+    if not len(data.y):
         raise BadInput("no training images: the set is empty")
     optimizer = torch.optim.SGD([dict(g) for g in groups], momentum=schedule.momentum)
     state, history = _State(model, optimizer, rng, saved), History()
@@ -141,7 +156,7 @@ def train(
 
 def _epoch(
     model: nn.Module,
-    data: TrainSet,
+    data: Examples,
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
     rng: torch.Generator,
@@ -151,16 +166,16 @@ def _epoch(
     """One pass; returns the mean loss."""
     model.train()
     device = next(model.parameters()).device
-    size = min(schedule.batch_size, len(data.x))
-    steps = len(data.x) // size
-    order = torch.randperm(len(data.x), generator=rng).numpy()
+    size = min(schedule.batch_size, len(data.y))
+    steps = len(data.y) // size
+    order = torch.randperm(len(data.y), generator=rng).numpy()
     total, every = 0.0, max(1, steps // LOGGED)
     for i in range(steps):
         rate = schedule.rate((epoch + i / steps) / schedule.epochs)
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
         index = order[i * size : (i + 1) * size]
-        x = data.preprocess(augment(data.x[index], rng)).to(device)
+        x = data.batch(index, rng).to(device)
         x = x.contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(data.y[index]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):

@@ -12,10 +12,15 @@ import numpy as np
 from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
 
     from quantbench.models.preprocess import Preprocess
     from quantbench.network.network import Network
+    from quantbench.optimization.training import Examples
     from quantbench.system.tensors import Inputs
 
 
@@ -128,6 +133,57 @@ def labelled(model: str, name: str, examples: int = 0, *, seed: int = 0) -> Labe
         return LabelledImages(found.x, found.y, preprocess)
     index = np.sort(balanced_subset(found.y, examples, seed))
     return LabelledImages(found.x[index], found.y[index], preprocess)
+
+
+WHOLE = "imagenet/train-whole"  # 1.28 million files, which stay files
+
+
+@dataclass(frozen=True, eq=False)
+class TrainFolder:
+    """Labelled image files, of which every batch reads random crops.
+
+    Attributes:
+        paths: (N,).
+        y: (N,) labels.
+        preprocess: pixels to network input.
+        size: of a crop.
+
+    """
+
+    paths: Sequence[Path]
+    y: np.ndarray
+    preprocess: Preprocess
+    size: int = 224
+
+    def batch(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
+        """Images (n, C, size, size)."""
+        from quantbench.data.crops import random_crops
+
+        return self.preprocess(random_crops([self.paths[i] for i in index], self.size, rng))
+
+
+def training(model: str, name: str, examples: int = 0) -> Examples:
+    """What a model is trained on: a named set, or all of ImageNet's training images.
+
+    Args:
+        model: its name in the registry.
+        name: of an image set, or :data:`WHOLE`.
+        examples: size of a class-balanced draw; 0 for everything.
+
+    Raises:
+        DataMissing: its files are not here.
+
+    """
+    from quantbench.data.image_sets import imagenet_files
+    from quantbench.models import catalog
+    from quantbench.optimization.training import TrainSet
+
+    if name != WHOLE:
+        found = labelled(model, name, examples)
+        return TrainSet(found.x, found.y, found.preprocess)
+    paths, y = imagenet_files("train")
+    index = np.sort(balanced_subset(y, examples, 0)) if examples else np.arange(len(y))
+    return TrainFolder([paths[i] for i in index], y[index], catalog.spec(model).preprocess)
 
 
 def balanced_subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:

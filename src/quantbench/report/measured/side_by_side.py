@@ -1,7 +1,8 @@
 """Tables of methods side by side: one for each network and scheme, from finished claims.
 
 Claims of kind ``order`` whose rival is nearest rounding make the rows. Each says what a method
-loses, and gains over nearest on the same images, with 95 % intervals, and what it costs.
+loses, and gains over nearest on the same images, with 95 % intervals, and what it costs. A claim of
+the same run with a published number puts that number and its verdict beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ no two methods were timed at the same moment: they tell tens of per cent apart, 
 
 HEADER = (
     *("method", "ours (drop) [95 % interval]", "over nearest [95 % interval]"),
-    *("seconds", "MiB", "seeds", "published"),
+    *("seconds", "MiB", "seeds", "published", "note"),
 )
 
 
@@ -42,23 +43,38 @@ def to_markdown(rows: Iterable[Row], paper: str) -> str:
     for row in rows:
         if row.claim.paper == paper and row.runs:
             groups[row.claim.model, row.claim.id.split("/")[-2]].append(row)
-    tables = (_table(*about, found) for about, found in sorted(groups.items()))
+    tables = (
+        _table(*about, found)
+        for about, found in sorted(groups.items())
+        if any(row.against for row in found)
+    )
     return "\n".join((TITLE.format(paper=paper), *tables))
 
 
 def _table(model: str, scheme: str, rows: Sequence[Row]) -> str:
-    first = rows[0]
-    nearest = ("nearest", _alone(first.against), "", *_cost(first.against), "")
-    lines = [nearest]
-    for row in sorted(rows, key=lambda r: -_accuracy(r.runs)):
-        name = call(row.claim.method, row.claim.fields)
-        said = (name, table.ours(row), table.difference(row).removeprefix("advantage "))
-        lines.append((*said, *_cost(row.runs), row.claim.note))
+    compared = [row for row in rows if row.against]
+    published = {_call(row): _published(row) for row in rows if not row.against}
+    first = compared[0]
+    lines = [("nearest", _alone(first.against), "", *_cost(first.against), "", "")]
+    for row in sorted(compared, key=lambda r: -_accuracy(r.runs)):
+        said = (_call(row), table.ours(row), table.difference(row).removeprefix("advantage "))
+        beside = published.get(_call(row), "")
+        lines.append((*said, *_cost(row.runs), beside, row.claim.note))
     full = f"{statistics.fmean(r.fp_top1 for r in first.runs.values()):.2f}"
     head = f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}\n"
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     about = f"Full precision: {full} on {_images(first)} images."
     return f"## {model}, {scheme}\n\n{about}\n\n{head}{body}"
+
+
+def _call(row: Row) -> str:
+    return call(row.claim.method, row.claim.fields)
+
+
+def _published(row: Row) -> str:
+    """What a paper has, and the verdict on ours."""
+    lost = "drop " if row.claim.metric.endswith("_drop") else ""
+    return f"{lost}{row.claim.asks.removeprefix('published ')}: {row.verdict.outcome}"
 
 
 def _alone(runs: Mapping[int, Result]) -> str:
