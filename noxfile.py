@@ -33,6 +33,8 @@ ARM_PROCESSORS = {
     "cortex-a53": (),
 }
 
+CELL = 4 * 2**30  # bytes of a cell of an ImageNet network with 1,024 images
+
 PASSES = (0, 3)  # of quantbench run and quantbench gate: clean; nothing but undecided claims
 
 TESTED_WITH = (
@@ -74,6 +76,12 @@ def _install(session: nox.Session, *more: str) -> None:
     stamp.write_text(digest, encoding="ascii")
 
 
+def _workers() -> tuple[str, str]:
+    """Cells that run at once: one a processor, as far as each has the memory of a large one."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return "--workers", str(max(1, min(os.cpu_count() or 1, memory // CELL)))
+
+
 def _cpp(*folders: str) -> list[str]:
     """C++ files below these folders."""
     files = sorted(f for folder in folders for f in Path(folder).rglob("*"))
@@ -85,7 +93,7 @@ def reproduce(session: nox.Session) -> None:
     """Reproduce published numbers with the data at hand: nox -s reproduce -- [PAPER] [-k EXPR]."""
     _install(session, "pycocotools")
     session.run("quantbench", "data", "pull")
-    session.run("quantbench", "run", *session.posargs, success_codes=PASSES)
+    session.run("quantbench", "run", *_workers(), *session.posargs, success_codes=PASSES)
 
 
 @nox.session
@@ -130,7 +138,7 @@ def gate(session: nox.Session) -> None:
 
 def _passes(session: nox.Session, command: str) -> bool:
     """Whether a command of quantbench ends well; what comes after it is done either way."""
-    more = ("--workers", str(os.cpu_count())) if command == "run" else ()
+    more = _workers() if command == "run" else ()
     try:
         session.run("quantbench", command, *more, *session.posargs, success_codes=PASSES)
     except CommandFailed:

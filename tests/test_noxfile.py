@@ -107,3 +107,15 @@ def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
     example = tmp_path / "docs" / "example" / "example-report.html"
     assert example.read_text() == "<p>a report</p>"
     assert example.name in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("processors", "gibibytes", "asked"), [(2, 23, 2), (16, 30, 7), (4, 2, 1)])
+def test_as_many_cells_at_once_as_processors_and_memory_allow(
+    noxfile, monkeypatch, processors, gibibytes, asked
+):
+    known = {"SC_PHYS_PAGES": gibibytes * 2**18, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(noxfile.os, "sysconf", known.__getitem__)
+    monkeypatch.setattr(noxfile.os, "cpu_count", lambda: processors)
+    session = Session({})
+    noxfile.reproduce(session)
+    assert session.ran[-1] == ("quantbench", "run", "--workers", str(asked), "adaround")
