@@ -157,7 +157,7 @@ class TrainFolder:
 
     def batch(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
         """Images (n, C, size, size)."""
-        from quantbench.data.crops import random_crops
+        from quantbench.tasks.random_crops import random_crops
 
         return self.preprocess(random_crops([self.paths[i] for i in index], self.size, rng))
 

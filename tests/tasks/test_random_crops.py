@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from quantbench.data.crops import AREA, ASPECT, TRIES, crop_box, random_crops
 from quantbench.errors import DataCorrupt
+from quantbench.tasks.random_crops import AREA, ASPECT, TRIES, crop_box, random_crops
 
 sides = st.integers(1, 700)
 
