@@ -56,7 +56,7 @@ def _place(name: str, table: str, what: str, *, needs: str = "", refuses: bool =
 
 def _lowered(kind: type[Op]) -> bool:
     """Whether some call of a network becomes the operator."""
-    from quantbench.integer.lowering.lower import OTHER_WORDS
+    from quantbench.integer.lowering.emit import OTHER_WORDS
     from quantbench.quantization.placement.arguments import WORDS
 
     return kind in OTHER_WORDS or kind.__name__.lower() in WORDS
