@@ -17,6 +17,7 @@ from quantbench.errors import Unsupported
 from quantbench.integer import ir
 from quantbench.integer.lowering.agreement import require_agreement
 from quantbench.integer.lowering.convolution import affine, conv
+from quantbench.integer.lowering.distance import require_near
 from quantbench.integer.lowering.formats import (
     Clamp,
     act_format,
@@ -46,6 +47,10 @@ def lower(q: Quantized) -> ir.Program:
             that is another function than the simulation.
         BadInput: layers without codes, or ranges that were never calibrated.
 
+    Warns:
+        UserWarning: the program's output is far from the float network's on its sample, though
+            every grid has at least 8 bits; names the first tensor that is.
+
     """
     q.require_complete()
     if q.scheme.placement != "integer":
@@ -57,7 +62,7 @@ def lower(q: Quantized) -> ir.Program:
     (sample,) = q.net.sample
     program = _lowered(q, sample[:1])
     validate(program)
-    require_agreement(program, q)
+    require_near(program, q, require_agreement(program, q))
     return program
 
 
