@@ -43,12 +43,17 @@ def whole_way(q: Quantized, net: Network, *x: Tensor, folder: Path) -> None:
         path = folder / "program.onnx"
         if not (not_installed("onnx") or not_installed("onnxruntime")):
             save_onnx(program, path)
-            found = in_onnx_runtime(path.read_bytes(), images)
+            found = in_onnx_runtime(path.read_bytes(), images)["logits"]
             assert float((found - right).norm()) <= NEAR * float(right.norm())
 
 
-def in_onnx_runtime(model: bytes, images: Tensor) -> Tensor:
-    """What ONNX Runtime makes of a file's own meaning: without rewriting it, on one thread."""
+def in_onnx_runtime(model: bytes, images: Tensor) -> dict[str, Tensor]:
+    """What ONNX Runtime makes of a file's own meaning: without rewriting it, on one thread.
+
+    Returns:
+        its outputs by name.
+
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,5 +61,6 @@ def in_onnx_runtime(model: bytes, images: Tensor) -> Tensor:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["logits"], {"images": images.numpy()})
-    return torch.from_numpy(np.asarray(found))
+    names = [o.name for o in session.get_outputs()]
+    found = session.run(names, {"images": images.numpy()})
+    return {n: torch.from_numpy(np.asarray(a)) for n, a in zip(names, found, strict=True)}
