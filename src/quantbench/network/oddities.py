@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -32,7 +34,7 @@ def told(model: nn.Module, name: str, inputs: Inputs) -> str:
 
 def _class(module: nn.Module) -> str:
     """Whose class it is, if not torch's or ours."""
-    mro = type(module).__mro__
+    mro: tuple[Any, ...] = type(module).__mro__
     base = next(t for t in mro if t.__module__.startswith("torch.nn.modules"))
     own = [t for t in mro[: mro.index(base)] if not t.__module__.startswith(_KNOWN)]
     if not own:

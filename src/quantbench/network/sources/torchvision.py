@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,10 @@ class Scores(nn.Module):
 
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: Any) -> None:
         super().__init__()
         self.backbone = detector.backbone
-        rpn = getattr(detector, "rpn", detector)  # of two stages the first
-        self.head = rpn.head
+        self.head = getattr(detector, "rpn", detector).head  # of two stages the first
 
     def forward(self, x: Tensor) -> dict[str, list[Tensor]]:
         """``scores`` and ``boxes``, a list of levels each; of some heads the levels are joined."""
@@ -71,8 +71,8 @@ def find(name: str, generator: torch.Generator | None) -> Found:
         command = f'python -c "from torchvision.models import get_model; {call}"'
         fill(model, _hub_file(weights.url, f"torchvision/{name}", command))
     if plain in models.list_models(module=models.detection):
-        side = model.transform.fixed_size or side  # before it is left out
-        return Found(Scores(model), noise(2, 3, *side), SCORES)
+        resizing: Any = model.transform  # which is left out
+        return Found(Scores(model), noise(2, 3, *(resizing.fixed_size or side)), SCORES)
     output = "out" if plain in models.list_models(module=models.segmentation) else None
     return Found(model, noise(2, 3, *side), output)
 
