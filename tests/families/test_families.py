@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from torch.nn import Conv2d, ReLU
+
+from quantbench.integer.lowering.lower import lower
+from tests.families.steps import farthest
 from tests.families.survey import Row, Verdict, look
 from tests.families.table import page, require_right
 from tests.families.zoo import MEMBERS
+from tests.helpers.whole_way import in_onnx_runtime
+from tests.network.test_any_network import INTEGER, cnn, images, made
 
 FAST = (  # of other kinds each: residual, attention, gates, unfolded norms, plain
     "timm/test_resnet",
@@ -47,6 +54,23 @@ def test_a_verdict_tells_mistakes_from_roundings() -> None:
     assert Row("a", fake="refused: shared").verdict("fake") is Verdict.REFUSED
     assert Row("a", fake="KeyError: 1", error="...").verdict("fake") is Verdict.WRONG
     assert Row("a", integer=0.05, onnx=0.3).verdict("onnx") is Verdict.WRONG
+    assert Row("a", integer=0.05, onnx=0.3, onnx_alone=1.1).verdict("onnx") is Verdict.WRONG
+    assert Row("a", integer=0.05, onnx=0.3, onnx_alone=0.4).verdict("onnx") is Verdict.RIGHT
+
+
+@pytest.mark.parametrize("layer", ["2", "6"])  # one that gives codes, and the last
+def test_an_operator_that_is_exported_wrong_is_found_whatever_is_behind_it(layer: str) -> None:
+    pytest.importorskip("onnxruntime")
+    from quantbench.integer.backends.onnx.export import export
+
+    x = images(4)
+    program = lower(made(cnn(Conv2d(3, 8, 3), ReLU(), Conv2d(8, 8, 3), ReLU()), INTEGER))
+    ops = [replace(op, weight=-op.weight) if op.name == layer else op for op in program.ops]
+    for exported, right in ((program, True), (replace(program, ops=tuple(ops)), False)):
+        found = in_onnx_runtime(export(exported, show=True).SerializeToString(), x)
+        part, name = farthest(program, found)
+        assert (part <= 1) is right
+        assert right or name == layer
 
 
 def test_the_page_says_what_was_not_run_and_by_which_rules() -> None:

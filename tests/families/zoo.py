@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from quantbench.network.plain.given import Output
+from quantbench.network.sources.torchvision import SCORES, Scores
+
 SIDE = 64  # pixels of an image, where a network takes it
 
 CLASSES = 10
@@ -30,7 +33,7 @@ class Member:
     family: str
     name: str
     side: int = SIDE
-    output: str | None = None
+    output: Output | None = None
 
     @property
     def label(self) -> str:
@@ -51,7 +54,7 @@ def _torchvision() -> Iterator[Member]:
     for name in ("deeplabv3_mobilenet_v3_large", "fcn_resnet50", "lraspp_mobilenet_v3_large"):
         yield Member("torchvision", name, name, SIDE, "out")
     for name in _DETECTORS:  # one takes no smaller images than its own
-        yield Member("torchvision", name, name, 300 if name.startswith("ssd300") else 96, "raw")
+        yield Member("torchvision", name, name, 300 if name.startswith("ssd300") else 96, SCORES)
 
 
 _DETECTORS = (
@@ -155,25 +158,6 @@ def _timm() -> Iterator[Member]:
             yield Member("timm", family, name)
 
 
-class Raw(nn.Module):
-    """A detector up to what its boxes are made of: the scores of one level, before any choice.
-
-    Behind it values decide: which boxes stay is no function that a program has.
-    """
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self.backbone = detector.backbone
-        two_stages = hasattr(detector, "rpn")
-        self.head = detector.rpn.head if two_stages else detector.head
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        features = self.backbone(x)
-        levels = list(features.values()) if isinstance(features, dict) else [features]
-        found = self.head(levels)
-        return {"raw": found["cls_logits"] if isinstance(found, dict) else found[0][0]}
-
-
 MEMBERS = (*_torchvision(), *_timm())
 
 
@@ -194,7 +178,7 @@ def build(member: Member) -> tuple[nn.Module, int]:
         elif member.name in ("googlenet", "inception_v3"):
             given |= {"init_weights": False}
         model = get_model(member.name, **given)
-        return Raw(model) if member.output == "raw" else model, member.side
+        return Scores(model) if member.output == SCORES else model, member.side
     import timm
 
     for more in ({"img_size": member.side}, {}):

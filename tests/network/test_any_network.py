@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.integer.lowering.linears import linear_programs
 from quantbench.integer.lowering.lower import executable, lower
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.bias import BFT
@@ -24,6 +25,7 @@ from quantbench.quantization.method import Pipeline, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.quantization.serialize import load, save
+from tests.helpers.whole_way import whole_way
 
 W = Grid(8, per_channel=True)
 WEIGHTS = Scheme(W)
@@ -138,13 +140,14 @@ ODD: dict[str, Callable[[], list[nn.Module]]] = {
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_a_module_that_is_more_than_a_layer_keeps_what_it_does(what: str) -> None:
+def test_a_module_that_is_more_than_a_layer_keeps_what_it_does(what: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = cnn(*ODD[what]())
     expected = model(images()).detach()
     for scheme in (WEIGHTS, INTEGER):
         q = made(model, scheme)
         assert off(q.fake()(images()), expected) < RIGHT
+        whole_way(q, Network.of(model, images(2)), images(), folder=tmp_path)
     assert off(executable(q)(images()), expected) < RIGHT
     assert torch.equal(model(images()), expected)  # the user's own is as it was
 
@@ -154,7 +157,7 @@ def test_a_layer_that_depends_on_values_is_refused_by_name() -> None:
         made(cnn(Branching(3, 8, 3)))
 
 
-def test_rows_of_an_embedding_that_are_scaled_when_read() -> None:
+def test_rows_of_an_embedding_that_are_scaled_when_read(tmp_path: Path) -> None:
     class Bag(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -165,9 +168,15 @@ def test_rows_of_an_embedding_that_are_scaled_when_read() -> None:
 
     torch.manual_seed(0)
     model, rows = Bag().eval(), torch.randint(0, 9, (16, 4))
-    net = Network.of(model, rows[:2], kinds=(nn.Linear, nn.Embedding))
+    net, again = (Network.of(model, rows[:2], kinds=(nn.Linear, nn.Embedding)) for _ in range(2))
     assert len(net.layers) == 2
-    assert off(quantize(Nearest(), net, rows, WEIGHTS).fake()(rows), model(rows)) < RIGHT
+    for scheme in (WEIGHTS, Scheme(W, INTEGER.acts)):
+        q = quantize(Nearest(), net, rows, scheme)
+        assert off(q.fake()(rows), model(rows)) < RIGHT
+        whole_way(q, again, rows, folder=tmp_path)
+    assert set(linear_programs(q)) == {"fc"}
+    with pytest.raises(Unsupported, match="not row numbers of a table"):
+        quantize(Nearest(), net, rows, INTEGER)
 
 
 class _Identity(torch.autograd.Function):
@@ -278,8 +287,9 @@ MODELS = {"optional": cnn(Optional()), "sizes": Sized().eval(), "chosen": cnn(Ar
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_the_graph_is_what_one_real_call_did(model: nn.Module) -> None:
+def test_the_graph_is_what_one_real_call_did(model: nn.Module, tmp_path: Path) -> None:
     q = made(model, INTEGER)
+    whole_way(q, Network.of(model, images(2)), images(5), folder=tmp_path)
     assert all(type(op).__name__ != "Island" for op in lower(q).ops)
     for n in (1, 5):
         assert off(q.fake()(images(n)), model(images(n))) < RIGHT
@@ -357,6 +367,7 @@ def test_what_is_random_is_said_to_be_random() -> None:
     [
         (nn.DataParallel, r"give model\.module"),
         (torch.compile, r"give model\._orig_mod"),
+        (torch.jit.script, r"give the module that it was made from"),
         (lambda m: torch.export.export(m, (images(2),)), r"give exported\.module\(\)"),
     ],
 )

@@ -10,6 +10,7 @@ from quantbench.errors import BadInput
 from quantbench.methods.brecq import BRECQ
 from quantbench.models import loading
 from quantbench.models.catalog import spec
+from quantbench.models.llama import LanguageModel, Sizes, language_network
 from quantbench.models.loading import pretrained
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
@@ -55,8 +56,18 @@ def test_found_blocks_are_the_declared_ones(name: str) -> None:
     model = pretrained(name, weights=False, generator=rng)
     declared = loading.block_names(model, spec(name))
     net = Network.of(model, torch.rand(1, 3, size, size, generator=rng), name=name)
-    assert set(net.blocks) == set(declared)
+    assert net.blocks == tuple(declared)
     assert net.stages == loading.stages(model, declared)
+
+
+def test_found_blocks_of_a_language_model_are_its_decoder_layers() -> None:
+    sizes = Sizes(heads=2, context=8, words=20, hidden=8, wide=12, layers=3, shared=1)
+    torch.manual_seed(0)
+    ids = torch.randint(0, sizes.words, (2, sizes.context))
+    declared = language_network(LanguageModel(sizes).eval(), (ids,), "small")
+    kinds = (nn.Linear, nn.Embedding)
+    found = Network.of(declared.model, ids, kinds=kinds)
+    assert found.blocks == declared.blocks == ("layers.0", "layers.1", "layers.2")
 
 
 class Pair(nn.Module):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
+from quantbench.integer.lowering.linears import linear_programs
 from quantbench.integer.lowering.lower import executable
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
+from tests.helpers.whole_way import whole_way
 from tests.network.test_any_network import INTEGER, RIGHT, WEIGHTS, images, made, off
 
 
@@ -51,7 +54,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("form", WAYS)
-def test_the_user_names_the_output(form: str) -> None:
+def test_the_user_names_the_output(form: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Several(form).eval(), images()
     with pytest.raises(BadInput, match=r"returns .* of (classes|0) \(2, 5\), (maps|1)\.0 \(2, 8"):
@@ -65,12 +68,13 @@ def test_the_user_names_the_output(form: str) -> None:
         found = executable(q)(x)
         assert found.shape == shape
         assert off(found, net.model(x)) < RIGHT
+        whole_way(q, Network.of(model, x[:2], output=output), x, folder=tmp_path)
     with pytest.raises(BadInput, match="has no output"):
         Network.of(model, x[:2], output=("nothing", 7))
     assert type(model) is Several  # the user's own is as it was
 
 
-def test_inputs_by_name() -> None:
+def test_inputs_by_name(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Several("tuple").eval(), images()
     scale = torch.rand(16, 1) + 0.5
@@ -79,8 +83,13 @@ def test_inputs_by_name() -> None:
     expected = model(x, scale)[0]
     assert torch.equal(net.model(scale, x), expected)
     given = {"x": x, "labels": torch.zeros(16), "scale": scale}
-    q = quantize(Nearest(), net, given, WEIGHTS)
-    assert off(q.fake()(scale, x), expected) < RIGHT
+    for scheme in (WEIGHTS, replace(INTEGER, placement="inputs")):
+        q = quantize(Nearest(), net, given, scheme)
+        assert off(q.fake()(scale, x), expected) < RIGHT
+        whole_way(q, Network.of(model, sample, output=0), scale, x, folder=tmp_path)
+    assert set(linear_programs(q)) == {"fc"}
+    with pytest.raises(Unsupported, match="takes one tensor of images or vectors"):
+        quantize(Nearest(), net, given, INTEGER)
     with pytest.raises(BadInput, match="takes x, scale; the sample has images"):
         Network.of(model, {"images": x[:2]})
 
@@ -104,7 +113,7 @@ class Twice(nn.Module):
         return self.b(torch.relu(self.a(pooled[0]))) + pooled[1]
 
 
-def test_shared_modules_become_modules_of_their_own() -> None:
+def test_shared_modules_become_modules_of_their_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Twice().eval(), images()
     nn.init.uniform_(model.norm.running_var, 0.5, 1.5)
@@ -117,10 +126,11 @@ def test_shared_modules_become_modules_of_their_own() -> None:
     q = quantize(Nearest(), net, x, INTEGER)
     assert off(q.fake()(x), model(x)) < RIGHT
     assert off(executable(q)(x), model(x)) < RIGHT
+    whole_way(q, Network.of(model, x[:2], unshared=True), x, folder=tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_halves_are_converted_when_asked_for(dtype: torch.dtype) -> None:
+def test_halves_are_converted_when_asked_for(dtype: torch.dtype, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 5))
     half = model.eval().to(dtype)
@@ -128,7 +138,9 @@ def test_halves_are_converted_when_asked_for(dtype: torch.dtype) -> None:
     with pytest.raises(BadInput, match=r"float32: call model\.float\(\), or give float32=True"):
         Network.of(half, x[:2])
     net = Network.of(half, x[:2], float32=True)
-    q = quantize(Nearest(), net, x.float(), WEIGHTS)
-    assert half[0].weight.dtype == dtype
-    with torch.no_grad():
-        assert off(q.fake()(x.float()), half(x).float()) < 2 * RIGHT
+    for scheme in (WEIGHTS, INTEGER):
+        q = quantize(Nearest(), net, x.float(), scheme)
+        assert half[0].weight.dtype == dtype
+        with torch.no_grad():
+            assert off(q.fake()(x.float()), half(x).float()) < 2 * RIGHT
+        whole_way(q, Network.of(half, x[:2], float32=True), x.float(), folder=tmp_path)

@@ -11,11 +11,22 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import quantbench as qb
 from quantbench.errors import BadInput, DataCorrupt, DataMissing
+from quantbench.integer.lowering.lower import executable
 from quantbench.models.bert import Encoder, encoder_network
+from quantbench.network.sources.found import made
+from tests.helpers.whole_way import whole_way
+from tests.network.test_any_network import INTEGER, WEIGHTS, off
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -37,6 +48,22 @@ def test_maps_of_a_segmentation_network_are_its_output() -> None:
     name = "torchvision/lraspp_mobilenet_v3_large"
     net = qb.network(name, torch.rand(1, 3, 64, 64), generator=seeded())
     assert net.model(torch.rand(2, 3, 64, 64)).shape == (2, 21, 64, 64)
+
+
+def test_what_the_boxes_of_a_detector_are_made_of_is_its_output() -> None:
+    name, seen = "ssdlite320_mobilenet_v3_large", {}
+    given = {"weights": None, "weights_backbone": None, "num_classes": 91}
+    detector = made(lambda: torchvision.models.get_model(name, **given), seeded())
+    detector.backbone.register_forward_hook(lambda _m, x, _y: seen.update(images=x[0]))
+    detector.head.register_forward_hook(lambda _m, _x, y: seen.update(y))
+    with torch.no_grad():
+        detector([torch.rand(3, 80, 64)])
+    small = torch.rand(2, 3, 64, 64)
+    for output, expected in ((None, "cls_logits"), (("boxes", 0), "bbox_regression")):
+        net = qb.network(f"torchvision/{name}", small, generator=seeded(), output=output)
+        torch.testing.assert_close(net.model(seen["images"]), seen[expected], rtol=0.01, atol=1e-3)
+    with pytest.raises(BadInput, match=r"it gives dict of scores\.0 .*, boxes\.0 \(2, "):
+        qb.network(f"torchvision/{name}", generator=seeded(), output="masks")
 
 
 def test_weights_of_torchvision_come_from_its_cache(
@@ -94,6 +121,34 @@ def test_a_network_of_transformers_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataCorrupt, match="header"):
         qb.network(f"transformers/{tmp_path}")
+
+
+def test_images_for_a_network_of_transformers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
+    sizes |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4, "num_labels": 5}
+    model = ViTForImageClassification(ViTConfig(**sizes, initializer_range=0.2)).eval()
+    model.save_pretrained(tmp_path)
+    name, x = f"transformers/{tmp_path}", torch.rand(16, 3, 8, 8)
+    net, right = qb.network(name), model(x).logits.detach()
+    torch.testing.assert_close(net.model(x), right, rtol=1e-4, atol=1e-5)
+    for scheme in (WEIGHTS, INTEGER):
+        q = qb.quantize(qb.method("nearest"), net, x, scheme)
+        assert off(q.fake()(x), right) < 0.05
+        whole_way(q, qb.network(name), x, folder=tmp_path / str(scheme))
+    assert off(executable(q)(x), right) < 0.05
+
+
+def test_of_two_answers_the_user_names_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForQuestionAnswering(CONFIG).eval()
+    model.save_pretrained(tmp_path)
+    name, ids = f"transformers/{tmp_path}", torch.randint(1, 50, (3, 7))
+    told = r"start_logits \(2, 16\), end_logits \(2, 16\), not a tensor: say which with output="
+    with pytest.raises(BadInput, match=told):
+        qb.network(name)
+    net = qb.network(name, output="end_logits")
+    torch.testing.assert_close(net.model(ids, torch.ones_like(ids)), model(ids).end_logits)
 
 
 def test_an_encoder_has_the_blocks_that_it_declares() -> None:

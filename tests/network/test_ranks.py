@@ -24,7 +24,7 @@ from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import QuantLayer
 from quantbench.quantization.method import quantize
 from quantbench.quantization.scheme import Grid, Scheme
-from quantbench.quantization.serialize import load, save
+from tests.helpers.whole_way import whole_way
 from tests.network.test_any_network import INTEGER, RIGHT, WEIGHTS, off
 
 SIZES = {1: (12,), 2: (7, 6), 3: (4, 5, 6)}
@@ -69,8 +69,7 @@ def test_a_network_of_any_rank(rank: int, up: bool, stride: int, tmp_path: Path)
     islands = {op.name: op.reason for op in lower(q).ops if isinstance(op, Island)}
     odd = rank == 3 and up and stride > 1
     assert islands == ({"0": "a transposed convolution of volumes"} if odd else {})
-    save(q, tmp_path)
-    assert torch.equal(load(tmp_path, net, INTEGER).fake()(x), q.fake()(x))
+    whole_way(q, Network.of(model, x[:2]), x, folder=tmp_path)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -201,7 +200,7 @@ class Gates(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-def test_gates_and_slopes_run_on_integers_and_groups_are_an_island_that_says_why() -> None:
+def test_gates_and_slopes_run_on_integers_and_groups_are_an_island(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Gates().eval(), noise(16, 3, 9, 8)
     q = quantize(Nearest(), Network.of(model, x[:2]), x, INTEGER)
@@ -210,6 +209,7 @@ def test_gates_and_slopes_run_on_integers_and_groups_are_an_island_that_says_why
     islands = {op.name: op.reason for op in lower(q).ops if isinstance(op, Island)}
     # what follows the groups is read by no layer, but by an operator that has codes
     assert islands == {"group": "no integer form of it is known"}
+    whole_way(q, Network.of(model, x[:2]), x, folder=tmp_path)
 
 
 class Tokens(nn.Module):
@@ -235,7 +235,7 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_attention_is_made_of_linear_layers(batch_first: bool) -> None:
+def test_attention_is_made_of_linear_layers(batch_first: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Tokens(batch_first=batch_first).eval(), noise(16, 3, 8, 8)
     net = Network.of(model, x[:2])
@@ -244,6 +244,7 @@ def test_attention_is_made_of_linear_layers(batch_first: bool) -> None:
     for scheme in (Scheme(Grid(8, per_channel=True), INTEGER.acts), INTEGER):
         q = quantize(Nearest(), net, x, scheme)
         assert off(q.fake()(x), right) < 2 * RIGHT
+        whole_way(q, Network.of(model, x[:2]), x, folder=tmp_path)
     assert off(executable(q)(x), right) < 2 * RIGHT
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from quantbench.errors import BadInput
-from quantbench.network.hooks import has_hooks, hooked
+from quantbench.network.hooks import hooked
 from quantbench.network.layers import TRANSPOSED
+from quantbench.network.oddities import told
 from quantbench.network.plain.given import described
 from quantbench.system.tensors import Inputs
 
@@ -128,20 +128,21 @@ def require_same(
         expected: what the original gives for these inputs, where that is known.
 
     Raises:
-        BadInput: it does not; names the step, and the first module after the last one whose output
-            is still the same.
+        BadInput: it does not; names the step, the first module after the last one whose output is
+            still the same, and what about that module is not as torch wrote it.
 
     """
-    outputs = model(*inputs), original(*inputs) if expected is None else expected
-    if _close(outputs[0], outputs[1], SAME):
+    found, right = model(*inputs), original(*inputs) if expected is None else expected
+    if _close(found, right, SAME):
         return
-    off = float((outputs[0] - outputs[1]).norm() / outputs[1].norm())
-    name = _first_difference(model, original, inputs)
-    module = dict(original.named_modules())[name]
-    raise BadInput(
-        f"{step} changed the network's output by {off:.1%}; the first module whose output differs "
-        f"is {name or 'the network itself'} ({type(module).__name__}){_odd(module)}"
-    )
+    changed = f"{step} changed the network's output"
+    if found.shape == right.shape:
+        found, right = found.double(), right.double()
+        changed += f" by {float((found - right).norm() / right.norm()):.1%}"
+    else:
+        changed += f" from {tuple(right.shape)} to {tuple(found.shape)}"
+    first = told(original, _first_difference(model, original, inputs), inputs)
+    raise BadInput(f"{changed}; the first module whose output differs is {first}")
 
 
 def _first_difference(model: nn.Module, original: nn.Module, inputs: Inputs) -> str:
@@ -169,20 +170,6 @@ def _outputs(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Tensor]]:
     ):
         model(*inputs)
     yield from found.items()
-
-
-def _odd(module: nn.Module) -> str:
-    """What about a module is not as torch wrote it, as far as that can be seen."""
-    found = []
-    if not type(module).__module__.startswith("torch.nn."):
-        found.append("a class of its own")
-    if "forward" in vars(module):
-        found.append("a patched forward")
-    if has_hooks(module):
-        found.append("a hook")
-    if parametrize.is_parametrized(module):
-        found.append("a parametrization")
-    return f": it has {', '.join(found)}" if found else ""
 
 
 def _close(a: Tensor, b: Tensor, part: float = 1e-5) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ from quantbench.integer.lowering.formats import act_format
 from quantbench.integer.scales import known
 from quantbench.integer.simulate import apply
 from quantbench.network.hooks import hooked
+from quantbench.network.oddities import told
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.quantized import Quantized
 
@@ -28,17 +30,20 @@ LARGEST_FLOAT = 0.01  # distance of outputs that are not rounded, as a part of t
 
 
 @torch.no_grad()
-def require_agreement(program: Program, q: Quantized) -> None:
+def require_agreement(program: Program, q: Quantized) -> Tensor:
     """Run every operator on the simulation's own values, and see that it gives the simulation's.
 
     So errors do not add up from operator to operator: a difference is one of the lowering.
+
+    Returns:
+        what the simulation gives for the network's sample.
 
     Raises:
         Unsupported: a tensor differs by more than roundings can, by name.
 
     """
     (sample,) = q.net.sample
-    values, output = _simulated(q, sample)
+    values, output = values_of(q, sample)
     formats, acts = program.formats, q.act_quants()
     images = sample.reshape(len(sample), *program.shape).float()
     tensors = {"input": quantize(over(images, program.input.scale), program.input)}
@@ -58,6 +63,7 @@ def require_agreement(program: Program, q: Quantized) -> None:
     logits = tensors[program.output].reshape(output.shape)
     most = LARGEST_FLOAT * _rms(output) + _of_bias(program.ops[-1], formats)
     _require(_rms(logits - output), most, "the output", q)
+    return output
 
 
 def _of_bias(op: Op, formats: Mapping[str, Format | None]) -> float:
@@ -81,12 +87,23 @@ def _require(off: float, most: float, name: str, q: Quantized) -> None:
         raise Unsupported(
             f"{q.net.name}: in the integer program {name} differs from the simulation by {off:.2g} "
             f"on the network's sample, where {most:.2g} is the most that roundings do: this is a "
-            "fault of the lowering, please report the network; its simulation can be used"
+            f"fault of the lowering of {_maker(name, q)}; please report the network; its "
+            "simulation can be used"
         )
 
 
-def _simulated(q: Quantized, sample: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """What each quantizer gives, by name, if it runs once, and the output."""
+def _maker(name: str, q: Quantized) -> str:
+    """The module of the user's network that makes a tensor, and what is odd about it."""
+    model = q.net.unfolded or q.net.model
+    path = re.sub(r"(^|\.)_(\d)", r"\1\2", name.removesuffix("_act"))  # fx's names for numbers
+    known = dict(model.named_modules())
+    while path not in known:
+        path = path.rpartition(".")[0]
+    return told(model, path, q.net.sample)
+
+
+def values_of(q: Quantized, sample: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """What each quantizer of a simulation gives, by name, if it runs once, and the output."""
     values: dict[str, Tensor] = {}
     often: set[str] = set()
 

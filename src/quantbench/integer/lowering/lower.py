@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from quantbench.errors import Unsupported
 from quantbench.integer import ir
 from quantbench.integer.lowering.agreement import require_agreement
+from quantbench.integer.lowering.distance import require_near
 from quantbench.integer.lowering.emit import Lowering, NotQuantized
 from quantbench.integer.simulate import Simulation
 from quantbench.integer.validate import validate
@@ -25,6 +26,10 @@ def lower(q: Quantized) -> ir.Program:
             that is another function than the simulation.
         BadInput: layers without codes, or ranges that were never calibrated.
 
+    Warns:
+        UserWarning: the program's output is far from the float network's on its sample, though
+            every grid has at least 8 bits; names the first tensor that is.
+
     """
     q.require_complete()
     if q.scheme.placement != "integer":
@@ -36,7 +41,7 @@ def lower(q: Quantized) -> ir.Program:
     (sample,) = q.net.sample
     program = _lowered(q, sample[:1])
     validate(program)
-    require_agreement(program, q)
+    require_near(program, q, require_agreement(program, q))
     return program
 
 

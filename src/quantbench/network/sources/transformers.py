@@ -59,6 +59,10 @@ def _example(model: Any, config: Any) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _first_output(model: Any) -> str:
+def _first_output(model: Any) -> str | None:
+    """Which output is looked at unless the user says so; ``None`` where no one is the answer."""
+    name = type(model).__name__
     heads = ("ForSequence", "ForToken", "ForCausal", "ForMasked", "ForImage", "ForSemantic")
-    return "logits" if any(h in type(model).__name__ for h in heads) else "last_hidden_state"
+    if any(head in name for head in heads):
+        return "logits"
+    return None if "For" in name else "last_hidden_state"
