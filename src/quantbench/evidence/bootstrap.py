@@ -43,7 +43,7 @@ def ranked(scores: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def times_drawn(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def times_drawn(rows: NDArray[np.int64]) -> NDArray[np.intp]:
     """How often every example is in draws of positions, (..., n) like the draws."""
     n = rows.shape[-1]
     flat = rows.reshape(-1, n)
@@ -52,7 +52,7 @@ def times_drawn(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def drawn_spearman(
-    a: NDArray[np.float64], b: NDArray[np.float64], times: NDArray[np.int64]
+    a: NDArray[np.float64], b: NDArray[np.float64], times: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Spearman's rank correlation in draws of the examples, to the bit as :func:`spearman` has it.
 
@@ -76,7 +76,7 @@ def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.einsum("...i,...i->...", a, b))
 
 
-def drawn_ranks(scores: NDArray[Any], times: NDArray[np.int64]) -> NDArray[np.float64]:
+def drawn_ranks(scores: NDArray[Any], times: NDArray[np.intp]) -> NDArray[np.float64]:
     """Ranks in draws of the examples, ties averaged: (..., n); of what is not drawn, any number.
 
     Examples are sorted once, and not in every draw. Ranks are halves of whole numbers, so that no
@@ -96,7 +96,7 @@ def drawn_ranks(scores: NDArray[Any], times: NDArray[np.int64]) -> NDArray[np.fl
     return np.asarray((alike.cumsum(-1) - (alike - 1) / 2)[..., group])
 
 
-def drawn_iou(counts: NDArray[Any], times: NDArray[np.int64]) -> NDArray[np.float64]:
+def drawn_iou(counts: NDArray[Any], times: NDArray[np.intp]) -> NDArray[np.float64]:
     """:func:`mean_iou` of draws of the examples, (...,).
 
     Args:

@@ -131,10 +131,10 @@ def _bootstrapped(first: Result, terms: Sequence[Term]) -> Interval:
     if first.metric in UNBOUNDED:
         return _windows(terms)
 
-    def overlap(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    def overlap(times: NDArray[np.intp]) -> NDArray[np.float64]:
         return np.asarray(np.sum([w * drawn_iou(s, times) for w, s in terms], axis=0))
 
-    def correlation(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    def correlation(times: NDArray[np.intp]) -> NDArray[np.float64]:
         gold = drawn_ranks(first.gold_scores, times)
         found = ((w, drawn_ranks(s, times)) for w, s in terms)
         return np.asarray(np.sum([w * drawn_spearman(s, gold, times) for w, s in found], axis=0))

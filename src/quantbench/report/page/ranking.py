@@ -93,7 +93,7 @@ def _summed(entry: Entry) -> Floats:
     return np.asarray(np.sum(each, axis=0))
 
 
-def _drawn(entry: Entry, times: NDArray[np.int64]) -> Floats:
+def _drawn(entry: Entry, times: NDArray[np.intp]) -> Floats:
     """What is no mean over examples, in draws of them; mean over seeds."""
     found = [
         drawn_iou(r.scores, times)
