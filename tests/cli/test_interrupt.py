@@ -98,7 +98,7 @@ def words(command, runs, empty, file):
         "measured": ["measured", "--file", str(empty / "measured.md"), *at],
         "track": ["track", "--to", f"sqlite:///{empty / 'mlflow.db'}", *at],
         "onnx": ["onnx", str(file), *PLACE, "--calib", "shapes/calib", *new],
-        "import": ["import", scores(empty), *PLACE, *new],
+        "import": ["import", scores(empty), *PLACE, *at],
     }[command]
 
 
