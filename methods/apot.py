@@ -233,7 +233,7 @@ class APoT(Method):
             job.rng,
             watch=watch,
             progress=progress,
-            saved=kept and kept / f"{stage}bits.pt",
+            saved=kept and kept / f"{stage}bits.safetensors",
         )
         job.log.curves[f"loss/{stage}bits"] = history.loss
         if watch is not None:

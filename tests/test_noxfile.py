@@ -1,6 +1,7 @@
 """The sessions of nox that judge: what one command finds does not hide what the other does."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -84,6 +85,17 @@ def test_reproduce_fails_on_what_is_missed_and_not_on_what_is_undecided(noxfile,
         noxfile.reproduce(session)
 
 
+@pytest.mark.parametrize("posargs", [(), ("-k", "gate")])
+def test_interrupts_are_timed_alone_and_only_with_all_tests(noxfile, posargs):
+    session = Session({})
+    session.posargs = posargs
+    noxfile.tests(session)
+    _, suite, *more = session.ran
+    assert suite == ("pytest", "-n", "auto", *posargs)
+    assert more == ([] if posargs else [("pytest", "tests/cli/test_interrupt.py")])
+    assert (ROOT / noxfile.INTERRUPTS).is_file()
+
+
 def test_ci_runs_the_tests_then_the_embedded_claims_and_the_gate():
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert lines[-2].endswith("&& .venv/bin/nox -s tests || exit")
@@ -92,10 +104,11 @@ def test_ci_runs_the_tests_then_the_embedded_claims_and_the_gate():
 
 def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
+    example = tmp_path / "docs" / "example" / "example-report.html"
+    example.parent.mkdir(parents=True)
     page = tmp_path / "tmp" / "report" / "index.html"
     page.parent.mkdir(parents=True)
-    page.write_text("<p>a report</p>")
+    page.write_text('<p class="about">Report of a day, commit abc; a machine</p><p>a report</p>')
     session = Session({"report": 1})  # a miss is shown as well
     session.create_tmp = lambda: str(tmp_path / "tmp")
     noxfile.docs(session)
@@ -104,9 +117,18 @@ def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
         ("quantbench", "report"),
         ("sphinx-build", "-W"),
     ]
-    example = tmp_path / "docs" / "example" / "example-report.html"
-    assert example.read_text() == "<p>a report</p>"
-    assert example.name in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    assert example.read_text() == f"{noxfile.EXAMPLE}<p>a report</p>"
+
+
+def test_the_example_that_is_committed_is_a_whole_page_and_no_large_one(noxfile):
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    frames = re.findall(r'<iframe src="([^"]+)"', page)
+    assert frames
+    for frame in frames:  # what html_extra_path copies
+        text = (ROOT / "docs" / "example" / frame).read_text(encoding="utf-8")
+        assert noxfile.EXAMPLE in text
+        assert text.rstrip().endswith("</html>")
+        assert len(text.encode()) < 3_000_000
 
 
 @pytest.mark.parametrize(("processors", "gibibytes", "asked"), [(2, 23, 2), (16, 30, 7), (4, 2, 1)])

@@ -158,10 +158,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if bench is None:
         return
     from quantbench.report.write import write
+    from quantbench.system.progress_bar import progress_bar
 
     written, say = True, terminalreporter.write_line
     if bench.rows:
-        told = write(bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells)
+        about = bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells
+        told = write(*about, progress_bar())
         written = _say(told, say)
     try:
         _tell_ci(terminalreporter, config, bench)

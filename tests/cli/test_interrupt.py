@@ -28,12 +28,15 @@ MOMENTS = (0.6, 1.7, 4.0)  # seconds after the start
 
 SECONDS = 2.0  # to be out in
 
+RUN = ["run", "adaround", "-k", "resnet8 and w4"]
+
 PLACE = ["--model", "shapes/resnet8", "--eval", "shapes/test"]
 
 SWEEP = ["--methods", "adaround", "--cells", "w4", "--networks", "shapes/resnet8"]
 
 KEPT = {
     "run": "finished cells and layers are kept",
+    "run --workers 2": "finished cells and layers are kept",
     "sweep": "finished cells and layers are kept",
     "latency": "finished tables are kept",
     "data": "whole files are kept",
@@ -43,6 +46,7 @@ KEPT = {
     "measured": "the file is as it was",
     "track": "whole runs are kept",
     "onnx": "nothing was written",
+    "import": "finished cells and tables are kept",
 }
 
 
@@ -72,11 +76,19 @@ def file(tmp_path_factory):
     return path
 
 
+def scores(folder):
+    """What another tool may have measured on the same examples."""
+    path = folder / "theirs.csv"
+    path.write_text("theirs w4\n" + "1\n0\n" * 5120, encoding="utf-8")
+    return str(path)
+
+
 def words(command, runs, empty, file):
     at = ["--runs", str(runs)]
     new = ["--runs", str(empty / "runs")]
     return {
-        "run": ["run", "adaround", "-k", "resnet8 and w4", *new],
+        "run": [*RUN, *new],
+        "run --workers 2": [*RUN, "--workers", "2", *new],
         "sweep": ["sweep", *SWEEP, *new],
         "latency": ["latency", "-k", "resnet20", "--seconds", "60", *new],
         "data": ["data", "pull", "embedded"],
@@ -86,6 +98,7 @@ def words(command, runs, empty, file):
         "measured": ["measured", "--file", str(empty / "measured.md"), *at],
         "track": ["track", "--to", f"sqlite:///{empty / 'mlflow.db'}", *at],
         "onnx": ["onnx", str(file), *PLACE, "--calib", "shapes/calib", *new],
+        "import": ["import", scores(empty), *PLACE, *at],
     }[command]
 
 

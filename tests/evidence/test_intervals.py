@@ -13,7 +13,16 @@ from scipy import stats as scipy_stats
 
 from quantbench.errors import BadInput
 from quantbench.evidence import estimates, intervals, significance
-from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
+from quantbench.evidence.bootstrap import (
+    bootstrap,
+    drawn_iou,
+    drawn_ranks,
+    drawn_spearman,
+    mean_iou,
+    ranked,
+    spearman,
+    times_drawn,
+)
 from quantbench.evidence.result import Result
 
 counts = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200)).filter(
@@ -290,3 +299,22 @@ def test_overlaps_are_compared_on_the_same_draws():
 def test_the_bootstrap_refuses_what_is_not_paired(arrays):
     with pytest.raises(BadInput, match="same n"):
         bootstrap(spearman, *arrays, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("ties", [2, 10, 10**6])
+def test_ranks_of_draws_are_those_of_what_is_drawn(ties):
+    """Sorted once or in every draw: the same numbers to the last bit, and scipy's."""
+    rng = np.random.default_rng(ties)
+    a, b = rng.integers(0, ties, (2, 60)).astype(np.float32)
+    rows = rng.integers(0, 60, (40, 60))
+    times = times_drawn(rows)
+    found = drawn_spearman(drawn_ranks(a, times), drawn_ranks(b, times), times)
+    assert np.array_equal(found, spearman(a[rows], b[rows]))
+    assert np.array_equal(ranked(a[rows]), scipy_stats.rankdata(a[rows], axis=-1))
+
+
+def test_overlaps_of_draws_are_those_of_what_is_drawn():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 400, (48, 63)).astype(np.float32)
+    rows = rng.integers(0, 48, (40, 48))
+    assert np.array_equal(drawn_iou(counts, times_drawn(rows)), mean_iou(counts[rows]))

@@ -10,6 +10,7 @@ from quantbench.methods.brecq import BRECQ
 from quantbench.optimization import step_in_progress
 from quantbench.optimization.finished_steps import FinishedSteps
 from quantbench.quantization.method import Job, Log, quantize
+from quantbench.system import state_file
 from tests.helpers.methods import METHODS, W3, W3A4, every_method
 from tests.helpers.small import small
 
@@ -65,10 +66,7 @@ def test_an_interrupted_run_goes_on_in_the_middle_of_a_step(name, at, tmp_path, 
     with pytest.raises(Stop):
         quantize(method, net, x, scheme, seed=3, progress=progress, scratch=tmp_path)
     (part,) = tmp_path.glob("*/*.part")
-    assert torch.load(part, weights_only=True)["seconds"].keys() == {
-        "reconstruct",
-        "reconstruct_cpu",
-    }
+    assert state_file.read(part)["seconds"].keys() == {"reconstruct", "reconstruct_cpu"}
     steps, log = [], Log()
     found = quantize(
         method,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from quantbench.errors import BadInput
 from quantbench.models.preprocess import Preprocess
 from quantbench.optimization.training import PAD, Schedule, TrainSet, augment, train
+from quantbench.system import state_file
 from quantbench.tasks.evaluate import accuracy, logits
 from quantbench.tasks.images import labelled
 
@@ -72,7 +73,7 @@ def test_same_seed_same_bits_and_no_other_source_of_chance():
 
 
 def test_interrupted_training_goes_on_bit_by_bit(tmp_path):
-    whole, part, file = small_model(), small_model(), tmp_path / "state" / "x.pt"
+    whole, part, file = small_model(), small_model(), tmp_path / "state" / "x.safetensors"
     straight = run(whole, Schedule(3, 32))
 
     def stop(*report):
@@ -107,14 +108,14 @@ run(small_model(), Schedule(60, 32), saved=Path(sys.argv[1]), progress=slowly)
 
 @pytest.mark.slow
 def test_killed_training_goes_on_bit_by_bit(tmp_path):
-    file, root = tmp_path / "x.pt", Path(__file__).resolve().parents[2]
+    file, root = tmp_path / "x.safetensors", Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", FOREVER, str(file)]
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, text=True) as killed:
         while not killed.stdout.readline().startswith("epoch 3"):
             assert killed.poll() is None
         killed.send_signal(signal.SIGKILL)
-    done = torch.load(file, weights_only=True)["epoch"]
+    done = state_file.read(file)["epoch"]
     assert 2 <= done < 60
     whole, resumed = small_model(), small_model()
     straight = run(whole, Schedule(60, 32))

@@ -22,6 +22,7 @@ from tests.reliability.memory import NETWORKS, limited
 from tests.reliability.nights import NIGHTS, simulate
 from tests.reliability.page import Figures, page
 from tests.reliability.work import WORK
+from tests.sweeps.scale import measured
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,13 +46,15 @@ def main(count: int, folder: Path) -> None:
         assert nights.alarms == 0, f"{nights.alarms} alarms with nothing wrong"
         assert all(what.startswith(said) for what, said in nights.planted.items()), nights.planted
         fuzzed = _fuzzed(Path(quick))
+        scale = _told(lambda: measured(Path(quick) / "scale"))
     memory = [_told(lambda n=n: limited(n, *NETWORKS[n])) for n in NETWORKS]
     assert all(found.kept for found in memory), "a limit on memory was not kept"
     tests = [sys.executable, "-m", "pytest", "-q", *(str(HERE / name) for name in TESTS)]
     subprocess.run(tests, check=True, cwd=HERE.parents[1])
     kills = _killed(count, folder / "kills")
     minutes = (time.monotonic() - start) / 60
-    found = Figures(kills, counts(), fuzzed, SECONDS, spoils, shorts, nights, memory, minutes)
+    fuzzing, disks = (fuzzed, SECONDS), (spoils, shorts)
+    found = Figures(kills, counts(), *fuzzing, *disks, nights, memory, scale, minutes)
     PAGE.write_text(page(found), encoding="utf-8")
 
 

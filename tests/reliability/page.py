@@ -13,6 +13,7 @@ from tests.reliability.fuzz.session import Fuzzed
 from tests.reliability.kills import Killed
 from tests.reliability.memory import Limited
 from tests.reliability.nights import CHANGE, Nights
+from tests.sweeps.scale import MIB, MILLISECONDS, SECONDS, Scale
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Figures:
         short: by command, on a disk that takes small files only.
         nights: of gates.
         memory: by network.
+        scale: of a large ledger.
         minutes: that the session took.
 
     """
@@ -40,6 +42,7 @@ class Figures:
     short: Sequence[Short]
     nights: Nights
     memory: Sequence[Limited]
+    scale: Scale
     minutes: float
 
 
@@ -143,6 +146,16 @@ every activation in a file (AdaRound, all layers). Neither may be more than 5 % 
 Weights, data sets and the work on one batch are not in the limit.
 """
 
+SCALE = """
+## Ten thousand cells
+
+A sweep of {cells:,} cells whose results are made up, with every cell of every claim beside them:
+{milliseconds:.1f} ms of processor time a cell for scheduling and ledger (at most {most}), and over
+the second half of it memory grows by {growth:.1f} MiB (at most {mib}). On that ledger a command
+takes, in seconds of processor time (at most {seconds}; the first report of a folder more, for it
+draws the intervals of what is accepted and makes MLflow's store):
+"""
+
 
 def page(found: Figures) -> str:
     """The whole page."""
@@ -187,6 +200,7 @@ def page(found: Figures) -> str:
                     for m in found.memory
                 ),
             ),
+            _scale(found.scale),
         )
     )
 
@@ -205,3 +219,10 @@ def _nights(nights: Nights) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n" + "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def _scale(scale: Scale) -> str:
+    about = {"most": f"{MILLISECONDS:.0f}", "mib": f"{MIB:.0f}", "seconds": f"{SECONDS:.0f}"}
+    found = {"cells": scale.cells, "milliseconds": scale.milliseconds, "growth": scale.growth}
+    rows = ((name, f"{seconds:.1f}") for name, seconds in scale.seconds.items())
+    return SCALE.format(**about, **found) + _table(("command", "seconds"), rows)

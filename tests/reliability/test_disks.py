@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
+import quantbench as qb
 from quantbench.errors import CannotWrite
-from quantbench.system import atomic
 from quantbench.system.atomic import write_atomically
+from tests.helpers import saved
+from tests.reliability.corpus import programs
 from tests.reliability.disks.commands import COMMANDS, spoiled
 from tests.reliability.disks.faults import Faults
-from tests.reliability.disks.inject import Ran, forked, require_told
+from tests.reliability.disks.inject import Ran, forked, require_told, spoil
+from tests.reliability.work import Work, whole
 
-QUICK = [work for work in COMMANDS if work.name in ("accept", "report")]
+QUICK = [work for work in COMMANDS if work.name in ("accept", "gate", "report")]
+
+NETWORK = ("saved/quantized.json", "saved/quantized.safetensors", "net.onnx")
 
 
 @pytest.mark.slow
@@ -22,9 +28,30 @@ def test_every_refused_write_is_told_and_loses_nothing(work, tmp_path):
     assert spoiled(work, tmp_path / "spoiled").points >= 4
 
 
+def test_a_refused_write_of_a_network_is_told_and_leaves_no_half(tmp_path):
+    """qb.save and qb.save_onnx, as a program calls them."""
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    net, images = saved.network(programs.SAVED)
+    quantized = qb.quantize(qb.method("nearest"), net, images, saved.SCHEME)
+    program = qb.lower(quantized)
+
+    def both(_):
+        try:
+            qb.save(quantized, Path("saved"))
+            qb.save_onnx(program, Path("net.onnx"))
+        except CannotWrite as e:
+            print(e)
+            return 2
+        return 0
+
+    both_files = Work("qb.save and qb.save_onnx", (), whole(*NETWORK))
+    start = lambda place: (place / "cache").mkdir(parents=True)  # noqa: E731
+    assert spoil(both_files, both, start, tmp_path / "places").points >= 12
+
+
 def written(words):
     """In place of a command: one file, and a line."""
-    write_atomically(atomic.Path(words[0]), "new")
+    write_atomically(Path(words[0]), "new")
     return 0
 
 

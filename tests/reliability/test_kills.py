@@ -17,6 +17,20 @@ from tests.reliability.nights import Nights
 from tests.reliability.page import Figures
 from tests.reliability.page import page as figures
 from tests.reliability.work import WORK, cells, page
+from tests.sweeps.scale import Scale
+
+FOUND = Figures(
+    kills=[Killed("run", 9.5, kills=7, late=1, ends=2)],
+    corpus={"claims": 30, "ONNX": 43},
+    fuzzed=[Fuzzed("claims", 67_670, 400)],
+    seconds=15,
+    spoiled=[Spoiled("accept", 4)],
+    short=[Short("track", (4, 64))],
+    nights=Nights(1440, 33, 48, 0, {"loss, night 481": "loss"}),
+    memory=[Limited("shapes/resnet8", 96.0, 96.0, 94.0)],
+    scale=Scale(10_000, 1.84, 0.31, {"list": 0.4, "report": 9.4}),
+    minutes=52.0,
+)
 
 RUN = next(work for work in WORK if work.name == "sweep")
 
@@ -44,18 +58,7 @@ def test_damage_is_noticed(tmp_path):
 
 
 def test_the_page_has_every_figure():
-    found = Figures(
-        kills=[Killed("run", 9.5, kills=7, late=1, ends=2)],
-        corpus={"claims": 30, "ONNX": 43},
-        fuzzed=[Fuzzed("claims", 67_670, 400)],
-        seconds=15,
-        spoiled=[Spoiled("accept", 4)],
-        short=[Short("track", (4, 64))],
-        nights=Nights(1440, 33, 48, 0, {"loss, night 481": "loss"}),
-        memory=[Limited("shapes/resnet8", 96.0, 96.0, 94.0)],
-        minutes=52.0,
-    )
-    text = figures(found)
+    text = figures(FOUND)
     for row in (
         "| run | 9.5 | 7 | 1 | 2 | 0 |",
         "| ONNX | 43 |",
@@ -64,6 +67,7 @@ def test_the_page_has_every_figure():
         "| track | 4, 64 | 0 |",
         "| planted | loss, night 481 | loss |",
         "| shapes/resnet8 | 96 | 96.0 | 94.0 |",
+        "| report | 9.4 |",
     ):
         assert row in text
     for words in (
@@ -73,6 +77,9 @@ def test_the_page_has_every_figure():
         "52 minutes",
         "24 hours",
         "48 changes",
+        "10,000 cells",
+        "1.8 ms",
+        "0.3 MiB",
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100 + len(fingerprint())

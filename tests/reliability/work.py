@@ -83,6 +83,16 @@ def page(name: str) -> Callable[[Path], Digests]:
     return kept
 
 
+def whole(*names: str) -> Callable[[Path], Digests]:
+    """Files by their contents, as far as they are there."""
+
+    def kept(folder: Path) -> Digests:
+        there = [folder / name for name in names if (folder / name).exists()]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in there}
+
+    return kept
+
+
 def files(folder: Path) -> Digests:
     """Files of a data folder that are what was published; half of one is told, and pulled again."""
     every = (path for path in (folder / "data").rglob("*") if path.is_file())

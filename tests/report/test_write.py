@@ -54,3 +54,11 @@ def test_an_error_of_the_page_is_a_line_and_the_rest_goes_on(
     assert lines == [*table.terminal(rows), f"quantbench: no report: {said}", "MLflow: here"]
     monkeypatch.setattr(write, "_track", broken)
     assert written(tmp_path, rows)[-1] == f"quantbench: no MLflow: {said}"
+
+
+def test_whoever_waits_for_the_page_is_told_what_is_being_done(tmp_path, rows):
+    told = []
+    ledger = Ledger(tmp_path / "cells")
+    list(write.write(tmp_path, rows, ledger, [], lambda *about: told.append(about)))
+    assert (1, 1, "judging what was accepted") in told
+    assert (1, 1, "describing the claims") in told

@@ -73,6 +73,21 @@ def test_a_worker_is_killed(tmp_path):
     assert sum(len(p.read_text().split()) for p in marks.glob("*")) > len(todo)  # it ran anew
 
 
+@pytest.mark.usefixtures("nodes")
+def test_jobs_are_taken_as_processors_become_free(tmp_path):
+    """However long a sweep is, no more of it is in memory than runs."""
+    lab, taken = Lab(tmp_path / "runs"), []
+
+    def todo():
+        for job in jobs(12):
+            taken.append(job)
+            yield job, job.cell(lab)
+
+    under_way = [len(taken) - done for done, _ in enumerate(cluster.on("", work)(todo(), lab))]
+    assert len(under_way) == 12
+    assert max(under_way) <= ray.cluster_resources()["CPU"] < 12
+
+
 def test_a_node_is_killed(nodes, tmp_path):
     made, workers = nodes
     lab, todo, ended, _ = swept(tmp_path, 10, lambda _: made.remove_node(workers[0]))

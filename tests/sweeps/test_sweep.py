@@ -12,6 +12,8 @@ from quantbench.cli.main import main
 from quantbench.errors import Unsupported
 from quantbench.runs.lab import Lab
 from quantbench.sweeps.estimate import Times, in_words
+from quantbench.sweeps.read import from_file
+from tests.docs.pages import DOCS, blocks
 from tests.sweeps.made_up import jobs, result
 
 WORDS = ["sweep", "--cells", "w4", "--networks", "shapes/resnet8"]
@@ -150,3 +152,12 @@ def test_estimates_come_from_the_nearest_kin(tmp_path):
     assert times.estimate(second) == 40.0
     assert times.estimate(other) is None
     assert [in_words(s) for s in (40, 600, 36000)] == ["40 s", "10 min", "10.0 h"]
+
+
+def test_the_files_in_the_documentation_are_sweeps(tmp_path):
+    path, counts = tmp_path / "sweep.toml", []
+    for block in blocks(DOCS / "sweeps.md"):
+        if block.language == "toml":
+            path.write_text(block.text, encoding="utf-8")
+            counts.append(len(list(from_file(path).jobs())))
+    assert counts == [18, 36]

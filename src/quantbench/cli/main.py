@@ -89,6 +89,7 @@ _KEPT = {  # after an interrupt, by command
     "report": "finished cells are kept, and an earlier report",
     "accept": "the baseline is as it was",
     "measured": "the file is as it was",
+    "import": f"finished cells and tables are kept, {_GOES_ON}",
 }
 
 

@@ -26,14 +26,14 @@ def measured(folders: Sequence[Path], path: Path | None = None, tables: Path | N
     from quantbench.claims.catalog import read_claims
     from quantbench.report.measured.collect import measured as of
     from quantbench.report.measured.collect import merged
-    from quantbench.report.measured.document import counts, from_markdown, to_markdown
+    from quantbench.report.measured.document import counts, read, to_markdown
     from quantbench.system.atomic import write_atomically
     from quantbench.system.progress_bar import progress_bar
 
     if absent := [folder for folder in folders if not folder.is_dir()]:
         raise BadInput(f"there is no folder {str(absent[0])!r} of finished runs")
     path = path or clone_root() / "reference" / "measured.md"
-    known = from_markdown(path.read_text(encoding="utf-8"), str(path)) if path.exists() else []
+    known = read(path) if path.exists() else []
     claims = read_claims()
     fresh = list(of(claims, folders, progress_bar()))
     rows = merged(known, fresh, claims)

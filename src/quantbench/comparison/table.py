@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 from quantbench.errors import BadInput
 from quantbench.evidence.intervals import Interval, Paired, accuracy, paired
 from quantbench.system.atomic import write_atomically
+from quantbench.system.text_table import GAP, WIDTH, text_table
+
+_WRAPPED: dict[str, Any] = {"subsequent_indent": "  ", "break_on_hyphens": False}
+
+# whatever a file that anyone may have written can bring about
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 HEADER = ("network", "bits", "{metric} [95 %]", "drop [95 %]", "against", "MB", "ms", "note")
 
@@ -97,14 +104,14 @@ class Comparison:
         return [tuple(line[k] for k in used) for line in body]
 
     def __str__(self) -> str:
-        """Aligned text."""
-        body = self.lines()
-        widths = [max(map(len, column)) for column in zip(*body, strict=True)]
-        padded = (
-            "  ".join(text.ljust(n) for text, n in zip(line, widths, strict=True)).rstrip()
-            for line in body
-        )
-        return "\n".join([self.title, *padded, *(f"- {note}" for note in self.notes)])
+        """A table that fits a terminal."""
+        head, *body = self.lines()
+        if sum(max(map(len, column)) + GAP for column in zip(head, *body, strict=True)) > WIDTH:
+            head, *body = (tuple(map(_narrow, line)) for line in (head, *body))
+        # words may be folded, numbers are not
+        whole = [i for i, name in enumerate(head) if name not in ("network", "note")]
+        notes = [line for note in self.notes for line in wrap(f"- {note}", WIDTH, **_WRAPPED)]
+        return "\n".join([*wrap(self.title, WIDTH), *text_table(head, body, whole=whole), *notes])
 
     def _repr_html_(self) -> str:
         """A table, for notebooks."""
@@ -118,6 +125,13 @@ class Comparison:
         caption = f"<caption>{escape(self.title)}</caption>"
         table = f"<table>{caption}<thead>{line(head, 'th')}</thead><tbody>{rows}</tbody></table>"
         return table + (f"<ul>{notes}</ul>" if notes else "")
+
+    def _require_texts(self) -> None:
+        """Raise TypeError where a word of the table is something else."""
+        rows = [text for row in self.rows for text in (row.name, row.bits, row.note)]
+        for text in (self.title, self.metric, *self.notes, *rows):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is no text")
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON, the score of every example included.
@@ -142,7 +156,13 @@ class Comparison:
             scores = [np.array(row.pop("scores"), np.float64) for row in kept["rows"]]
             rows = [Row(scores=s, **row) for s, row in zip(scores, kept.pop("rows"), strict=True)]
             found = cls(rows=tuple(rows), notes=tuple(kept.pop("notes")), **kept)
-            found.lines()  # scores of one length, and whatever else a table needs
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as e:
+            found._require_texts()
+            str(found).encode()  # scores of one length, and whatever else a table needs
+        except (*DAMAGE, OSError) as e:
             raise BadInput(f"{path}: not a comparison ({type(e).__name__}: {e})") from e
         return found
+
+
+def _narrow(text: str) -> str:
+    """A cell in lines that break where a reader would: before an interval, before a factor."""
+    return text.replace(" [", "\n[").replace(" (", "\n(")

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from quantbench.errors import BadInput
 from quantbench.evidence import intervals
-from quantbench.evidence.bootstrap import bootstrap, mean_iou, spearman
+from quantbench.evidence.bootstrap import (
+    bootstrap,
+    drawn_iou,
+    drawn_ranks,
+    drawn_spearman,
+    times_drawn,
+)
 from quantbench.evidence.intervals import Interval, paired, paired_units, per_image
 from quantbench.evidence.result import Result
 from quantbench.system.seeds import seed_for
@@ -124,15 +130,16 @@ def _bootstrapped(first: Result, terms: Sequence[Term]) -> Interval:
     """Bootstrap of a weighted sum of rank correlations with the gold, overlaps or means."""
     if first.metric in UNBOUNDED:
         return _windows(terms)
-    given = [] if first.metric == "miou" else [first.gold_scores]
 
-    def statistic(*drawn: NDArray[Any]) -> NDArray[np.float64]:
-        gold, scores = drawn[: len(given)], drawn[len(given) :]
-        weighted = [
-            weight * (spearman(s, *gold) if gold else mean_iou(s))
-            for (weight, _), s in zip(terms, scores, strict=True)
-        ]
-        return np.asarray(np.sum(weighted, axis=0))
+    def overlap(times: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.asarray(np.sum([w * drawn_iou(s, times) for w, s in terms], axis=0))
 
+    def correlation(times: NDArray[np.intp]) -> NDArray[np.float64]:
+        gold = drawn_ranks(first.gold_scores, times)
+        found = ((w, drawn_ranks(s, times)) for w, s in terms)
+        return np.asarray(np.sum([w * drawn_spearman(s, gold, times) for w, s in found], axis=0))
+
+    statistic = overlap if first.metric == "miou" else correlation
     rng = np.random.default_rng(seed_for("bootstrap", 0))
-    return bootstrap(statistic, *given, *(s for _, s in terms), rng=rng, draws=1000)
+    rows = np.arange(first.n)
+    return bootstrap(lambda drawn: statistic(times_drawn(drawn)), rows, rng=rng, draws=1000)

@@ -8,18 +8,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from quantbench.optimization.step_in_progress import CLOCKS, StepInProgress, Stopwatch
+from quantbench.optimization.step_in_progress import StepInProgress, Stopwatch
 from quantbench.quantization.method import Job, Method
-from quantbench.system import parallel
+from quantbench.system import parallel, state_file
 from quantbench.system.atomic import write_atomically
 from quantbench.system.tensors import tensor_digest
 
 IN_PROGRESS = ".part"  # ending of the file of a step that is under way
-
-LOGGED = "log/"  # where a finished step keeps what was logged
 
 
 class FinishedSteps:
@@ -44,38 +41,31 @@ class FinishedSteps:
         path = self._path(step)
         if path is None or not parallel.first_says(path.exists()):
             return None
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
-            found = load_file(path)
-        except (SafetensorError, OSError):
-            path.unlink(missing_ok=True)  # half-written by a crash: do the step again
+            state = state_file.read(path)
+        except (OSError, ValueError):
+            path.unlink(missing_ok=True)  # damaged: do the step again
             return None
-        self.rng.set_state(found.pop("rng"))
-        for key in [k for k in found if k.startswith(LOGGED)]:
-            what, name = key.removeprefix(LOGGED).split("/", 1)
-            values = found.pop(key).tolist()
+        self.rng.set_state(state["rng"])
+        for key, values in state["log"].items():
+            what, name = key.split("/", 1)
             if what == "curves":
                 self.log.curves[name] = values
             else:
                 self.log.numbers[name] = values[0]
-        self._count({c: float(found.pop(f"seconds/{c}")) for c in CLOCKS})
-        return {name: tensor.to(self.device) for name, tensor in found.items()}
+        self._count(state["seconds"])
+        return {name: tensor.to(self.device) for name, tensor in state["tensors"].items()}
 
     def save(self, step: str, tensors: dict[str, Tensor]) -> None:
         """Keep a finished step, atomically."""
         logged, seconds = self._logged(), self._stopwatch.seconds()
-        new = {k: _numbers(v) for k, v in logged.items() if self._known.get(k) != v}
+        new = {k: v for k, v in logged.items() if self._known.get(k) != v}
         self._count(seconds)
         path = self._path(step)
         if path is None or not parallel.first():
             return
-        from safetensors.torch import save
-
-        new |= {f"seconds/{c}": _numbers(t) for c, t in seconds.items()}
-        kept = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-        write_atomically(path, save(kept | {"rng": self.rng.get_state()} | new))
+        state = {"tensors": tensors, "rng": self.rng.get_state(), "log": new, "seconds": seconds}
+        write_atomically(path, state_file.to_bytes(state))
         path.with_suffix(IN_PROGRESS).unlink(missing_ok=True)
 
     def in_progress(self, step: str) -> StepInProgress:
@@ -86,8 +76,8 @@ class FinishedSteps:
 
     def _logged(self) -> dict[str, list[float]]:
         """Everything in the log by a key for files."""
-        curves = {f"{LOGGED}curves/{k}": list(v) for k, v in self.log.curves.items()}
-        return curves | {f"{LOGGED}numbers/{k}": [v] for k, v in self.log.numbers.items()}
+        curves = {f"curves/{k}": [float(x) for x in v] for k, v in self.log.curves.items()}
+        return curves | {f"numbers/{k}": [float(v)] for k, v in self.log.numbers.items()}
 
     def _count(self, seconds: dict[str, float]) -> None:
         """Add a step's time, and start to measure the next one's."""
@@ -111,8 +101,3 @@ def folder(job: Job, method: Method) -> Path | None:
     calib = {str(i): t for i, t in enumerate(job.calib)}
     h.update(tensor_digest({"rng": job.rng.get_state(), **calib}).encode())
     return job.scratch / f"{method.name}-{h.hexdigest()[:16]}"
-
-
-def _numbers(values: float | list[float]) -> Tensor:
-    """Numbers as a file holds them."""
-    return torch.tensor(values, dtype=torch.float64)

@@ -5,7 +5,6 @@ A step is a layer or a block of a long method; ``finished_steps`` keeps the ones
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from quantbench.system import parallel
+from quantbench.errors import BadInput
+from quantbench.system import parallel, state_file
 from quantbench.system.atomic import write_atomically
 
 EVERY = 120.0  # seconds between two states on disk
@@ -75,14 +75,27 @@ class StepInProgress:
         Returns:
             finished iterations and the curve; none where nothing is kept.
 
+        Raises:
+            BadInput: a whole file, but of another step.
+
         """
         if self.path is None or not parallel.first_says(self.path.exists()):
             return 0, []
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
-        except Exception:  # noqa: BLE001 - whatever the damage leads torch to: begin the step again
+            state: dict[str, Any] = state_file.read(self.path)
+        except (OSError, ValueError):  # damaged: begin the step again
             self.path.unlink(missing_ok=True)
             return 0, []
+        try:
+            return self._back_to(state, rng, optimizers)
+        except state_file.DAMAGE as e:
+            raise BadInput(
+                f"{self.path} is not a state of this step ({e}); remove it to start over"
+            ) from e
+
+    def _back_to(
+        self, state: Mapping[str, Any], rng: torch.Generator, optimizers: Sequence[Optimizing]
+    ) -> tuple[int, list[float]]:
         for own, kept in zip(_parameters(optimizers), state["parameters"], strict=True):
             own.data.copy_(kept)
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
@@ -109,8 +122,7 @@ class StepInProgress:
             "optimizers": [o.state_dict() for o in optimizers],
             "seconds": self.stopwatch.seconds(),
         }
-        torch.save(state, whole := io.BytesIO())
-        write_atomically(self.path, whole.getvalue())
+        write_atomically(self.path, state_file.to_bytes(state))
         self._last = time.monotonic()
 
 

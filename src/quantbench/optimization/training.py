@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from quantbench.errors import BadInput
-from quantbench.system import parallel
+from quantbench.system import parallel, state_file
 from quantbench.system.atomic import write_atomically
 
 PAD = 4  # black pixels around an image before a crop of its own size
@@ -209,17 +207,17 @@ class _State:
         if self.path is None or not self.path.exists():
             return 0
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
+            state: dict[str, Any] = state_file.read(self.path)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as e:
+            self.rng.set_state(state["rng"])
+            history.loss.extend(state["loss"])
+            history.top1.extend(state["top1"])
+            return int(state["epoch"])
+        except (OSError, *state_file.DAMAGE) as e:
             raise BadInput(
                 f"{self.path} is not a state of this training ({e}); remove it to start over"
             ) from e
-        self.rng.set_state(state["rng"])
-        history.loss.extend(state["loss"])
-        history.top1.extend(state["top1"])
-        return int(state["epoch"])
 
     def save(self, epoch: int, history: History) -> None:
         """Keep a finished epoch."""
@@ -227,5 +225,4 @@ class _State:
             return
         models = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         state = {"epoch": epoch, "rng": self.rng.get_state()} | vars(history)
-        torch.save({**models, **state}, whole := io.BytesIO())
-        write_atomically(self.path, whole.getvalue())
+        write_atomically(self.path, state_file.to_bytes({**models, **state}))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from quantbench.errors import CannotWrite
 from quantbench.system.atomic import write_atomically
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,13 +65,19 @@ class Entry:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry]) -> int:
+def bring(
+    runs: Path,
+    digests: Mapping[str, str],
+    entry: Callable[[str], Entry],
+    progress: Progress = silent,
+) -> int:
     """Upload what has another digest than when it was uploaded last.
 
     Args:
         runs: folder of everything that runs leave behind.
         digests: of everything, by key.
         entry: makes what stands under a key; not asked for what is known.
+        progress: called with (done, total, label).
 
     Returns:
         how many entries that were.
@@ -87,7 +94,7 @@ def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry])
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            _upload_all(database, map(entry, waiting))
+            _upload_all(database, map(entry, waiting), len(waiting), progress)
         except (MlflowException, SQLAlchemyError, OSError) as e:
             why = str(e).splitlines()[0]
             raise CannotWrite(
@@ -97,18 +104,19 @@ def bring(runs: Path, digests: Mapping[str, str], entry: Callable[[str], Entry])
     return len(waiting)
 
 
-def _upload_all(database: Path, entries: Iterable[Entry]) -> None:
+def _upload_all(database: Path, entries: Iterable[Entry], total: int, progress: Progress) -> None:
     """Every entry under the run of its group."""
     client = _client(database)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     there = _runs(client, experiment_id)
-    for entry in entries:
+    for number, entry in enumerate(entries, start=1):
         if entry.group not in there:
             made = _start(client, experiment_id, entry.group, {"paper": entry.group})
             there[entry.group] = made, ""
             client.set_terminated(made)
         _upload(client, experiment_id, there, entry)
+        progress(number, total, "writing to MLflow")
 
 
 def _uploaded(marker: Path) -> dict[str, str]:

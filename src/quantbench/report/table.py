@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantbench.evidence.verdict import MISSES, OPEN, Outcome
 from quantbench.system.markdown import cell, escaped
+from quantbench.system.text_table import WIDTH, text_table
 
 if TYPE_CHECKING:
     from quantbench.claims.claim import Claim
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEADER = ("verdict", "claim", "asks (drop)", "ours (drop) [95 %]", "difference [95 %]")
 
-WIDTH = 100  # columns of the terminal's table, at most
+LEAST = (17, 31, 14, 16, 16)  # columns of each of these
 
 LONGEST = 100  # columns of a skip's reason
 
@@ -112,20 +112,9 @@ def _urgency(row: Row) -> int:
 
 
 def _table(rows: Iterable[Row], width: int) -> list[str]:
-    """Lines of a table as wide as the terminal allows; long cells are folded."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head, least in zip(HEADER, (17, 31, 14, 16, 16), strict=True):
-        made.add_column(Text(head.replace(" [", "\n[")), overflow="fold", min_width=least)
-    for row in rows:
-        made.add_row(*(Text(text) for text in _narrow(cells(row))))
-    file = io.StringIO()
-    Console(file=file, width=width, color_system=None, legacy_windows=False).print(made)
-    return [line.rstrip() for line in file.getvalue().splitlines() if line.strip()]
+    """Lines of a table as wide as the terminal allows."""
+    head = [name.replace(" [", "\n[") for name in HEADER]
+    return text_table(head, (list(_narrow(cells(row))) for row in rows), LEAST, width=width)
 
 
 def _narrow(texts: Sequence[str]) -> Iterator[str]:

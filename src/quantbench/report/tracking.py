@@ -10,16 +10,18 @@ from pathlib import Path
 from quantbench.evidence.estimates import drop
 from quantbench.report.mlflow_store import Entry, allowed, bring
 from quantbench.runs.ledger import Stored, flat
+from quantbench.system.progress import Progress, silent
 
 PERCENTILES = (50, 90, 99)
 
 
-def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
+def upload(runs: Path, cells: Iterable[tuple[str, Stored]], progress: Progress = silent) -> int:
     """Bring ``<runs>/mlflow.db`` up to date; returns the number of cells uploaded.
 
     Args:
         runs: folder of everything that runs leave behind.
         cells: (paper, finished cell); a cell of several papers stands under the first.
+        progress: called with (done, total, label).
 
     Raises:
         CannotWrite: the database takes no more, for instance because the disk is full.
@@ -34,7 +36,8 @@ def upload(runs: Path, cells: Iterable[tuple[str, Stored]]) -> int:
         found = params(cell), metrics(cell), tags(cell)
         return Entry(paper, key, cell.id, *found, cell.result.curves)
 
-    return bring(runs, {key: cell.digest for key, (_, cell) in first.items()}, entry)
+    digests = {key: cell.digest for key, (_, cell) in first.items()}
+    return bring(runs, digests, entry, progress)
 
 
 def params(cell: Stored) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from quantbench.errors import BadInput, CannotWrite, QuantbenchError
 from quantbench.report import table
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from quantbench.report.bench import Row
     from quantbench.report.measured.document import Measured
     from quantbench.report.page.build import About
+    from quantbench.report.page.reliability import Reliability
     from quantbench.runs.cell import Cell
     from quantbench.runs.ledger import Ledger
 
 
 def write(
-    runs: Path, rows: Sequence[Row], ledger: Ledger, cells: Iterable[tuple[str, Cell]]
+    runs: Path,
+    rows: Sequence[Row],
+    ledger: Ledger,
+    cells: Iterable[tuple[str, Cell]],
+    progress: Progress = silent,
 ) -> Generator[str, None, bool]:
     """Write ``report/index.html`` and ``report/summary.md``, and bring MLflow up to date.
 
@@ -36,6 +42,7 @@ def write(
         rows: verdicts.
         ledger: finished cells.
         cells: papers and cells that belong into MLflow.
+        progress: called with (done, total, label).
 
     Yields:
         the lines for the terminal; what they say of is done as they are taken.
@@ -46,9 +53,9 @@ def write(
     """
     rows = [_timed(row, ledger) for row in rows]
     yield from table.terminal(rows)
-    line, written = _done("report", lambda: _page(runs, rows))
+    line, written = _done("report", lambda: _page(runs, rows, progress))
     yield line
-    line, _ = _done("MLflow", lambda: _track(runs, ledger, cells))
+    line, _ = _done("MLflow", lambda: _track(runs, ledger, cells, progress))
     yield line
     return written
 
@@ -64,7 +71,7 @@ def _done(what: str, make: Callable[[], str]) -> tuple[str, bool]:
         return f"quantbench: no {what}: {type(e).__name__}: {why}", True
 
 
-def _page(runs: Path, rows: Sequence[Row]) -> str:
+def _page(runs: Path, rows: Sequence[Row], progress: Progress) -> str:
     """Write the summary and the page; the line that names it."""
     from quantbench.report import latency_page
     from quantbench.report.page.build import page
@@ -76,8 +83,8 @@ def _page(runs: Path, rows: Sequence[Row]) -> str:
     write_atomically(folder / "summary.md", table.markdown(rows))
     with suppress(BadInput):  # a file that is no table: quantbench latency names it
         latency_page.write(runs)
-    every = found(rows, _baseline(), lab)
-    text = page(every, lab, _about(folder), _tables(runs), _others(runs))
+    every = found(rows, _baseline(), lab, progress)
+    text = page(every, lab, _about(folder), _tables(runs), _others(runs), progress)
     write_atomically(folder / "index.html", text)
     return f"report: {folder / 'index.html'}"
 
@@ -100,19 +107,32 @@ def _about(folder: Path) -> About:
     from quantbench.system.machine import fingerprint, git_commit
 
     latency = latency_page.NAME if (folder / latency_page.NAME).exists() else ""
-    return About(git_commit(Path(__file__).parent), fingerprint(), latency, _measured())
+    about = git_commit(Path(__file__).parent), fingerprint(), latency
+    return About(*about, _measured(), _reliability())
 
 
 def _measured() -> list[Measured]:
     """Verdicts that git keeps, where there is a clone; a damaged file has a test of its own."""
     from quantbench.data.roots import clone_root, in_clone
-    from quantbench.report.measured.document import from_markdown
+    from quantbench.report.measured.document import read
 
     path = clone_root() / "reference" / "measured.md"
     if in_clone() and path.exists():
         with suppress(BadInput):
-            return from_markdown(path.read_text(encoding="utf-8"), str(path))
+            return read(path)
     return []
+
+
+def _reliability() -> Reliability:
+    """Figures that git keeps, where there is a clone."""
+    from quantbench.data.roots import clone_root, in_clone
+    from quantbench.report.page.reliability import Reliability, of_markdown
+
+    if in_clone():
+        with suppress(OSError, UnicodeDecodeError):
+            text = (clone_root() / "docs" / "reliability.md").read_text(encoding="utf-8")
+            return of_markdown(text)
+    return Reliability()
 
 
 def _tables(runs: Path) -> list[Table]:
@@ -147,7 +167,9 @@ def _timed(row: Row, ledger: Ledger) -> Row:
     return row
 
 
-def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str:
+def _track(
+    runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]], progress: Progress
+) -> str:
     """Bring MLflow up to date; a machine without it keeps everything else."""
     from quantbench.report import latency_tracking, tracking
 
@@ -155,7 +177,7 @@ def _track(runs: Path, ledger: Ledger, cells: Iterable[tuple[str, Cell]]) -> str
     stored = ((paper, ledger.find(cell)) for paper, cell in unique.values())
 
     def upload() -> None:
-        tracking.upload(runs, ((paper, found) for paper, found in stored if found))
+        tracking.upload(runs, ((paper, found) for paper, found in stored if found), progress)
         latency_tracking.upload(runs)
 
     return recorded(runs, upload)

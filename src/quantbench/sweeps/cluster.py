@@ -5,9 +5,9 @@ travels back beside the key that it found it under: a machine with other data, c
 here would have another key, and its result is refused, naming what differs. Only the machine that
 was asked writes the ledger, so that nothing is stored twice, whoever ran it.
 
-Ray starts a task anew when its worker or its node dies; what a method cannot do is no reason to.
-As many tasks are under way as the cluster
-has processors, so that neither memory nor the object store grows with the sweep.
+Ray starts a task anew when its worker or its node dies; what a method cannot do is no reason to. As
+many tasks are under way as the cluster has processors, so that neither memory nor the object store
+grows with the sweep.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import numpy as np
 
 from quantbench.data.masks import CLASSES, OUTSIDE, SIDE
 from quantbench.errors import BadInput
-from quantbench.system.determinism import exact_cudnn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +91,8 @@ class Segmentation:
 
         """
         import torch
+
+        from quantbench.system.determinism import exact_cudnn
 
         device: Any = "cpu"
         if isinstance(model, torch.nn.Module):

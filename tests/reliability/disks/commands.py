@@ -17,7 +17,7 @@ from tests.reliability import in_clone
 from tests.reliability.corpus import baselines
 from tests.reliability.disks.faults import Faults
 from tests.reliability.disks.inject import Command, Spoiled, forked, spoil
-from tests.reliability.work import Work, baseline, cells, files, page
+from tests.reliability.work import Work, baseline, cells, files, page, whole
 
 CLAIMS = planted.CLAIMS.replace('"mse"', '"minmax"').replace("n = 64", "n = 16")
 
@@ -37,10 +37,19 @@ name = "planted"
 
 RUNS = ("--runs", "runs")
 
+ACCEPT = ("accept", "--baseline", "ours.json", "--why", "w", *RUNS)
+
+GATE = ("gate", "--baseline", "ours.json", "--junit", "junit.xml", "--summary", "summary.md", *RUNS)
+
+IMPORT = ("import", "theirs.csv", "--model", "shapes/resnet8", "--eval", "shapes/test", *RUNS)
+
 COMMANDS = (
     Work("run", ("run", *RUNS), cells),
     Work("sweep", ("sweep", "sweep.toml", "--table", "table.md", *RUNS), cells),
     Work("accept", ("accept", "--baseline", "baseline.json", "--why", "w", *RUNS), baseline, "run"),
+    Work("gate", GATE, whole("junit.xml", "summary.md"), "run"),
+    Work("measured", ("measured", "runs", "--file", "measured.md"), whole("measured.md"), "run"),
+    Work("import", IMPORT, whole("runs/others/theirs.json"), "run"),
     Work("report", ("report", *RUNS), page("index.html"), "run"),
     Work("latency", ("latency", "-k", "linear", "--seconds", "0.05", *RUNS), page("latency.html")),
     Work("data pull", ("data", "pull", "embedded"), files, data=True),
@@ -71,14 +80,18 @@ def filled(work: Work, folder: Path) -> Callable[[Path], None]:
     finished, parsed = folder / "finished", cache_root() / "sources.json"
     if work.before:
         _cached(finished, parsed)
-        ran = forked(main, COMMANDS[0].words, finished, Faults(Path()))
-        assert ran.code in (0, 3), ran.said
+        for words in (COMMANDS[0].words, ACCEPT):
+            ran = forked(main, words, finished, Faults(Path()))
+            assert ran.code in (0, 3), ran.said
 
     def fill(place: Path) -> None:
         _cached(place, parsed)
         (place / "sweep.toml").write_text(SWEEP)
         if work.before:
             shutil.copytree(finished / "runs", place / "runs")
+            shutil.copy(finished / "ours.json", place)
+        if work.name == "import":
+            (place / "theirs.csv").write_text("theirs w8\n" + "1\n" * planted.IMAGES)
         if work.name == "accept":
             baselines.whole(place / "baseline.json")
         if work.data:

@@ -18,7 +18,7 @@ from pathlib import Path
 from quantbench.network.network import Network
 from tests.helpers.saved import SCHEME, network
 from tests.reliability.corpus import cells, programs
-from tests.reliability.fuzz import seeds
+from tests.reliability.fuzz import seeds, states
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,28 @@ def _zip(path: Path) -> object:
     return digest(path)
 
 
+def _comparison(path: Path) -> object:
+    from quantbench.comparison.table import Comparison
+
+    found = Comparison.load(path)
+    return str(found).encode(), found._repr_html_().encode()
+
+
+def _scores(path: Path) -> object:
+    from quantbench.comparison.scores import read_scores
+
+    return read_scores(path).bits()
+
+
+def _measured(path: Path) -> object:
+    from quantbench.report.measured.document import counts, read
+
+    return counts(read(path))
+
+
 _QUANTIZED = "saved/quantized"
+
+_STATES = "quantbench.system.state_file"
 
 LOADERS = (
     Loader("claims", "mine.toml", seeds.of_claims, _claims),
@@ -190,6 +211,13 @@ LOADERS = (
     Loader("baselines", "b.json", seeds.of_baselines, _baseline, text=True),
     Loader("cells", "cells/a.json", seeds.of_cells, _cell, text=True),
     Loader("latency tables", "t.json", seeds.of_latencies, _latency, text=True),
+    Loader("comparisons", "c.json", seeds.of_comparisons, _comparison, text=True),
+    Loader("scores of other tools", "s.csv", seeds.of_scores, _scores),
+    Loader("measured.md", "measured.md", seeds.of_measured, _measured),
+    Loader("states of steps", "a.part", states.of_steps, states.step, code=_STATES),
+    Loader(
+        "states of training", "a.safetensors", states.of_trainings, states.training, code=_STATES
+    ),
     Loader("data.dvc", "data.dvc", seeds.of_manifests, _manifest),
     Loader(".tar", "a.tar", seeds.of_tars, _tar),
     Loader(".zip", "a.zip", seeds.of_zips, _zip),

@@ -8,9 +8,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
+from quantbench.comparison.table import Comparison, Row
+from quantbench.report.measured.document import Measured, to_markdown
 from tests.network.onnx_files.corpus import external, model
 from tests.reliability.corpus import (
     archives,
@@ -67,6 +70,26 @@ def of_cells() -> tuple[bytes, ...]:
 
 def of_latencies() -> tuple[bytes, ...]:
     return (json.dumps(latencies.whole()).encode(),)
+
+
+def of_comparisons() -> tuple[bytes, ...]:
+    rows = [
+        Row("base", "float32", np.array([1, 1, 1, 0]), 4_000_000, 2.0),
+        Row("ours", "w8a8", np.array([1, 1, 0, 0]), 1_000_000, 0.5, "a note"),
+        Row("theirs", "w8a8", np.array([1, 0, 0, 0])),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        Comparison("a set", "top1", tuple(rows), 1, ("of all",)).save(Path(folder) / "c.json")
+        return ((Path(folder) / "c.json").read_bytes(),)
+
+
+def of_scores() -> tuple[bytes, ...]:
+    return b"label,mytool w4a8,other\n3,1,0.5\n1,0,0.25\n", b"mytool\n1\n", b'"a ""w4""",b\n1,0\n'
+
+
+def of_measured() -> tuple[bytes, ...]:
+    row = Measured("MISSED(why)", "a/b|c", "x", "1 [0, 2]", "+1", "abc", "a machine", "a day", "12")
+    return to_markdown([row]).encode(), to_markdown([]).encode()
 
 
 def of_manifests() -> tuple[bytes, ...]:

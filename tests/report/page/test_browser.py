@@ -1,7 +1,11 @@
 """The page in a browser: three widths, two themes, the keyboard, and no complaint."""
 
-import pytest
+import io
 
+import pytest
+from PIL import Image
+
+from quantbench.report import latency_page
 from quantbench.report.page import build
 from quantbench.runs.lab import Lab
 from tests.helpers.chromium import chromium
@@ -65,6 +69,57 @@ def test_it_fits_its_window_draws_everything_and_complains_of_nothing(browser, a
       .filter((p) => p.scrollWidth > p.clientWidth + 1).map((p) => p.id)"""
     assert page.evaluate(wide) == []
     assert page.evaluate(ABSENT) == []
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_picture_of_it_is_blank(browser, address, width):
+    page, _ = opened(browser, address, width)
+    whole = picture(page.screenshot(full_page=True))
+    assert whole.width == width
+    assert whole.height > 2 * 900  # of the window
+    assert len(whole.getcolors(1 << 24)) > 100
+    for figure in page.locator("figure.chart:visible .plot").all():
+        drawn = picture(figure.screenshot()).getcolors(1 << 24)
+        ground, _ = max(drawn)
+        assert len(drawn) > 20
+        assert ground < 0.995 * sum(count for count, _ in drawn), figure.get_attribute("id")
+    page.context.close()
+
+
+def picture(png):
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+TOLD = "#vg-tooltip-element.visible"
+
+
+def test_a_mark_says_what_it_is_where_the_mouse_is(browser, address):
+    page, said = opened(browser, address, 1000)
+    bar = page.locator("figure.chart .plot svg g.mark-rect.role-mark path:visible").first
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    assert page.locator(TOLD).count() == 0
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector(TOLD)
+    words = page.locator(TOLD).inner_text()
+    assert {"paper", "verdicts", "claims"} <= {*words.replace(":", " ").split()}
+    page.mouse.move(1, 1)
+    page.wait_for_selector(TOLD, state="detached")
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_latencies_draws_its_rooflines(browser, tmp_path, width):
+    TABLE.save(tmp_path / "latency")
+    page, said = opened(browser, latency_page.write(tmp_path).as_uri(), width)
+    assert page.evaluate(DRAWN) == 1
+    assert page.get_by_role("heading", level=2).all_text_contents() == ["shapes/net, batch 1"]
+    page.get_by_text("layer by layer").click()
+    assert page.locator("details[open] tbody tr").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert said == []
     page.context.close()
 

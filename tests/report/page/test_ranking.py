@@ -96,7 +96,7 @@ def test_rank_correlations_are_computed_anew_in_every_draw(monkeypatch):
 def test_a_board_is_kept_and_made_anew_when_scores_change(monkeypatch):
     made = []
     real = ranking._all
-    monkeypatch.setattr(ranking, "_all", lambda boards: made.append(1) or real(boards))
+    monkeypatch.setattr(ranking, "_all", lambda *about: made.append(1) or real(*about))
     board = [entry("a", 0.9, 1), entry("b", 0.8, 2)]
     assert ranking.leaderboard({"x": board}) == ranking.leaderboard({"x": board})
     assert len(made) == 1

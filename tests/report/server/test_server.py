@@ -18,7 +18,7 @@ from torch import nn
 from quantbench.claims import select
 from quantbench.cli.track import track
 from quantbench.errors import CannotWrite
-from quantbench.evidence.result import Result
+from quantbench.evidence.result import Latency, Result
 from quantbench.gate import asked
 from quantbench.integer import store
 from quantbench.integer.lowering.lower import lower
@@ -30,6 +30,8 @@ from quantbench.runs.ledger import Ledger
 from tests.helpers.lowered import images, made
 from tests.helpers.reports import CURVES_OF_ALL
 from tests.report.test_tracking import CELL
+
+TIMED = Latency("native", 1, "a machine", (0.25, 0.5, 0.75), (1.0, 1.0, 1.0), 90.0)
 
 UP = 180  # seconds that a server may take to start
 
@@ -83,12 +85,13 @@ def program():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, program):
-    """Three finished cells, the first with its integer network."""
+    """Three finished cells, the first with its integer network and its latency."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in range(3):
         cell = replace(CELL, seed=seed)
         scores = np.arange(100) < 90 - seed
-        found = Result.of(np.ones(100, bool), scores, f"digest{seed}", curves=CURVES_OF_ALL)
+        about = {"curves": CURVES_OF_ALL, "latency": () if seed else (TIMED,)}
+        found = Result.of(np.ones(100, bool), scores, f"digest{seed}", **about)
         Ledger(folder / "cells").put(cell, found)
     store.save(program, folder / "quantized" / CELL.key() / "program.safetensors")
     return folder
@@ -131,6 +134,12 @@ def test_an_upload_survives_a_killed_server_and_the_model_predicts(server, runs,
     (first,) = (run for run in there if run.data.params["seed"] == "0")
     charts = {file.path for file in client.list_artifacts(first.info.run_id, "charts")}
     assert charts == {f"charts/{name}.png" for name in ("reconstruction", "shift", "rounding")}
+    networks = client.list_artifacts(first.info.run_id, "quantized")
+    assert {file.path for file in networks} == {"quantized/program.safetensors"}
+    assert networks[0].file_size > 0
+    timed = {k: v for k, v in first.data.metrics.items() if k.startswith("latency.native.b1.")}
+    assert timed["latency.native.b1.p50_ms"] == 0.5
+    assert timed.keys() >= {f"latency.native.b1.p{q}_ms" for q in (90, 99)}
 
     name = model_name(cells(runs)[0][1])
     (version,) = client.search_model_versions(f"name = '{name}'")

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from quantbench.claims.claim import Claim
 from quantbench.claims.gating import gating_digest
@@ -109,6 +110,19 @@ def to_markdown(rows: Iterable[Measured]) -> str:
     body = "".join(f"{row.line(names[row.machine])}\n" for row in rows)
     digest = hashlib.sha256(f"{machines}{body}".encode()).hexdigest()[:16]  # edits by hand show
     return f"{TITLE}\n{counts(rows)}\n\n{machines}\n{head}{body}\n<!-- sha256 {digest} -->\n"
+
+
+def read(path: Path) -> list[Measured]:
+    """The rows of a file.
+
+    Raises:
+        BadInput: it cannot be read, or is no such document; names the line.
+
+    """
+    try:
+        return from_markdown(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadInput(f"{path} cannot be read: {e}") from e
 
 
 def from_markdown(text: str, name: str) -> list[Measured]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from quantbench import __version__
@@ -20,9 +20,11 @@ from quantbench.report.page.entries import boards, entries
 from quantbench.report.page.found import Found, judged
 from quantbench.report.page.papers import paper_tables
 from quantbench.report.page.ranking import leaderboard
+from quantbench.report.page.reliability import Reliability
 from quantbench.report.page.render import render
-from quantbench.report.page.sections import section
+from quantbench.report.page.sections import Section, section
 from quantbench.report.page.skipped import skipped
+from quantbench.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from quantbench.comparison.table import Comparison
@@ -40,6 +42,7 @@ class About:
         machine: that wrote the page.
         latency: name of the latency page beside it, if there is one.
         measured: rows of ``reference/measured.md``.
+        reliability: figures of ``docs/reliability.md``.
 
     """
 
@@ -47,6 +50,7 @@ class About:
     machine: str = ""
     latency: str = ""
     measured: Sequence[Measured] = ()
+    reliability: Reliability = field(default_factory=Reliability)
 
 
 def page(
@@ -55,6 +59,7 @@ def page(
     about: About | None = None,
     tables: Sequence[Table] = (),
     others: Sequence[Comparison] = (),
+    progress: Progress = silent,
 ) -> str:
     """The page as HTML; it needs no other file and no network.
 
@@ -64,13 +69,14 @@ def page(
         about: where they are from.
         tables: of ``quantbench latency``, for rooflines.
         others: networks and scores of other tools, of ``quantbench onnx`` and ``import``.
+        progress: called with (done, total, label).
 
     """
     some = entries(every)
     bits = figures.bits_by_name(lab, some)
     fronts, cost = figures.tradeoffs(some, bits, figures.machines_by_name(lab, some))
     run, runs = figures.chosen_run(some, bits)
-    placed = leaderboard(boards(some))
+    placed = leaderboard(boards(some), progress)
     pictures = Pictures()
     ran = list(judged(every))
     about = about or About()
@@ -99,11 +105,21 @@ def page(
         "shift": shift_tables.section([f.row for f in ran]),
         "rooflines": _rooflines(tables),
         "others": others,
-        "sections": [section(f, pictures, room(len(ran))) for f in ran],
+        "sections": _sections(ran, pictures, progress),
         "skipped": skipped(every),
+        "reliability": about.reliability,
     }
     known = in_script(json.dumps(pictures.known))
     return render("page.html", pictures=known, **shown)
+
+
+def _sections(ran: Sequence[Found], pictures: Pictures, progress: Progress) -> list[Section]:
+    """One for each claim."""
+    made = []
+    for number, one in enumerate(ran, start=1):
+        made.append(section(one, pictures, room(len(ran))))
+        progress(number, len(ran), "describing the claims")
+    return made
 
 
 def _rooflines(tables: Sequence[Table]) -> list[Chart]:

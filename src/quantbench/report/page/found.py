@@ -24,6 +24,7 @@ from quantbench.report import table
 from quantbench.report.bench import Row
 from quantbench.report.page.kept import kept
 from quantbench.runs.lab import Lab
+from quantbench.system.progress import Progress, silent
 
 WORDS = {
     "misses": "missed",
@@ -87,16 +88,18 @@ class Found:
         return table.scheme(self.claim)
 
 
-def found(rows: Sequence[Row], baseline: Baseline, lab: Lab) -> list[Found]:
+def found(
+    rows: Sequence[Row], baseline: Baseline, lab: Lab, progress: Progress = silent
+) -> list[Found]:
     """Every row, in order; where none of a claim's runs is here, those that were accepted."""
     parted = {tuple(i.split("/fp/full-precision/")): cell for i, cell in baseline.cells.items()}
     whole = {(p[0], p[1].rpartition("/")[0]): cell for p, cell in parted.items() if len(p) == 2}
-    return [
-        _found(row, baseline, whole[place], lab)
-        if (place := (row.claim.model, row.claim.data)) in whole
-        else Found(row)
-        for row in rows
-    ]
+    every = []
+    for number, row in enumerate(rows, start=1):
+        place = row.claim.model, row.claim.data
+        every.append(_found(row, baseline, whole[place], lab) if place in whole else Found(row))
+        progress(number, len(rows), "judging what was accepted")
+    return every
 
 
 def _found(row: Row, baseline: Baseline, whole: Accepted, lab: Lab) -> Found:

@@ -14,10 +14,11 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbench.evidence.bootstrap import mean_iou, spearman
+from quantbench.evidence.bootstrap import drawn_iou, drawn_ranks, drawn_spearman, times_drawn
 from quantbench.report.charts.ranks import Placed
 from quantbench.report.page.entries import Entry
 from quantbench.report.page.kept import kept
+from quantbench.system.progress import Progress, silent
 from quantbench.system.seeds import seed_for
 
 DRAWS, FEW = 1000, 200  # FEW where a draw is no product of matrices
@@ -35,19 +36,22 @@ DRAWN = ("spearman", "miou")  # no means over examples
 ALL = "every network and scheme that {n} methods share ({cells})"
 
 
-def leaderboard(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
+def leaderboard(boards: Mapping[str, Sequence[Entry]], progress: Progress = silent) -> list[Placed]:
     """Places on every board, and on the cells that most methods have in common."""
     about = [
         (name, e.data, e.call, e.calib, [(r.quantized, r.gold) for r in e.runs.values()])
         for name, board in boards.items()
         for e in board
     ]
-    rows = kept(__name__, repr(about), lambda: [asdict(p) for p in _all(boards)])
+    rows = kept(__name__, repr(about), lambda: [asdict(p) for p in _all(boards, progress)])
     return [Placed(**row) for row in rows]
 
 
-def _all(boards: Mapping[str, Sequence[Entry]]) -> list[Placed]:
-    drawn = {name: draws(board) for name, board in boards.items()}
+def _all(boards: Mapping[str, Sequence[Entry]], progress: Progress) -> list[Placed]:
+    drawn = dict[str, Floats]()
+    for number, (name, board) in enumerate(boards.items(), start=1):
+        drawn[name] = draws(board)
+        progress(number, len(boards), "drawing examples for the leaderboards")
     placed = [p for name, board in boards.items() for p in _placed(name, board, drawn[name])]
     return [*_together(boards, drawn), *placed]
 
@@ -66,9 +70,8 @@ def draws(board: Sequence[Entry]) -> Floats:
         n = np.array([first.n * len(e.runs) for e in board])
         return np.asarray(np.round(100 * sums / n, DIGITS))
     rng = _generator(data, first.n)
-    rows = rng.integers(0, first.n, (FEW, first.n))
-    found = np.stack([np.array([_statistic(e, at) for e in board]) for at in rows])
-    return np.asarray(np.round(found, DIGITS))
+    times = times_drawn(rng.integers(0, first.n, (FEW, first.n)))
+    return np.asarray(np.round(np.stack([_drawn(e, times) for e in board], axis=1), DIGITS))
 
 
 def _generator(data: str, n: int) -> np.random.Generator:
@@ -90,13 +93,15 @@ def _summed(entry: Entry) -> Floats:
     return np.asarray(np.sum(each, axis=0))
 
 
-def _statistic(entry: Entry, at: NDArray[np.int64]) -> float:
-    """What is no mean over examples, on some of them; mean over seeds."""
+def _drawn(entry: Entry, times: NDArray[np.intp]) -> Floats:
+    """What is no mean over examples, in draws of them; mean over seeds."""
     found = [
-        mean_iou(r.scores[at]) if r.metric == "miou" else spearman(r.scores[at], r.gold_scores[at])
+        drawn_iou(r.scores, times)
+        if r.metric == "miou"
+        else drawn_spearman(drawn_ranks(r.scores, times), drawn_ranks(r.gold_scores, times), times)
         for r in entry.runs.values()
     ]
-    return float(np.mean(found))
+    return np.asarray(np.mean(found, axis=0))
 
 
 def ranks(values: Floats) -> Floats:

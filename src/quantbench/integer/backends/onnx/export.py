@@ -43,6 +43,7 @@ from quantbench.integer.ir import (
 )
 from quantbench.integer.scales import known, taps
 from quantbench.integer.validate import validate
+from quantbench.system.atomic import write_atomically
 
 OPSET, OPSET_INT4 = 17, 21
 
@@ -96,8 +97,13 @@ def save(
     """Write the file that a plain ONNX Runtime session loads.
 
     The arguments are those of ``export``.
+
+    Raises:
+        CannotWrite: the system refuses; an earlier file is as it was.
+
     """
-    onnx.save(export(program, int4=int4, split_residuals=split_residuals), path)
+    found = export(program, int4=int4, split_residuals=split_residuals)
+    write_atomically(path, found.SerializeToString())
 
 
 class Exporter(LayerGraph):
