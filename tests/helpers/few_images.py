@@ -6,7 +6,7 @@ from quantbench.tasks.images import _images
 
 
 def few_images(patch, cache, images):
-    """Render so many test images, into a cache of their own; whoever asks forgets them again."""
+    """Render so many test images, 512 at least, into a cache of their own; forget them after."""
     _images.cache_clear()
     patch.setitem(shapes.SPLITS, "test", (2, images))
     digest = decoded.content_digest(*shapes.render("test"))
