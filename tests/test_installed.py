@@ -11,6 +11,10 @@ from tests.helpers.installed import fresh, wheel
 
 CLONE = Path(__file__).parents[1]
 
+EMBEDDED = (
+    "text/qa/bert/w8a8-channel/here-nearest"  # a claim of this repository on data of the wheel
+)
+
 
 def call(command, folder, env):
     """Status and output of a shell command."""
@@ -39,9 +43,13 @@ def steps(plugin):
 def test_a_plugin_is_gated_from_an_installed_wheel(elsewhere):
     folder, env = elsewhere
     assert call("quantbench data pull embedded", folder, env) == (0, "")
+    status, out = call(f"quantbench run -k {EMBEDDED}", folder, env)
+    assert status in (0, 3), out
+    assert "SKIP" not in out
+    assert "1 HOLDS" in out
     status, out = call("quantbench new rounder", folder, env)
     assert status == 0, out
-    assert [path.name for path in folder.iterdir()] == ["quantbench-rounder"]
+    assert {path.name for path in folder.iterdir()} == {"runs", "quantbench-rounder"}
 
     plugin = folder / "quantbench-rounder"
     for block in blocks(plugin / "README.md"):

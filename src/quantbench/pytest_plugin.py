@@ -64,6 +64,11 @@ _SESSION: pytest.StashKey[pytest.Session] = pytest.StashKey()
 
 _MISSED: pytest.StashKey[bool] = pytest.StashKey()  # a test failed by what it found
 
+_NO_DATA = (
+    "nothing was judged: no claim that was asked for has its data here; "
+    "quantbench data pull brings them, or the command beside each SKIP"
+)
+
 UNDECIDED_ONLY = 8  # exit status; pytest has 0 to 5 for itself, and 3 means that it broke
 
 
@@ -136,6 +141,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if status == pytest.ExitCode.TESTS_FAILED and not config.stash.get(_MISSED, False):
         session.exitstatus = pytest.ExitCode.INTERRUPTED
+    elif status == pytest.ExitCode.OK and bench.lacks_data:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED  # a CI that looked at nothing is not clean
     elif status == pytest.ExitCode.OK and any(row.verdict.undecided for row in bench.rows):
         session.exitstatus = UNDECIDED_ONLY
 
@@ -165,6 +172,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         about = bench.lab.runs, bench.rows, bench.lab.ledger, bench.cells
         told = write(*about, progress_bar())
         written = _say(told, say)
+    if bench.lacks_data:
+        say(f"quantbench: {_NO_DATA}")
     try:
         _tell_ci(terminalreporter, config, bench)
     except QuantbenchError as e:
@@ -186,12 +195,15 @@ def _say(lines: Generator[str, None, bool], say: Callable[[str], object]) -> boo
 
 def _tell_ci(terminalreporter: Any, config: pytest.Config, bench: Bench) -> None:
     """Annotations and summary of the verdicts, and of tests that ended without one."""
-    from quantbench.report.ci.case import of_rows
+    from quantbench.report.ci.case import Case, of_rows
     from quantbench.report.ci.write import Wanted, write
 
     judged = {f"test_claim[{row.claim.id}]" for row in bench.rows}
     ended = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
     named = [(report.nodeid.rpartition("::")[2], report.longreprtext) for report in ended]
     crashed = [(name, text) for name, text in named if name not in judged]
+    cases = of_rows(bench.rows, crashed)
+    if bench.lacks_data:
+        cases.append(Case("run", "all claims", "no data", "error", _NO_DATA))
     wanted = Wanted(None, config.getoption("qb_github"), config.getoption("qb_summary"))
-    write(of_rows(bench.rows, crashed), "quantbench run", wanted, terminalreporter.write_line)
+    write(cases, "quantbench run", wanted, terminalreporter.write_line)

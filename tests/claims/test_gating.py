@@ -8,7 +8,7 @@ import pytest
 
 from quantbench.claims.catalog import read_claims
 from quantbench.claims.claim import CalibrationSet, Claim, Xfail
-from quantbench.claims.gating import GATING, gating_digest, gating_fields
+from quantbench.claims.gating import GATING, LATER, gating_digest, gating_fields
 from quantbench.claims.parse import parse
 
 FILE = """
@@ -30,7 +30,7 @@ note = "a note"
 cells.w4 = { net = 68.7 }
 """
 
-INERT = {"id", "paper", "tol_why", "follows", "note", "skip", "where", "long", "hours"}
+INERT = {"id", "paper", "tol_why", "follows", "note", "skip", "where"}
 
 OTHER = {
     "kind": "accuracy",
@@ -53,6 +53,8 @@ OTHER = {
     "gates": False,
     "seeds": (0, 1),
     "calib": CalibrationSet("cifar10/calib", 256),
+    "long": True,
+    "hours": 3.0,
     "xfail": Xfail(1.5, "2026-11-29", "unknown"),
 }
 
@@ -87,6 +89,12 @@ def test_writing_a_number_with_more_digits_is_a_change_and_an_integer_is_its_flo
     assert gating_digest(one(FILE.replace("68.7 ", "68.70 "))) != gating_digest(one())
     whole, decimal = (one(FILE.replace("tol = 0.5", f"tol = {tol}")) for tol in ("1", "1.0"))
     assert gating_digest(whole) == gating_digest(decimal)
+
+
+def test_what_came_later_is_left_out_at_its_default() -> None:
+    """Claims were accepted before there were such fields, and are what they were."""
+    assert set(LATER).isdisjoint(gating_fields(one()))
+    assert gating_fields(replace(one(), hours=3.0))["hours"] == 3.0
 
 
 def test_the_fields_that_are_named_exist() -> None:

@@ -74,6 +74,8 @@ def outcome(claim, *results, rivals=()):
     return judge(claim, dict(enumerate(results)), dict(enumerate(rivals))).outcome
 
 
+UNLIKE = "another checkpoint"
+
 # the authors' own quantized network: nothing of ours is in it, so only its number is compared
 RELEASED = replace(CLAIM, checkpoint="quantized")
 
@@ -112,6 +114,30 @@ def test_only_the_authors_network_on_their_whole_set_reproduces(checkpoint, data
     assert (verdict.outcome, verdict.reason, verdict.fails) == (expected, reason, False)
 
 
+@pytest.mark.parametrize(
+    ("quantized", "tol", "expected", "decides"),
+    [
+        (86.0, 0.5, "BELOW", ""),
+        (91.9, 0.5, "ABOVE", ""),
+        (90.3, 0.5, "UNDECIDED", "examples would decide; "),
+        (90.0, 2.0, "CONSISTENT", ""),
+    ],
+)
+@pytest.mark.parametrize("authors", [True, False])
+def test_why_it_is_not_the_authors_cell_stands_beside_every_word(
+    quantized, tol, expected, decides, authors
+):
+    claim = replace(CLAIM, checkpoint="authors" if authors else "other", tol=tol)
+    verdict = judge(claim, {0: run(92.0, quantized)})
+    if authors and expected == "CONSISTENT":
+        expected = "REPRODUCED"
+    assert verdict.outcome == expected
+    assert verdict.reason.endswith(decides.removesuffix("; ") if authors else decides + UNLIKE)
+    assert (UNLIKE in verdict.reason) == (not authors)
+    own = replace(claim, source=replace(claim.source, reported="project"))
+    assert UNLIKE not in judge(own, {0: run(92.0, quantized)}).reason
+
+
 def test_a_wide_interval_decides_nothing_however_near_the_estimate():
     """The very published drop, on too few images."""
     claim = replace(CLAIM, checkpoint="authors", tol=0.5)
@@ -120,7 +146,7 @@ def test_a_wide_interval_decides_nothing_however_near_the_estimate():
     assert verdict.difference.half > 0.5
     assert verdict.outcome == "UNDECIDED"
     assert (verdict.fails, verdict.undecided) == (False, True)
-    assert "images would decide" in str(verdict)
+    assert "examples would decide" in str(verdict)
     assert not replace(verdict, gates=False).undecided
 
 
@@ -299,7 +325,7 @@ def test_a_limit_is_kept_by_the_whole_interval(n, quantized, expected):
     verdict = judge(LIMIT, {0: run(92.0, quantized, n=n)})
     assert verdict.outcome == expected
     assert verdict.fails == (expected == "MISSED")
-    assert ("images would decide" in verdict.reason) == (expected == "UNDECIDED")
+    assert ("examples would decide" in verdict.reason) == (expected == "UNDECIDED")
 
 
 def test_about_as_many_images_as_were_named_do_decide():
@@ -433,7 +459,7 @@ def test_a_known_miss_and_one_that_did_not_come():
 
 def test_what_was_recalled_is_judged_but_never_gates():
     verdict = judge(replace(CLAIM, gates=False), {0: run(92.0, 80.0)})
-    assert str(verdict) == "BELOW (not gating)"
+    assert str(verdict) == f"BELOW({UNLIKE}) (not gating)"
     assert not verdict.fails
 
 

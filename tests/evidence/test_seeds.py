@@ -60,10 +60,10 @@ def test_runs_that_are_equal_have_no_spread_whatever_their_rounding():
 
 
 @given(st.floats(0.05, 5), st.floats(0.1, 5), st.floats(0, 3), st.integers(100, 50_000))
-def test_as_many_images_as_are_named_make_the_interval_short_enough(need, half, sd, n):
+def test_as_many_examples_as_are_named_make_the_interval_short_enough(need, half, sd, n):
     spread = seeds.of_the_mean([0.0, sd, 2 * sd])
     said = deciding(need, half, n, spread)
-    if "images would" in said:
+    if "examples would" in said:
         named = int(said.split()[1].replace(",", ""))
         assert hypot(half * sqrt(n / named), spread.half) <= need * (1 + 1e-9)
         assert hypot(half * sqrt(n / (named / 1.12)), spread.half) >= need or named < 1.12 * n

@@ -14,16 +14,16 @@ import pytest
 
 from quantbench.claims import catalog
 from quantbench.cli.main import main
-from quantbench.data import decoded
-from quantbench.data.procedural import shapes
-from quantbench.evidence.result import Latency
+from quantbench.errors import DataMissing
 from quantbench.quantization import registry
 from quantbench.report import write
 from quantbench.runs import ledger, recipe, source_hash
+from quantbench.runs.lab import Lab
 from quantbench.runs.ledger import Ledger
-from quantbench.system.machine import fingerprint
 from quantbench.tasks import images
 from tests.helpers import planted
+from tests.helpers.few_images import few_images
+from tests.helpers.records import times
 
 IMAGES = 512
 
@@ -98,10 +98,7 @@ def forget():
 
 def prepare(patch, cache):
     """Few images, and the planted method and its claims in place of all others."""
-    patch.setitem(shapes.SPLITS, "test", (2, IMAGES))
-    digest = decoded.content_digest(*shapes.render("test"))
-    patch.setitem(shapes.DIGESTS, "test", digest)
-    patch.setenv("QUANTBENCH_CACHE", str(cache))
+    few_images(patch, cache, IMAGES)
     patch.setattr(write, "_track", lambda *_: "")  # MLflow takes longer than all else
     patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where pytest-benchmark times nothing
     with_class(patch, "Planted")
@@ -153,6 +150,7 @@ def test_what_did_not_change_passes(accepted):
     code, out = accepted.gate()
     assert code == 0
     assert "cells: 1 identical" in out
+    assert "accepted bits" not in out
     assert accepted.run("again") == 0
     assert accepted.gate(runs="again")[0] == 0
 
@@ -179,6 +177,21 @@ def test_a_cell_that_does_not_finish_is_caught(suite, monkeypatch, fault, run):
     assert "cells: 1 identical, 1 missing" in out
 
 
+def test_on_another_kind_of_machine_statistics_decide(accepted, monkeypatch):
+    monkeypatch.setattr(ledger, "machine_kind", lambda _device: "another kind")
+    assert accepted.run("elsewhere") == 0
+    code, out = accepted.gate(runs="elsewhere")
+    assert code == 0
+    assert "cells: 1 unchanged" in out
+    assert "finds losses from" in out
+    assert "1 cells have no accepted bits" in out
+    monkeypatch.setattr(planted, "FAULT", "layer cleared")
+    accepted.run("broken")
+    code, out = accepted.gate(runs="broken")
+    assert code == 1
+    assert "loss" in statuses(out)
+
+
 def test_a_changed_default_is_caught(accepted, monkeypatch):
     with_class(monkeypatch, "Later")
     # descriptions of methods are kept by their source, which is one file for both classes
@@ -193,7 +206,24 @@ def test_a_changed_default_is_caught(accepted, monkeypatch):
     assert accepted.gate(runs="after")[0] == 0
 
 
-def test_a_widened_tolerance_is_caught(accepted):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('tol = 5.0\ntol_why = "planted"', "tol 0.0 -> 5.0"),
+        ("hours = 3", "hours absent -> 3.0"),
+        ("long = true", "long absent -> True"),
+    ],
+)
+def test_a_claim_that_passes_more_easily_or_runs_no_more_is_caught(suite, line, said):
+    suite.claims(CLAIMS + SECOND)
+    assert suite.accept() == 0
+    suite.claims(CLAIMS + SECOND.replace('name = "here-four"', f'name = "here-four"\n{line}'))
+    code, out = suite.gate()
+    assert code == 1
+    assert f"here-four: retargeted, {said}" in out
+
+
+def test_an_easier_limit_is_caught(accepted):
     accepted.claims(CLAIMS.replace("resnet8 = 9.0", "resnet8 = 90.0"))
     code, out = accepted.gate()
     assert code == 1
@@ -263,7 +293,7 @@ def test_a_kernel_15_percent_slower_is_caught(suite, monkeypatch):
     put, speed, rng = Ledger.put, [0.1], np.random.default_rng(0)
 
     def timed(self, cell, result, made=None):
-        rows = tuple(_times(row, speed[0], rng) for row in result.latency)
+        rows = tuple(times(row.backend, row.batch, speed[0], rng) for row in result.latency)
         return put(self, cell, replace(result, latency=rows), made)
 
     monkeypatch.setattr(ledger.Ledger, "put", timed)
@@ -283,18 +313,52 @@ def test_a_kernel_15_percent_slower_is_caught(suite, monkeypatch):
     assert "latencies did not gate: none is accepted of this machine" in out
 
 
-def _times(row, factor, rng):
-    floats = rng.uniform(1, 5, 40) * rng.uniform(0.97, 1.03, 40)
-    samples = floats * factor * rng.uniform(0.97, 1.03, 40)
-    return Latency(row.backend, row.batch, fingerprint(), tuple(samples), tuple(floats))
-
-
-def test_data_that_are_not_here_are_said_and_do_not_fail(accepted, monkeypatch):
+@pytest.fixture
+def nothing_here(accepted, monkeypatch):
+    """The commands where no data are."""
     monkeypatch.setenv("QUANTBENCH_DATA", str(accepted.folder / "nothing"))
     monkeypatch.setattr("quantbench.data.roots.clone_root", lambda: accepted.folder)
     forget()
-    code, out = accepted.gate()
-    assert (code, statuses(out)) == (0, {"not here", "1 not here"})
+    return accepted
+
+
+def test_where_no_data_are_the_gate_says_so_and_is_not_clean(nothing_here):
+    nothing_here.capsys.readouterr()
+    assert main(["gate", "--runs", "before", "--baseline", "b.json"]) == 2
+    said = nothing_here.capsys.readouterr()
+    assert statuses(said.out) == {"not here", "1 not here"}
+    assert "nothing was compared" in said.err
+    assert "quantbench data pull" in said.err
+
+
+def test_where_no_data_are_a_run_says_so_and_is_not_clean(nothing_here):
+    nothing_here.capsys.readouterr()
+    assert main(["run", "--runs", "after", "--github"]) == 2
+    out = nothing_here.capsys.readouterr().out
+    assert "quantbench: nothing was judged: no claim that was asked for has its data here" in out
+    assert "::error title=no data%3A all claims::nothing was judged" in out
+
+
+def test_what_is_skipped_for_another_reason_is_as_clean_as_before(accepted):
+    accepted.claims(CLAIMS.replace("[[claim]]", "[[claim]]\nhours = 3"))
+    assert accepted.run("after") == 0
+
+
+def test_data_that_are_not_here_do_not_fail_where_others_were_compared(suite, monkeypatch):
+    suite.claims(CLAIMS + SECOND)
+    assert suite.accept() == 0
+    cells = Lab.cells
+
+    def some(lab, claim):
+        if claim.id.endswith("here-four"):
+            raise DataMissing("shapes/test", "quantbench data pull")
+        return cells(lab, claim)
+
+    monkeypatch.setattr(Lab, "cells", some)
+    assert suite.run() == 0
+    code, out = suite.gate()
+    assert code == 0
+    assert "cells: 1 identical, 1 not here" in out
 
 
 def test_a_ci_can_read_what_was_found(accepted, monkeypatch):

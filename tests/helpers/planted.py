@@ -72,8 +72,16 @@ def _swapped(q: Quantized) -> None:
     first.zero, other.zero = other.zero, first.zero
 
 
+def _cleared(q: Quantized) -> None:
+    layer = q.layer(LAYER)
+    assert layer.qparams
+    assert layer.codes is not None
+    layer.set_codes(torch.zeros_like(layer.codes, dtype=torch.float32), layer.qparams)
+
+
 FAULTS: dict[str, Callable[[Quantized], None]] = {
     "rounded down": _rounded_down,
     "scale off by 2 %": _scaled,
     "zero points swapped": _swapped,
+    "layer cleared": _cleared,
 }

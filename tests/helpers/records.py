@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from quantbench.evidence.result import Result
+from quantbench.evidence.result import Latency, Result
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.runs.cell import Cell
 from quantbench.runs.ledger import Ledger
+from quantbench.system.machine import fingerprint
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ def result(lost=0, won=0, digest="accepted", n=1000, **rest):
     bits[:lost] = False
     bits[n - won :] |= won > 0
     return Result.of(np.ones(n, bool), bits, digest, **rest)
+
+
+def times(backend, batch, factor, rng):
+    """Calls as a busy machine shows them: both networks slow down together, noise of 3 %."""
+    floats = rng.uniform(1, 5, 40) * rng.uniform(0.97, 1.03, 40)
+    samples = floats * factor * rng.uniform(0.97, 1.03, 40)
+    return Latency(backend, batch, fingerprint(), tuple(samples), tuple(floats))
 
 
 def records(folder, *pairs, kind=None):

@@ -1,5 +1,6 @@
 """The document of measured claims: written, read, merged, and found out when it was edited."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from quantbench.errors import BadInput
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import Outcome
 from quantbench.report.measured.collect import measured, merged
-from quantbench.report.measured.document import Measured, counts, faults, from_markdown, to_markdown
+from quantbench.report.measured.document import (
+    OUTDATED,
+    Measured,
+    counts,
+    faults,
+    from_markdown,
+    to_markdown,
+)
 from quantbench.runs.lab import Lab
 from tests.evidence.test_judge import BEATS, CLAIM, LIMIT
 
@@ -51,7 +59,7 @@ def test_the_counts_tell_misses_that_gate_from_those_that_do_not():
         row(verdict=verdict)
         for verdict in (
             *("HOLDS", "BELOW", "TIE(one seed) (not gating)", "TIE(one seed)"),
-            *("UNDECIDED(about 300 images would decide)", "UNDECIDED (not gating)"),
+            *("UNDECIDED(about 300 examples would decide)", "UNDECIDED (not gating)"),
             "outdated: MISSED",
         )
     ]
@@ -110,6 +118,29 @@ def test_the_readme_has_the_counts_of_every_verdict():
     assert counts in (FILE.parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_readme_says_how_many_numbers_are_those_of_the_data():
+    of_data = {c.id for c in read_claims() if c.source.reported == "data"}
+    rows = from_markdown(FILE.read_text(encoding="utf-8"), str(FILE))
+    reproduced = [row.claim for row in rows if row.word == Outcome.REPRODUCED]
+    said = f"({sum(i in of_data for i in reproduced)} of these {len(reproduced)})"
+    assert said in (FILE.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+# paper, model, scheme, what is asked, ours with its interval, and the word
+SHOWN = re.compile(
+    r"^(\S+) +(\S+) +(\S+) +\S.*? {2,}(\d+\.\d\d .*?\[.*?\]) +([A-Z-]+)", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("page", "least"), [("README.md", 5), ("docs/results.md", 20)])
+def test_rows_that_a_page_shows_are_rows_of_the_file(page, least):
+    rows = from_markdown(FILE.read_text(encoding="utf-8"), str(FILE))
+    known = {(row.claim.rpartition("/")[0], row.ours, row.word) for row in rows}
+    shown = SHOWN.findall((FILE.parents[1] / page).read_text(encoding="utf-8"))
+    assert len(shown) >= least
+    assert {("/".join(about), ours, word) for *about, ours, word in shown} <= known
+
+
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """A limit and a comparison on embedded data, finished in one folder of runs each."""
@@ -154,8 +185,12 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path, capsys):
 
 
 def test_every_claim_that_gates_on_the_data_at_hand_has_been_measured():
-    """Who cannot be measured yet says gates = false, with the reason."""
-    known = {row.claim for row in from_markdown(FILE.read_text(encoding="utf-8"), str(FILE))}
+    """Who cannot be measured yet says gates = false, with the reason.
+
+    An outdated row is of another claim of the same name.
+    """
+    rows = from_markdown(FILE.read_text(encoding="utf-8"), str(FILE))
+    known = {row.claim for row in rows if row.word != OUTDATED}
     asked = [c for c in read_claims() if c.gates and not c.skip and c.tier != "online"]
     assert len(asked) > 100
     assert [c.id for c in asked if c.id not in known] == []

@@ -1,7 +1,7 @@
 """A digest of everything in a claim that can change its verdict, to notice when one is retargeted.
 
-Names, notes, reasons and the place of the row in its file are not in it: they may be improved at
-any time.
+What a run leaves out because it takes too long has no verdict, so that is in it too. Names, notes,
+reasons and the place of the row in its file are not: they may be improved at any time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from quantbench.quantization.scheme import Scheme
 GATING = (
     *("kind", "model", "checkpoint", "data", "published_on", "method", "fields", "scheme", "rival"),
     *("metric", "value", "value_to", "rounding", "sd", "runs", "fp", "fp_tol", "tol", "gates"),
-    *("seeds", "calib"),
+    *("seeds", "calib", "long", "hours"),
 )
+
+# what came later than the first accepted claims, which have no such field: left out at its default
+LATER = {"long": Claim.long, "hours": Claim.hours}
 
 
 def gating_fields(claim: Claim) -> dict[str, Any]:
@@ -27,9 +30,10 @@ def gating_fields(claim: Claim) -> dict[str, Any]:
     Whoever finds a changed digest can say which field it was, from what to what.
     """
     everything = asdict(claim)
-    chosen = {name: everything[name] for name in GATING}
+    at_default = {name for name, default in LATER.items() if everything[name] == default}
+    chosen = {name: everything[name] for name in GATING if name not in at_default}
     for scheme in (chosen["scheme"], (chosen["rival"] or {}).get("scheme")):
-        # a field that came later: at its default the claim is what it was without it
+        # one that came later, too
         if scheme and scheme["edge_acts"] == Scheme.edge_acts:
             del scheme["edge_acts"]
     chosen["xfail"] = claim.xfail and claim.xfail.number

@@ -23,11 +23,11 @@ def gate(options: argparse.Namespace) -> int:
     """``quantbench gate``: 0 clean, 1 regression, 3 nothing but undecided claims.
 
     Raises:
-        BadInput: no baseline, a damaged one, or nothing finished.
+        BadInput: no baseline, a damaged one, nothing finished, or no accepted cell to compare with.
 
     """
     from quantbench.gate.baseline import Baseline
-    from quantbench.gate.finding import Status
+    from quantbench.gate.finding import UNSEEN, Status
     from quantbench.report.ci.case import of_findings
     from quantbench.report.ci.write import Wanted, write
 
@@ -42,7 +42,15 @@ def gate(options: argparse.Namespace) -> int:
     write(of_findings(findings), "quantbench gate", wanted)
     if any(found.fails for found in findings):
         return MISSED
+    if all(found.status in UNSEEN for found in findings if found.about == "cell"):
+        raise BadInput(_NO_DATA)
     return UNDECIDED if any(found.status == Status.UNDECIDED for found in findings) else CLEAN
+
+
+_NO_DATA = (
+    "nothing was compared: no accepted cell that was asked for has its data here; "
+    "quantbench data pull brings them, or the command in its line above"
+)
 
 
 def _findings(baseline: Baseline, options: argparse.Namespace) -> list[Finding]:
@@ -73,7 +81,7 @@ def _findings(baseline: Baseline, options: argparse.Namespace) -> list[Finding]:
 
 def _lines(findings: Sequence[Finding]) -> list[str]:
     """What is worth a line, then what was counted, and what did not gate."""
-    from quantbench.gate.finding import QUIET, Status
+    from quantbench.gate.finding import BY_STATISTICS, QUIET, Status
 
     lines = [str(f) for f in findings if f.status not in QUIET or "finds" in f.detail]
     for about, several in (("cell", "cells"), ("claim", "claims"), ("latency", "latencies")):
@@ -81,6 +89,10 @@ def _lines(findings: Sequence[Finding]) -> list[str]:
         if counts:
             listed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
             lines.append(f"{several}: {listed}")
+    if drawn := sum(f.about == "cell" and f.status in BY_STATISTICS for f in findings):
+        lines.append(
+            f"{drawn} cells have no accepted bits of this kind of machine: statistics decided"
+        )
     untold = (Status.NEW, Status.OTHER_MACHINE, Status.NO_FLOAT32)
     if silent := sum(f.about == "latency" and f.status in untold for f in findings):
         lines.append(f"{silent} latencies did not gate: none is accepted of this machine")

@@ -1,4 +1,4 @@
-"""What would decide a claim that is undecided: how many images, or how many seeds."""
+"""What would decide a claim that is undecided: how many examples, or how many seeds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MOST_SEEDS = 1000  # nobody runs more
 
 
 def deciding(need: float, half: float, n: int, seeds: Spread) -> str:
-    """Number of images, or of seeds, that make the interval short enough, if the estimate stays.
+    """Number of examples, or of seeds, that make the interval short enough, if the estimate stays.
 
     Args:
         need: half-width at which the interval no longer reaches over the end of what is allowed:
             the distance of the estimate from that end, less the rounding.
-        half: that of the sampling of images alone, on the side of this end.
-        n: the images that there are.
+        half: that of the sampling of examples alone, on the side of this end.
+        n: the examples that there are: images, sentence pairs, windows.
         seeds: the term of seeds.
 
     """
@@ -24,12 +24,12 @@ def deciding(need: float, half: float, n: int, seeds: Spread) -> str:
         return "the estimate is too close to the end of what is allowed for any number to decide"
     if half > 0 and seeds.half < need:
         least = max(n * half**2 / (need**2 - seeds.half**2), n + 1)
-        return f"about {_rounded_up(least):,} images would decide"
+        return f"about {_rounded_up(least):,} examples would decide"
     if seeds.at is not None and half < need:
         enough = (k for k in range(3, MOST_SEEDS) if math.hypot(seeds.at(k), half) < need)
         if k := next(enough, 0):
             return f"about {k} seeds would decide"
-    return "images alone never decide, nor do seeds"
+    return "examples alone never decide, nor do seeds"
 
 
 def _rounded_up(number: float) -> int:

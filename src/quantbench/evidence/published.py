@@ -36,11 +36,10 @@ def judge_number(claim: Claim, runs: Runs) -> Verdict:
     difference = joined(images, spread.half, rounding=claim.rounding, less=low)
     allowed = (-claim.tol, high - low + claim.tol)
     outcome = _word(claim, difference, allowed, more_is_better=q.more_is_better)
-    reason = ""
+    unlike = "" if claim.source.reported == "project" else _unlike_the_authors(claim)
+    decides = ""
     if outcome == Outcome.UNDECIDED:
-        reason = what_would_decide(difference, allowed, images, spread, claim.rounding)
-    elif outcome == Outcome.CONSISTENT:
-        reason = _unlike_the_authors(claim)
+        decides = what_would_decide(difference, allowed, images, spread, claim.rounding)
     rounding = f"rounding of the published number: {claim.rounding:g}" if claim.rounding else ""
     return Verdict(
         outcome,
@@ -52,7 +51,7 @@ def judge_number(claim: Claim, runs: Runs) -> Verdict:
         difference,
         allowed,
         parts=tuple(part for part in (spread.said, image_part, rounding) if part),
-        reason=reason,
+        reason="; ".join(filter(None, (decides, unlike))),
     )
 
 
@@ -63,7 +62,7 @@ def what_would_decide(
     spread: Spread,
     rounding: float = 0.0,
 ) -> str:
-    """How many images or seeds bring the interval to one side of the nearest end."""
+    """How many examples or seeds bring the interval to one side of the nearest end."""
     value = difference.value
     end = min(allowed, key=lambda end: abs(value - end))
     half = images.high - images.value if end > value else images.value - images.low

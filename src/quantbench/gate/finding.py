@@ -40,6 +40,10 @@ PASSES = (
     *(Status.UNDECIDED, Status.OTHER_MACHINE, Status.NO_FLOAT32),
 )
 
+BY_STATISTICS = (Status.UNCHANGED, Status.GAIN, Status.LOSS)  # of a cell: no accepted bits
+
+UNSEEN = (Status.NOT_HERE, Status.ABSENT)  # accepted, and not compared with anything
+
 QUIET = (Status.IDENTICAL, Status.UNCHANGED, Status.ABSENT)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,17 +107,29 @@ def answered(
     return before ^ (rng.random(kind.n) < flips)
 
 
-# As measured between two instruction sets of one processor. Nearly all cells answer alike; of those
-# that do not, one in two is another draw.
-CELLS = (Kind(29, 10_240, 0.0003, 0.0), Kind(2, 10_240, 0.002, 0.0), Kind(2, 10_240, 0.011, 0.1))
+# As the embedded cells of reference/baseline.json differ between kinds of machines that accepted
+# them (``discordant``), each group as its worst cell; ``spread`` is that of the accepted values,
+# less what the sampling of images explains. Scores of texts and detectors are no correctness; here
+# they are.
+CELLS = (
+    *(Kind(45, 10_240, 0.0006, 0.0), Kind(9, 10_240, 0.0025, 0.03), Kind(6, 10_240, 0.018, 0.3)),
+    Kind(10, 10_000, 0.0001, 0.0),
+    *(Kind(7, 200, 0.0, 0.0), Kind(1, 200, 0.025, 0.3)),
+)
+
+# The same cells where no network is truly another one: what the gate's promise is about.
+ALIKE = tuple(replace(kind, spread=0.0) for kind in CELLS)
 
 # As it may be between processors that have nothing in common: every cell is another draw.
-FAR = (Kind(33, 10_240, 0.02, 0.1),)
+FAR = tuple(replace(kind, discordant=0.02, spread=0.1) for kind in CELLS)
 
 
-def main(repeats: int = 1000) -> None:
+def main(repeats: int = 500) -> None:
     """Print the figures of docs/statistics.md."""
-    for title, kinds in (("as measured", CELLS), ("every cell another draw", FAR)):
+    for title, kinds in (
+        *(("as many images differ", ALIKE), ("networks differ as well", CELLS)),
+        ("every cell another draw", FAR),
+    ):
         print(f"{title:<30}   a cell  all cells   the gate  that cell")
         for name, one, every in (
             ("nothing", 0.0, 0.0),

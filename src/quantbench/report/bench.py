@@ -60,6 +60,15 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     cells: list[tuple[str, Cell]] = field(default_factory=list)
 
+    @property
+    def lacks_data(self) -> bool:
+        """Whether nothing was judged of what was asked to run, and for want of data at that."""
+        from quantbench.evidence.verdict import Outcome
+
+        verdicts = [row.verdict for row in self.rows]
+        away = any(verdict.command for verdict in verdicts)  # that brings data
+        return away and not self.finished and all(v.outcome == Outcome.SKIP for v in verdicts)
+
     def judge(self, claim: Claim) -> Verdict:
         """Run a claim's cells, or take them from the ledger, and judge them."""
         from quantbench.evidence.judge import judge

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from quantbench.evidence.verdict import Outcome
-from quantbench.gate.finding import QUIET, Finding, Status
+from quantbench.gate.finding import QUIET, UNSEEN, Finding
 
 if TYPE_CHECKING:
     from quantbench.report.bench import Row
@@ -49,7 +49,7 @@ def of_findings(findings: Iterable[Finding]) -> list[Case]:
 def _level(found: Finding) -> Level:
     if found.fails:
         return "error"
-    if found.status in (Status.NOT_HERE, Status.ABSENT):
+    if found.status in UNSEEN:
         return "skipped"
     return "passed" if found.status in QUIET else "warning"
 
