@@ -1,5 +1,6 @@
 """The tests of loss: closed forms, enumeration, and the power that is claimed for them."""
 
+from dataclasses import replace
 from math import comb, sqrt
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_the_loss_of_a_cell():
     assert found.won == (~pair.before & pair.now).sum()
     assert found.p < ALONE < found.p_gain
     assert loss(Pair(pair.now, pair.before, "top1", "set")).p_gain == found.p
+
+
+def test_what_another_kind_of_machine_draws_anew_is_no_loss():
+    """1.2 points of 10,240 images: found where machines agree, and not where they differ by 0.3."""
+    rng = np.random.default_rng(3)
+    pair = bits(rng, 0.021, 0.009)
+    drawn = loss(replace(pair, spread=0.3))
+    assert loss(pair).p < ALONE / 78 < drawn.p
+    assert drawn.finds(78) == pytest.approx(
+        smallest_normal_loss(sqrt(loss(pair).se ** 2 + 0.09), ALONE / 78, MARGIN)
+    )
+    assert pooled([replace(pair, spread=0.3)]).se == pytest.approx(drawn.whole_se)
 
 
 def test_together_is_the_mean_over_cells_and_an_image_counts_once():

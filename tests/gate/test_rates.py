@@ -13,7 +13,8 @@ from quantbench.evidence.result import Result
 from quantbench.gate.accept import Reason, accept_cells
 from quantbench.gate.baseline import Baseline
 from quantbench.gate.cells import compare
-from quantbench.gate.simulation import ALIKE, CELLS, Kind, simulate
+from quantbench.gate.losses import ANEW
+from quantbench.gate.simulation import CELLS, DRAWN, Kind, simulate
 from quantbench.runs.lab import Lab
 from quantbench.tasks import images
 from tests.helpers.few_images import few_images
@@ -22,15 +23,20 @@ from tests.helpers.records import cell, records, times
 
 def test_clean_repetitions_do_not_alarm():
     """One in a hundred may, and none of 500 does: docs/statistics.md."""
-    assert simulate(ALIKE, 120, seed=1).either == 0
+    assert simulate(CELLS, 120, seed=1).either == 0
 
 
 def test_one_point_in_one_cell_is_found_in_nine_of_ten_cases():
-    assert simulate(ALIKE, 60, seed=2, one=1.0).planted >= 0.9
+    assert simulate(CELLS, 60, seed=2, one=1.0).planted >= 0.9
+
+
+def test_a_little_more_than_two_points_are_found_where_machines_draw_anew():
+    assert DRAWN[0].anew
+    assert simulate(DRAWN, 60, seed=2, one=2.2).planted >= 0.9
 
 
 def test_a_little_in_every_cell_is_found_together():
-    found = simulate(ALIKE, 30, seed=3, every=0.3)
+    found = simulate(CELLS, 30, seed=3, every=0.3)
     assert found.together >= 0.9
     assert found.together > found.alone
 
@@ -48,6 +54,7 @@ def test_the_simulated_cells_are_those_of_the_baseline():
         for cell in measured
     }
     found = Counter(alike[cell.n, cell.discordant] for cell in measured)
+    assert all(kind.anew == (kind.discordant > ANEW) for kind in CELLS)
     assert found == {kind: kind.count for kind in CELLS}
 
 

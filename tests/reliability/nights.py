@@ -24,7 +24,7 @@ from quantbench.gate import cells, pace
 from quantbench.gate.accept import Reason, accept_cells
 from quantbench.gate.baseline import Baseline
 from quantbench.gate.finding import Finding
-from quantbench.gate.simulation import ALIKE, RIGHT, Kind, answered
+from quantbench.gate.simulation import CELLS, RIGHT, Kind, answered
 from quantbench.runs.cell import Cell
 from quantbench.runs.ledger import Ledger, Stored
 from quantbench.system.machine import fingerprint
@@ -80,7 +80,7 @@ class _Suite:
 def simulate(nights: int, folder: Path, seed: int = 0) -> Nights:
     """Gates night by night; a third of the way on, regressions are planted one after another."""
     rng = np.random.default_rng(seed)
-    kinds = tuple(kind for kind in ALIKE for _ in range(kind.count))
+    kinds = tuple(kind for kind in CELLS for _ in range(kind.count))
     suite = _Suite(kinds, [rng.random(kind.n) < RIGHT for kind in kinds])
     ledger, path = Ledger(folder / "cells"), folder / "baseline.json"
     names = [cell(seed=number, eval_digest=str(kind.n)) for number, kind in enumerate(kinds)]

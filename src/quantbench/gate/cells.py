@@ -10,6 +10,8 @@ from quantbench.gate.baseline import Baseline
 from quantbench.gate.finding import Finding, Status
 from quantbench.gate.losses import (
     ALONE,
+    ANEW,
+    SPREAD,
     TOGETHER,
     Loss,
     Pair,
@@ -68,7 +70,8 @@ def pair(known: Accepted, run: Stored, against: str = "") -> Pair:
     """Scores of a cell: accepted, or the packed ones given, and now."""
     before = known.unpacked(against or known.scores)
     gold = run.result.gold_scores if run.result.gold else None
-    return Pair(before, run.result.scores, known.metric, known.eval, gold)
+    spread = SPREAD if (known.discordant or 0.0) > ANEW else 0.0
+    return Pair(before, run.result.scores, known.metric, known.eval, gold, spread)
 
 
 def other_settings(known: Accepted, settings: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ They decide where bits cannot: on another kind of machine, and against the best 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,14 @@ from quantbench.system.seeds import seed_for
 ALONE = 0.005  # chance that any cell alarms without cause, over all of them
 TOGETHER = 0.005  # chance that the test of all together does; with ALONE, one in a hundred
 
-# Points that another kind of machine may cost a cell: there, reconstruction is another draw.
-# docs/statistics.md has the measurement.
+# Points that another kind of machine may cost a cell. docs/statistics.md has the measurement.
 MARGIN = 0.2
 
+# A cell of which two accepted kinds of machines answer more than this share of the examples
+# otherwise is another draw on each: what is learnt in it follows from last bits.
+ANEW = 0.005
+
+SPREAD = 0.3  # standard deviation of such draws, in points; measured there, too
 
 SAME = 1e-4  # scores that are no correctness differ by more where they differ: 0.01 points
 
@@ -44,6 +49,7 @@ class Pair:
         metric: as of :class:`quantbench.evidence.result.Result`.
         examples: digest of the set that the scores are of.
         gold: reference similarities, for ``spearman`` only.
+        spread: points by which kinds of machines differ in this cell without a cause (sd).
 
     """
 
@@ -52,6 +58,7 @@ class Pair:
     metric: str
     examples: str
     gold: NDArray[Any] | None = None
+    spread: float = 0.0
 
     @property
     def drawn(self) -> bool:
@@ -87,6 +94,7 @@ class Loss:
         won: examples that score more now.
         n: examples.
         exact: whether scores are correctness, which the sign test takes.
+        spread: as of :class:`Pair`; the sign test, which knows only of images, is not for it.
 
     """
 
@@ -96,6 +104,12 @@ class Loss:
     won: int
     n: int
     exact: bool
+    spread: float = 0.0
+
+    @property
+    def whole_se(self) -> float:
+        """Standard error, kinds of machines and all."""
+        return math.hypot(self.se, self.spread)
 
     @property
     def discordant(self) -> float:
@@ -105,24 +119,24 @@ class Loss:
     @property
     def p(self) -> float:
         """One-sided p-value of a loss above the margin."""
-        if self.exact:
+        if self.exact and not self.spread:
             return sign(self.lost, self.won, self.n, MARGIN)
-        return normal_loss(self.value, self.se, MARGIN)
+        return normal_loss(self.value, self.whole_se, MARGIN)
 
     @property
     def p_gain(self) -> float:
         """The same of a gain."""
-        if self.exact:
+        if self.exact and not self.spread:
             return sign(self.won, self.lost, self.n, MARGIN)
-        return normal_loss(-self.value, self.se, MARGIN)
+        return normal_loss(-self.value, self.whole_se, MARGIN)
 
     def finds(self, cells: int) -> float:
         """The smallest loss that is found in 90 % of cases, among so many cells, in points."""
-        if self.exact:
+        if self.exact and not self.spread:
             # what differs beyond the loss itself
             rest = max(self.lost + self.won - abs(self.lost - self.won), 1) / self.n
             return smallest_loss(self.n, rest, ALONE / cells, MARGIN)
-        return smallest_normal_loss(self.se, ALONE / cells, MARGIN)
+        return smallest_normal_loss(self.whole_se, ALONE / cells, MARGIN)
 
 
 def loss(pair: Pair) -> Loss:
@@ -135,7 +149,7 @@ def loss(pair: Pair) -> Loss:
         value, se = 100 * float(each.mean()), 100 * float(each.std()) / len(each) ** 0.5
     lost, won = int((each > SAME).sum()), int((each < -SAME).sum())
     exact = pair.before.dtype == np.bool_
-    return Loss(value, se, lost, won, len(each), exact)
+    return Loss(value, se, lost, won, len(each), exact, pair.spread)
 
 
 def corrected(p: Mapping[str, float]) -> dict[str, float]:
@@ -164,7 +178,7 @@ class Pooled:
 
 def pooled(pairs: Sequence[Pair]) -> Pooled:
     """The mean loss over cells; an example is one unit, in however many cells it is scored."""
-    total, variance = 0.0, 0.0
+    total, variance = 0.0, sum(p.spread**2 for p in pairs)
     drawn = [loss(p) for p in pairs if p.drawn]
     for one in drawn:
         total, variance = total + one.value, variance + one.se**2

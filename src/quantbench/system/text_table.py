@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Sequence
+from itertools import zip_longest
 
 WIDTH = 100  # columns that no line of a table passes
 
@@ -33,7 +34,7 @@ def text_table(
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for i, (name, fewest) in enumerate(zip(head, least or [None] * len(head), strict=True)):
+    for i, (name, fewest) in enumerate(zip_longest(head, least)):
         made.add_column(Text(name), overflow="fold", min_width=fewest, no_wrap=i in whole)
     for row in rows:
         made.add_row(*map(Text, row))
