@@ -21,7 +21,7 @@ from quantbench.quantization.method import quantize
 from quantbench.quantization.scheme import Grid, Scheme
 from tests.families.steps import farthest
 from tests.families.zoo import Member, build, from_noise, images
-from tests.helpers.whole_way import in_onnx_runtime
+from tests.network.whole_way import in_onnx_runtime
 
 W = Grid(8, per_channel=True, range="minmax")
 A = Grid(8, symmetric=False, range="minmax")

@@ -12,8 +12,8 @@ from tests.families.steps import farthest
 from tests.families.survey import Row, Verdict, look
 from tests.families.table import page, require_right
 from tests.families.zoo import MEMBERS
-from tests.helpers.whole_way import in_onnx_runtime
 from tests.network.test_any_network import INTEGER, cnn, images, made
+from tests.network.whole_way import in_onnx_runtime
 
 FAST = (  # of other kinds each: residual, attention, gates, unfolded norms, plain
     "timm/test_resnet",

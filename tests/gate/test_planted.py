@@ -21,8 +21,8 @@ from quantbench.runs import ledger, recipe, source_hash
 from quantbench.runs.lab import Lab
 from quantbench.runs.ledger import Ledger
 from quantbench.tasks import images
-from tests.helpers import planted
-from tests.helpers.few_images import few_images
+from tests.gate import planted
+from tests.gate.few_images import few_images
 from tests.helpers.records import times
 
 IMAGES = 512
@@ -129,7 +129,7 @@ def suite(finished, tmp_path, monkeypatch, capsys):
 
 def with_class(monkeypatch, name):
     """The entry point of the method leads to this class."""
-    point = EntryPoint("planted", f"tests.helpers.planted:{name}", registry.GROUP)
+    point = EntryPoint("planted", f"tests.gate.planted:{name}", registry.GROUP)
     for module in (registry, source_hash):
         monkeypatch.setattr(module, "methods", lambda: {"planted": point})
     forget()

@@ -17,7 +17,7 @@ from quantbench.gate.losses import ANEW
 from quantbench.gate.simulation import CELLS, DRAWN, Kind, simulate
 from quantbench.runs.lab import Lab
 from quantbench.tasks import images
-from tests.helpers.few_images import few_images
+from tests.gate.few_images import few_images
 from tests.helpers.records import cell, records, times
 
 

@@ -25,7 +25,7 @@ from quantbench.quantization.method import Pipeline, quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.quantization.serialize import load, save
-from tests.helpers.whole_way import whole_way
+from tests.network.whole_way import whole_way
 
 W = Grid(8, per_channel=True)
 WEIGHTS = Scheme(W)

@@ -15,8 +15,8 @@ from quantbench.integer.lowering.lower import executable
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
-from tests.helpers.whole_way import whole_way
 from tests.network.test_any_network import INTEGER, RIGHT, WEIGHTS, images, made, off
+from tests.network.whole_way import whole_way
 
 
 @dataclass

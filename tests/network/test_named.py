@@ -25,8 +25,8 @@ from quantbench.errors import BadInput, DataCorrupt, DataMissing
 from quantbench.integer.lowering.lower import executable
 from quantbench.models.bert import Encoder, encoder_network
 from quantbench.network.sources.found import made
-from tests.helpers.whole_way import whole_way
 from tests.network.test_any_network import INTEGER, WEIGHTS, off
+from tests.network.whole_way import whole_way
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -24,8 +24,8 @@ from quantbench.network.tracing import LayerInfo
 from quantbench.quantization.layers import QuantLayer
 from quantbench.quantization.method import quantize
 from quantbench.quantization.scheme import Grid, Scheme
-from tests.helpers.whole_way import whole_way
 from tests.network.test_any_network import INTEGER, RIGHT, WEIGHTS, off
+from tests.network.whole_way import whole_way
 
 SIZES = {1: (12,), 2: (7, 6), 3: (4, 5, 6)}
 

@@ -33,9 +33,9 @@ from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid, Scheme
 from quantbench.system import parallel
 from tests.helpers.methods import W3, W3A4, every_method
-from tests.helpers.processes import outcome
 from tests.helpers.separable import W8A8, Separable, job, seeded
 from tests.helpers.small import LAYERS, small
+from tests.optimization.processes import outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -258,7 +258,7 @@ def test_two_processes_agree_and_do_as_well_as_one(tmp_path):
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    run = [*command, sys.executable, "-m", "tests.helpers.processes", str(tmp_path)]
+    run = [*command, sys.executable, "-m", "tests.optimization.processes", str(tmp_path)]
     done = subprocess.run(
         run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False
     )

@@ -9,7 +9,7 @@ from quantbench.report import shift_tables
 from quantbench.report.page.build import page
 from quantbench.report.page.found import Found
 from quantbench.runs.lab import Lab
-from tests.helpers.rows import row
+from tests.report.rows import row
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 8.0])

@@ -16,7 +16,7 @@ from quantbench.report.charts.roofline import roofline
 from quantbench.report.charts.spec import VEGA_LITE
 from quantbench.report.charts.verdicts import ALL, verdicts
 from quantbench.report.page import assets
-from tests.helpers.reports import CURVES_OF_ALL, TABLE
+from tests.report.reports import CURVES_OF_ALL, TABLE
 
 POINT = Point("net", "bits", "nearest", "nearest()", "w4", 4.0, 90.0, 5.0, 4.0, 6.0)
 FRONTS = [POINT, Point(**{**vars(POINT), "method": "brecq", "x": 3.0, "value": 91.0})]

@@ -8,8 +8,8 @@ from PIL import Image
 from quantbench.report import latency_page
 from quantbench.report.page import build
 from quantbench.runs.lab import Lab
-from tests.helpers.chromium import chromium
-from tests.helpers.reports import TABLE, every
+from tests.report.chromium import chromium
+from tests.report.reports import TABLE, every
 
 WIDTHS = (400, 1000, 1600)
 

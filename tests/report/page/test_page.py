@@ -14,7 +14,7 @@ from quantbench.report.charts.fronts import COSTS
 from quantbench.report.page import build, changed, figures, glance, papers, skipped
 from quantbench.report.page.entries import boards, entries, named
 from quantbench.runs.lab import Lab
-from tests.helpers.reports import TABLE, every, result
+from tests.report.reports import TABLE, every, result
 from tests.report.test_tracking import CELL
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}

@@ -28,7 +28,7 @@ from quantbench.report.server.pictures import pictures
 from quantbench.report.server.upload import WHOLE, Server, Uploaded, model_name
 from quantbench.runs.ledger import Ledger
 from tests.helpers.lowered import images, made
-from tests.helpers.reports import CURVES_OF_ALL
+from tests.report.reports import CURVES_OF_ALL
 from tests.report.test_tracking import CELL
 
 TIMED = Latency("native", 1, "a machine", (0.25, 0.5, 0.75), (1.0, 1.0, 1.0), 90.0)

@@ -12,7 +12,7 @@ from quantbench.latency.table import LayerTime, Table
 from quantbench.report.bench import Row
 from quantbench.report.page.found import Found
 from tests.evidence.test_judge import BEATS, CLAIM, LIMIT
-from tests.helpers.rows import CURVES, EXTRA
+from tests.report.rows import CURVES, EXTRA
 
 N = 1000
 
