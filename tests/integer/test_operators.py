@@ -178,7 +178,7 @@ def test_an_operator_needs_at_most_ten_files() -> None:
     assert len(needed | {"quantbench.integer"}) + NATIVE == 10
     refusing = {p.module for p in PLACES if p.refuses}
     better = {"quantbench.integer.backends.onednn", "quantbench.integer.backends.litert.windows"}
-    better.add("quantbench.integer.lowering.lower")  # sums, tables, and what is not an operator
+    better.add("quantbench.integer.lowering.emit")  # sums, tables, and what is not an operator
     better.add("quantbench.integer.lowering.order")  # what every operator may need around it
     better.add("quantbench.integer.lowering.slopes")
     better.add("quantbench.integer.lowering.volumes")  # layers that become convolutions by others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,6 +107,8 @@ def _pytest(*files: str, more: Iterable[str]) -> int:
     settings = ["--rootdir", str(bench), "-c", str(bench / "pytest.ini"), "-p", "no:cacheprovider"]
     # other people's plugins, and some of pytest's own, take seconds and have no part in this
     settings += ["--disable-plugin-autoload", "-p", "quantbench", "-p", "benchmark"]
+    # the ledger has the times: no folder .benchmarks is left where the user stands
+    settings += [f"--benchmark-storage=file://{os.devnull}"]
     settings += [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
     quiet = ["-q", "--no-header", "--import-mode=importlib"]
     words, noticed = [*(str(bench / file) for file in files), *settings, *quiet, *more], _Noticed()

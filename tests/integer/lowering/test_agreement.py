@@ -12,7 +12,7 @@ from torch import nn
 
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Conv
-from quantbench.integer.lowering import lower as lower_module
+from quantbench.integer.lowering import emit
 from quantbench.integer.lowering.lower import lower
 from quantbench.methods.nearest import Nearest
 from quantbench.network.network import Network
@@ -24,7 +24,7 @@ from tests.network.test_any_network import INTEGER, Scaled, cnn, made
 
 def plant(monkeypatch: pytest.MonkeyPatch, name: str, **changed: Any) -> None:
     """Lower a layer with another number in it; a function makes the number from the operator."""
-    right = lower_module.conv
+    right = emit.conv
 
     def wrong(layer: Any, *given: Any) -> Conv:
         op = right(layer, *given)
@@ -32,7 +32,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, name: str, **changed: Any) -> None:
             return op
         return replace(op, **{k: make(op, *given[1:3]) for k, make in changed.items()})
 
-    monkeypatch.setattr(lower_module, "conv", wrong)
+    monkeypatch.setattr(emit, "conv", wrong)
 
 
 def test_an_operator_that_is_lowered_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
