@@ -85,14 +85,10 @@ def test_reproduce_fails_on_what_is_missed_and_not_on_what_is_undecided(noxfile,
         noxfile.reproduce(session)
 
 
-@pytest.mark.parametrize("posargs", [(), ("-k", "gate")])
-def test_interrupts_are_timed_alone_and_only_with_all_tests(noxfile, posargs):
+def test_interrupts_are_timed_where_no_other_test_runs(noxfile):
     session = Session({})
-    session.posargs = posargs
-    noxfile.tests(session)
-    _, suite, *more = session.ran
-    assert suite == ("pytest", "-n", "auto", *posargs)
-    assert more == ([] if posargs else [("pytest", "tests/cli/test_interrupt.py")])
+    noxfile.interrupts(session)
+    assert session.ran[-1] == ("pytest", noxfile.INTERRUPTS, "adaround")
     assert (ROOT / noxfile.INTERRUPTS).is_file()
 
 

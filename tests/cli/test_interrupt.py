@@ -144,7 +144,7 @@ def interrupted(start, after, folder):
 @pytest.mark.skipif(
     int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1,
     reason="seconds are counted, so no other test may run beside it: pytest "
-    "tests/cli/test_interrupt.py, or nox -s reliability",
+    "tests/cli/test_interrupt.py, or nox -s interrupts",
 )
 @pytest.mark.parametrize("command", KEPT)
 def test_an_interrupt_is_obeyed_at_once(command, runs, file, tmp_path):

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as a shell has it
 
 PATIENCE = 0.8  # seconds to end by itself
+
+Hook = Callable[[Any], object]
 
 
 @contextmanager
@@ -30,12 +34,28 @@ def ends_soon(kept: str) -> Iterator[None]:
     heard, told = socket.socketpair()
     told.setblocking(False)
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
     threading.Thread(target=_watch, args=(heard, kept), daemon=True, name="interrupt").start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = hook
         told.close()  # the watcher reads the end, and leaves; not so one that was interrupted
+
+
+def _quiet(hook: Hook) -> Hook:
+    """A hook that says nothing of an interrupt.
+
+    One that comes while a destructor or a callback runs is lost to the main thread, and Python
+    prints a traceback of it; the watcher ends the process all the same.
+    """
+
+    def told(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            hook(unraisable)
+
+    return told
 
 
 def _watch(heard: socket.socket, kept: str) -> None:
