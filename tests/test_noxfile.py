@@ -104,7 +104,8 @@ def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
     example.parent.mkdir(parents=True)
     page = tmp_path / "tmp" / "report" / "index.html"
     page.parent.mkdir(parents=True)
-    page.write_text('<p class="about">Report of a day, commit abc; a machine</p><p>a report</p>')
+    about = '<p class="about">Report of a day, commit abc; a machine</p>'
+    page.write_text(f"{about}<script>vega</script>a report<script>x</script>")
     session = Session({"report": 1})  # a miss is shown as well
     session.create_tmp = lambda: str(tmp_path / "tmp")
     noxfile.docs(session)
@@ -113,7 +114,9 @@ def test_the_docs_have_an_example_of_the_report(noxfile, monkeypatch, tmp_path):
         ("quantbench", "report"),
         ("sphinx-build", "-W"),
     ]
-    assert example.read_text() == f"{noxfile.EXAMPLE}<p>a report</p>"
+    link = '<script src="example-vega.js"></script>'
+    assert example.read_text() == f"{noxfile.EXAMPLE}{link}a report<script>x</script>"
+    assert example.with_name("example-vega.js").read_text() == "vega"
 
 
 def test_the_example_that_is_committed_is_a_whole_page_and_no_large_one(noxfile):
@@ -124,7 +127,8 @@ def test_the_example_that_is_committed_is_a_whole_page_and_no_large_one(noxfile)
         text = (ROOT / "docs" / "example" / frame).read_text(encoding="utf-8")
         assert noxfile.EXAMPLE in text
         assert text.rstrip().endswith("</html>")
-        assert len(text.encode()) < 3_000_000
+        assert '<script src="example-vega.js"></script>' in text  # which git ignores
+        assert len(text.encode()) < 1_000_000
 
 
 @pytest.mark.parametrize(("processors", "gibibytes", "asked"), [(2, 23, 2), (16, 30, 7), (4, 2, 1)])
