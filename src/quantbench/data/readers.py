@@ -118,13 +118,23 @@ def resized(paths: Sequence[Path], out: np.ndarray, size: int = 224, short: int 
         out[i] = centre(shrink(path, short), size)
 
 
-def shrink(path: Path, short: int) -> np.ndarray:
-    """Decode a file; its short side becomes ``short`` as by torchvision's Resize (bilinear)."""
+def opened(path: Path) -> Image.Image:
+    """An image file, decoded, in RGB.
+
+    Raises:
+        DataCorrupt: truncated, or no image at all.
+
+    """
     try:
         with Image.open(path) as image:
-            rgb = image.convert("RGB")
+            return image.convert("RGB")
     except (OSError, ValueError, SyntaxError) as e:
         raise DataCorrupt(f"{path} is not a whole image: {e}") from e
+
+
+def shrink(path: Path, short: int) -> np.ndarray:
+    """Decode a file; its short side becomes ``short`` as by torchvision's Resize (bilinear)."""
+    rgb = opened(path)
     w, h = rgb.size
     scale = (short, int(short * h / w)) if w <= h else (int(short * w / h), short)
     return np.asarray(rgb.resize(scale, Image.Resampling.BILINEAR))

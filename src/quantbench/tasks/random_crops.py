@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from quantbench.errors import DataCorrupt
+from quantbench.data.readers import opened
 
 AREA = (0.08, 1.0)  # share of the image that a crop covers
 
@@ -54,11 +54,7 @@ def random_crops(paths: Sequence[Path], size: int, rng: torch.Generator) -> np.n
 
 
 def _crop(path: Path, draws: np.ndarray, size: int) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as e:
-        raise DataCorrupt(f"{path} is not a whole image: {e}") from e
+    rgb = opened(path)
     box = crop_box(*rgb.size, draws)
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
