@@ -4,15 +4,23 @@ Each rate is of fixed draws, so that a test passes always or never. The figures 
 these.
 """
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from quantbench.data.roots import clone_root
 from quantbench.evidence.judge import judge
-from quantbench.evidence.result import Result
-from tests.evidence.test_judge import BEATS, CLAIM, LIMIT
+from quantbench.evidence.rates import (
+    LIMIT,
+    NOISE,
+    PUBLISHED,
+    main,
+    outcomes,
+    quantized,
+    seeds,
+    told_apart,
+)
 
 SETS = 1000
 SE = 0.005  # of a rate of 2.5 % in as many data sets
@@ -20,29 +28,8 @@ SE = 0.005  # of a rate of 2.5 % in as many data sets
 CHANCE = 0.025 + 3 * SE  # one end of a 95 % interval
 
 
-def quantized(rng, n, drop, changed=0.05):
-    """A network that starts from 92 % and loses ``drop`` points, by as many changes of answers."""
-    fp = np.arange(n) < 0.92 * n
-    lost, won = (changed + drop / 100) / 2 / 0.92, (changed - drop / 100) / 2 / 0.08
-    u = rng.random(n)
-    return Result.of(fp, np.where(fp, u >= lost, u < won), "d")
-
-
-def outcomes(claim, runs, *rivals, sets=SETS):
-    """Share of each verdict over simulated data sets; ``runs`` makes the runs of one."""
-    rng = np.random.default_rng(0)
-    found = Counter(
-        judge(claim, *(dict(enumerate(make(rng))) for make in (runs, *rivals))).outcome
-        for _ in range(sets)
-    )
-    return {word: count / sets for word, count in found.items()}
-
-
-DROP = replace(CLAIM, metric="top1_drop", value=2.0, fp=None, tol=1.0, checkpoint="authors")
-
-
 def rates_of_drops(n, true):
-    return outcomes(DROP, lambda rng: [quantized(rng, n, true)])
+    return outcomes(PUBLISHED, lambda rng: [quantized(rng, n, true)])
 
 
 @pytest.mark.parametrize("true", [1.0, 3.0])
@@ -80,20 +67,6 @@ def test_at_the_limit_itself_either_error_has_its_chance(n):
     assert 0 < rates["MISSED"] <= CHANCE
 
 
-NOISE = 0.5  # points that one seed differs from another by
-
-
-def seeds(rng, k, n, drop=2.0):
-    """Runs of one method on the same images; each seed has a drop of its own."""
-    return [quantized(rng, n, drop + NOISE * rng.normal()) for _ in range(k)]
-
-
-def told_apart(k, n):
-    """How often two equal methods are, with as many seeds each."""
-    rates = outcomes(BEATS, *2 * [lambda rng: seeds(rng, k, n)], sets=400)
-    return 1 - rates["TIE"]
-
-
 @pytest.mark.parametrize("n", [1000, 10_000])
 def test_three_seeds_seldom_tell_equal_methods_apart(n):
     assert told_apart(3, n) <= 0.05
@@ -113,7 +86,18 @@ def test_the_interval_of_the_difference_holds_the_truth():
     rng, held = np.random.default_rng(0), 0
     for _ in range(400):
         published = quantized(rng, 50_000, 2.0 + NOISE * rng.normal()).drop
-        claim = replace(DROP, value=published, data="cifar10/test_1000", published_on="all")
+        claim = replace(PUBLISHED, value=published, data="cifar10/test_1000", published_on="all")
         found = judge(claim, dict(enumerate(seeds(rng, 3, 5000)))).difference
         held += found.low <= 0 <= found.high
     assert held / 400 >= 0.95 - 0.02
+
+
+def test_the_page_has_what_the_command_prints(capsys):
+    main()
+    *table, one, three = capsys.readouterr().out.splitlines()
+    page = (clone_root() / "docs" / "statistics.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in page
+    shares = [line.split(": ")[1] for line in (one, three)]
+    assert (
+        f"images in {shares[0]} of 400\ncases with one seed each, and in {shares[1]} with" in page
+    )

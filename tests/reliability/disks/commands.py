@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ COMMANDS = (
     Work("data pull", ("data", "pull", "embedded"), files, data=True),
 )
 
+# what every fork would import again
+SLOW_IMPORTS = ("torch._dynamo", "rich.table", "quantbench.report.page.build")
+
 
 @contextmanager
 def small() -> Iterator[None]:
@@ -70,6 +74,8 @@ def small() -> Iterator[None]:
 def spoiled(work: Work, folder: Path) -> Spoiled:
     """One command, with each of its writes refused."""
     folder.mkdir(parents=True)
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
     with small():
         command: Command = in_clone.run if work.data else main
         return spoil(work, command, filled(work, folder), folder / "places")
