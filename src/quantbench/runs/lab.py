@@ -12,7 +12,7 @@ from quantbench.evidence.result import Result
 from quantbench.runs.cell import Cell, task_of
 from quantbench.runs.ledger import Ledger
 from quantbench.runs.recipe import Recipe
-from quantbench.system.memory import peak_megabytes, restart_peak
+from quantbench.system.memory import keep_freed, peak_megabytes, restart_peak
 from quantbench.system.progress import Progress, silent
 from quantbench.tasks import measure
 from quantbench.tasks.measure import FullPrecision
@@ -134,6 +134,7 @@ class Lab:
         stored = self.ledger.get(cell)
         if stored is not None:
             return stored
+        keep_freed()
         whole = isinstance(cell.method, FullPrecision)
         found = self._full_precision(cell) if whole else self._quantized(cell)
         self.ledger.put(cell, found)

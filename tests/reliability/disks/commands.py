@@ -49,7 +49,7 @@ COMMANDS = (
     Work("sweep", ("sweep", "sweep.toml", "--table", "table.md", *RUNS), cells),
     Work("accept", ("accept", "--baseline", "baseline.json", "--why", "w", *RUNS), baseline, "run"),
     Work("gate", GATE, whole("junit.xml", "summary.md"), "run"),
-    Work("measured", ("measured", "runs", "--file", "measured.md"), whole("measured.md"), "run"),
+    Work("measured", ("measured", "--file", "measured.md", *RUNS), whole("measured.md"), "run"),
     Work("import", IMPORT, whole("runs/others/theirs.json"), "run"),
     Work("report", ("report", *RUNS), page("index.html"), "run"),
     Work("latency", ("latency", "-k", "linear", "--seconds", "0.05", *RUNS), page("latency.html")),
