@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -33,7 +34,7 @@ def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module],
     wrappers: tuple[tuple[type[nn.Module], str], ...] = (
         (nn.DataParallel, "model.module"),
         (nn.parallel.DistributedDataParallel, "model.module"),
-        (torch._dynamo.OptimizedModule, "model._orig_mod"),  # noqa: SLF001 - torch.compile's class
+        *((kind, "model._orig_mod") for kind in _compiled()),
     )
     for wrapper, way in wrappers:
         if isinstance(model, wrapper):
@@ -44,6 +45,12 @@ def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module],
     if not isinstance(model, nn.Module):
         advice = "give exported.module()" if hasattr(model, "module") else "give an nn.Module"
         raise BadInput(f"{name} is {type(model).__name__}, not a module: {advice}")
+
+
+def _compiled() -> tuple[type[nn.Module], ...]:
+    """torch.compile's class; none where nothing was compiled, for its import takes seconds."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return () if dynamo is None else (dynamo.OptimizedModule,)
 
 
 def evaluating_copy(model: nn.Module) -> nn.Module:
