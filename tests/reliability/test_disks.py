@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import quantbench as qb
+from quantbench.cli.parser import parser
 from quantbench.errors import CannotWrite
 from quantbench.system.atomic import write_atomically
 from tests.helpers import saved
@@ -15,11 +16,18 @@ from tests.reliability.corpus import programs
 from tests.reliability.disks.commands import COMMANDS, spoiled
 from tests.reliability.disks.faults import Faults
 from tests.reliability.disks.inject import Ran, forked, require_told, spoil
-from tests.reliability.work import Work, whole
+from tests.reliability.disks.limits import TRACK
+from tests.reliability.work import WORK, Work, whole
 
 QUICK = [work for work in COMMANDS if work.name in ("accept", "gate", "report")]
 
 NETWORK = ("saved/quantized.json", "saved/quantized.safetensors", "net.onnx")
+
+
+@pytest.mark.parametrize("work", (*COMMANDS, *WORK, TRACK), ids=lambda work: work.name)
+def test_the_words_of_every_command_are_still_its_words(work):
+    """The session runs them; an option that has gone would stop it on the way."""
+    assert parser().parse_args(work.words).command == work.words[0]
 
 
 @pytest.mark.slow
