@@ -24,7 +24,7 @@ QUICK = [work for work in COMMANDS if work.name in ("accept", "gate", "report")]
 NETWORK = ("saved/quantized.json", "saved/quantized.safetensors", "net.onnx")
 
 
-@pytest.mark.parametrize("work", (*COMMANDS, *WORK, TRACK), ids=lambda work: work.name)
+@pytest.mark.parametrize("work", [*COMMANDS, *WORK, TRACK], ids=lambda work: work.name)
 def test_the_words_of_every_command_are_still_its_words(work):
     """The session runs them; an option that has gone would stop it on the way."""
     assert parser().parse_args(work.words).command == work.words[0]
