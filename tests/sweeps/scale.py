@@ -75,7 +75,7 @@ def made_up(cell: Cell) -> Result:
     if metric in ("top1", "f1", "map"):
         full = np.arange(EXAMPLES) < 0.95 * EXAMPLES
         return Result.of(full, full & (rng.random(EXAMPLES) > 0.02), "d", size_bytes=1, **about)
-    gold = rng.random(1379).astype(np.float32)
+    gold = np.random.default_rng(0).random(1379).astype(np.float32)  # the same for all cells
     near = (gold + rng.normal(0, 0.1, len(gold))).astype(np.float32)
     return Result.of(gold, near, "digest", gold=gold if metric == "spearman" else None, **about)
 

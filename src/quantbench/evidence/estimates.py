@@ -68,7 +68,12 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
 
     """
     a, b = _first(ours), _first(rivals)
-    if (a.n, a.metric, a.gold) != (b.n, b.metric, b.gold):
+    if (a.n, a.metric) == (b.n, b.metric) and a.gold != b.gold:
+        raise BadInput(
+            f"{a.n} examples ({a.metric}) against as many with other reference scores: "
+            "a rival runs on the same examples"
+        )
+    if (a.n, a.metric) != (b.n, b.metric):
         raise BadInput(
             f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
             "a rival runs on the same examples"

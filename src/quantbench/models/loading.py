@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from quantbench.data import packaged
 from quantbench.errors import BadInput
 from quantbench.models.catalog import ModelSpec, spec
 from quantbench.models.checkpoint import checkpoint
@@ -83,7 +84,10 @@ def digest(spec: ModelSpec) -> str:
     """
     if spec.family == "released":
         return released.digest(spec.name)
-    read(spec)
+    if spec.checkpoint in packaged.CHECKPOINTS:
+        packaged.weights_file(packaged.CHECKPOINTS[spec.checkpoint])  # checks its sha256
+    else:
+        read(spec)
     return spec.checkpoint  # ends in its digest
 
 
