@@ -132,7 +132,7 @@ def families(session: nox.Session) -> None:
 def reliability(session: nox.Session) -> None:
     """Kills, bad inputs, fuzzing, full disks, nightly gates: then write docs/reliability.md.
 
-    An hour on a quiet machine, of which 200 kills take half.
+    An hour on a quiet machine, of which 200 kills take half; finished parts are kept.
     """
     _install(session, *TESTED_WITH, "openvino", "ai-edge-litert", "atheris")
     session.run("quantbench", "data", "pull")

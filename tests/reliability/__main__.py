@@ -1,28 +1,36 @@
-"""python -m tests.reliability [KILLS [FOLDER]]: everything that can go wrong, then the page."""
+"""python -m tests.reliability [KILLS [FOLDER]]: everything that can go wrong, then the page.
+
+An interrupted session goes on with what it had not finished, of the same commit.
+"""
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from quantbench.system.atomic import write_atomically
 from tests.reliability.corpus.table import counts
 from tests.reliability.disks.commands import COMMANDS, spoiled
-from tests.reliability.disks.limits import PULL, TRACK, short
+from tests.reliability.disks.inject import Spoiled
+from tests.reliability.disks.limits import PULL, TRACK, Short, short
 from tests.reliability.fuzz.judge import Watch
 from tests.reliability.fuzz.loaders import LOADERS
 from tests.reliability.fuzz.session import SHARED_MEMORY, Fuzzed, drawn, guided
-from tests.reliability.kills import Killed, kill
-from tests.reliability.memory import NETWORKS, limited
-from tests.reliability.nights import NIGHTS, simulate
+from tests.reliability.kills import Killed, kill, undisturbed
+from tests.reliability.memory import NETWORKS, Limited, limited
+from tests.reliability.nights import NIGHTS, Nights, simulate
 from tests.reliability.page import Figures, page
-from tests.reliability.work import WORK
-from tests.sweeps.scale import measured
+from tests.reliability.work import WORK, Work, start_from
+from tests.sweeps.scale import Scale, measured
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,34 +44,85 @@ TESTS = ("test_corpus.py", "test_two.py", "test_clocks.py", "../cli/test_interru
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What is finished of a session, a file each: one that was interrupted goes on from there.
+
+    Attributes:
+        folder: of one commit; another one's is refused.
+
+    """
+
+    folder: Path
+
+    def begin(self, commit: str) -> None:
+        """Make the folder, or see that it is this commit's."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stamp = self.folder / "commit"
+        if not stamp.exists():
+            stamp.write_text(commit, encoding="ascii")
+        if (first := stamp.read_text(encoding="ascii")) != commit:
+            raise SystemExit(f"{self.folder} was begun by {first}, this is {commit}: delete it")
+
+    def once(self, name: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
+        """A part as it was found before, or found now; a line says so."""
+        path = self.folder / f"{name}.json"
+        if path.exists():
+            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return kind(**about["found"])
+        start = time.monotonic()
+        found = make()
+        minutes = (time.monotonic() - start) / 60
+        text = json.dumps({"minutes": minutes, "found": asdict(found)})  # type: ignore[call-overload]
+        write_atomically(path, text)
+        print(found, f"{60 * minutes:.0f} s", flush=True)
+        return found
+
+    def minutes(self) -> float:
+        """That all parts took."""
+        every = (
+            json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("*.json")
+        )
+        return float(sum(about["minutes"] for about in every))
+
+
 def main(count: int, folder: Path) -> None:
     """All of it, one after another: forks come before anything that starts threads."""
-    start = time.monotonic()
-    spoils = [_told(lambda w=w: spoiled(w, folder / "disks" / w.name)) for w in COMMANDS]
-    shorts = [_told(lambda w=w: short(w, folder / "short" / w.name)) for w in (TRACK, PULL)]
-    with tempfile.TemporaryDirectory(dir=_quick()) as quick:
-        nights = _told(lambda: simulate(NIGHTS, Path(quick) / "nights"))
+    parts = Parts(folder / "parts")
+    parts.begin(_commit())
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)  # of a part that was cut off
+    spoils = [
+        parts.once(f"disks {w.name}", Spoiled, lambda w=w: spoiled(w, work / "disks" / w.name))
+        for w in COMMANDS
+    ]
+    shorts = [
+        parts.once(f"short {w.name}", Short, lambda w=w: short(w, work / "short" / w.name))
+        for w in (TRACK, PULL)
+    ]
+    with tempfile.TemporaryDirectory(dir=_quick()) as temporary:
+        quick = Path(temporary)
+        nights = parts.once("nights", Nights, lambda: simulate(NIGHTS, quick / "nights"))
         assert nights.alarms == 0, f"{nights.alarms} alarms with nothing wrong"
         assert all(what.startswith(said) for what, said in nights.planted.items()), nights.planted
-        fuzzed = _fuzzed(Path(quick))
-        scale = _told(lambda: measured(Path(quick) / "scale"))
-    memory = [_told(lambda n=n: limited(n, *NETWORKS[n])) for n in NETWORKS]
+        fuzzed = _fuzzed(parts, quick)
+        scale = parts.once("scale", Scale, lambda: measured(quick / "scale"))
+    memory = [
+        parts.once(f"memory {n.replace('/', ' ')}", Limited, lambda n=n: limited(n, *NETWORKS[n]))
+        for n in NETWORKS
+    ]
     assert all(found.kept for found in memory), "a limit on memory was not kept"
-    tests = [sys.executable, "-m", "pytest", "-q", *(str(HERE / name) for name in TESTS)]
-    subprocess.run(tests, check=True, cwd=HERE.parents[1])
-    kills = _killed(count, folder / "kills")
-    minutes = (time.monotonic() - start) / 60
+    parts.once("tests", Tested, _tested)
+    kills = _killed(parts, count, work / "kills")
     fuzzing, disks = (fuzzed, SECONDS), (spoils, shorts)
-    found = Figures(kills, counts(), *fuzzing, *disks, nights, memory, scale, minutes)
+    found = Figures(kills, counts(), *fuzzing, *disks, nights, memory, scale, parts.minutes())
     PAGE.write_text(page(found), encoding="utf-8")
 
 
-def _told(make: Callable[[], T]) -> T:
-    """What is made, and a line of it with the time that it took."""
-    start = time.monotonic()
-    found = make()
-    print(found, f"{time.monotonic() - start:.0f} s", flush=True)
-    return found
+def _commit() -> str:
+    """Of the code; with a plus where files have changed since."""
+    asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _quick() -> str | None:
@@ -71,29 +130,53 @@ def _quick() -> str | None:
     return str(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
 
 
-def _fuzzed(folder: Path) -> list[Fuzzed]:
+def _fuzzed(parts: Parts, folder: Path) -> list[Fuzzed]:
     """Every loader, by both ways."""
-    watch, found = Watch(folder / "drawn"), []
-    for number, loader in enumerate(LOADERS):
+    watch = Watch(folder / "drawn")
+
+    def fuzz(number: int) -> Fuzzed:
+        loader = LOADERS[number]
         executions = guided(loader, SECONDS, folder / str(number))
-        found.append(Fuzzed(loader.name, executions, drawn(loader, EXAMPLES, watch)))
-        print(found[-1], flush=True)
-    return found
+        return Fuzzed(loader.name, executions, drawn(loader, EXAMPLES, watch))
+
+    numbers = range(len(LOADERS))
+    return [parts.once(f"loader {n}", Fuzzed, lambda n=n: fuzz(n)) for n in numbers]
 
 
-def _killed(count: int, folder: Path) -> list[Killed]:
+@dataclass(frozen=True)
+class Tested:
+    """The tests that some rows stand for have passed."""
+
+
+def _tested() -> Tested:
+    tests = [sys.executable, "-m", "pytest", "-q", *(str(HERE / name) for name in TESTS)]
+    subprocess.run(tests, check=True, cwd=HERE.parents[1])
+    return Tested()
+
+
+def _killed(parts: Parts, count: int, folder: Path) -> list[Killed]:
     """Kill every command about equally often."""
-    rng, found = random.Random(0), []
+    found = []
     for at, work in enumerate(WORK):
-        share = count // len(WORK) + (at < count % len(WORK))
-        found.append(_told(lambda w=work, n=share: kill(w, folder, folder / w.name, n, rng)))
+        share, rng = count // len(WORK) + (at < count % len(WORK)), random.Random(at)
+
+        def one(work: Work = work, share: int = share, rng: random.Random = rng) -> Killed:
+            if work.before:
+                _before(work, folder)
+            return kill(work, folder, folder / work.name, share, rng)
+
+        found.append(parts.once(f"kills {work.name}", Killed, one))
     return found
+
+
+def _before(work: Work, folder: Path) -> None:
+    """What the work starts from, where the part that left it was done in an earlier session."""
+    first = next(w for w in WORK if w.name == work.before)
+    if not (folder / first.name / "undisturbed").exists():
+        start_from(folder, folder / first.name / "undisturbed", first)
+        undisturbed(first, folder / first.name / "undisturbed")
 
 
 if __name__ == "__main__":
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    if len(sys.argv) > 2:
-        main(kills, Path(sys.argv[2]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(kills, Path(temporary))
+    main(kills, Path(sys.argv[2] if len(sys.argv) > 2 else ".nox/reliability").absolute())

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from quantbench.system.machine import fingerprint
+from tests.reliability.__main__ import Parts
 from tests.reliability.disks.inject import Spoiled
 from tests.reliability.disks.limits import Short
 from tests.reliability.fuzz.session import Fuzzed
@@ -83,3 +84,19 @@ def test_the_page_has_every_figure():
     ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 100 + len(fingerprint())
+
+
+def test_a_session_goes_on_with_what_it_had_not_finished(tmp_path):
+    parts, made = Parts(tmp_path / "parts"), []
+
+    def one():
+        made.append(1)
+        return Short("track", (4, 64))
+
+    parts.begin("first")
+    found = [parts.once("one", Short, one) for _ in range(2)]
+    assert len(made) == 1
+    assert [(f.name, list(f.stopped)) for f in found] == [("track", [4, 64])] * 2
+    parts.begin("first")
+    with pytest.raises(SystemExit, match="begun by first, this is second: delete it"):
+        parts.begin("second")
