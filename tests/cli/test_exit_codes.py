@@ -49,9 +49,8 @@ def finish(lab, claim, lost, n=1000):
         (9.0, (0, 200), MISSED),
     ],
 )
-def test_a_run_ends_with_what_its_verdicts_say(tmp_path, monkeypatch, limit, beats, code):
+def test_a_run_ends_with_what_its_verdicts_say(tmp_path, limit, beats, code):
     """The limit's drop is given in units of the limit."""
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     lab = Lab(tmp_path / "runs")
     finish(lab, LIMIT, (round(10 * limit * (LIMIT.value + LIMIT.tol)), 0))
     finish(lab, BEATS, beats)
@@ -61,9 +60,8 @@ def test_a_run_ends_with_what_its_verdicts_say(tmp_path, monkeypatch, limit, bea
 
 
 @pytest.mark.slow
-def test_what_could_not_be_judged_is_no_miss(tmp_path, monkeypatch):
+def test_what_could_not_be_judged_is_no_miss(tmp_path):
     """A rival that was measured on other images, as by a run on other data."""
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     lab = Lab(tmp_path / "runs")
     finish(lab, BEATS, (0, 200))
     _, rivals = lab.cells(BEATS)

@@ -1,6 +1,6 @@
 """python -m tests.reliability [KILLS [FOLDER]]: everything that can go wrong, then the page.
 
-An interrupted session goes on with what it had not finished, of the same commit.
+An interrupted session goes on with what it had not finished, of the same package.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ class Parts:
     """What is finished of a session, a file each: one that was interrupted goes on from there.
 
     Attributes:
-        folder: of one commit; another one's is refused.
+        folder: of one package; another one's is refused.
 
     """
 
     folder: Path
 
-    def begin(self, commit: str) -> None:
-        """Make the folder, or see that it is this commit's."""
+    def begin(self, package: str) -> None:
+        """Make the folder, or see that it is this package's."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        stamp = self.folder / "commit"
+        stamp = self.folder / "package"
         if not stamp.exists():
-            stamp.write_text(commit, encoding="ascii")
-        if (first := stamp.read_text(encoding="ascii")) != commit:
-            raise SystemExit(f"{self.folder} was begun by {first}, this is {commit}: delete it")
+            stamp.write_text(package, encoding="ascii")
+        if (first := stamp.read_text(encoding="ascii")) != package:
+            raise SystemExit(f"{self.folder} was begun by {first}, this is {package}: delete it")
 
     def once(self, name: str, kind: Callable[..., T], make: Callable[[], T]) -> T:
         """A part as it was found before, or found now; a line says so."""
@@ -89,7 +89,7 @@ class Parts:
 def main(count: int, folder: Path) -> None:
     """All of it, one after another: forks come before anything that starts threads."""
     parts = Parts(folder / "parts")
-    parts.begin(_commit())
+    parts.begin(_package())
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)  # of a part that was cut off
     spoils = [
@@ -119,10 +119,16 @@ def main(count: int, folder: Path) -> None:
     PAGE.write_text(page(found), encoding="utf-8")
 
 
-def _commit() -> str:
-    """Of the code; with a plus where files have changed since."""
-    asked = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+def _package() -> str:
+    """Of the code that is looked at, as git has it; with a plus where files have changed since."""
+
+    def git(*words: str) -> str:
+        asked = ["git", *words]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "src", "methods")
+    trees = git("rev-parse", "HEAD:src", "HEAD:methods").split()
+    return "-".join(tree[:12] for tree in trees) + ("+" if changed else "")
 
 
 def _quick() -> str | None:

@@ -115,11 +115,10 @@ def _finish(work: Work, folder: Path) -> None:
 
 
 def _start(work: Work, folder: Path, stdout: int) -> subprocess.Popen[str]:
-    data = {"PYTHONPATH": str(in_clone.ROOT)} if work.data else {}
     return subprocess.Popen(
         work.command(),
         cwd=folder,
-        env={**os.environ, **data},
+        env={**os.environ, "PYTHONPATH": str(in_clone.ROOT)},
         stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,

@@ -42,7 +42,7 @@ class Work:
 
     def command(self) -> list[str]:
         """As a process."""
-        module = "tests.reliability.in_clone" if self.data else "quantbench"
+        module = f"tests.reliability.{'in_clone' if self.data else 'few'}"
         return [sys.executable, "-m", module, *self.words]
 
 

@@ -1,4 +1,4 @@
-"""The limit on activations holds for the process, not only by our own count."""
+"""The limit on activations holds for the process; nightly gates alarm on their night alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.memory import NETWORKS, Limited, limited
+from tests.reliability.nights import simulate
 
 NETWORK = "shapes/resnet8"
 
@@ -23,3 +24,14 @@ def test_what_goes_beyond_is_told():
     assert Limited("a", 100.0, 104.0, 90.0).kept
     assert not Limited("a", 100.0, 106.0, 90.0).kept
     assert not Limited("a", 100.0, 90.0, 106.0).kept
+
+
+def test_regressions_are_found_on_their_night_and_nothing_else_is(tmp_path):
+    found = simulate(12, tmp_path)
+    assert found.alarms == 0
+    assert found.accepted == 1
+    assert found.planted == {
+        "moved, night 4": "moved",
+        "loss, night 5": "loss",
+        "slower, night 6": "slower",
+    }
