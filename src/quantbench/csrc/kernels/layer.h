@@ -88,18 +88,20 @@ constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 // The steps of a strip of one block, for sets whose product of bytes adds a pair of them in int16
 // and saturates there (vpmaddubsw). A run is a number of steps whose sums of pairs stay in int16
 // whatever the codes, so that they are added there, twice as many at a time, before they are
-// widened: operators/convolution/runs.h finds runs, and proves them by the weights. Steps come in
-// this order: those with a pair of products that alone may leave int16, whose weights are words;
-// those where none does if the four inputs are paired otherwise; runs of one step; of two; and
-// longer ones.
-constexpr int kPairings = 2;
-constexpr int kPairing[kPairings][kStep] = {{0, 2, 1, 3}, {0, 3, 2, 1}};
+// widened: operators/convolution/runs.h finds runs, and proves them by the weights. Where weights
+// are too large for that, a half of a step (8 outputs) has flipped inputs. Steps come in this
+// order: runs of one step, plain ones and flipped ones; of two, by what of them is flipped; and
+// longer ones, which are plain.
+constexpr int kFlips = 5;
+// Halves of a run of two that are flipped: 1, 2 those of its first step, 4, 8 of its second.
+constexpr int kFlipped[kFlips] = {0, 1, 2, 3, 15};
 
 struct Runs {
   const std::int32_t* offset;  // of every step, bytes from the first tap of the window
-  // Of steps in words [even inputs, odd inputs][16 outputs][2], of the others [16 outputs][4].
+  // Of every run [step][16 outputs][4 inputs], without a sign in flipped halves; behind it, of
+  // each of these, [8 outputs][4 inputs] to flip the inputs by (exclusive or).
   const std::int8_t* weight;
-  int words, paired[kPairings], ones, twos, longs;
+  int ones[2], twos[kFlips], longs;
   const std::int32_t* length;  // [longs], steps
 };
 
