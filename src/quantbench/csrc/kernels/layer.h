@@ -144,8 +144,10 @@ struct ConvCall {
 // that for codes q <= 63 position (1, 1) is a sum of four codes, 0 .. 252, and all others lie in
 // -126 .. 126: `shift`, twice the largest code, is added to them, and they fit an unsigned byte.
 // `start` takes its products away again, and holds the bias, four times, at (1, 1): that position
-// counts once in each of the four outputs.
+// counts once in each of the four outputs. Codes beyond 63, or larger weights, take words, which
+// need no shift: two inputs a step instead of four.
 struct WinogradLayer {
+  int width;  // bytes of a transformed input, and of a weight: 1, or 2 for words
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;
   int chunk;  // tiles that are transformed together
@@ -155,14 +157,16 @@ struct WinogradLayer {
   int runs;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
   int tile_count[kStripBlocks + 1];
-  const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs]
+  const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs, or 2]
   int strip_count, out_blocks;
   const std::int32_t* start;  // [position][output], sums before the first product
   Requant out;
 
   std::int64_t slots() const { return chunk + 4; }  // room for a whole vector of tiles at the end
   // Bytes from one position to the next, an odd number of cache lines; inputs, then sums.
-  std::int64_t inputs() const { return ((in_blocks * slots() * kBlock + 63) / 64 | 1) * 64; }
+  std::int64_t inputs() const {
+    return ((in_blocks * slots() * kBlock * width + 63) / 64 | 1) * 64;
+  }
   std::int64_t sums() const { return (std::int64_t(kStripBlocks) * chunk | 1) * 64; }
 };
 

@@ -17,7 +17,8 @@ struct ConvModel {
   int shape_count;
   double (*step)(int pixels, int blocks);  // one step of a tile
   double (*column_step)(int pixels);       // of a tile by columns (layer.h), of one block
-  bool runs = false;                       // whether `conv` reads runs (layer.h)
+  bool runs = false;   // whether `conv` reads runs (layer.h)
+  bool words = false;  // whether `winograd` takes words where bytes do not fit
 
   struct Direct {
     double store;   // a pixel of a block

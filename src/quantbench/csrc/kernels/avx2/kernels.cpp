@@ -44,6 +44,7 @@ constexpr ConvModel kModel = {
     .step = step_cost,
     .column_step = column_cost,
     .runs = true,
+    .words = true,
     .direct = {.store = 1.0, .weight = 0.03},
     .winograd = {.call = 10.0, .inputs = 10.0, .outputs = 25.0, .weight = 0.06},
 };
