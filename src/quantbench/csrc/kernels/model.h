@@ -17,8 +17,7 @@ struct ConvModel {
   int shape_count;
   double (*step)(int pixels, int blocks);  // one step of a tile
   double (*column_step)(int pixels);       // of a tile by columns (layer.h), of one block
-  bool runs = false;   // whether `conv` reads runs (layer.h)
-  bool words = false;  // whether `winograd` takes words where bytes do not fit
+  bool runs = false;                       // whether `conv` reads runs (layer.h)
 
   struct Direct {
     double store;   // a pixel of a block
@@ -31,6 +30,8 @@ struct ConvModel {
     double outputs;  // of an output block
     double weight;
   } winograd;
+  // The same in words, for what does not fit bytes; `call` is 0 where there is no such kernel.
+  Winograd words = {};
 };
 
 // Of kernels that go through any tile a few pixels at a time, and so care little how rows are cut.

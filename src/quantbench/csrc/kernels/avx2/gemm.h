@@ -46,9 +46,7 @@ QB_INLINE __m256i multiply_bytes(__m256i x, __m256i w) {
 }
 QB_INLINE __m256i multiply_bytes(__m256i x, const std::int8_t* w) {
   __m256i t;
-  asm volatile("vpmaddubsw %2, %1, %0"
-               : "=x"(t)
-               : "x"(x), "m"(*reinterpret_cast<Bytes<32>*>(w)));
+  asm volatile("vpmaddubsw %2, %1, %0" : "=x"(t) : "x"(x), "m"(*reinterpret_cast<Bytes<32>*>(w)));
   return t;
 }
 QB_INLINE __m256i multiply_words(__m256i x, __m256i w) {

@@ -11,7 +11,7 @@
 namespace qb {
 
 struct Pairing {
-  std::vector<int> ones[2];                             // steps: plain, and flipped
+  std::vector<int> ones[2];                                  // steps: plain, and flipped
   std::array<std::vector<std::array<int, 2>>, kFlips> twos;  // by what is flipped
   std::vector<std::vector<int>> longs;
 };

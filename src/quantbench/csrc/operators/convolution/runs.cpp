@@ -21,7 +21,8 @@ void RunPacking::put(const std::vector<const Step*>& run, int halves, std::int32
       const bool flip = flipped(halves, int(2 * s + i / kHalf));
       packed_.push_back(std::int8_t(flip ? std::abs(w) : w));  // 128 as a byte without a sign
       // |w| (x - 128) and |w| (127 - x): modulo 2^32, as all sums on the way
-      if (flip) bias[i / kStep] = std::int32_t(std::uint32_t(bias[i / kStep]) + (w < 0 ? 127 : 128) * w);
+      if (flip)
+        bias[i / kStep] = std::int32_t(std::uint32_t(bias[i / kStep]) + (w < 0 ? 127 : 128) * w);
     }
   }
   for (std::size_t s = 0; s < run.size(); s++)

@@ -48,7 +48,7 @@ void widen_halo(Tensor& x, const ConvSpec&, int oh, int ow);
 
 // How Winograd computes a layer exactly.
 struct WinogradForm {
-  int width = 0;                      // bytes of a transformed input and of a weight; 0: it does not
+  int width = 0;  // bytes of a transformed input and of a weight; 0: it does not
   std::vector<std::int32_t> lengths;  // of runs of steps of bytes, for sets that ask for runs
 };
 WinogradForm winograd_form(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);

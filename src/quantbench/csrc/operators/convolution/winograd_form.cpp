@@ -52,25 +52,27 @@ bool fits_bytes(const ConvSpec& s, const Tensor& x) {
   return true;
 }
 
-// Instructions of a direct step by those of one in a long run (pairing.cpp): weights up to 15 fill
-// long runs, larger ones take 6 to 8 where long ones take 5.
+// A direct step by one in a long run (pairing.cpp): weights up to 15 fill long runs; larger ones
+// take 6 to 8 instructions and 3 multiplications where long ones take 5 and little more than 2.
 double direct_step(const ConvSpec& s, const Tensor& x, const ConvModel& m) {
   if (!m.runs) return 1;
   int largest = 1;
   for (std::int64_t i = 0, window = std::int64_t(s.ic) * s.kh * s.kw; i < s.oc * window; i++)
     largest = std::max(largest, std::abs(s.weight[i] - s.weight_zero[i / window]));
-  return 2 * largest * 4 <= Room(x.largest_code()).high ? 1 : 1.34;
+  return 2 * largest * 4 <= Room(x.largest_code()).high ? 1 : 1.5;
 }
 
 // Nanoseconds an image, by the instruction set's model.
 double direct_cost(const ConvSpec& s, const Tensor& x, const Tensor& y, const ConvModel& m) {
   const double step = Tiling(y.w, m).best(y.blocks(), s.ic % kBlock == 0);
-  const double row = direct_step(s, x, m) * step * 9 * ((s.ic + 3) / 4) + m.direct.store * y.w * y.blocks();
+  const double row =
+      direct_step(s, x, m) * step * 9 * ((s.ic + 3) / 4) + m.direct.store * y.w * y.blocks();
   return y.h * row + m.direct.weight * 9 * s.ic * s.oc;
 }
 
 double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y, const ConvModel& m,
                      int width) {
+  const ConvModel::Winograd& around = width == 1 ? m.winograd : m.words;
   const int tiles = tiles_of(y.h) * tiles_of(y.w), chunk = chunk_of(tiles);
   const double chunks = std::ceil(double(tiles) / chunk);
   const Tiling tiling(chunk, m);
@@ -78,9 +80,9 @@ double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y, const 
   for (const Strip& strip : tiling.strips(0, 0, y.blocks(), false))
     calls += double(tiling.tiles[strip.blocks].size());
   const int per_step = kStep / width, steps = (s.ic + per_step - 1) / per_step;
-  const double position = tiling.best(y.blocks(), false) * steps + m.winograd.call * calls;
-  const double transforms = m.winograd.inputs * x.blocks() + m.winograd.outputs * y.blocks();
-  return chunks * 16 * position + tiles * transforms + m.winograd.weight * width * 16 * s.ic * s.oc;
+  const double position = tiling.best(y.blocks(), false) * steps + around.call * calls;
+  const double transforms = around.inputs * x.blocks() + around.outputs * y.blocks();
+  return chunks * 16 * position + tiles * transforms + around.weight * 16 * s.ic * s.oc;
 }
 
 }  // namespace
@@ -101,7 +103,8 @@ Filter transform(const ConvSpec& s, int o, int i) {
   return u;
 }
 
-WinogradForm winograd_form(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model) {
+WinogradForm winograd_form(const ConvSpec& s, const std::vector<Tensor>& t,
+                           const ConvModel& model) {
   const Tensor& x = t[s.x];
   if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1)
     return {};
@@ -112,12 +115,13 @@ WinogradForm winograd_form(const ConvSpec& s, const std::vector<Tensor>& t, cons
     if (!lengths.empty()) return {.width = 1, .lengths = std::move(lengths)};
   }
   // Inputs lie in -510 .. 1020, weights in 9 * -383 .. 9 * 383: always words.
-  return {.width = model.words ? 2 : 0, .lengths = {}};
+  return {.width = model.words.call > 0 ? 2 : 0, .lengths = {}};
 }
 
 bool winograd_pays(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model,
                    const WinogradForm& form) {
-  return winograd_cost(s, t[s.x], t[s.y], model, form.width) < direct_cost(s, t[s.x], t[s.y], model);
+  return winograd_cost(s, t[s.x], t[s.y], model, form.width) <
+         direct_cost(s, t[s.x], t[s.y], model);
 }
 
 }  // namespace qb
