@@ -1,6 +1,7 @@
-// Winograd's form of a 3x3 convolution (layer.h): its weights, whether it is exact, and its cost.
+// What Winograd's operator and the choice of it (winograd_form.cpp) share.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <vector>

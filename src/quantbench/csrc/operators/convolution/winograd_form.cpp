@@ -1,6 +1,7 @@
 // Whether Winograd is exact for a layer, in what width, and whether it is faster.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "operators/convolution/runs.h"
 #include "operators/convolution/tiling.h"
