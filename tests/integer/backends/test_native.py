@@ -127,16 +127,31 @@ def test_winograd_is_chosen_where_it_pays():
         assert kinds(chain.program(), chain.images(1)) == ["input", "winograd"]
 
 
-def test_winograd_is_not_used_where_it_would_overflow():
+@pytest.mark.parametrize("isa", SETS)
+def test_winograd_takes_words_or_nothing_where_bytes_would_overflow(isa):
     chain = Chain((64, 8, 8), 7)  # transforms of 7-bit codes need 9 bits
     chain.conv("input", 64, 3, bits=4)
     wide = Chain((64, 8, 8), 4)
     wide.conv("input", 64, 3, bits=8)
     for c in (chain, wide):
-        assert "winograd" not in [
-            k for _, k, _ in Native(winograd=True).compile(c.program()).layers(c.images(1), 1)
-        ]
+        compiled = Native(isa, winograd=True).compile(c.program())
+        found = [kind for _, kind, _ in compiled.layers(c.images(1), 1)]
+        assert found == ["input", "winograd" if isa == "avx2" else "conv"]
         same(c.program(), c.images(1), winograd=True)
+
+
+@pytest.mark.parametrize(("acts", "bits", "zero"), [(8, 8, None), (8, 8, 255), (5, 8, 9)])
+@pytest.mark.parametrize(("channels", "size"), [(3, 9), (5, 1), (24, 14), (50, 8)])
+def test_winograd_in_words_is_exact(acts, bits, zero, channels, size):
+    """At codes of both ends: the largest transforms, and their largest differences."""
+    chain = Chain((channels, size, size + 2), acts, seed=size)
+    x = chain.conv("input", channels, 3, bits=bits, acts=acts, zero=zero)
+    y = chain.conv(x, channels, 3, bits=bits, acts=acts, residual="input")
+    chain.conv(y, channels + 14, 3, bits=bits, acts=acts, pad=2)
+    images = chain.images(4)
+    images[0] = chain.formats["input"].hi
+    images[1] = chain.rng.choice([0, chain.formats["input"].hi], images[1].shape)
+    same(chain.program(), images, threads=2, winograd=True)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -212,6 +227,15 @@ def test_lrn_rounds_as_binary64_does(size, channels, alpha, k, scale):
     y = Format(scale / 50, 100)
     chain.push(LRN(name="lrn", inputs=("input",), output="lrn", out=y, size=size, alpha=alpha, k=k))
     same(chain.program(), chain.images(1))
+
+
+def test_lrn_next_to_halves():
+    """What binary32 takes for a half, and binary64 does not: of every odd code."""
+    codes = np.arange(256, dtype=np.uint8).reshape(1, 16, 4, 4)
+    y = Format(2.0, 0)
+    for alpha in (2.0**-38, 2.0**-30, 2.0**-24):
+        op = LRN(name="l", inputs=("input",), output="l", out=y, size=1, alpha=alpha, k=1.0)
+        same(Program(Format(1.0, 0), (16, 4, 4), (op,)), codes)
 
 
 def test_ties_saturation_and_huge_multipliers():

@@ -88,18 +88,20 @@ constexpr int kAccumulators = 28;  // most pixels times blocks of a tile
 // The steps of a strip of one block, for sets whose product of bytes adds a pair of them in int16
 // and saturates there (vpmaddubsw). A run is a number of steps whose sums of pairs stay in int16
 // whatever the codes, so that they are added there, twice as many at a time, before they are
-// widened: operators/convolution/runs.h finds runs, and proves them by the weights. Steps come in
-// this order: those with a pair of products that alone may leave int16, whose weights are words;
-// those where none does if the four inputs are paired otherwise; runs of one step; of two; and
-// longer ones.
-constexpr int kPairings = 2;
-constexpr int kPairing[kPairings][kStep] = {{0, 2, 1, 3}, {0, 3, 2, 1}};
+// widened: operators/convolution/runs.h finds runs, and proves them by the weights. Where weights
+// are too large for that, a half of a step (8 outputs) has flipped inputs. Steps come in this
+// order: runs of one step, plain ones and flipped ones; of two, by what of them is flipped; and
+// longer ones, which are plain.
+constexpr int kFlips = 5;
+// Halves of a run of two that are flipped: 1, 2 those of its first step, 4, 8 of its second.
+constexpr int kFlipped[kFlips] = {0, 1, 2, 3, 15};
 
 struct Runs {
   const std::int32_t* offset;  // of every step, bytes from the first tap of the window
-  // Of steps in words [even inputs, odd inputs][16 outputs][2], of the others [16 outputs][4].
+  // Of every run [step][16 outputs][4 inputs], without a sign in flipped halves; behind it, of
+  // each of these, [8 outputs][4 inputs] to flip the inputs by (exclusive or).
   const std::int8_t* weight;
-  int words, paired[kPairings], ones, twos, longs;
+  int ones[2], twos[kFlips], longs;
   const std::int32_t* length;  // [longs], steps
 };
 
@@ -142,8 +144,10 @@ struct ConvCall {
 // that for codes q <= 63 position (1, 1) is a sum of four codes, 0 .. 252, and all others lie in
 // -126 .. 126: `shift`, twice the largest code, is added to them, and they fit an unsigned byte.
 // `start` takes its products away again, and holds the bias, four times, at (1, 1): that position
-// counts once in each of the four outputs.
+// counts once in each of the four outputs. Codes beyond 63, or larger weights, take words, which
+// need no shift: two inputs a step instead of four.
 struct WinogradLayer {
+  int width;  // bytes of a transformed input, and of a weight: 1, or 2 for words
   int in_blocks, steps, oh, ow, tile_rows, tile_columns;
   int shift;
   int chunk;  // tiles that are transformed together
@@ -153,14 +157,16 @@ struct WinogradLayer {
   int runs;
   const Tile* tiles[kStripBlocks + 1];  // the cut of a chunk, by blocks of the strip
   int tile_count[kStripBlocks + 1];
-  const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs]
+  const Strip* strips;  // weight: [position][step][block][16 outputs][4 inputs, or 2]
   int strip_count, out_blocks;
   const std::int32_t* start;  // [position][output], sums before the first product
   Requant out;
 
   std::int64_t slots() const { return chunk + 4; }  // room for a whole vector of tiles at the end
   // Bytes from one position to the next, an odd number of cache lines; inputs, then sums.
-  std::int64_t inputs() const { return ((in_blocks * slots() * kBlock + 63) / 64 | 1) * 64; }
+  std::int64_t inputs() const {
+    return ((in_blocks * slots() * kBlock * width + 63) / 64 | 1) * 64;
+  }
   std::int64_t sums() const { return (std::int64_t(kStripBlocks) * chunk | 1) * 64; }
 };
 

@@ -30,6 +30,8 @@ struct ConvModel {
     double outputs;  // of an output block
     double weight;
   } winograd;
+  // The same in words, for what does not fit bytes; `call` is 0 where there is no such kernel.
+  Winograd words = {};
 };
 
 // Of kernels that go through any tile a few pixels at a time, and so care little how rows are cut.

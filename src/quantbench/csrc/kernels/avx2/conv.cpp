@@ -15,12 +15,14 @@ template <int P>
 QB_INLINE void add_strip(__m256i (*acc)[2], const Runs& runs, const Place& place,
                          std::int64_t x_step) {
   At at{place.x, x_step, runs.offset, runs.weight};
-  add_word_steps<P>(acc, at, runs.words);
   const __m256i ones = _mm256_set1_epi16(1);
-  add_runs_of_one<P, 0>(acc, at, runs.paired[0], ones);
-  add_runs_of_one<P, 1>(acc, at, runs.paired[1], ones);
-  add_runs_of_one<P>(acc, at, runs.ones, ones);
-  add_runs_of_two<P>(acc, at, runs.twos, ones);
+  add_runs_of_one<P, false>(acc, at, runs.ones[0], ones);
+  add_runs_of_one<P, true>(acc, at, runs.ones[1], ones);
+  add_runs_of_two<P, kFlipped[0]>(acc, at, runs.twos[0], ones);
+  add_runs_of_two<P, kFlipped[1]>(acc, at, runs.twos[1], ones);
+  add_runs_of_two<P, kFlipped[2]>(acc, at, runs.twos[2], ones);
+  add_runs_of_two<P, kFlipped[3]>(acc, at, runs.twos[3], ones);
+  add_runs_of_two<P, kFlipped[4]>(acc, at, runs.twos[4], ones);
   if (!runs.longs) return;
   alignas(32) std::int32_t sums[P * kBlock];
   QB_UNROLL for (int i = 0; i < 2 * P; i++)

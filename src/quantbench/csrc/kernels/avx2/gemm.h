@@ -2,9 +2,8 @@
 // tile of P pixels. Only for translation units of this set: include outside any region.
 //
 // A pair of byte products is added in int16 (vpmaddubsw) and two of those in int32 (vpmaddwd with
-// ones): two multiplications for 32 products, and on the processors at hand two multiplications
-// start in a cycle. A run of two steps needs three for 64, a longer one little more than one for
-// 32. Steps in words need two as well, but twice the additions and weights.
+// ones): two multiplications for 32 products. A run of two steps needs three for 64, a longer one
+// little more than one for 32. Flipped inputs (runs.h) cost an exclusive or, no multiplication.
 #pragma once
 
 #include "kernels/avx2/vectors.h"
@@ -19,8 +18,11 @@ namespace {
 QB_INLINE __m256i broadcast(const std::uint8_t* x) { return four_codes(x); }
 QB_INLINE __m256i fetch(const std::int8_t* w) { return load(w); }
 QB_INLINE __m256i multiply_bytes(__m256i x, __m256i w) { return _mm256_maddubs_epi16(x, w); }
+QB_INLINE __m256i multiply_bytes(__m256i x, const std::int8_t* w) {
+  return _mm256_maddubs_epi16(x, load(w));
+}
 QB_INLINE __m256i multiply_words(__m256i x, __m256i w) { return _mm256_madd_epi16(x, w); }
-QB_INLINE void shuffle(__m256i& x, __m256i order) { x = _mm256_shuffle_epi8(x, order); }
+QB_INLINE __m256i flip(__m256i x, const std::int8_t* by) { return _mm256_xor_si256(x, load(by)); }
 QB_INLINE void add_words(__m256i& a, __m256i b) { a = _mm256_add_epi16(a, b); }
 QB_INLINE void add(__m256i& a, __m256i b) { a = _mm256_add_epi32(a, b); }
 #else
@@ -42,13 +44,20 @@ QB_INLINE __m256i multiply_bytes(__m256i x, __m256i w) {
   asm volatile("vpmaddubsw %2, %1, %0" : "=x"(t) : "x"(x), "x"(w));
   return t;
 }
+QB_INLINE __m256i multiply_bytes(__m256i x, const std::int8_t* w) {
+  __m256i t;
+  asm volatile("vpmaddubsw %2, %1, %0" : "=x"(t) : "x"(x), "m"(*reinterpret_cast<Bytes<32>*>(w)));
+  return t;
+}
 QB_INLINE __m256i multiply_words(__m256i x, __m256i w) {
   __m256i t;
   asm volatile("vpmaddwd %2, %1, %0" : "=x"(t) : "x"(x), "x"(w));
   return t;
 }
-QB_INLINE void shuffle(__m256i& x, __m256i order) {
-  asm volatile("vpshufb %1, %0, %0" : "+x"(x) : "x"(order));
+QB_INLINE __m256i flip(__m256i x, const std::int8_t* by) {
+  __m256i t;
+  asm volatile("vpxor %2, %1, %0" : "=x"(t) : "x"(x), "m"(*reinterpret_cast<Bytes<32>*>(by)));
+  return t;
 }
 QB_INLINE void add_words(__m256i& a, __m256i b) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
@@ -64,60 +73,51 @@ struct At {
   const std::int8_t* weight;
 };
 
-// acc: [pixel][half of the block].
-template <int P>
-QB_INLINE void add_word_steps(__m256i (*acc)[2], At& at, int count) {
-  __m256i low = _mm256_set1_epi16(255);
-  for (; count > 0; count--, at.weight += 128) {
-    const std::uint8_t* x = at.x + *at.offset++;
-    __m256i w[4];
-    QB_UNROLL for (int i = 0; i < 4; i++)
-      w[i] = fetch(at.weight + 32 * i);
-    QB_UNROLL for (int p = 0; p < P; p++) {
-      const __m256i t = broadcast(x + p * at.pixel);
-      const __m256i even = _mm256_and_si256(t, low), odd = _mm256_srli_epi16(t, 8);
-      __m256i a = multiply_words(even, w[0]), b = multiply_words(even, w[1]);
-      const __m256i c = multiply_words(odd, w[2]), d = multiply_words(odd, w[3]);
-      add(a, c), add(b, d);
-      add(acc[p][0], a), add(acc[p][1], b);
-    }
-  }
+// Products of four inputs x of each lane, added in pairs; w without signs where x is flipped.
+template <bool Flipped>
+QB_INLINE __m256i multiply(__m256i x, __m256i w, const std::int8_t* by) {
+  return Flipped ? multiply_bytes(w, flip(x, by)) : multiply_bytes(x, w);
 }
 
-// `pairing`: which of the ways to pair inputs, or none. Bytes move on another unit than products.
-template <int P, int Pairing = -1>
+// acc: [pixel][half of the block].
+template <int P, bool Flipped>
 QB_INLINE void add_runs_of_one(__m256i (*acc)[2], At& at, int count, __m256i ones) {
-  constexpr const int* kOrder = kPairing[Pairing < 0 ? 0 : Pairing];
-  const __m256i order =
-      _mm256_set1_epi32(kOrder[0] | kOrder[1] << 8 | kOrder[2] << 16 | kOrder[3] << 24);
-  for (; count > 0; count--, at.weight += 64) {
+  for (; count > 0; count--, at.weight += Flipped ? 128 : 64) {
     const std::uint8_t* x = at.x + *at.offset++;
     const __m256i w0 = fetch(at.weight), w1 = fetch(at.weight + 32);
     QB_UNROLL for (int p = 0; p < P; p++) {
-      __m256i t = broadcast(x + p * at.pixel);
-      if (Pairing >= 0) shuffle(t, order);
-      __m256i a = multiply_bytes(t, w0), b = multiply_bytes(t, w1);
-      a = multiply_words(a, ones), b = multiply_words(b, ones);
-      add(acc[p][0], a), add(acc[p][1], b);
+      const __m256i t = broadcast(x + p * at.pixel);
+      const __m256i a = multiply<Flipped>(t, w0, at.weight + 64);
+      const __m256i b = multiply<Flipped>(t, w1, at.weight + 96);
+      add(acc[p][0], multiply_words(a, ones)), add(acc[p][1], multiply_words(b, ones));
     }
   }
 }
 
-template <int P>
+// Accumulators, ones, three weights and products take all sixteen registers; the fourth weight is
+// read from memory.
+template <int P, int Flipped>
 QB_INLINE void add_runs_of_two(__m256i (*acc)[2], At& at, int count, __m256i ones) {
-  for (; count > 0; count--, at.weight += 128, at.offset += 2) {
+  // Where each half has what it is flipped by.
+  constexpr int kBy[] = {128, 128 + 32 * (Flipped & 1), 192, 224};
+  constexpr int kBytes = 128 + 32 * __builtin_popcount(Flipped);
+  for (; count > 0; count--, at.weight += kBytes, at.offset += 2) {
     const std::uint8_t *x = at.x + at.offset[0], *y = at.x + at.offset[1];
-    __m256i w[4];
-    QB_UNROLL for (int i = 0; i < 4; i++)
+    const std::int8_t* fourth = at.weight + 96;
+    __m256i w[3];
+    QB_UNROLL for (int i = 0; i < 3; i++)
       w[i] = fetch(at.weight + 32 * i);
     QB_UNROLL for (int p = 0; p < P; p++) {
       __m256i t = broadcast(x + p * at.pixel);
-      __m256i a = multiply_bytes(t, w[0]), b = multiply_bytes(t, w[1]);
+      __m256i a = multiply<(Flipped & 1) != 0>(t, w[0], at.weight + kBy[0]);
+      __m256i b = multiply<(Flipped & 2) != 0>(t, w[1], at.weight + kBy[1]);
       t = broadcast(y + p * at.pixel);
-      const __m256i c = multiply_bytes(t, w[2]), d = multiply_bytes(t, w[3]);
-      add_words(a, c), add_words(b, d);
-      a = multiply_words(a, ones), b = multiply_words(b, ones);
-      add(acc[p][0], a), add(acc[p][1], b);
+      const __m256i c = multiply<(Flipped & 4) != 0>(t, w[2], at.weight + kBy[2]);
+      add_words(a, c);
+      const __m256i d = Flipped & 8 ? multiply<true>(t, fetch(fourth), at.weight + kBy[3])
+                                    : multiply_bytes(t, fourth);
+      add_words(b, d);
+      add(acc[p][0], multiply_words(a, ones)), add(acc[p][1], multiply_words(b, ones));
     }
   }
 }

@@ -12,6 +12,9 @@ namespace qb {
 namespace {
 
 #include "kernels/rows.h"
+// clang-format off: behind rows.h
+#include "kernels/avx2/lrn.h"
+// clang-format on
 
 bool conv_fits(const ConvLayer&) { return true; }
 
@@ -46,6 +49,7 @@ constexpr ConvModel kModel = {
     .runs = true,
     .direct = {.store = 1.0, .weight = 0.03},
     .winograd = {.call = 10.0, .inputs = 10.0, .outputs = 25.0, .weight = 0.06},
+    .words = {.call = 4.0, .inputs = 10.0, .outputs = 20.0, .weight = 0.04},
 };
 
 }  // namespace
@@ -65,7 +69,7 @@ const Kernels kAvx2 = {
     .add = rows_add,
     .max_pool = rows_max_pool,
     .avg_pool = rows_avg_pool,
-    .lrn = rows_lrn,
+    .lrn = avx2_lrn,
     .multiply = multiply,
 };
 

@@ -29,10 +29,11 @@ std::unique_ptr<Op> fastest(ConvSpec s, const Graph& graph) {
   if (s.groups == x.c && s.ic == 1 && s.oc == x.c && s.r < 0 && !y.floats && fits_int8(s))
     return make_depthwise(std::move(s));
   const ConvModel& model = graph.kernels->model;
-  const bool may =
-      graph.kernels->winograd && graph.winograd != Choice::never && winograd_fits(s, t, model);
-  if (may && (graph.winograd == Choice::always || winograd_pays(s, t, model)))
-    return make_winograd(std::move(s));
+  if (graph.kernels->winograd && graph.winograd != Choice::never) {
+    WinogradForm form = winograd_form(s, t, model);
+    if (form.width && (graph.winograd == Choice::always || winograd_pays(s, t, model, form)))
+      return make_winograd(std::move(s), std::move(form));
+  }
   return make_direct(std::move(s));
 }
 

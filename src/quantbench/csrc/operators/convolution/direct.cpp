@@ -41,7 +41,7 @@ class Direct : public Op {
     tiling_->give(layer_);
     layer_.chunk = kChunk, layer_.group = kGroup;
     if (kernels_->model.runs) {
-      runs_.pack(s_, x, pool);
+      runs_.pack(s_, x, outputs_.bias.data(), pool);
       runs_.give(layer_);
     } else {
       panels_.pack(s_, x, layer_.x_step, *tiling_, pool);

@@ -46,13 +46,20 @@ std::int64_t accumulator_bound(const ConvSpec&, const Tensor& x);
 // Grows the halo of x so that windows of (kh, kw) reach `oh` x `ow` outputs without leaving it.
 void widen_halo(Tensor& x, const ConvSpec&, int oh, int ow);
 
+// How Winograd computes a layer exactly.
+struct WinogradForm {
+  int width = 0;  // bytes of a transformed input and of a weight; 0: it does not
+  std::vector<std::int32_t> lengths;  // of runs of steps of bytes, for sets that ask for runs
+};
+WinogradForm winograd_form(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);
+// Whether it is faster, by a model of both.
+bool winograd_pays(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&,
+                   const WinogradForm&);
+
 // The forms, of which make_conv (conv.cpp) takes the fastest that fits.
 std::unique_ptr<Op> make_direct(ConvSpec);
-std::unique_ptr<Op> make_winograd(ConvSpec);
+std::unique_ptr<Op> make_winograd(ConvSpec, WinogradForm);
 std::unique_ptr<Op> make_depthwise(ConvSpec);
 std::unique_ptr<Op> make_linear(ConvSpec);
-// Whether Winograd is exact for this layer; and whether it is faster, by a model of both.
-bool winograd_fits(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);
-bool winograd_pays(const ConvSpec&, const std::vector<Tensor>&, const ConvModel&);
 
 }  // namespace qb

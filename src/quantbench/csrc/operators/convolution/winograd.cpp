@@ -1,99 +1,19 @@
-// 3x3 convolutions of stride 1 whose transforms fit 8 bits, where that saves time.
+// 3x3 convolutions of stride 1, where Winograd's form saves time.
 #include <algorithm>
-#include <array>
-#include <cmath>
+#include <cstring>
 
-#include "operators/convolution/runs.h"
-#include "operators/convolution/spec.h"
 #include "operators/convolution/tiling.h"
+#include "operators/convolution/winograd.h"
 
 namespace qb {
 namespace {
 
-using Filter = std::array<int, 16>;  // by position
 constexpr int kPlain = 5;  // position (1, 1): no shift of its inputs, and the bias in its sums
-
-// (2G) g (2G)^T of one input and output channel, by rows.
-Filter transform(const ConvSpec& s, int o, int i) {
-  const auto expand = [](int a, int b, int c) {
-    return std::array<int, 4>{2 * a, a + b + c, a - b + c, 2 * c};
-  };
-  std::array<std::array<int, 4>, 3> columns;  // 2G applied to each column of g
-  for (int x = 0; x < 3; x++)
-    columns[x] = expand(s.value(o, i, 0, x), s.value(o, i, 1, x), s.value(o, i, 2, x));
-  Filter u;
-  for (int y = 0; y < 4; y++) {
-    const auto row = expand(columns[0][y], columns[1][y], columns[2][y]);
-    std::copy(row.begin(), row.end(), u.begin() + 4 * y);
-  }
-  return u;
-}
-
-// Lengths of runs (layer.h, Runs) that hold at every position and output, for inputs up to
-// `largest`. Empty where a single step leaves int16.
-std::vector<std::int32_t> runs_of(const ConvSpec& s, int largest) {
-  const Room room(largest);
-  std::vector<std::array<int, 2>> reach;  // [output][position][pair], of positive and of negative
-  std::vector<std::int32_t> lengths;
-  reach.resize(std::size_t(s.oc) * 32);
-  std::vector<Filter> filters(std::size_t(s.oc) * kStep);
-  for (int i = 0; i < s.ic; i += kStep) {
-    for (int o = 0; o < s.oc; o++)
-      for (int j = 0; j < kStep; j++)
-        filters[std::size_t(o * kStep + j)] = i + j < s.ic ? transform(s, o, i + j) : Filter{};
-    const auto add = [&] {
-      bool fits = true;
-      for (std::size_t at = 0; at < reach.size(); at++) {
-        const Filter* four = &filters[at / 32 * kStep];
-        const int a = four[at % 2 * 2][at / 2 % 16], b = four[at % 2 * 2 + 1][at / 2 % 16];
-        reach[at][0] += std::max(a, 0) + std::max(b, 0);
-        reach[at][1] += std::min(a, 0) + std::min(b, 0);
-        fits = fits && reach[at][0] <= room.high && reach[at][1] >= room.low;
-      }
-      return fits;
-    };
-    if (!lengths.empty() && add()) {
-      lengths.back()++;
-      continue;
-    }
-    std::fill(reach.begin(), reach.end(), std::array<int, 2>{});
-    if (!add()) return {};
-    lengths.push_back(1);
-  }
-  return lengths;
-}
-
-int tiles_of(int size) { return (size + 1) / 2; }
-
-// Tiles to transform together: about 16, so that their sums stay near the core; all chunks alike.
-int chunk_of(std::int64_t tiles) {
-  const std::int64_t chunks = std::max<std::int64_t>(1, (tiles + 8) / 16);
-  return int((tiles + chunks - 1) / chunks);
-}
-
-// Nanoseconds an image, by the instruction set's model.
-double direct_cost(const ConvSpec& s, const Tensor& y, const ConvModel& m) {
-  const double step = Tiling(y.w, m).best(y.blocks(), s.ic % kBlock == 0);
-  const double row = step * 9 * ((s.ic + 3) / 4) + m.direct.store * y.w * y.blocks();
-  return y.h * row + m.direct.weight * 9 * s.ic * s.oc;
-}
-
-double winograd_cost(const ConvSpec& s, const Tensor& x, const Tensor& y, const ConvModel& m) {
-  const int tiles = tiles_of(y.h) * tiles_of(y.w), chunk = chunk_of(tiles);
-  const double chunks = std::ceil(double(tiles) / chunk);
-  const Tiling tiling(chunk, m);
-  double calls = 0;
-  for (const Strip& strip : tiling.strips(0, 0, y.blocks(), false))
-    calls += double(tiling.tiles[strip.blocks].size());
-  const double position =
-      tiling.best(y.blocks(), false) * ((s.ic + 3) / 4) + m.winograd.call * calls;
-  const double transforms = m.winograd.inputs * x.blocks() + m.winograd.outputs * y.blocks();
-  return chunks * 16 * position + tiles * transforms + m.winograd.weight * 16 * s.ic * s.oc;
-}
 
 class Winograd : public Op {
  public:
-  explicit Winograd(ConvSpec spec) : Op(spec.inputs(), spec.y), s_(std::move(spec)) {}
+  Winograd(ConvSpec spec, WinogradForm form)
+      : Op(spec.inputs(), spec.y), s_(std::move(spec)), form_(std::move(form)) {}
 
   const char* kind() const override { return "winograd"; }
 
@@ -107,24 +27,26 @@ class Winograd : public Op {
     kernels_ = &kernels;
     outputs_.fill(s_, t, pool);
     for (int o = 0; o < s_.oc; o++) outputs_.m[o] *= 0.25f;  // exact
-    layer_.in_blocks = x.blocks(), layer_.steps = (s_.ic + kStep - 1) / kStep;
+    layer_.width = form_.width;
+    layer_.in_blocks = x.blocks(), layer_.steps = (s_.ic + per_step() - 1) / per_step();
     layer_.oh = y.h, layer_.ow = y.w, layer_.tile_rows = tiles_of(y.h),
     layer_.tile_columns = tiles_of(y.w);
-    layer_.shift = 2 * x.largest_code();
+    layer_.shift = form_.width == 1 ? 2 * x.largest_code() : 0;
     layer_.out = outputs_.requant, layer_.out_blocks = y.blocks();
     layer_.chunk = chunk_of(std::int64_t(layer_.tile_rows) * layer_.tile_columns);
     tiling_ = std::make_unique<Tiling>(layer_.chunk, kernels.model);
     tiling_->give(layer_);
     place_steps(kernels.model.runs);
-    if (kernels.model.runs) lengths_ = runs_of(s_, 4 * x.largest_code());
-    layer_.length = lengths_.data(), layer_.runs = int(lengths_.size());
+    layer_.length = form_.lengths.data(), layer_.runs = int(form_.lengths.size());
     pack(pool);
     s_.weight = {};
   }
 
   std::int64_t scratch() const override { return winograd_scratch(layer_); }
   double operations(const std::vector<Tensor>& t) const override { return s_.operations(t); }
-  std::int64_t weight_bytes() const override { return std::int64_t(s_.oc) * s_.ic * 16; }
+  std::int64_t weight_bytes() const override {
+    return std::int64_t(s_.oc) * s_.ic * 16 * form_.width;
+  }
 
   void run(const std::vector<Tensor>& t, const Run& run) const override {
     const Tensor &x = t[s_.x], &y = t[s_.y];
@@ -153,11 +75,14 @@ class Winograd : public Op {
   }
 
  private:
+  int per_step() const { return kStep / form_.width; }  // inputs
+
   void place_steps(bool each) {
-    const std::int64_t block = layer_.slots() * kBlock;
+    const int in_block = kBlock / per_step();
+    const std::int64_t block = layer_.slots() * kBlock * form_.width;
     for (int k = 0; k < layer_.steps; k++)
       if (each || k % 4 == 0 || k / 4 == layer_.steps / 4)  // a step, or a whole quad's first
-        offsets_.push_back(int(k / 4 * block) + k % 4 * kStep);
+        offsets_.push_back(int(k / in_block * block) + k % in_block * kStep);
     layer_.offset = offsets_.data();
   }
 
@@ -175,9 +100,11 @@ class Winograd : public Op {
         for (int i = 0; i < s_.ic; i++) {
           const Filter u = transform(s_, o, i);
           const std::int64_t at =
-              (std::int64_t(i / kStep) * strip.blocks * kBlock + o - first) * kStep + i % kStep;
+              (std::int64_t(i / per_step()) * strip.blocks * kBlock + o - first) * kStep +
+              i % per_step() * form_.width;
           for (int p = 0; p < 16; p++) {
-            to[p * position * strip.blocks + at] = std::int8_t(u[p]);
+            const std::int16_t v = std::int16_t(u[p]);  // the low byte first
+            std::memcpy(to + p * position * strip.blocks + at, &v, std::size_t(form_.width));
             if (p != kPlain) start[p * outs + o] -= std::uint32_t(layer_.shift * u[p]);
           }
         }
@@ -191,11 +118,12 @@ class Winograd : public Op {
   }
 
   ConvSpec s_;
+  WinogradForm form_;
   WinogradLayer layer_{};
   Outputs outputs_;
   const Kernels* kernels_ = &kPortable;
   std::unique_ptr<Tiling> tiling_;
-  std::vector<std::int32_t> offsets_, lengths_;
+  std::vector<std::int32_t> offsets_;
   std::vector<Strip> strips_;
   Aligned<std::int8_t> weights_;
   Aligned<std::int32_t> start_;
@@ -203,23 +131,8 @@ class Winograd : public Op {
 
 }  // namespace
 
-bool winograd_fits(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model) {
-  const Tensor& x = t[s.x];
-  if (s.kh != 3 || s.kw != 3 || s.sy != 1 || s.sx != 1 || s.dy != 1 || s.dx != 1 || s.groups != 1)
-    return false;
-  if (t[s.y].floats || x.largest_code() > 63) return false;
-  if (4 * accumulator_bound(s, x) >= std::int64_t(1) << 31) return false;
-  for (int o = 0; o < s.oc; o++)
-    for (int i = 0; i < s.ic; i++)
-      for (int u : transform(s, o, i))
-        if (u < -128 || u > 127) return false;
-  return !model.runs || !runs_of(s, 4 * x.largest_code()).empty();
+std::unique_ptr<Op> make_winograd(ConvSpec s, WinogradForm form) {
+  return std::make_unique<Winograd>(std::move(s), std::move(form));
 }
-
-bool winograd_pays(const ConvSpec& s, const std::vector<Tensor>& t, const ConvModel& model) {
-  return winograd_cost(s, t[s.x], t[s.y], model) < direct_cost(s, t[s.y], model);
-}
-
-std::unique_ptr<Op> make_winograd(ConvSpec s) { return std::make_unique<Winograd>(std::move(s)); }
 
 }  // namespace qb
