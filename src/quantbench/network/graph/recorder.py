@@ -19,8 +19,16 @@ from torch.overrides import TorchFunctionMode
 
 from quantbench.network.graph.calls import Node, mapped, parts
 from quantbench.network.graph.origins import Origins
-from quantbench.network.graph.recording import Call, Container, Leaf, Recording
-from quantbench.network.graph.spelling import VALUES, distinct, in_place, spelled, with_item, within
+from quantbench.network.graph.recording import DEPENDS, Call, Container, Leaf, Recording
+from quantbench.network.graph.spelling import (
+    METADATA,
+    distinct,
+    in_place,
+    spelled,
+    unwritable,
+    with_item,
+    within,
+)
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -80,6 +88,8 @@ class _Recorder(TorchFunctionMode):
         """A module starts to run."""
         inside_leaf = bool(self.running) and self.here is None
         self.name_twins((args, kwargs))
+        # as they are now: a module may write into a list or dictionary that it is given
+        args, kwargs = mapped(args, _itself), mapped(dict(kwargs), _itself)
         if inside_leaf or (self.running and module in self.operators):
             self.running.append(Call(name, None, args, kwargs, self.origins.stale((args, kwargs))))
             return
@@ -103,7 +113,10 @@ class _Recorder(TorchFunctionMode):
                 call.container.graph.output(self.local(call.container, out))
             if inside is None:
                 return out  # the network itself, or inside a leaf
-            out = distinct(out, (call.args, call.kwargs))
+            given, out = out, distinct(out, (call.args, call.kwargs))
+            if out is not given and call.container is not None and given in self.origins:
+                self.origins.came_from(out, self.origins[given])  # a container that gives its input
+                self.origins.keep(out)
             path = next((p for p in self.paths[id(module)] if within(p, inside.path)), None)
             if path is None:
                 inside.obstacle = f"it calls {call.name}, which is not a module of its own"
@@ -140,9 +153,9 @@ class _Recorder(TorchFunctionMode):
                 out = distinct(out, (args, kwargs))
             self.function(inside, func, args, kwargs, out).stale = stale
         elif self.origins.known((args, kwargs)):
-            if name in VALUES:
+            if out is not None and name not in METADATA:
                 inside.values = True
-                inside.obstacle = "what it does depends on the values of a tensor"
+                inside.obstacle = DEPENDS
             elif name == "__setitem__":
                 inside.obstacle = "it writes into a part of a tensor"
         return out
@@ -162,6 +175,8 @@ class _Recorder(TorchFunctionMode):
     ) -> Node:
         """One function that gave tensors."""
         op, target = spelled(func)
+        if op == "call_function" and unwritable(target):
+            inside.obstacle = f"it calls {getattr(func, '__name__', func)}, which has no name"
         if target is getattr:  # a tensor's attribute that is itself a tensor, such as x.T
             args = (args[0], func.__self__.__name__)  # type: ignore[attr-defined]
         positional, named = self.local(inside, args), self.local(inside, dict(kwargs))
@@ -257,3 +272,7 @@ class _Recorder(TorchFunctionMode):
         for node in self.origins.nodes:
             node.constant = node not in self.origins.depends
         return Recording(self.origins.nodes, self.containers, output)
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -14,6 +14,8 @@ from quantbench.network.graph.calls import Node, parts
 
 Leaf = Callable[[nn.Module], bool]
 
+DEPENDS = "what it does depends on the values of a tensor"
+
 
 @dataclass(eq=False)
 class Container:
