@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer import oracle
+from quantbench.integer import oracle, store
 from quantbench.integer.backends.base import backend
 from quantbench.integer.backends.onnx.file import save_onnx
 from quantbench.integer.ir import Island
@@ -377,6 +377,46 @@ def test_a_number_for_each_example_is_an_output() -> None:
 
 
 def test_values_without_an_end_are_named_by_their_quantizer() -> None:
-    model = between(lambda _, x: 1 / (x * (x > 0)))
+    model = between(lambda _, x: torch.where(x > 0, x, -math.inf).exp())
     with pytest.raises(BadInput, match=r"activations of '1.*act': .* NaN or infinite"):
         made(model, INTEGER, vectors())
+
+
+class MaskedBias(nn.Module):
+    """Zeros in a copy of a bias, as attention without a bias of its keys is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(12, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.fc.bias.clone()
+        bias[2:5].zero_()
+        y = self.fc(x) + bias
+        bias[0] += 1
+        return self.out(torch.relu(y + bias))
+
+
+def test_a_constant_that_is_changed_in_place_is_what_it_was_when_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MaskedBias().eval()
+    q = made(model, INTEGER, vectors())
+    for n in (1, 16):
+        assert off(executable(q)(vectors(n)), model(vectors(n))) < 2 * RIGHT
+    whole_way(q, Network.of(model, vectors(2)), vectors(), folder=tmp_path)
+
+
+def test_a_network_that_gives_classes_is_exported_as_it_is(tmp_path: Path) -> None:
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model = nn.Sequential(*maps, Does(lambda _, x: x.argmax(1))).eval()
+    q = made(model, INTEGER)
+    found = executable(q)(images())
+    assert found.shape == (16, 6, 6)
+    assert (found == model(images())).float().mean() > 0.95
+    whole_way(q, Network.of(model, images(2)), images(), folder=tmp_path)
+
+
+def test_a_program_with_a_part_in_floats_says_how_to_keep_it(tmp_path: Path) -> None:
+    q = made(cnn(nn.Conv2d(3, 8, 3), nn.Softmax(1), nn.Conv2d(8, 8, 1)), INTEGER)
+    with pytest.raises(Unsupported, match=r"save the quantized network \(qb\.save\)"):
+        store.save(lower(q), tmp_path / "program.safetensors")

@@ -88,6 +88,7 @@ class _Recorder(TorchFunctionMode):
         """A module starts to run."""
         inside_leaf = bool(self.running) and self.here is None
         self.name_twins((args, kwargs))
+        self.renew((args, kwargs))
         # as they are now: a module may write into a list or dictionary that it is given
         args, kwargs = mapped(args, _itself), mapped(dict(kwargs), _itself)
         if inside_leaf or (self.running and module in self.operators):
@@ -144,6 +145,7 @@ class _Recorder(TorchFunctionMode):
         if inside is None:
             return func(*args, **kwargs)
         self.name_twins((args, kwargs))
+        self.renew((args, kwargs))
         stale = self.origins.stale((args, kwargs))
         out = func(*args, **kwargs)
         if name == "__setitem__" and self.is_own(inside, args[0]):
@@ -262,6 +264,22 @@ class _Recorder(TorchFunctionMode):
                 if (twin := self.origins.twin(tensor)) is not None:
                     self.function(inside, Tensor.view_as, (twin, twin), {}, tensor)
 
+    def renew(self, given: Any) -> None:
+        """Take constants that were changed in place for what they are now."""
+        inside = self.here
+        for tensor in self.origins.changed(given) if inside else ():
+            assert inside is not None
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
+                value = tensor.clone()
+            name = f"_constant{len(inside.constants)}"
+            inside.constants[name] = value
+            inside.changed.append(value)
+            local = inside.locals[id(value)] = inside.graph.get_attr(name)
+            local.meta["tensor"] = value
+            self.origins.add(Node("constant", inside.path, local, "get_attr", value), value)
+            # a copy, for it may be changed again, in each pass
+            self.function(inside, Tensor.clone, (value,), {}, tensor)
+
     def end(self, output: Any) -> Recording:
         """The recording, after the pass."""
         root = self.containers[0]
@@ -271,6 +289,8 @@ class _Recorder(TorchFunctionMode):
         self.origins.add(end, output)
         for node in self.origins.nodes:
             node.constant = node not in self.origins.depends
+        for node, value in self.origins.were.items():
+            node.example = value  # it may have been changed in place since
         return Recording(self.origins.nodes, self.containers, output)
 
 

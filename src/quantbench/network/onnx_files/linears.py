@@ -16,8 +16,9 @@ def restore_linear(model: nn.Module) -> None:
         weight = _weight(model, node)
         if weight is None:
             continue
-        end, bias = _bias(model, node, weight.shape[1])
-        layer = nn.Linear(*weight.shape, bias=bias is not None)
+        inputs, outputs = weight.shape
+        end, bias = _bias(model, node, outputs)
+        layer = nn.Linear(inputs, outputs, bias=bias is not None)
         layer.weight = nn.Parameter(weight.detach().T.contiguous())
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().clone())

@@ -77,7 +77,7 @@ class _Called(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         result: Tensor = self.function(*tensors)
-        return result
+        return result.float()  # numbers of classes, too: a program's output has one type
 
 
 def _drawn(formats: list[Format], shapes: list[Shape], n: int) -> list[Floats]:
