@@ -127,12 +127,13 @@ def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> frozenset[str]:
         raise BadInput(
             f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
         )
-    _tell_coupled(model, inputs, before, name)
     return changed
 
 
-def _tell_coupled(model: nn.Module, inputs: Inputs, whole: Tensor, name: str) -> None:
+@torch.no_grad()
+def tell_coupled(model: nn.Module, inputs: Inputs, name: str) -> None:
     """Warn where what a network gives for an example depends on the others."""
+    whole = model(*inputs)
     if not whole.dim() or any(not t.dim() or len(t) != len(whole) for t in inputs):
         return
     try:
@@ -144,7 +145,7 @@ def _tell_coupled(model: nn.Module, inputs: Inputs, whole: Tensor, name: str) ->
         warnings.warn(
             f"{name}: what it gives for an example depends on the others beside it, so results "
             "depend on how many run at a time",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

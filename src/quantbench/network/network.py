@@ -24,6 +24,7 @@ from quantbench.network.checks import (
     require_finite,
     require_same,
     require_unwrapped,
+    tell_coupled,
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
@@ -129,6 +130,7 @@ class Network:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
         _tell_what_stays(name, model, recording, found, kinds)
+        tell_coupled(model, inputs, name)
         if blocks is None:
             blocks = find_blocks(recording, model, kinds)
         if stages is None:
