@@ -273,11 +273,22 @@ def fisher(z: Tensor, logits: Tensor, draws: int, rng: torch.Generator) -> Tenso
         signs = torch.randint(0, 2, p.shape, generator=rng).to(p) * 2 - 1
         spread = p.sqrt() * signs
         direction = spread - p * spread.sum(1, keepdim=True)
-        total += torch.autograd.grad(logits, z, direction, retain_graph=True)[0].square()
+        total += _gradient(logits, z, direction).square()
     return (total / draws).sqrt()
 
 
 def divergence(z: Tensor, logits: Tensor, p: Tensor) -> Tensor:
     """|dL/dz|, L = KL(p || softmax(logits)) of each example; at full precision it would be zero."""
     loss = F.kl_div(F.log_softmax(logits, 1), p, reduction="sum")
-    return torch.autograd.grad(loss, z)[0].abs()
+    return _gradient(loss, z).abs()
+
+
+def _gradient(of: Tensor, z: Tensor, direction: Tensor | None = None) -> Tensor:
+    """That of an output at z; ones, which weigh all alike, where the output does not follow from z.
+
+    So it is with a head whose output is not looked at, and where a network cuts gradients off.
+    """
+    found = None
+    if of.requires_grad:
+        found = torch.autograd.grad(of, z, direction, retain_graph=True, allow_unused=True)[0]
+    return torch.ones_like(z) if found is None else found

@@ -44,7 +44,8 @@ def whole_way(q: Quantized, net: Network, *x: Tensor, folder: Path) -> None:
         if not (not_installed("onnx") or not_installed("onnxruntime")):
             save_onnx(program, path)
             found = in_onnx_runtime(path.read_bytes(), images)["logits"]
-            assert float((found - right).norm()) <= NEAR * float(right.norm())
+            off = (found - right).float().norm()
+            assert float(off) <= NEAR * float(right.float().norm())
 
 
 def in_onnx_runtime(model: bytes, images: Tensor) -> dict[str, Tensor]:

@@ -77,15 +77,19 @@ class Start:
             kept: what the last finished module gives for the examples of the pass.
 
         """
-        self.last.forward = partial(_give, kept)
+        given = {self.last: kept}
         for module, shape in self.finished:
-            module.forward = partial(_give, _filled(kept, (kept.shape[0], *shape), self.value))
+            given[module] = _filled(kept, (kept.shape[0], *shape), self.value)
+        patched = {m: vars(m)["forward"] for m in given if "forward" in vars(m)}
+        for module, value in given.items():
+            module.forward = partial(_give, value)
         try:
             yield
         finally:
-            del self.last.forward
-            for module, _ in self.finished:
+            for module in given:
                 del module.forward
+            for module, forward in patched.items():  # which the network itself had put there
+                vars(module)["forward"] = forward
 
     def batch(self, inputs: Inputs, index: slice | Tensor, device: torch.device) -> Inputs:
         """Network inputs of some examples, or what stands for them."""

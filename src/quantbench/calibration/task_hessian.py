@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from quantbench.calibration.columns import columns
 from quantbench.calibration.walk import Progressive
+from quantbench.errors import Unsupported
 from quantbench.quantization.layers import QuantLayer
 from quantbench.system import parallel
 
@@ -24,12 +25,20 @@ def task_hessian(
     Returns:
         (weights, weights).
 
+    Raises:
+        Unsupported: a layer from which the output does not follow.
+
     """
     w = layer.original
     h = torch.zeros(w.numel(), w.numel(), dtype=torch.float64)
     x = passes.inputs_of(layer.info.name)[0]
     for part in passes.batches():
         z, logits = passes.split(part, layer.info.name)
+        if not logits.requires_grad:
+            raise Unsupported(
+                f"layer {layer.info.name!r}: the network's output does not follow from what it "
+                "gives, so no gradient says what its weights are for"
+            )
         log_p = F.log_softmax(logits, 1)
         a = columns(layer, x.take(part))
         for label, weight in _labels(log_p.detach().exp(), draws, rng):

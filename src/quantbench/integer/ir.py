@@ -256,7 +256,9 @@ class Dequantize(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Island(Op):
-    """What stays in floats. Such a program runs, but cannot be saved.
+    """What stays in floats. Such a program runs, but cannot be saved by itself.
+
+    It is code: the quantized network is saved, and lowered again where it is loaded.
 
     Attributes:
         function: maps float32 torch tensors (N, C, H, W) to one such tensor.

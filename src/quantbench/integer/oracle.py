@@ -5,6 +5,7 @@ It runs one operator at a time, to be compared with the definition, not to be fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -230,7 +231,7 @@ def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
 
 
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
-    return inputs[0].reshape(len(inputs[0]), -1, 1, 1)
+    return inputs[0].reshape(len(inputs[0]), math.prod(inputs[0].shape[1:]), 1, 1)
 
 
 def _dequantize(_: Dequantize, inputs: list[Tensor], formats: list[Format]) -> Tensor:

@@ -196,7 +196,7 @@ def _resize(op: Resize, inputs: list[Tensor], formats: list[Format]) -> Tensor:
 
 
 def _flatten(_: Flatten, inputs: list[Tensor], __: list[Format]) -> Tensor:
-    return inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1)
+    return inputs[0].contiguous().flatten(1)[:, :, None, None]
 
 
 def _dequantize(_: Dequantize, inputs: list[Tensor], formats: list[Format]) -> Tensor:

@@ -94,7 +94,8 @@ def serialized(program: Program) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     for i, op in enumerate(program.ops):
         if isinstance(op, Island):
             raise Unsupported(
-                f"{op.name} runs in floats ({op.reason}); such a network cannot be saved"
+                f"{op.name} runs in floats ({op.reason}), which is code, not data: save the "
+                "quantized network (qb.save), and lower it again after qb.load"
             )
         entry, arrays = _entry(op)
         ops.append(entry)

@@ -85,7 +85,7 @@ def _format(f: Format, where: str) -> None:
     codes = f"codes {f.lo}..{f.hi} with zero point {f.zero}"
     require(inside, f"{where}: {codes} are not inside 0..255, or without the zero")
     normal = math.isfinite(f.scale) and TINY <= f.scale <= HUGE
-    require(normal, f"{where}: scale {f.scale!r} is not a positive, normal number")
+    require(normal, f"{where}: scale {f.scale!r} does not lie in {TINY:.2g}..{HUGE:.2g}")
 
 
 def _shape(shape: Shape, where: str) -> None:

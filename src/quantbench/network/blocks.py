@@ -67,8 +67,9 @@ def stages(model: nn.Module, blocks: Sequence[str]) -> tuple[tuple[str, ...], ..
 
 
 def _strided(module: nn.Module) -> bool:
-    stride: int | tuple[int, ...] | list[int] = getattr(module, "stride", 1)
-    return (max(stride) if isinstance(stride, tuple | list) else stride) > 1
+    stride = getattr(module, "stride", 1)  # a module of the user's may mean anything by it
+    steps = stride if isinstance(stride, tuple | list) else (stride,)
+    return any(isinstance(s, int) and s > 1 for s in steps)
 
 
 def _own(module: nn.Module) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,25 +28,35 @@ def require_unwrapped(model: nn.Module, name: str, kinds: tuple[type[nn.Module],
         BadInput: says how to take the network out.
 
     """
-    if isinstance(model, torch.jit.ScriptModule):
+    inside = model.named_modules() if isinstance(model, nn.Module) else ()
+    for path, module in inside:
+        _require_unwrapped(module, f"{name}: {path}" if path else name, path)
+    if isinstance(model, (*kinds, *TRANSPOSED)):
+        kind = type(model).__name__
+        raise BadInput(f"{name} is itself a layer: give nn.Sequential({kind}(...)), which holds it")
+    if not isinstance(model, nn.Module):
+        advice = "give an nn.Module"
+        if hasattr(model, "module"):
+            advice = "give the module that it was exported from, which has layers to replace"
+        raise BadInput(f"{name} is {type(model).__name__}, not a module: {advice}")
+
+
+def _require_unwrapped(module: nn.Module, name: str, path: str) -> None:
+    """The same of one module in a network."""
+    if isinstance(module, torch.jit.ScriptModule):
         raise BadInput(
             f"{name} is a scripted or traced module (torch.jit), whose layers cannot be replaced: "
             "give the module that it was made from"
         )
     wrappers: tuple[tuple[type[nn.Module], str], ...] = (
-        (nn.DataParallel, "model.module"),
-        (nn.parallel.DistributedDataParallel, "model.module"),
-        *((kind, "model._orig_mod") for kind in _compiled()),
+        (nn.DataParallel, "module"),
+        (nn.parallel.DistributedDataParallel, "module"),
+        *((kind, "_orig_mod") for kind in _compiled()),
     )
-    for wrapper, way in wrappers:
-        if isinstance(model, wrapper):
+    for wrapper, inner in wrappers:
+        if isinstance(module, wrapper):
+            way = f"model.{path}.{inner}" if path else f"model.{inner}"
             raise BadInput(f"{name} is wrapped in {wrapper.__name__}: give {way}, what it wraps")
-    if isinstance(model, (*kinds, *TRANSPOSED)):
-        kind = type(model).__name__
-        raise BadInput(f"{name} is itself a layer: give nn.Sequential({kind}(...)), which holds it")
-    if not isinstance(model, nn.Module):
-        advice = "give exported.module()" if hasattr(model, "module") else "give an nn.Module"
-        raise BadInput(f"{name} is {type(model).__name__}, not a module: {advice}")
 
 
 def _compiled() -> tuple[type[nn.Module], ...]:
@@ -58,13 +70,20 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
 
     The older weight_norm and its like keep a computed weight that cannot be copied while it has a
     gradient; it is computed anew before each call.
+
+    Raises:
+        BadInput: weights without values.
+
     """
     for module in model.modules():
         for key, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:
                 vars(module)[key] = value.detach()
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        raise BadInput("the network lies on the meta device, which holds no values: load them")
     copied = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     for module in copied.modules():
+        vars(module)["_compiled_call_impl"] = None  # of module.compile(): it goes past our hooks
         if isinstance(module, nn.TransformerEncoder):
             module.enable_nested_tensor = module.use_nested_tensor = False
         if isinstance(module, nn.TransformerEncoderLayer):
@@ -73,24 +92,40 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> None:
+def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> frozenset[str]:
     """Make activations write tensors of their own: in place, they would overwrite captured ones.
 
+    Returns:
+        names of the buffers that a pass changes, such as a count of calls.
+
     Raises:
-        BadInput: the network gives no tensor, another output for the same input, or another one
-            when activations do not work in place.
+        BadInput: a sample that the network does not take; the network gives no tensor, another
+            output for the same input, or another one when activations do not work in place.
 
     """
-    before, again = (model(*(t.clone() for t in inputs)) for _ in range(2))
+    held = {key: value.clone() for key, value in model.named_buffers()}
+    before, again = _first_run(model, inputs, name), model(*(t.clone() for t in inputs))
+    changed = frozenset(k for k, v in model.named_buffers() if not _equal(v, held.get(k)))
     if not isinstance(before, Tensor):
         raise BadInput(
             f"{name} returns {described(before)}, not a tensor: say which with output=, or put it "
             "into a module that returns one tensor"
         )
+    if before.is_floating_point() and before.isnan().any():
+        first = next((n for n, t in _outputs(model, inputs) if t.isnan().any()), "")
+        raise BadInput(
+            f"{name} gives NaN for its sample; the first module that does is "
+            f"{first or 'the network itself'} ({type(model.get_submodule(first)).__name__})"
+        )
     if not _close(again, before):
         raise BadInput(
-            f"{name} gives different outputs for the same input in evaluation mode: something in "
-            "it is random, such as F.dropout without training=self.training"
+            f"{name} gives different outputs for the same input in evaluation mode: "
+            + (
+                f"each pass changes {', '.join(sorted(changed))}; change it in training alone"
+                if changed
+                else "something in it is random, such as F.dropout without training=self.training, "
+                "or is kept from one call to the next"
+            )
         )
     for module in model.modules():
         if hasattr(module, "inplace"):
@@ -99,18 +134,71 @@ def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> None:
         raise BadInput(
             f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
         )
+    return changed
+
+
+@torch.no_grad()
+def tell_coupled(model: nn.Module, inputs: Inputs, name: str) -> None:
+    """Warn where what a network gives for an example depends on the others."""
+    whole = model(*inputs)
+    if not whole.dim() or any(not t.dim() or len(t) != len(whole) for t in inputs):
+        return
+    try:
+        alone = model(*(t[:1].clone() for t in inputs))
+    except Exception:  # noqa: BLE001 - a network need not take one example
+        return
+    alike = isinstance(alone, Tensor) and alone.shape == whole[:1].shape
+    if alike and not _close(alone, whole[:1], SAME):
+        warnings.warn(
+            f"{name}: what it gives for an example depends on the others beside it, so results "
+            "depend on how many run at a time",
+            stacklevel=3,
+        )
+
+
+def _first_run(model: nn.Module, inputs: Inputs, name: str) -> Any:
+    """What the network gives for a sample.
+
+    Raises:
+        BadInput: no examples, or whatever the network raises.
+
+    """
+    shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
+    if not inputs or any(t.dim() and not len(t) for t in inputs):
+        raise BadInput(f"the sample of {name} has no examples: its shapes are {shapes or 'none'}")
+    try:
+        return model(*(t.clone() for t in inputs))
+    except Exception as e:
+        raise BadInput(
+            f"a copy of {name} in evaluation mode does not run on its sample of shapes {shapes}, "
+            f"whose first dimension is that of the examples: {type(e).__name__}: {e}"
+        ) from e
+
+
+def _equal(a: Tensor, b: Tensor | None) -> bool:
+    """Whether two buffers hold the same, numbers or not."""
+    if b is None or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124 - whatever the type
 
 
 def require_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that are not finite, or not float32, naming them."""
+    """Refuse weights that are not finite, or not float32, naming them.
+
+    A buffer may hold infinities, as masks of attention do, but for statistics of batch norm.
+    """
+    weights = {key for key, _ in model.named_parameters()}
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.dtype != torch.float32:
             raise BadInput(
                 f"{name}: {key!r} is {value.dtype}; quantization starts from float32: "
                 "call model.float(), or give float32=True"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            bad = int((~torch.isfinite(value)).sum())
+        if not value.is_floating_point():
+            continue
+        masks = key not in weights and not key.rpartition(".")[2].startswith("running_")
+        wrong = value.isnan() if masks else ~torch.isfinite(value)
+        if bad := int(wrong.sum()):
             raise BadInput(
                 f"{name}: {bad} of {value.numel()} values of {key!r} are NaN or infinite; "
                 "check the checkpoint"
@@ -185,5 +273,6 @@ def _close(a: Tensor, b: Tensor, part: float = 1e-5) -> bool:
         return False
     if not a.is_floating_point():
         return torch.equal(a, b)
-    limit = part * float(b.abs().max()) if b.numel() else 0.0
+    finite = b[b.isfinite()]  # infinities are equal, or not
+    limit = part * float(finite.abs().max()) if finite.numel() else 0.0
     return torch.allclose(a, b, rtol=max(part, 1e-4), atol=limit, equal_nan=True)

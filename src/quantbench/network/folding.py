@@ -38,13 +38,15 @@ def foldable(recording: Recording, model: nn.Module) -> dict[str, str]:
     """Which batch norms may be folded: name of the layer before each, by the batch norm's name.
 
     Both are torch's own, the layer's output goes into the batch norm and nowhere else, it runs
-    once, and the dimension that the batch norm scales is the layer's output channel.
+    once, its weights are read nowhere else, and the dimension that the batch norm scales is the
+    layer's output channel.
 
     Raises:
         BadInput: a batch norm without running statistics.
 
     """
     names = {module: name for name, module in model.named_modules()}
+    read = {id(n.target) for n in recording.nodes if n.op == "get_attr"}  # beside the layer's call
     runs: dict[object, int] = {}
     for node in recording.nodes:
         if isinstance(node.target, nn.Module):
@@ -63,7 +65,8 @@ def foldable(recording: Recording, model: nn.Module) -> dict[str, str]:
             continue
         # of tokens (N, tokens, channels) batch norm scales another dimension
         channels = isinstance(layer, CONVOLUTIONS) or before.example.dim() == 2
-        if channels and runs[norm] == runs[layer] == 1:
+        alone = read.isdisjoint((id(layer.weight), id(layer.bias)))
+        if channels and alone and runs[norm] == runs[layer] == 1:
             found[names[norm]] = names[layer]
     return found
 

@@ -24,6 +24,7 @@ from quantbench.network.checks import (
     require_finite,
     require_same,
     require_unwrapped,
+    tell_coupled,
 )
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
@@ -50,6 +51,7 @@ class Network:
         sample: one small input batch of the right shape.
         unfolded: the network before layers were made plain and batch norm was folded.
         origin: digest of the network that this one was rewritten from; empty if it was not.
+        changing: buffers that a pass changes, such as a count of calls; no part of the digest.
 
     """
 
@@ -62,6 +64,7 @@ class Network:
     batch_norm: Mapping[str, BatchNormStats] = field(default_factory=dict)
     unfolded: nn.Module | None = None
     origin: str = ""
+    changing: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -112,7 +115,7 @@ class Network:
         adapt(model, sample, output, name)
         inputs = as_tensors(sample)
         require_finite(model, name)
-        keep_inputs(model, inputs, name)
+        changing = keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
         if unshared:
             model = unshare(model, inputs, (*kinds, *TRANSPOSED))
@@ -127,6 +130,7 @@ class Network:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
         _tell_what_stays(name, model, recording, found, kinds)
+        tell_coupled(model, inputs, name)
         if blocks is None:
             blocks = find_blocks(recording, model, kinds)
         if stages is None:
@@ -136,7 +140,8 @@ class Network:
         for block in (*blocks, *(b for stage in groups for b in stage)):
             if block not in modules:
                 raise BadInput(f"{name}: block {block!r} is not a module of the network")
-        return cls(name, model, found, inputs, tuple(blocks), groups, stats, unfolded)
+        held = (inputs, tuple(blocks), groups, stats, unfolded)
+        return cls(name, model, found, *held, changing=changing)
 
     def layer(self, name: str) -> LayerInfo:
         """Look a layer up by name."""
@@ -179,8 +184,9 @@ class Network:
 
     @property
     def digest(self) -> str:
-        """Hash of all weights and buffers."""
-        return tensor_digest(self.model.state_dict())
+        """Hash of all weights and buffers that stay what they are."""
+        held = self.model.state_dict().items()
+        return tensor_digest({k: v for k, v in held if k not in self.changing})
 
     @property
     def origin_digest(self) -> str:

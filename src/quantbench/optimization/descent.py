@@ -141,9 +141,13 @@ def _finite(loss: Tensor, step: int) -> float:
     """A loss as a number; an error where it is none."""
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise BadInput(
-            f"the reconstruction loss is {value} at step {step}: lower the learning rate"
+        way = (
+            "lower the learning rate"
+            if step
+            else "nothing has been learnt yet, so the network's output or its gradient is not "
+            "finite for some example, as that of a root is at 0"
         )
+        raise BadInput(f"the reconstruction loss is {value} at step {step}: {way}")
     return value
 
 

@@ -121,8 +121,12 @@ class Quantized:
             q.observe()
         with torch.no_grad():
             forward(self.model, inputs, batch_size=batch_size)
-        for q in quants:
-            q.finish()
+        for name, q in self.act_quants().items():
+            if q in quants:
+                try:
+                    q.finish()
+                except BadInput as e:
+                    raise BadInput(f"{self.net.name}: activations of {name!r}: {e}") from e
         idle = [n for n, q in self.act_quants().items() if q in quants and not q.enabled]
         if idle:
             warnings.warn(
@@ -230,7 +234,8 @@ def _calibrate_in_turn(model: nn.Module, quants: list[ActQuant], inputs: Inputs)
 
 def _refuse_shared(net: Network, infos: Iterable[LayerInfo]) -> None:
     """Raise Unsupported for layers that run twice or share weights: they cannot have two ranges."""
-    owners = _owners(net.model)
+    infos = tuple(infos)
+    owners = _owners(net.model, {info.name for info in infos})
     for info in infos:
         if info.calls > 1:
             raise Unsupported(
@@ -256,10 +261,14 @@ def _narrow(codes: Tensor) -> Tensor:
     return codes
 
 
-def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Names of the modules that have a weight, by the weight's identity."""
+def _owners(model: nn.Module, layers: set[str]) -> dict[int, list[str]]:
+    """Names of the layers that have a weight, by the weight's identity; a module may have several.
+
+    What else has that weight, such as an embedding table that stays as it is, does not change.
+    """
+    quantized = {model.get_submodule(name) for name in layers}
     found: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(weight := getattr(module, "weight", None), Tensor):
-            found.setdefault(id(weight), []).append(name)
+        if module in quantized:
+            found.setdefault(id(module.weight), []).append(name)
     return found

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import quantbench as qb
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.ir import Add, AvgPool, Conv, Flatten, Island, MaxPool, Mul
+from quantbench.integer.ir import Add, AvgPool, Conv, Flatten, Island, Lut, MaxPool, Mul
 from quantbench.integer.simulate import Simulation
 from tests.helpers.onnx_models import graph
 
@@ -135,6 +136,33 @@ def test_clip_is_the_layers_clamp(b, tmp_path):
     assert isinstance(conv, Conv)
     assert (conv.lo[0], conv.hi[0]) == (80, 120)
     same(found)
+
+
+@pytest.mark.parametrize("bounds", [(None, 0.3), (-0.1, None)], ids=["above", "below"])
+def test_a_bound_that_is_left_out_is_none(b, tmp_path, bounds):
+    """Of a table: the name of a bound that is left out is empty, and the other keeps its place."""
+    x = b.pair(b.put("Conv", [b.pair("x"), b.weight((6, 3, 3, 3))]))
+    given = ["" if v is None else b.const(np.float32(v)) for v in bounds]
+    head(b, b.pair(b.put("Clip", [x, *given]), 0.02, 90), 6)
+    same(b.read(tmp_path, 4))
+
+
+def test_tables_of_tables_are_read_back(tmp_path):
+    model = torch.nn.Sequential(
+        torch.nn.Linear(12, 8),
+        torch.nn.SiLU(),
+        torch.nn.Hardtanh(-0.1, 0.3),
+        torch.nn.Hardtanh(0.0, 0.2),
+        torch.nn.Linear(8, 5),
+    ).eval()
+    x = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
+    net = qb.Network.of(model, x[:2])
+    program = qb.lower(qb.quantize(qb.method("nearest"), net, x, qb.scheme("w8a8")))
+    assert sum(isinstance(op, Lut) for op in program.ops) > 1
+    qb.save_onnx(program, tmp_path / "tables.onnx")
+    again = read(tmp_path / "tables.onnx").program
+    given = x.reshape(-1, *program.shape)
+    assert torch.equal(Simulation(again)(given), Simulation(program)(given))
 
 
 def test_an_add_behind_a_layer_without_quantizer_is_its_residual(b, tmp_path):

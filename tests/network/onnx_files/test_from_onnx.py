@@ -159,3 +159,82 @@ def test_what_is_not_installed_is_named_with_the_extra(mixed, monkeypatch, packa
     )
     with pytest.raises(Unsupported, match=rf"{package} is not installed.*quantbench\[onnx\]"):
         from_onnx(mixed[1])
+
+
+RNG = np.random.default_rng(0)
+
+CONV = {"w": RNG.normal(0, 0.3, (8, 3, 4, 3)), "b": RNG.normal(0, 0.3, 8)}
+
+WINDOW = ("Conv", ["x", "w", "b"], ["c"], {"kernel_shape": [4, 3]})
+
+NORM = {"g": RNG.normal(0, 1, 8), "s": np.zeros(8), "m": np.zeros(8), "v": np.ones(8)}
+
+TOKENS = {"t": RNG.normal(0, 0.3, (8, 5)), "u": RNG.normal(0, 0.3, 5)}
+
+
+def of_window(**options):
+    """A file of one convolution, and what it is quantized for: the whole of it, on integers."""
+    return [("Conv", ["x", "w", "b"], ["y"], {"kernel_shape": [4, 3], **options})]
+
+
+SPELLINGS = {
+    "same upper": (of_window(auto_pad="SAME_UPPER", strides=[2, 2]), CONV, 17),
+    "same lower": (of_window(auto_pad="SAME_LOWER", strides=[2, 1]), CONV, 17),
+    "same pool": (
+        [WINDOW, ("MaxPool", ["c"], ["y"], {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"})],
+        CONV,
+        17,
+    ),
+    "pool padded on one side": (
+        [WINDOW, ("MaxPool", ["c"], ["y"], {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]})],
+        CONV,
+        17,
+    ),
+    "clip from above": (
+        [WINDOW, ("Clip", ["c", "", "h"], ["y"], {})],
+        CONV | {"h": np.array(0.3)},
+        17,
+    ),
+    "gelu": ([WINDOW, ("Gelu", ["c"], ["y"], {})], CONV, 20),
+    "mish": ([WINDOW, ("Mish", ["c"], ["y"], {})], CONV, 18),
+    "an old batch norm": (
+        [WINDOW, ("BatchNormalization", ["c", "g", "s", "m", "v"], ["y"], {})],
+        CONV | NORM,
+        8,
+    ),
+    "an old pad": (
+        [
+            ("Pad", ["x"], ["p"], {"pads": [0, 0, 1, 2, 0, 0, 3, 0], "value": 0.5}),
+            ("Conv", ["p", "w", "b"], ["y"], {}),
+        ],
+        CONV,
+        10,
+    ),
+    "a linear layer of tokens": (
+        [
+            WINDOW,
+            ("Transpose", ["c"], ["r"], {"perm": [0, 2, 3, 1]}),
+            ("MatMul", ["r", "t"], ["f"], {}),
+            ("Add", ["u", "f"], ["y"], {}),
+        ],
+        CONV | TOKENS,
+        17,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPELLINGS)
+def test_spellings_of_other_exporters(tmp_path, what):
+    nodes, stored, opset = SPELLINGS[what]
+    stored = {k: np.asarray(v, np.float32) for k, v in stored.items()}
+    model = graph(nodes, stored, out=None, opset=opset)
+    shape = onnx.shape_inference.infer_shapes(model).graph.output[0].type.tensor_type.shape
+    model.graph.output[0].type.tensor_type.shape.CopyFrom(shape)
+    onnx.save(model, tmp_path / "other.onnx")
+    x = images(8, size=8)
+    net = network_from_onnx(tmp_path / "other.onnx", x[:2])
+    assert len(net.layers) == 1 + ("tokens" in what)
+    program = qb.lower(qb.quantize(qb.method("nearest"), net, x, W8A8))
+    wanted = net.model(x)
+    found = Simulation(program)(x).reshape(wanted.shape)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.03

@@ -113,7 +113,7 @@ def _conv(op: Conv, formats: list[Format], free: list[str]) -> Step:
 
 def _flatten(_: Flatten, __: list[Format], ___: list[str]) -> Step:
     """No view, for sums are made in place."""
-    return lambda inputs: inputs[0].contiguous().reshape(len(inputs[0]), -1, 1, 1).clone()
+    return lambda inputs: inputs[0].contiguous().flatten(1)[:, :, None, None].clone()
 
 
 def _max_pool(op: MaxPool, formats: list[Format], _: list[str]) -> Step:

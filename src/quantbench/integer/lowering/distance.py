@@ -72,8 +72,10 @@ def _fewest_bits(q: Quantized) -> int:
 
 
 def _part(found: Tensor, right: Tensor) -> float:
-    """Distance as a part of what is right; two zeros are no distance apart."""
-    off, size = (t.double().norm() for t in (found.reshape(right.shape) - right, right))
+    """Distance as a part of what is right; two zeros, or infinities, are no distance apart."""
+    found = found.reshape(right.shape)
+    differences = (found - right).masked_fill(found == right, 0.0)
+    off, size = (t.double().norm() for t in (differences, right[right.isfinite()]))
     return float(off / size) if off else 0.0
 
 

@@ -42,8 +42,8 @@ def act_format(qp: QParams, name: str) -> tuple[Format, tuple[int, ...]]:
 
 def bounds(low: Bound, high: Bound, y: Format) -> Clamp:
     """Lowest and highest code under a clamp of real values, of the tensor or per channel (C,)."""
-    # infinities become large
-    ends = (np.nan_to_num(np.float32(v) / np.float32(y.scale)) for v in (low, high))
+    with np.errstate(over="ignore"):  # infinities become large
+        ends = [np.nan_to_num(np.float32(v) / np.float32(y.scale)) for v in (low, high)]
     whole_steps = (np.rint(e.astype(np.float64)) + y.zero for e in ends)
     lo, hi = (np.clip(e, y.lo, y.hi).astype(np.uint8) for e in whole_steps)
     return lo, hi

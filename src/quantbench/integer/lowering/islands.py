@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from quantbench.errors import Unsupported
 from quantbench.integer.ir import Shape
 from quantbench.network.graph.calls import Node
+from quantbench.network.graph.recording import DEPENDS
 from quantbench.quantization.placement.arguments import KEEPS_FORMAT
 from quantbench.quantization.placement.kinds import MAPS, Kind, plane
 
@@ -31,13 +32,14 @@ class Island(nn.Module):
         super().__init__()
         self.sources, self.inner = sources, inner
         self.means = {n: m for n in inner if (m := _means(n))}
+        self.depends = any(DEPENDS in n.why for n in inner)  # on values, so that no trace can be it
         self.training = False  # as the network is: exporters put back what they find
         self.parts = nn.ModuleList(n.target for n in inner if isinstance(n.target, nn.Module))
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) of float32 tensors (N, C, H, W)."""
         values: dict[Node, Any] = {
-            n: t.reshape(t.shape[0], *n.example.shape[1:])
+            n: _laid_out(t.reshape(t.shape[0], *n.example.shape[1:]), n.example)
             for n, t in zip(self.sources, tensors, strict=True)
         }
         for n in self.inner:
@@ -49,6 +51,13 @@ class Island(nn.Module):
         result = values[self.inner[-1]]
         shaped: Tensor = result.reshape(result.shape[0], *shape(self.inner[-1]))
         return shaped
+
+
+def _laid_out(tensor: Tensor, example: Tensor) -> Tensor:
+    """A tensor in memory as its example is: a network may take views of it."""
+    order = sorted(range(example.dim()), key=lambda d: -example.stride(d))
+    back = [order.index(d) for d in range(len(order))]
+    return tensor.permute(order).contiguous().permute(back)
 
 
 def _run(node: Node, values: Mapping[Node, Any]) -> Any:

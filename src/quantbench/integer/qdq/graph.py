@@ -100,13 +100,13 @@ class Graph:
         return Format(number, int(zero.reshape(())[()]) + SHIFT[kind])
 
     def format_behind(self, node: onnx.NodeProto) -> Format:
-        """In which format what reads a node's codes takes them.
+        """In which format what reads a node's codes takes them; any, where only tables do.
 
         Raises:
             Unsupported: nothing takes them, or some otherwise than others.
 
         """
-        found, at = set[Format](), list(node.output)
+        found, at, tables = set[Format](), list(node.output), False
         while at:
             tensor = at.pop()
             for reader in self.nodes:
@@ -116,6 +116,10 @@ class Graph:
                     found.add(self.format(reader))
                 elif reader.op_type != "Cast":
                     at.extend(reader.output)
+                else:
+                    tables = True
+        if not found and tables:
+            return Format(1.0, 0)
         if len(found) != 1:
             raise self.refuse(node, f"its codes are read in {len(found)} formats; one is possible")
         return found.pop()

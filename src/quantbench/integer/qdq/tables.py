@@ -58,11 +58,9 @@ class Tables:
         node = r.graph.makers.get(tensor)
         if node is None or node.op_type not in ELEMENTWISE or depth > DEEPEST:
             return None
-        parts = [
-            _number(r, n) if n in r.graph.constants else self.of(n, depth + 1)
-            for n in node.input
-            if n
-        ]
+        bounds = node.op_type == "Clip"  # of which the lower one alone may be left out
+        given = [i for i, n in enumerate(node.input) if n or bounds]
+        parts = [self._part(node, i, depth) for i in given]
         tables = self._alike([p for p in parts if isinstance(p, Table)])
         if tables is None or any(p is None for p in parts):
             return None
@@ -73,6 +71,15 @@ class Tables:
             raise r.graph.refuse(node, "is not a number for some codes")
         clamps = node.op_type in ("Relu", "Clip") and all(t.clamps_only for t in tables)
         return Table(tables[0].codes, np.broadcast_to(found, (256,)), clamps_only=clamps)
+
+    def _part(self, node: onnx.NodeProto, i: int, depth: int) -> Table | Values | None:
+        """One input: a table, or a number; of a bound that is left out, what holds without it."""
+        name = node.input[i]
+        if not name:
+            return np.asarray(np.inf if i == 2 else -np.inf, np.float32)
+        if name in self.reader.graph.constants:
+            return _number(self.reader, name)
+        return self.of(name, depth + 1)
 
     def stored(self, node: onnx.NodeProto) -> str | None:
         """A table of codes in the file, as our own export writes it; None for another Gather.

@@ -17,6 +17,7 @@ class Origins:
         nodes: all calls, in order.
         depends: those whose results depend on the network's inputs.
         attributes: names of the network's parameters and buffers, by identity.
+        were: what other calls gave, which may be changed in place later.
 
     """
 
@@ -25,6 +26,7 @@ class Origins:
         self.depends: set[Node] = set()
         held = (*model.named_parameters(), *model.named_buffers())
         self.attributes = {id(tensor): name for name, tensor in held}
+        self.were: dict[Node, Tensor] = {}
         self._names: dict[str, int] = {}
         self._values: dict[int, Node] = {}
         self._alive: list[Any] = []  # keeps identities, and memory, unique
@@ -54,6 +56,9 @@ class Origins:
             before.users.append(node)
         if any(before in self.depends for before in node.inputs):
             self.depends.add(node)
+        elif isinstance(example, Tensor) and node.op.startswith("call"):
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
+                self.were[node] = example.clone()
         self.nodes.append(node)
         self.keep(example)
         if isinstance(example, Tensor):
@@ -63,6 +68,14 @@ class Origins:
         """The name of a tensor among arguments that was changed in place after it was given."""
         nodes = (self._values.get(id(v)) for v in leaves(given) if isinstance(v, Tensor))
         return next((n.name for n in nodes if n and version(n.example) != n.version), "")
+
+    def changed(self, given: Any) -> list[Tensor]:
+        """Tensors among arguments that no input went into, and that were changed in place.
+
+        What was changed may be a part of them, of which no call gave the whole.
+        """
+        tensors = [v for v in leaves(given) if isinstance(v, Tensor) and v in self]
+        return [t for t in tensors if self[t] not in self.depends and self.stale(t)]
 
     def known(self, value: Any) -> bool:
         """Whether a tensor in ``value`` depends on the network's inputs."""

@@ -19,8 +19,16 @@ from torch.overrides import TorchFunctionMode
 
 from quantbench.network.graph.calls import Node, mapped, parts
 from quantbench.network.graph.origins import Origins
-from quantbench.network.graph.recording import Call, Container, Leaf, Recording
-from quantbench.network.graph.spelling import VALUES, distinct, in_place, spelled, with_item, within
+from quantbench.network.graph.recording import DEPENDS, Call, Container, Leaf, Recording
+from quantbench.network.graph.spelling import (
+    METADATA,
+    distinct,
+    in_place,
+    spelled,
+    unwritable,
+    with_item,
+    within,
+)
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -80,6 +88,9 @@ class _Recorder(TorchFunctionMode):
         """A module starts to run."""
         inside_leaf = bool(self.running) and self.here is None
         self.name_twins((args, kwargs))
+        self.renew((args, kwargs))
+        # as they are now: a module may write into a list or dictionary that it is given
+        args, kwargs = mapped(args, _itself), mapped(dict(kwargs), _itself)
         if inside_leaf or (self.running and module in self.operators):
             self.running.append(Call(name, None, args, kwargs, self.origins.stale((args, kwargs))))
             return
@@ -103,7 +114,10 @@ class _Recorder(TorchFunctionMode):
                 call.container.graph.output(self.local(call.container, out))
             if inside is None:
                 return out  # the network itself, or inside a leaf
-            out = distinct(out, (call.args, call.kwargs))
+            given, out = out, distinct(out, (call.args, call.kwargs))
+            if out is not given and call.container is not None and given in self.origins:
+                self.origins.came_from(out, self.origins[given])  # a container that gives its input
+                self.origins.keep(out)
             path = next((p for p in self.paths[id(module)] if within(p, inside.path)), None)
             if path is None:
                 inside.obstacle = f"it calls {call.name}, which is not a module of its own"
@@ -131,6 +145,7 @@ class _Recorder(TorchFunctionMode):
         if inside is None:
             return func(*args, **kwargs)
         self.name_twins((args, kwargs))
+        self.renew((args, kwargs))
         stale = self.origins.stale((args, kwargs))
         out = func(*args, **kwargs)
         if name == "__setitem__" and self.is_own(inside, args[0]):
@@ -140,9 +155,9 @@ class _Recorder(TorchFunctionMode):
                 out = distinct(out, (args, kwargs))
             self.function(inside, func, args, kwargs, out).stale = stale
         elif self.origins.known((args, kwargs)):
-            if name in VALUES:
+            if out is not None and name not in METADATA:
                 inside.values = True
-                inside.obstacle = "what it does depends on the values of a tensor"
+                inside.obstacle = DEPENDS
             elif name == "__setitem__":
                 inside.obstacle = "it writes into a part of a tensor"
         return out
@@ -162,6 +177,8 @@ class _Recorder(TorchFunctionMode):
     ) -> Node:
         """One function that gave tensors."""
         op, target = spelled(func)
+        if op == "call_function" and unwritable(target):
+            inside.obstacle = f"it calls {getattr(func, '__name__', func)}, which has no name"
         if target is getattr:  # a tensor's attribute that is itself a tensor, such as x.T
             args = (args[0], func.__self__.__name__)  # type: ignore[attr-defined]
         positional, named = self.local(inside, args), self.local(inside, dict(kwargs))
@@ -247,6 +264,22 @@ class _Recorder(TorchFunctionMode):
                 if (twin := self.origins.twin(tensor)) is not None:
                     self.function(inside, Tensor.view_as, (twin, twin), {}, tensor)
 
+    def renew(self, given: Any) -> None:
+        """Take constants that were changed in place for what they are now."""
+        inside = self.here
+        for tensor in self.origins.changed(given) if inside else ():
+            assert inside is not None
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
+                value = tensor.clone()
+            name = f"_constant{len(inside.constants)}"
+            inside.constants[name] = value
+            inside.changed.append(value)
+            local = inside.locals[id(value)] = inside.graph.get_attr(name)
+            local.meta["tensor"] = value
+            self.origins.add(Node("constant", inside.path, local, "get_attr", value), value)
+            # a copy, for it may be changed again, in each pass
+            self.function(inside, Tensor.clone, (value,), {}, tensor)
+
     def end(self, output: Any) -> Recording:
         """The recording, after the pass."""
         root = self.containers[0]
@@ -256,4 +289,10 @@ class _Recorder(TorchFunctionMode):
         self.origins.add(end, output)
         for node in self.origins.nodes:
             node.constant = node not in self.origins.depends
+        for node, value in self.origins.were.items():
+            node.example = value  # it may have been changed in place since
         return Recording(self.origins.nodes, self.containers, output)
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -14,6 +14,8 @@ from quantbench.network.graph.calls import Node, parts
 
 Leaf = Callable[[nn.Module], bool]
 
+DEPENDS = "what it does depends on the values of a tensor"
+
 
 @dataclass(eq=False)
 class Container:
@@ -29,6 +31,7 @@ class Container:
         locals: the call in the graph that gave each tensor, by the tensor's identity.
         arguments: how many arguments it was given.
         unseen: tensors that it takes and that no call was seen to make.
+        changed: what constants were that it takes after they were changed in place.
 
     """
 
@@ -41,6 +44,7 @@ class Container:
     locals: dict[int, fx.Node] = field(default_factory=dict)
     arguments: int = 0
     unseen: list[Tensor] = field(default_factory=list)
+    changed: list[Tensor] = field(default_factory=list)
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Its arguments: the tensors in them are what its graph takes.

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from quantbench.network.graph.calls import Node, Size, leaves, mapped, parts
@@ -69,6 +70,10 @@ def _follow_graph(a: Container, b: Container) -> None:
         return
     if any(x is not y for x, y in zip(a.unseen, b.unseen, strict=False)):
         a.obstacle, a.values = _UNSEEN, True
+        return
+    if any(not torch.equal(x, y) for x, y in zip(a.changed, b.changed, strict=False)):
+        a.obstacle = "it changes a tensor in place that depends on the number of examples"
+        a.values = True
         return
     entries = [n for n in ours if n.op == "placeholder" or "tensor" in n.meta]
     met = {x: y.meta.get("tensor") for x, y in pairs}

@@ -7,15 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from quantbench.network.graph.calls import leaves
 
-# methods that take a tensor's values out of the graph
-VALUES = frozenset(
+# what of a tensor but its values a call may give; whatever else gives no tensor looks at values
+METADATA = frozenset(
     [
-        *("__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist"),
-        *("numpy", "equal", "allclose"),
+        *("__get__", "__len__", "__hash__", "__repr__", "__format__", "__dir__", "type"),
+        *("dim", "ndimension", "size", "numel", "nelement", "stride", "storage_offset"),
+        *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_conj", "is_neg"),
+        *("is_inference", "is_same_size", "is_shared", "is_pinned", "is_set_to", "is_tensor"),
+        *("is_coalesced", "has_names", "dense_dim", "sparse_dim", "dim_order"),
+        *("element_size", "get_device", "data_ptr", "storage", "untyped_storage", "storage_type"),
+        *("result_type", "can_cast", "promote_types", "register_hook", "__reduce_ex__"),
     ]
 )
 
@@ -27,7 +32,25 @@ def spelled(func: Callable[..., Any]) -> tuple[str, Any]:
         return "call_function", getattr
     if name == "__getitem__":
         return "call_function", operator.getitem
-    return ("call_method", name) if getattr(Tensor, name, None) is func else ("call_function", func)
+    if getattr(Tensor, name, None) is func or func in _POWERS:
+        return "call_method", name
+    return "call_function", func
+
+
+# methods under another name than their own: x ** 2 and x **= 2
+_POWERS = (Tensor.__pow__, Tensor.__ipow__)
+
+
+def unwritable(func: Callable[..., Any]) -> bool:
+    """Whether torch.fx would write another name than one that leads to a function."""
+    try:
+        path = fx.node._get_qualified_name(func).split(".")  # noqa: SLF001 - no public way
+    except Exception:  # noqa: BLE001 - whatever it makes of the name
+        return True
+    found: Any = torch
+    for name in path[1:]:
+        found = getattr(found, name, None)
+    return path[0] == "torch" and found is None
 
 
 def with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:

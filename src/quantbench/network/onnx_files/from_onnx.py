@@ -13,6 +13,7 @@ from quantbench.errors import BadInput, Unsupported
 from quantbench.network.checks import SAME
 from quantbench.network.network import Network
 from quantbench.network.onnx_files.activations import restore_silu
+from quantbench.network.onnx_files.linears import restore_linear
 from quantbench.network.onnx_files.prepare import prepared
 from quantbench.network.onnx_files.reading import called, read_onnx, require_installed
 from quantbench.network.onnx_files.runtime import run, session
@@ -45,6 +46,7 @@ def from_onnx(path: str | Path, sample: Tensor | None = None) -> nn.Module:
     inputs = _sample(given, path) if sample is None else sample
     module = _converted(prepared(model, path), path)
     restore_silu(module)
+    restore_linear(module)
     _require_same(module, model, inputs, path)
     return module
 

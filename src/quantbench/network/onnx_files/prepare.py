@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 from quantbench.errors import Unsupported
 from quantbench.network.onnx_files.folding import KnownSizes, folded
+from quantbench.network.onnx_files.spelled_out import spell_out
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 17  # the newest that onnx2torch has all operators of
+
+_NEWER = ("Gelu", "Mish")  # than that: functions of older operators
+
+# opsets from which onnx2torch has them
+_FIRST = (("BatchNormalization", 9), ("Upsample", 10), ("Slice", 10), ("Pad", 11))
 
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
 
@@ -30,18 +36,28 @@ def prepared(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
                 "reads it as integers and compares it"
             )
     model = constants_as_initializers(_lowered(model, path))
+    spell_out(model)
     _free_batch(model.graph)
     return model
 
 
 def _lowered(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
-    """Under opset 17 where it has a newer one."""
-    from onnx import version_converter
+    """Under opset 17 where it has a newer one, or one that onnx2torch has not all operators of."""
+    from onnx import TensorProto, helper, inliner, version_converter
 
     (opset,) = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")] or [OPSET]
-    if opset <= OPSET:
+    kinds = {node.op_type for node in model.graph.node}
+    old = any(opset < first and kind in kinds for kind, first in _FIRST)
+    if opset <= OPSET and not old:
         return model
     try:
+        if newer := [("", kind) for kind in _NEWER if kind in kinds]:
+            model = inliner.inline_selected_functions(model, newer, inline_schema_functions=True)
+            for node in model.graph.node:
+                if node.op_type == "CastLike":  # of their constants, to what they are given: floats
+                    node.op_type = "Cast"
+                    del node.input[1:]
+                    node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         return version_converter.convert_version(model, OPSET)
     except Exception as e:
         text = " ".join(str(e).split())[:200]

@@ -47,7 +47,12 @@ def make_plain(model: nn.Module, sample: Inputs, kinds: tuple[type[nn.Module], .
         without_parametrizations(module)
     make_attention_plain(model)
     looked_at = (*kinds, *BatchNorm, *(TRANSPOSED if TransposedConv in kinds else ()))
-    odd = {m for m in model.modules() if isinstance(m, looked_at) and not is_plain(m)}
+    # a subclass that only sets its arguments becomes torch's own, too
+    odd = {
+        m
+        for m in model.modules()
+        if isinstance(m, looked_at) and not (is_plain(m) and is_operator(m))
+    }
     if not odd:
         return []
     recording = recorded(model, sample, lambda m: m not in odd and is_operator(m))

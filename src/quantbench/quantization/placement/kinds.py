@@ -13,9 +13,10 @@ from quantbench.network.graph.calls import Node
 from quantbench.network.layers import Geometry
 from quantbench.quantization.layers import QuantLayer
 
-# dimensions of what programs hold as (C, H, W): vectors (N, K) as (K, 1, 1), lines (N, C, L) as
-# (C, 1, L), images, volumes (N, C, D, H, W) as (C, D, H W), and so on
-MAPS = (2, 3, 4, 5, 6)
+# dimensions of what programs hold as (C, H, W): a number for each example (N) as (1, 1, 1), vectors
+# (N, K) as (K, 1, 1), lines (N, C, L) as (C, 1, L), images, volumes (N, C, D, H, W) as (C, D, H W),
+# and so on
+MAPS = (1, 2, 3, 4, 5, 6)
 
 EVERYWHERE = -1  # the axis of an operator that has a number for each position
 
@@ -99,6 +100,6 @@ def number_arguments(
 
 def plane(shape: Sequence[int]) -> tuple[int, int, int]:
     """(C, H, W) that programs hold a value of some shape (N, ...) as, see ``MAPS``."""
-    c, *size = shape[1:]
+    c, *size = shape[1:] or (1,)
     rows, *columns = ([1] * (2 - len(size)) + size) if len(size) < 2 else size
     return int(c), int(rows), int(math.prod(columns))

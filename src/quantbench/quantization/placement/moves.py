@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from quantbench.network.graph.calls import Node
 from quantbench.quantization.placement.kinds import Kind, number_arguments, plane
 
-MAX_POOLS = (F.max_pool2d, torch.max_pool2d)  # as functions: modules have their own padding
+MAX_POOLS = (F.max_pool2d, torch.max_pool2d)
 
 SPLITS = (torch.chunk, torch.split, "chunk", "split")
 
@@ -62,11 +62,12 @@ def below_all(node: Node) -> tuple[int, int, int, int] | None:
 
 def _pools_alone(node: Node) -> bool:
     """Whether a call is a max pool without a padding of its own, or gaps in its window."""
-    if node.target not in MAX_POOLS:
+    if node.target not in MAX_POOLS and not isinstance(node.target, nn.MaxPool2d):
         return False
-    names = ("kernel_size", "stride", "padding", "dilation")
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     p = number_arguments(node, names, {"padding": 0, "dilation": 1})
-    return p["padding"] in (0, (0, 0), [0, 0]) and p["dilation"] in (1, (1, 1), [1, 1])
+    given = p["padding"] in (0, (0, 0), [0, 0]) and p["dilation"] in (1, (1, 1), [1, 1])
+    return given and isinstance(node.example, Tensor)
 
 
 def subsampled(node: Node) -> Kind:

@@ -8,6 +8,7 @@ from quantbench.network.graph.calls import Node
 from quantbench.network.modules import ChannelClamp
 from quantbench.network.plain.make import BatchNorm
 from quantbench.quantization.layers import ActQuant, QuantLayer
+from quantbench.quantization.placement import moves
 from quantbench.quantization.placement.affine import AFFINE_CALLS, affine_call, affine_norm
 from quantbench.quantization.placement.arguments import READERS
 from quantbench.quantization.placement.kinds import MAPS, VOLUME, Kind, without_integers
@@ -35,6 +36,8 @@ def kind(node: Node) -> Kind:  # noqa: PLR0911 - a rule a kind
         return affine_call(node) if spelling in AFFINE_CALLS else Kind("other", why=_UNKNOWN)
     if isinstance(node.target, BatchNorm):
         return affine_norm(node.target)
+    if isinstance(node.example, tuple) and reader is not moves.split:
+        return Kind("other", why="it gives several tensors")
     return Kind("other", why=_UNKNOWN) if reader is None else reader(node)
 
 

@@ -61,7 +61,7 @@ def place(
         raise Unsupported(
             f"scheme {scheme} has no activation bits: an integer network needs them, such as w4a8"
         )
-    if len(net.sample) != 1 or net.sample[0].dim() not in MAPS:
+    if len(net.sample) != 1 or net.sample[0].dim() not in MAPS[1:]:
         shapes = ", ".join(str(tuple(t.shape)) for t in net.sample)
         raise Unsupported(
             f"{net.name}: placement {scheme.placement} takes one tensor of images or vectors, not "
@@ -70,9 +70,10 @@ def place(
         )
     if not net.sample[0].is_floating_point():
         raise Unsupported(
-            f"{net.name}: placement {scheme.placement} takes images or vectors, not row numbers "
-            "of a table; quantbench.integer.lowering.linears runs the linear layers of such a "
-            "network on integers"
+            f"{net.name}: placement {scheme.placement} takes images or vectors of floats, not row "
+            f"numbers of a table or other {net.sample[0].dtype}: convert images before the "
+            "network; quantbench.integer.lowering.linears runs the linear layers of a network that "
+            "looks rows up on integers"
         )
     recording, by_container = _grids(model, net, scheme, rules or Graph)
     for path in sorted(by_container, key=lambda p: -p.count(".") if p else 1):

@@ -57,6 +57,8 @@ def nodes_of(op: Island, formats: list[Format], shapes: list[Shape], opset: int)
         raise Unsupported(
             f"{op.name} runs in floats, which is compared before it is written: {why}"
         )
+    if getattr(op.function, "depends", False):
+        raise _refused(op, "no ONNX file can hold a choice that torch's exporter does not see")
     inputs = [f"x{i}" for i in range(len(shapes))]
     model = _exported(op, _drawn(formats, shapes, TRACED), inputs, min(opset, LATEST))
     model.opset_import[0].version = opset
@@ -75,7 +77,7 @@ class _Called(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         result: Tensor = self.function(*tensors)
-        return result
+        return result.float()  # numbers of classes, too: a program's output has one type
 
 
 def _drawn(formats: list[Format], shapes: list[Shape], n: int) -> list[Floats]:
