@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -111,6 +112,10 @@ def outcomes(asked: Claim, *draws: Draw, sets: int = 1000) -> Mapping[str, float
     return {word: count / sets for word, count in found.items()}
 
 
+def _one(rng: np.random.Generator, n: int, drop: float) -> list[Result]:
+    return [quantized(rng, n, drop)]
+
+
 def seeds(rng: np.random.Generator, k: int, n: int, drop: float = 2.0) -> list[Result]:
     """Runs of one method on the same images; each seed has a drop of its own."""
     return [quantized(rng, n, drop + NOISE * rng.normal()) for _ in range(k)]
@@ -127,7 +132,7 @@ def main() -> None:
     print("| asked | images | truth | passes | undecided | fails |\n|---|---|---|---|---|---|")
     last = ""
     for asked, n, truth, drop in ROWS:
-        rates = outcomes(asked, lambda rng, n=n, drop=drop: [quantized(rng, n, drop)])
+        rates = outcomes(asked, partial(_one, n=n, drop=drop))
         passes, fails = (sum(rates.get(word, 0.0) for word in words) for words in (AGREES, MISSES))
         shares = (passes, rates.get("UNDECIDED", 0.0), fails)
         kind = "" if asked.kind == last else ASKED[asked.kind]

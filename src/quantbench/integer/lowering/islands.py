@@ -55,7 +55,8 @@ class Island(nn.Module):
 
 def _laid_out(tensor: Tensor, example: Tensor) -> Tensor:
     """A tensor in memory as its example is: a network may take views of it."""
-    order = sorted(range(example.dim()), key=lambda d: -example.stride(d))
+    strides = example.stride()
+    order = sorted(range(example.dim()), key=lambda d: -strides[d])
     back = [order.index(d) for d in range(len(order))]
     return tensor.permute(order).contiguous().permute(back)
 
