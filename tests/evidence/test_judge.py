@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from quantbench.claims.claim import Claim, Rival, Xfail
+from quantbench.claims.claim import Rival, Xfail
 from quantbench.claims.source import Source
 from quantbench.errors import BadInput
-from quantbench.evidence import estimates
+from quantbench.evidence import estimates, rates
 from quantbench.evidence.judge import judge
 from quantbench.evidence.result import Result
 from quantbench.evidence.verdict import Outcome, refused, skipped
@@ -23,35 +23,19 @@ from quantbench.report.bench import Row
 from quantbench.report.table import ours
 
 W4 = Scheme(Grid(4))
-CLAIM = Claim(
+CLAIM = replace(
+    rates.claim("value", 90.0, 0.5),
     id="cifar10/resnet20/w4/t1-toy",
     paper="toy",
-    kind="value",
-    model="cifar10/resnet20",
     data="cifar10/test_1000",
     published_on="cifar10/test_1000",
     method="toy",
-    fields=(),
-    scheme=W4,
-    rival=None,
     metric="top1",
-    value=90.0,
-    value_to=None,
-    sd=None,
-    runs=None,
     fp=92.0,
-    fp_tol=0.1,
-    tol=0.5,
     tol_why="a test",
-    gates=True,
-    seeds=(0,),
-    calib=None,
-    follows="paper",
-    note="",
-    xfail=None,
-    skip="",
     source=Source("p", "t", "r", "c", "authors", "read", ""),
     where="toy.toml:1",
+    checkpoint="other",
 )
 BEATS = replace(CLAIM, kind="beats", value=None, fp=None, rival=Rival("nearest", (), W4))
 
