@@ -68,15 +68,11 @@ def advantage(ours: Runs, rivals: Runs) -> Interval:
 
     """
     a, b = _first(ours), _first(rivals)
-    if (a.n, a.metric) == (b.n, b.metric) and a.gold != b.gold:
+    if (a.n, a.metric, a.gold) != (b.n, b.metric, b.gold):
+        alike = (a.n, a.metric) == (b.n, b.metric)
+        theirs = "as many with other reference scores" if alike else f"{b.n} ({b.metric})"
         raise BadInput(
-            f"{a.n} examples ({a.metric}) against as many with other reference scores: "
-            "a rival runs on the same examples"
-        )
-    if (a.n, a.metric) != (b.n, b.metric):
-        raise BadInput(
-            f"{a.n} examples ({a.metric}) against {b.n} ({b.metric}): "
-            "a rival runs on the same examples"
+            f"{a.n} examples ({a.metric}) against {theirs}: a rival runs on the same examples"
         )
     if _drawn(a):
         references = [(-1.0, a.fp_scores), (1.0, b.fp_scores)]

@@ -32,7 +32,7 @@ def keep_freed() -> None:
 
 
 def restart_peak() -> None:
-    """Count the peak from now on, without what is kept; nothing but on Linux."""
+    """Count the peak from now on, without what is kept; Linux alone counts."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):

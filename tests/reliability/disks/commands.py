@@ -57,7 +57,7 @@ COMMANDS = (
 )
 
 # what every fork would import again
-SLOW_IMPORTS = ("torch._dynamo", "rich.table", "quantbench.report.page.build")
+SLOW_IMPORTS = ("rich.table", "quantbench.report.page.build")
 
 
 @contextmanager

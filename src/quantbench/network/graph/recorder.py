@@ -266,9 +266,9 @@ class _Recorder(TorchFunctionMode):
 
     def renew(self, given: Any) -> None:
         """Take constants that were changed in place for what they are now."""
-        inside = self.here
-        for tensor in self.origins.changed(given) if inside else ():
-            assert inside is not None
+        if (inside := self.here) is None:
+            return
+        for tensor in self.origins.changed(given):
             with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
                 value = tensor.clone()
             name = f"_constant{len(inside.constants)}"
