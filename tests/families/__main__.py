@@ -25,6 +25,7 @@ def main(kept: Path, labels: list[str]) -> None:
     rows = (
         [Row(**json.loads(line)) for line in kept.read_text().splitlines()] if kept.exists() else []
     )
+    kept.parent.mkdir(parents=True, exist_ok=True)
     done = {row.label for row in rows}
     by_label = {member.label: member for member in MEMBERS}
     for member in (by_label[label] for label in labels or by_label):

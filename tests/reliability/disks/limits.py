@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from quantbench.cli.main import main
 from tests.reliability import in_clone
@@ -101,7 +104,10 @@ def _limited(command: Command, kib: int) -> Command:
         before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, most))
         try:
-            return command(words)
+            # Python keeps compiled modules that were cut off, and cannot import them ever after
+            children = patch.dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+            with children, patch.object(sys, "dont_write_bytecode", True):
+                return command(words)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
