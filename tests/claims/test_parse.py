@@ -74,6 +74,8 @@ BAD = [
         4, "unknown key 'daat' in [defaults]; did you mean",
     ),
     ("fp = 91.5 }", "fp = nan }", 6, "fp = nan: must be a finite number"),
+    ("fp = 91.5 }", "fp = 5e777777 }", 6, "fp = inf: must be a finite number"),
+    ("fp = 91.5 }", f"fp = 1e{10**20} }}", 6, "fp = inf: must be a finite number"),
     ('r56 = { name = "cifar10/resnet56" }', "r56 = 3", 7, "models.r56 must be a table"),
     ('weights = { range = "mse" }', 'weigths = { range = "mse" }', 9, "did you mean weights"),
     ('status = "read" }\nother', 'status = "seen" }\nother', 11, "status = 'seen'"),

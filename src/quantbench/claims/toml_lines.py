@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, Self, TypeGuard
 
@@ -30,8 +30,12 @@ class Written(float):
     def __new__(cls, text: str) -> Self:
         """Read the text, as ``tomllib`` hands it over."""
         number = super().__new__(cls, text)
-        exponent = Decimal(text).as_tuple().exponent
-        number.half_unit = 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+        try:
+            exponent = Decimal(text).as_tuple().exponent
+        except InvalidOperation:  # an exponent of more than 18 digits
+            exponent = 0
+        # as text, which goes to infinity or to 0 where a power of ten would be an error
+        number.half_unit = float(f"0.5e{exponent}") if isinstance(exponent, int) else 0.0
         return number
 
 

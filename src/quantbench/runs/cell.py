@@ -101,7 +101,15 @@ class Cell:
 
     def key(self) -> str:
         """Sha256 of :meth:`key_fields`: equal keys mean that the run would give the same result."""
+        return self._key
+
+    @functools.cached_property
+    def _key(self) -> str:
         return key_of(self.key_fields())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the key: where the cell arrives, the code may be another."""
+        return {name: value for name, value in self.__dict__.items() if name != "_key"}
 
 
 @functools.lru_cache(maxsize=1024)  # a sweep has few schemes and many cells
