@@ -24,13 +24,22 @@ def fake(x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tenso
     return found
 
 
+def _ends(zero: Tensor, first: int, last: int) -> tuple[Any, Any]:
+    """What x / scale is clamped between.
+
+    Numbers where they can be had: between tensors a CPU takes ten times as long.
+    """
+    shift: Any = float(zero) if zero.numel() == 1 and zero.device.type == "cpu" else zero
+    return first - shift, last - shift
+
+
 class _Fake(torch.autograd.Function):
     """One mask is kept for x, and one slope where the grid itself is learnt."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int) -> Tensor:
         scaled = x / scale
-        low, high = first - zero, last - zero
+        low, high = _ends(zero, first, last)
         learns_x, learns_scale, learns_zero = ctx.needs_input_grad[:3]
         if not (learns_x or learns_scale or learns_zero):
             return scaled.clamp_(low, high).round_().mul_(scale)
@@ -75,7 +84,7 @@ class _FakeUnless(torch.autograd.Function):
         ctx: Any, kept: Tensor, x: Tensor, scale: Tensor, zero: Tensor, first: int, last: int
     ) -> Tensor:
         scaled = x / scale
-        clipped = scaled.clamp(first - zero, last - zero)
+        clipped = scaled.clamp(*_ends(zero, first, last))
         inside = scaled.sub_(clipped).sign_().abs_().neg_().add_(1)
         codes, drawn = clipped.round(), 1 - kept
         slope = codes.addcmul(clipped, inside, value=-1).mul_(drawn)

@@ -125,12 +125,15 @@ class Answering:
 
         asked = self.asked(self.eval_data)
         cut = self.windows(asked)
-        out = []
+        ids, _, mask = cut.arrays
+        found = np.zeros((len(ids), 2, ids.shape[1]), np.float32)
         with torch.no_grad():
-            for start in range(0, len(cut.question), BATCH):
-                batch = self._tensors(cut, slice(start, start + BATCH))
-                out.append(model(*(t.to(device_of(model)) for t in batch)).cpu().numpy())
-        return spans.answers(asked, cut, np.concatenate(out))
+            for start in range(0, len(ids), BATCH):
+                rows = slice(start, start + BATCH)
+                longest = int(mask[rows].sum(1).max())  # no token sees the padding behind it
+                batch = (t[:, :longest].to(device_of(model)) for t in self._tensors(cut, rows))
+                found[rows, :, :longest] = model(*batch).cpu().numpy()
+        return spans.answers(asked, cut, found)
 
     def scores(self, model: Callable[..., Any]) -> np.ndarray:
         """F1 of every question, 0 to 1."""
