@@ -90,6 +90,15 @@ def external(made, name, location, **more):
     return made
 
 
+@case("the weight 'ws' has impossible sizes: 4611686018427387904 x 0 x 9")
+def sizes_beyond_memory(folder):
+    made = model()
+    weight = initializer(made, "ws")
+    weight.ClearField("raw_data")
+    weight.dims[:] = [1 << 62, 0, 9]
+    return write(folder, made)
+
+
 @case("no such file")
 def absent(folder):
     return folder / "bad.onnx"

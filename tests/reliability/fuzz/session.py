@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from tests.reliability.fuzz.judge import Watch, accepted, met
 from tests.reliability.fuzz.loaders import Loader
 
 SHARED_MEMORY = Path("/dev/shm")
+
+FOUND = Path(".nox/reliability/found")  # inputs that ended otherwise than they must
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,18 @@ def guided(loader: Loader, seconds: int, folder: Path) -> int:
     """Executions in a process of its own.
 
     Raises:
-        AssertionError: an input ended otherwise than it must; the bytes are in the folder.
+        AssertionError: an input ended otherwise than it must; says how, and where the bytes are.
 
     """
     program = [sys.executable, "-m", "tests.reliability.fuzz.guided"]
     command = [*program, loader.name, str(seconds), str(folder), loader.code]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     said = done.stdout + done.stderr
-    assert done.returncode == 0, f"{loader.name}: see {folder}\n{said[-4000:]}"
+    if done.returncode:
+        FOUND.mkdir(parents=True, exist_ok=True)
+        kept = [str(shutil.copy(file, FOUND)) for file in folder.glob("found-*")]
+        how = said[max(0, said.find("Uncaught Python exception")) :]
+        raise AssertionError(f"{loader.name}: {kept}\n{how[:4000]}")
     counted = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
     assert counted, said[-2000:]
     return int(counted[1])

@@ -6,6 +6,7 @@ weights, the order of its nodes) is checked before any of it is believed.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
     _require_plain(model, path)
     _require_order(graph, path)
     bring_in_weights(graph, path)
+    _require_possible(graph, path)
     return _inferred(model, path)
 
 
@@ -140,6 +142,19 @@ def _require_order(graph: onnx.GraphProto, path: Path) -> None:
             raise BadInput(f"{path}: its output {out.name!r} is made by no node")
     if not graph.output:
         raise BadInput(f"{path}: it has no output")
+
+
+def _require_possible(graph: onnx.GraphProto, path: Path) -> None:
+    """No weight has sizes that nothing in memory can have, such as 2^62 rows of 0 columns."""
+    import onnx
+
+    given = [
+        a for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR
+    ]
+    for held in (*graph.initializer, *(a.t for a in given)):
+        if min(held.dims, default=0) < 0 or math.prod(d or 1 for d in held.dims) >= LARGEST_TENSOR:
+            sizes = " x ".join(map(str, held.dims))
+            raise BadInput(f"{path}: the weight {held.name!r} has impossible sizes: {sizes}")
 
 
 def _inferred(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
