@@ -106,7 +106,7 @@ def tests(session: nox.Session) -> None:
     """The suite's own tests."""
     _install(session, *TESTED_WITH)
     session.run("quantbench", "data", "pull")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session

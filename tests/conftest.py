@@ -15,6 +15,11 @@ settings.load_profile("suite")
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """The slowest first: begun last, one of them would keep a processor waiting for minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty data root with its own cache, away from any clone; the folder above is current."""
