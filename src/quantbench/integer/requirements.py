@@ -36,7 +36,8 @@ def require_whole(values: Any, count: int, least: int, where: str) -> None:
     """A tuple of ``count`` whole numbers from ``least`` to ``LARGEST``."""
     right = isinstance(values, tuple) and len(values) == count
     inside = right and all(is_whole(v) and least <= v <= LARGEST for v in values)
-    require(inside, f"{where} {values!r}")
+    rule = f"must be {count} whole numbers from {least} to {LARGEST}"
+    require(inside, f"{where} {values!r} {rule}")
 
 
 def require_multipliers(values: Any, where: str) -> None:
