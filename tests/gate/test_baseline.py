@@ -89,7 +89,9 @@ WHOLE = ("format", "kinds", "cells", "claims", "forgotten")
 PARTS = ("value", "scores", "metric", "n", "packing", "eval", "settings", "marks", "history")
 
 
-@pytest.mark.parametrize("broken", ["", "{", "[]", "3", *WHOLE, *PARTS, "short", "kind", "ratios"])
+@pytest.mark.parametrize(
+    "broken", ["", "{", "[]", "3", *WHOLE, *PARTS, "short", "none", "kind", "ratios"]
+)
 def test_damage_is_named(held, path, broken):
     held.write(path)
     content = json.loads(path.read_text())
@@ -100,6 +102,8 @@ def test_damage_is_named(held, path, broken):
         del first[broken]
     elif broken == "short":
         first["scores"] = first["scores"][:-8]
+    elif broken == "none":
+        first |= {"n": 0, "packing": "f4"}
     elif broken == "kind":
         first["marks"] = {"unknown": "mark"}
     elif broken == "ratios":

@@ -200,6 +200,8 @@ def unpack(packed: str, packing: Literal["bits", "f4"], n: int) -> NDArray[Any]:
         ValueError: not base64, or another number of scores.
 
     """
+    if n < 1:
+        raise ValueError(f"scores of {n} examples")
     raw = base64.b64decode(packed, validate=True)
     if packing == "bits":
         if len(raw) != -(-n // 8):

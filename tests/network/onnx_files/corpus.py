@@ -90,7 +90,23 @@ def external(made, name, location, **more):
     return made
 
 
-@case("the weight 'ws' has impossible sizes: 4611686018427387904 x 0 x 9")
+@case("which is not there")
+def data_under_a_name_that_is_no_text(folder):
+    made = external(model(), "ws", "data_of_w.bin").SerializeToString()
+    return write(folder, made.replace(b"data_of_w.bin", b"data_\xff\xfe_w.bin"))
+
+
+@case("initializer 'ws': its data have an impossible name, 'w")
+def data_under_a_name_that_ends_early(folder):
+    return write(folder, external(model(), "ws", "w\0.bin"))
+
+
+@case("initializer 'ws': its data have an impossible name, 'w")
+def data_under_too_long_a_name(folder):
+    return write(folder, external(model(), "ws", "w" * 300))
+
+
+@case("initializer 'ws': sizes that no weight has, [4611686018427387904, 0, 9]")
 def sizes_beyond_memory(folder):
     made = model()
     weight = initializer(made, "ws")

@@ -6,12 +6,11 @@ weights, the order of its nodes) is checked before any of it is believed.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network.onnx_files.weights import bring_in_weights
+from quantbench.network.onnx_files.weights import LARGEST_TENSOR, bring_in_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'quantbench[onnx]'"
 
 LARGEST_FILE = 1 << 31  # bytes that protobuf can hold in one message
-
-LARGEST_TENSOR = 1 << 31  # elements, for two images: a fixed network makes nothing larger
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")  # the last has quantization of types that ONNX lacked
 
@@ -53,7 +50,6 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
     _require_plain(model, path)
     _require_order(graph, path)
     bring_in_weights(graph, path)
-    _require_possible(graph, path)
     return _inferred(model, path)
 
 
@@ -142,19 +138,6 @@ def _require_order(graph: onnx.GraphProto, path: Path) -> None:
             raise BadInput(f"{path}: its output {out.name!r} is made by no node")
     if not graph.output:
         raise BadInput(f"{path}: it has no output")
-
-
-def _require_possible(graph: onnx.GraphProto, path: Path) -> None:
-    """No weight has sizes that nothing in memory can have, such as 2^62 rows of 0 columns."""
-    import onnx
-
-    given = [
-        a for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR
-    ]
-    for held in (*graph.initializer, *(a.t for a in given)):
-        if min(held.dims, default=0) < 0 or math.prod(d or 1 for d in held.dims) >= LARGEST_TENSOR:
-            sizes = " x ".join(map(str, held.dims))
-            raise BadInput(f"{path}: the weight {held.name!r} has impossible sizes: {sizes}")
 
 
 def _inferred(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:

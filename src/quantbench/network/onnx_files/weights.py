@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from quantbench.errors import BadInput
 
 if TYPE_CHECKING:
     import onnx
+
+LARGEST_TENSOR = 1 << 31  # elements, for two images: a fixed network makes nothing larger
 
 
 def bring_in_weights(graph: onnx.GraphProto, path: Path) -> None:
@@ -54,12 +57,20 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, str]]:
 def _require_inside(tensor: onnx.TensorProto, path: Path, label: str) -> None:
     """External data lie in the folder of the file, links followed, and are as long as said."""
     about = {entry.key: entry.value for entry in tensor.external_data}
-    location = about.get("location", "")
+    location: str | bytes = about.get("location", "")  # bytes, where they are no text
     folder = path.parent.resolve()
-    found = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not found.is_relative_to(folder):
+    try:
+        found = (folder / os.fsdecode(location)).resolve()
+        there = found.is_file()
+    except (ValueError, OSError) as e:  # a null, or more bytes than a name may have
+        raise BadInput(f"{label}: its data have an impossible name, {location!r}") from e
+    if (
+        not location
+        or Path(os.fsdecode(location)).is_absolute()
+        or not found.is_relative_to(folder)
+    ):
         raise BadInput(f"{label}: its data are at {location!r}, outside the folder of the file")
-    if not found.is_file():
+    if not there:
         raise BadInput(f"{label}: its data are in {location!r}, which is not there")
     try:
         offset, length = int(about.get("offset", 0)), int(about.get("length", 0))
@@ -110,3 +121,6 @@ def _require_whole(tensor: onnx.TensorProto, label: str) -> None:
     if given != wanted:
         sizes = "x".join(map(str, tensor.dims)) or "one number"
         raise BadInput(f"{label}: says {sizes}, which is {wanted:,} {what}, but holds {given:,}")
+    # none at all may still come in sizes that no array has, such as 2^62 rows of 0 columns
+    if math.prod(d or 1 for d in tensor.dims) > LARGEST_TENSOR:
+        raise BadInput(f"{label}: sizes that no weight has, {list(tensor.dims)}")
