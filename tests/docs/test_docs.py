@@ -1,5 +1,6 @@
 """The pages hold: code runs, commands parse, links lead somewhere, no page is left out."""
 
+import ast
 import re
 import tomllib
 
@@ -131,3 +132,18 @@ def test_the_readme_stays_short():
         f"{command} -s reproduce",
         f"{command} -s tests",
     }
+
+
+def docstrings():
+    """Of all modules that the API reference shows: file and text."""
+    for path in sorted((ROOT / "src" / "quantbench").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                yield path, ast.get_docstring(node) or ""
+
+
+def test_docstrings_open_no_emphasis_or_literal_that_they_do_not_close():
+    # a warning of Sphinx, and so an error of nox -s docs
+    lone = re.compile(r"``|(?<![\w*\\])\*(?=[\w(])")
+    closed = re.compile(r"``\S(?:[^`]*\S)?``|\*[\w-]+\*", re.DOTALL)
+    assert [(p, d) for p, d in docstrings() if lone.search(closed.sub("", d))] == []

@@ -78,6 +78,7 @@ def test_words_take_what_the_network_has():
         ("iterations = [10, 20]", "iterations = 10", "must be a list"),
         ("iterations = [10, 20]", "lr = [0.1]", "does not set too"),
         ("seeds = 2", "seeds = 0", "whole number from 1"),
+        ("seeds = 2", f"seeds = {7 * 10**40}", "cells: a sweep has at most 1,000,000"),
         ("seeds = 2", "sedes = 2", "did you mean seeds"),
         ('cells = ["w4", "w4a8-channel"]', "cells = 4", "list of texts"),
         ('cells = ["w4", "w4a8-channel"]', "cells = []", "without any cell"),

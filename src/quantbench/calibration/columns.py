@@ -24,7 +24,7 @@ def columns(layer: QuantLayer, x: Tensor) -> Tensor:
 
 
 def windows(x: Tensor, g: Geometry) -> Tensor:
-    """View of a prepared input (n, channels, *size) as (n, channels, *kernel, *positions)."""
+    """View of a prepared input (n, channels, ...) as (n, channels, kernel ..., positions ...)."""
     sizes = x.shape[2:]
     spans = [d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True)]
     out = [(n - s) // t + 1 for n, s, t in zip(sizes, spans, g.stride, strict=True)]

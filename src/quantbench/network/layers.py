@@ -1,6 +1,6 @@
 """What counts as a layer with weights, and its geometry, whatever its rank.
 
-Every layer here has a weight (out, in/groups, *kernel) whose first dimension is the output channel,
+Every layer here has a weight (out, in/groups, ...) whose first dimension is the output channel,
 so that grids per channel, ranges and rounding look at the right axis. torch's transposed
 convolutions have theirs elsewhere, and are brought into this form by ``network.plain``.
 """
@@ -28,10 +28,10 @@ class TransposedConv(nn.Module):
     """A transposed convolution with its weight as that of a convolution.
 
     It is the convolution, at stride 1, of its input with ``stride - 1`` zeros between neighbours;
-    torch's weight is (in, out/groups, *kernel), this one is turned and flipped.
+    torch's weight is (in, out/groups, ...), this one is turned and flipped.
 
     Args:
-        weight: (out, in/groups, *kernel), see :func:`as_convolution`.
+        weight: (out, in/groups, ...), see :func:`as_convolution`.
         bias: (out,) or None.
         stride: per dimension, as for ``nn.ConvTranspose2d``.
         padding: per dimension.
@@ -63,7 +63,7 @@ class TransposedConv(nn.Module):
         self.out_channels, self.in_channels = weight.shape[0], weight.shape[1] * groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in, *size) to (N, out, *size)."""
+        """(N, in, ...) to (N, out, ...)."""
         return self.function(x, self.weight, self.bias)
 
     def function(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -168,7 +168,7 @@ class Geometry:
         return max(self.spread) == 1 and all(a == b >= 0 for a, b in self.pads)
 
     def prepared(self, x: Tensor) -> Tensor:
-        """The input (N, C, *size) with its zeros."""
+        """The input (N, C, ...) with its zeros."""
         if max(self.spread) > 1:
             sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.spread, strict=True)]
             wide = x.new_zeros(*x.shape[:2], *sizes)

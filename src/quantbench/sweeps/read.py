@@ -25,6 +25,7 @@ A file looks like this; ``fields`` are the same in every run, ``grid`` tries all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from quantbench.errors import BadInput
 from quantbench.quantization.scheme import Scheme
 from quantbench.runs.recipe import Recipe
 from quantbench.sweeps.plan import NetworkData, Sweep, combinations
+
+MOST = 1_000_000  # cells, all of which are planned before the first one runs
 
 _FILE: Spec = {
     "seeds": "count",
@@ -109,7 +112,7 @@ def _named(word: str, calib: str) -> NetworkData:
     name, _, data = word.partition("=")
     about = spec(name)
     chosen, _, n = (calib or f"{about.calib_data}:256").partition(":")
-    if not n.isdecimal() or int(n) < 1:
+    if not n.isdecimal() or len(n) > len(str(MOST)) or int(n) < 1:
         raise BadInput(f"calibration {calib!r}: write SET:N, such as shapes/calib:256")
     return NetworkData(name, data or about.eval_data, CalibrationSet(chosen, int(n)))
 
@@ -143,6 +146,7 @@ def _recipes(row: Mapping[str, Any]) -> list[Recipe]:
             f"[[method]] {row['name']}: grid.{wrong[0]} must be a list of values to try, "
             "of a field that fields does not set too"
         )
+    _require_few(math.prod(len(v) for v in grid.values()))
     return [
         Recipe(row["name"], schema.as_fields({**fields, **chosen})) for chosen in combinations(grid)
     ]
@@ -159,7 +163,13 @@ def _complete(
         raise BadInput(f"a sweep without any {missing[0]} runs nothing: name at least one")
     for recipe in recipes:
         recipe.description()  # a wrong name or field is an error here
+    _require_few(seeds * math.prod(len(found) for found in parts.values()))
     return Sweep(recipes, schemes, networks, range(seeds))
+
+
+def _require_few(cells: int) -> None:
+    if cells > MOST:
+        raise BadInput(f"{cells:,} cells: a sweep has at most {MOST:,}; name fewer, or fewer seeds")
 
 
 def _check(values: object, spec: Spec, shown: str, need: Sequence[str] = ()) -> None:

@@ -47,7 +47,7 @@ class Measured:
     """One row, every field as it is printed.
 
     Attributes:
-        verdict: in words; ``outdated: `` stands before that of a claim that has changed.
+        verdict: in words; ``outdated:`` stands before that of a claim that has changed.
         claim: its id.
         asks: what it asks.
         ours: our number with its interval.
