@@ -107,6 +107,8 @@ def rewritten(container: Container) -> fx.GraphModule:
     kind = type(container.module).__name__
     try:
         made = fx.GraphModule(container.module, container.graph, class_name=kind)
+        for node in container.graph.nodes:
+            node.meta.pop("tensor", None)  # else the module would keep all feature maps
     except Exception as e:
         raise Unsupported(f"{where} cannot be rewritten: {e}") from e
     finally:

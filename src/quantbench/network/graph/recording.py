@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import operator
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from torch import Tensor, fx, nn
 from quantbench.network.graph.calls import Node, parts
 
 Leaf = Callable[[nn.Module], bool]
+
+LARGE = 1 << 27  # bytes that are worth looking for, which takes a tenth of a second
 
 DEPENDS = "what it does depends on the values of a tensor"
 
@@ -98,3 +101,16 @@ class Recording:
     nodes: list[Node]
     containers: list[Container]
     output: Any
+
+    def __del__(self) -> None:
+        """Free the feature maps at once, where they are large.
+
+        Calls and their graphs refer to one another, so that Python would find them some time later,
+        when gigabytes more have been recorded.
+        """
+        examples = [n.example for n in vars(self).pop("nodes", ())]
+        held = sum(t.numel() * t.element_size() for t in examples if isinstance(t, Tensor))
+        del examples
+        vars(self).clear()
+        if held > LARGE:
+            gc.collect()
