@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as a shell has it
@@ -34,14 +35,33 @@ def ends_soon(kept: str) -> Iterator[None]:
     heard, told = socket.socketpair()
     told.setblocking(False)
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # not where interrupts are ignored
+        signal.signal(signal.SIGINT, _raise)
     hook, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
     threading.Thread(target=_watch, args=(heard, kept), daemon=True, name="interrupt").start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = hook
         told.close()  # the watcher reads the end, and leaves; not so one that was interrupted
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not while a module is imported.
+
+    A library that is being set up in C++ may take it for a reason to abort the process; the watcher
+    ends that in order.
+    """
+    here = frame
+    while here is not None:
+        if here.f_globals.get("__name__") == "importlib._bootstrap":
+            return
+        here = here.f_back
+    signal.default_int_handler(number, frame)
 
 
 def _quiet(hook: Hook) -> Hook:
