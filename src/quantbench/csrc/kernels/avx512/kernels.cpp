@@ -117,8 +117,12 @@ double step_cost(int pixels, int blocks) {
   return 0.216 * (pixels + blocks) + 0.066 * pixels * blocks + 0.73 + (blocks == 4 ? 0.4 : 0);
 }
 
-// One load serves three products: what remains are the products.
-double column_cost(int pixels) { return 2.55 + 0.085 * pixels; }
+// One load serves three products: what remains are the products, and of few pixels their latency,
+// since the three of a sum wait for each other.
+double column_cost(int pixels) {
+  const double products = 0.2 * pixels, latency = 1.5 + 0.05 * pixels;
+  return products > latency ? products : latency;
+}
 
 constexpr ConvModel kModel = {
     .shapes = kShapes,
