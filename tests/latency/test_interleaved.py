@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -18,7 +19,7 @@ from quantbench.latency.layers import layer_programs, layer_table
 from quantbench.latency.machine_rates import copy_rate, int8_peak
 
 
-def test_runners_take_turns_and_none_is_always_first() -> None:
+def test_runners_take_turns_and_none_always_follows_the_same_one() -> None:
     calls: list[str] = []
     runners = {name: lambda _, name=name: calls.append(name) for name in "abc"}
     times = interleaved(runners, np.zeros(1), seconds=0.0)
@@ -27,6 +28,8 @@ def test_runners_take_turns_and_none_is_always_first() -> None:
     rounds = [timed[i : i + 3] for i in range(0, len(timed), 3)]
     assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
     assert {r[0] for r in rounds} == {"a", "b", "c"}
+    followed = {(x, y) for x, y in itertools.pairwise(timed) if x != y}
+    assert followed == set(itertools.permutations("abc", 2))
 
 
 def test_times_are_of_the_calls() -> None:
