@@ -11,6 +11,10 @@
 
 #include "base/threads.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 namespace {
 
 constexpr double kMuch = 1e12;  // operations: shared, and worth waking everybody
@@ -99,6 +103,35 @@ void teams_come_and_go(int threads, int rounds) {
   }
 }
 
+// On a single processor who wakes pushes the caller aside. That is found out once, not every time.
+// Pieces give the processor up, so that whoever was woken takes some.
+void a_crowded_caller_works_alone() {
+#if defined(__linux__)
+  constexpr int kRounds = 50;
+  cpu_set_t all, one;
+  require(sched_getaffinity(0, sizeof all, &all) == 0, "no list of processors");
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  require(sched_setaffinity(0, sizeof one, &one) == 0, "no processor of one's own");
+  int helped = 0;
+  {
+    qb::Threads team(2);  // on the caller's processor, too
+    for (int round = 0; round < kRounds; round++) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // time to fall asleep
+      std::atomic<bool> two{false};
+      team.each(8, qb::Threads::kWorth * qb::Threads::kCrowded / kRounds, kMuch,
+                [&](std::int64_t, int thread) {
+                  if (thread) two = true;
+                  std::this_thread::yield();
+                });
+      helped += two;
+    }
+  }
+  sched_setaffinity(0, sizeof all, &all);
+  require(helped < kRounds / 2, "a thread in the caller's place was woken again");
+#endif
+}
+
 }  // namespace
 
 int main(int, char** argv) {
@@ -110,5 +143,6 @@ int main(int, char** argv) {
     teams_come_and_go(threads, rounds / 20);
     all_threads_help(threads, rounds / 50);
   }
+  a_crowded_caller_works_alone();
   std::puts("every promise was kept");
 }

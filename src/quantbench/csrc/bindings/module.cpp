@@ -16,12 +16,12 @@ namespace py = pybind11;
 namespace qb {
 namespace {
 
-py::array empty(py::ssize_t images, const Tensor& t) {
-  const std::vector<py::ssize_t> shape{images, t.c, t.h, t.w};
+py::array empty(const std::vector<py::ssize_t>& shape, const Tensor& t) {
   return t.floats ? py::array(py::dtype::of<float>(), shape)
                   : py::array(py::dtype::of<std::uint8_t>(), shape);
 }
 
+// [image][codes or floats of the output].
 py::array run(Net& net, const py::array& images, double* seconds) {
   const Tensor &x = net.input(), &y = net.output();
   const bool floats = py::isinstance<Array<float>>(images);
@@ -30,7 +30,7 @@ py::array run(Net& net, const py::array& images, double* seconds) {
   require(images.ndim() == 4 && images.shape(1) == x.c && images.shape(2) == x.h &&
               images.shape(3) == x.w,
           "images whose shape is not the network's");
-  py::array out = empty(images.shape(0), y);
+  py::array out = empty({images.shape(0), py::ssize_t(y.codes())}, y);
   bool sane = true;
   {
     auto* to = static_cast<std::uint8_t*>(out.mutable_data());
@@ -49,7 +49,7 @@ py::array read_tensor(const Net& net, int i, int images) {
   require(0 <= i && i < net.graph().tensor_count() && 0 <= images && images <= net.image_limit(),
           "no such tensor or image");
   const Tensor& t = net.graph().tensors[std::size_t(i)];
-  py::array out = empty(images, t);
+  py::array out = empty({images, t.c, t.h, t.w}, t);
   auto* to = static_cast<std::uint8_t*>(out.mutable_data());
   for (int n = 0; n < images; n++) to_dense(t, n, to + n * t.result_bytes());
   return out;

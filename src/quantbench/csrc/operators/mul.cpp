@@ -60,8 +60,7 @@ int make_mul(const Arguments& args, Graph& graph) {
   const Tensor a = graph.codes(i), b = graph.codes(j);
   const float ratio = args.single("ratio");
   require(finite({ratio}), "a ratio that is not positive");
-  const int y =
-      graph.add_tensor(args.output(wider(a.c, b.c), wider(a.h, b.h), wider(a.w, b.w)));
+  const int y = graph.add_tensor(args.output(wider(a.c, b.c), wider(a.h, b.h), wider(a.w, b.w)));
   return graph.add(std::make_unique<Mul>(i, j, y, ratio));
 }
 

@@ -95,7 +95,9 @@ class NativeProgram(Compiled):
 
         Images (N, C, H, W) are float32 numbers or uint8 codes.
         """
-        y = self._run(self._net, images) if self._tail is None else self._floats(self._tail, images)
+        if self._tail is None:
+            return self._run(self._net, images)
+        y = self._floats(self._tail, images)
         return y.reshape(len(y), math.prod(y.shape[1:]))
 
     def _floats(self, tail: Island, images: Array) -> Array:
@@ -119,7 +121,7 @@ class NativeProgram(Compiled):
         }
 
     def _run(self, net: Any, images: Array) -> Array:
-        """What the network gives; its sums are known to fit for codes of the input's range only."""
+        """A row an image; sums are known to fit for codes of the input's range only."""
         if images.dtype == np.uint8:
             validate_images(images, self.program)
         try:

@@ -4,30 +4,11 @@
 
 #if QB_X86
 #include "kernels/avx2/tiles.h"
-#include "kernels/avx2/vectors.h"
+#include "kernels/avxvnni/gemm.h"
 
 QB_TARGET_BEGIN(QB_AVXVNNI)
 namespace qb {
 namespace {
-
-// Assembly, as in avx2/gemm.h: compilers otherwise spill accumulators.
-QB_INLINE void add_product(__m256i& acc, __m256i x, __m256i w) {
-#if QB_CHECKED
-  acc = _mm256_dpbusd_avx_epi32(acc, x, w);
-#else
-  asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
-#endif
-}
-
-template <int P>
-QB_INLINE void step(__m256i (*acc)[2], const std::uint8_t* x, std::int64_t pixel,
-                    const std::int8_t* weight) {
-  const __m256i low = load(weight), high = load(weight + 32);
-  QB_UNROLL for (int p = 0; p < P; p++) {
-    const __m256i t = four_codes(x + p * pixel);
-    add_product(acc[p][0], t, low), add_product(acc[p][1], t, high);
-  }
-}
 
 template <int P>
 void tiles(const ConvLayer& l, int number, Place place, int count) {
@@ -38,19 +19,24 @@ void tiles(const ConvLayer& l, int number, Place place, int count) {
   for (; count > 0; count--) {
     __m256i acc[P][2];
     start_tile<P>(l, channel, acc);
-    const std::int8_t* weight = strip.weight;
-    const std::int32_t* offset = panel.offset;
-    for (int k = panel.quads; k > 0; k--, offset++)
-      for (int i = 0; i < 4; i++, weight += 64)
-        step<P>(acc, place.x + *offset + i * kStep, l.x_step, weight);
-    for (int k = panel.singles; k > 0; k--, offset++, weight += 64)
-      step<P>(acc, place.x + *offset, l.x_step, weight);
+    accumulate<P>(acc, place.x, l.x_step, panel.offset, strip.weight, panel.quads, panel.singles);
     finish_tile<P>(l, channel, c, acc, place);
     place.x += P * l.x_step, place.y += P * place.y_pixel, place.r += P * place.r_pixel;
   }
 }
 
 }  // namespace
+
+std::int64_t avxvnni_multiply(std::int64_t rounds) {
+  constexpr int kChains = 12;  // more than the latency of a product times those that start at once
+  const __m256i x = _mm256_set1_epi8(3), w = _mm256_set1_epi8(-1);
+  __m256i acc[kChains];
+  QB_UNROLL for (int i = 0; i < kChains; i++)
+    acc[i] = _mm256_setzero_si256();
+  for (std::int64_t r = 0; r < rounds; r++) QB_UNROLL
+    for (int i = 0; i < kChains; i++) add_product(acc[i], x, w);
+  return rounds * kChains * 32;
+}
 
 void avxvnni_conv(const ConvLayer& l, const ConvCall& call) {
   constexpr Tiles kTiles[] = {tiles<1>, tiles<2>, tiles<3>, tiles<4>, tiles<5>, tiles<6>};

@@ -25,7 +25,7 @@ constexpr ConvModel kModel = {
     .step = step_cost,
     .column_step = column_cost,
     .direct = {.store = 1.0, .weight = 0.03},
-    .winograd = {},
+    .winograd = {.call = 10.0, .inputs = 10.0, .outputs = 25.0, .weight = 0.06},
 };
 
 bool runs() {
@@ -39,7 +39,8 @@ Kernels with_products(const Kernels& avx2) {
   Kernels k = avx2;
   k.name = "avxvnni", k.model = kModel;
   k.conv = avxvnni_conv;
-  k.winograd = nullptr;  // AVX2's reads runs
+  k.winograd = avxvnni_winograd;
+  k.multiply = avxvnni_multiply;
   return k;
 }
 

@@ -81,11 +81,12 @@ class Direct : public Op {
   }
 
  private:
-  // The first tile of a chunk. Never the last one of a row: that may overlap the one before it, and
-  // both then write the same outputs, which two threads must not.
+  // The first tile of a chunk. Never the second one of a row: the first may overlap it (and no
+  // other, or a cut without the second would be cheaper), and both then write the same outputs,
+  // which two threads must not.
   std::int64_t cut(std::int64_t row, std::int64_t chunk, std::int64_t chunks) const {
     const std::int64_t at = row * layer_.oh * chunk / chunks;
-    return at + (row > 1 && at % row == row - 1);
+    return at + (row > 1 && at % row == 1);
   }
 
   // Rows follow each other without gaps.

@@ -12,7 +12,7 @@ struct Tiling {
   Tiling(int width, const ConvModel&);  // pixels of a row
 
   std::vector<Tile>
-      tiles[kStripBlocks + 1];  // by the strip's cut(); the last tile may overlap the one before
+      tiles[kStripBlocks + 1];  // by the strip's cut(); the first tile may overlap the second
   double cost[kStripBlocks + 1] = {};  // one step of all tiles of a row
 
   // Cuts `count` blocks of a panel into strips, also by columns where that is possible; weights are
