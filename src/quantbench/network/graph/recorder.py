@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from quantbench.network.graph.calls import Node, mapped, parts
+from quantbench.network.graph.calls import Node, leaves, mapped, parts
 from quantbench.network.graph.origins import Origins
 from quantbench.network.graph.recording import DEPENDS, Call, Container, Leaf, Recording
 from quantbench.network.graph.spelling import (
@@ -29,6 +29,7 @@ from quantbench.network.graph.spelling import (
     with_item,
     within,
 )
+from quantbench.network.graph.views import View, assigned, viewed, views, with_view
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -72,6 +73,7 @@ class _Recorder(TorchFunctionMode):
         self.origins = Origins(model)
         self.containers: list[Container] = []
         self.running: list[Call] = []
+        self.views: dict[int, View] = {}
         every = model.named_modules(remove_duplicate=False)
         self.paths: dict[int, list[str]] = {}
         for path, module in every:
@@ -108,6 +110,7 @@ class _Recorder(TorchFunctionMode):
     def leave(self, module: nn.Module, out: Any) -> Any:
         """A module is through; what it gives is no tensor that it got."""
         self.name_twins(out)
+        self.view_again(out)
         call, inside = self.running.pop(), self.here
         with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
             if call.container is not None:
@@ -150,10 +153,18 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         if name == "__setitem__" and self.is_own(inside, args[0]):
             self.function(inside, with_item, args, kwargs, args[0])
+            self.written(inside, args[0])
         elif any(True for _ in parts(out)):
-            if not in_place(name):
+            writes = in_place(name) or isinstance(kwargs.get("out"), Tensor)
+            if not writes:
                 out = distinct(out, (args, kwargs))
+            func, args, kwargs = assigned(func, args, kwargs)
             self.function(inside, func, args, kwargs, out).stale = stale
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
+                if writes:
+                    self.written(inside, out)
+                else:
+                    self.views |= {id(t): view for t, view in views(func, args, kwargs, out)}
         elif self.origins.known((args, kwargs)):
             if out is not None and name not in METADATA:
                 inside.values = True
@@ -165,7 +176,7 @@ class _Recorder(TorchFunctionMode):
     def is_own(self, inside: Container, tensor: Tensor) -> bool:
         """Whether a container made a tensor itself, so that nothing outside sees what it writes."""
         local = inside.locals.get(id(tensor))
-        return local is not None and local.op not in ("placeholder", "get_attr")
+        return local is not None and local.op != "get_attr"
 
     def function(
         self,
@@ -279,6 +290,27 @@ class _Recorder(TorchFunctionMode):
             self.origins.add(Node("constant", inside.path, local, "get_attr", value), value)
             # a copy, for it may be changed again, in each pass
             self.function(inside, Tensor.clone, (value,), {}, tensor)
+        self.view_again(given)
+
+    def written(self, inside: Container, tensor: Any) -> None:
+        """Make what a tensor is a view of anew, after a write into the tensor."""
+        view = self.views.get(id(tensor))
+        while view is not None and id(view.base) in inside.locals:
+            self.function(inside, with_view, (view.base, tensor, *view.spelled()), {}, view.base)
+            tensor, view = view.base, self.views.get(id(view.base))
+
+    def view_again(self, given: Any) -> None:
+        """View tensors anew that were changed by a write into what they are views of."""
+        if (inside := self.here) is None:
+            return
+        for tensor in leaves(given):
+            if isinstance(tensor, Tensor) and self.origins.is_stale(tensor):
+                view = self.views.get(id(tensor))
+                if view is None or id(view.base) not in inside.locals:
+                    continue
+                self.view_again(view.base)
+                if not self.origins.is_stale(view.base):
+                    self.function(inside, viewed, (view.base, *view.spelled()), {}, tensor)
 
     def end(self, output: Any) -> Recording:
         """The recording, after the pass."""

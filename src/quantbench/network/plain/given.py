@@ -68,6 +68,33 @@ def adapt(model: nn.Module, sample: Sample, output: Output | None, name: str) ->
     model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": __name__})
 
 
+def spare_inputs(model: nn.Module, name: str) -> None:
+    """Make a network that writes into its inputs write into copies; calibration data stay as is.
+
+    Args:
+        model: changed in place: its class becomes a subclass of what it was.
+        name: what messages call the network.
+
+    Raises:
+        BadInput: a graph module, which makes its class anew when it is copied.
+
+    """
+    if isinstance(model, fx.GraphModule):
+        raise BadInput(f"{name} is a torch.fx.GraphModule that writes into its input: clone it")
+    base: Any = type(model)
+    signature = inspect.signature(base.forward)
+
+    def forward(self: Any, *given: Any, **named: Any) -> Any:
+        return base.forward(self, *map(_copied, given), **{k: _copied(v) for k, v in named.items()})
+
+    vars(forward)["__signature__"] = signature
+    model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": __name__})
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 def picked(found: Any, way: tuple[str | int, ...], name: str) -> Any:
     """One part of what a network gives.
 
