@@ -30,6 +30,7 @@ from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
 from quantbench.network.graph.recording import Recording
 from quantbench.network.layers import LAYERS, TRANSPOSED, layer_kinds
+from quantbench.network.plain.exported import from_exported, is_exported
 from quantbench.network.plain.given import Output, Sample, adapt, as_float32, as_tensors
 from quantbench.network.plain.make import make_plain
 from quantbench.network.plain.unshared import unshare
@@ -111,6 +112,8 @@ class Network:
         require_unwrapped(model, name, kinds)
         kinds = layer_kinds(kinds)
         model = evaluating_copy(model)
+        if is_exported(model):
+            model = from_exported(model, as_tensors(sample), name)
         sample = as_float32(model, sample) if float32 else sample
         adapt(model, sample, output, name)
         inputs = as_tensors(sample)

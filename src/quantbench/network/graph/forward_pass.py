@@ -42,11 +42,21 @@ def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Reco
 
     A second pass for another number shows that; a network that takes no other number than the
     sample's is recorded twice on the sample.
+
+    Raises:
+        Unsupported: it does not take as many examples as the sample has either.
+
     """
     try:
         two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
     except Exception:  # noqa: BLE001 - whatever the network raises
-        two, three = (record(model, sample, leaf) for _ in range(2))
+        try:
+            two, three = (record(model, sample, leaf) for _ in range(2))
+        except Exception as e:
+            raise Unsupported(
+                f"{type(model).__name__} does not take {len(sample[0])} examples at a time, nor 2 "
+                f"and 3 ({type(e).__name__}: {e}): make it one that takes any number"
+            ) from e
     follow_sizes(two, three)
     return two
 

@@ -124,7 +124,7 @@ def assigned(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def _alike(a: Tensor, b: Any) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype
+    return isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype
 
 
 def _all_of(
