@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from quantbench.errors import BadInput
 from quantbench.network.hooks import hooked
 from quantbench.network.layers import TRANSPOSED
 from quantbench.network.oddities import told
 from quantbench.network.plain.given import described, spare_inputs
+from quantbench.network.plain.state import changes, from_values, same, state
 from quantbench.system.tensors import Inputs
 
 SAME = 1e-3  # of the largest output: float32 sums in another order stay far below
@@ -75,6 +77,11 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
         BadInput: weights without values.
 
     """
+    if lazy := [k for k, p in model.named_parameters() if is_lazy(p)]:
+        raise BadInput(
+            f"the weights {', '.join(lazy)} are lazy and have no values yet: run the network once "
+            "on an example, and load them"
+        )
     for module in model.modules():
         for key, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -92,20 +99,18 @@ def evaluating_copy(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> frozenset[str]:
+def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> tuple[Tensor, frozenset[str]]:
     """Make activations write tensors of their own: in place, they would overwrite captured ones.
 
     Returns:
-        names of the buffers that a pass changes, such as a count of calls.
+        what it gives, and the names of the buffers that a pass changes, such as a count of calls.
 
     Raises:
         BadInput: a sample that the network does not take; the network gives no tensor, another
             output for the same input, or another one when activations do not work in place.
 
     """
-    held = {key: value.clone() for key, value in model.named_buffers()}
-    before, again = _first_run(model, inputs, name), model(*(t.clone() for t in inputs))
-    changed = frozenset(k for k, v in model.named_buffers() if not _equal(v, held.get(k)))
+    before, again, changed = _two_runs(model, inputs, name)
     if not isinstance(before, Tensor):
         raise BadInput(
             f"{name} returns {described(before)}, not a tensor: say which with output=, or put it "
@@ -132,19 +137,67 @@ def keep_inputs(model: nn.Module, inputs: Inputs, name: str) -> frozenset[str]:
             vars(module)["inplace"] = False
     given = tuple(t.clone() for t in inputs)
     after = model(*given)
-    if not all(_equal(a, b) for a, b in zip(given, inputs, strict=True)):
+    if not same(given, tuple(inputs)):
         spare_inputs(model, name)
     if not _close(after, before):
         raise BadInput(
             f"{name} reads a tensor again that an in-place activation changed: avoid inplace=True"
         )
-    return changed
+    return before, changed
+
+
+def _two_runs(model: nn.Module, inputs: Inputs, name: str) -> tuple[Any, Any, frozenset[str]]:
+    """What the network gives the first and the second time, and the buffers that a pass changes.
+
+    Raises:
+        BadInput: the first pass sets something from the values that it gets.
+
+    Warns:
+        UserWarning: each pass changes something that is no buffer.
+
+    """
+
+    def run(given: Inputs) -> Any:
+        return model(*(t.clone() for t in given))
+
+    start, modules = state(model), {path for path, _ in model.named_modules()}
+    before = _first_run(model, inputs, name)
+    if made := sorted({path for path, _ in model.named_modules()} - modules):
+        raise BadInput(
+            f"{name}: its first pass makes the modules {', '.join(made)}: run the model once on an "
+            "example, and load its weights, before it is quantized"
+        )
+    ever = changes(start, model)
+    first = state(model) if ever else start
+    again = run(inputs)
+    each = changes(first, model)
+    once = ever - each
+    if once and (found := from_values(model, start, once, inputs, run)):
+        raise BadInput(
+            f"{name}: its first pass sets {', '.join(found)} from the values that it gets: run the "
+            "model once on the data that this should come from, before it is quantized"
+        )
+    buffers = {key for key, _ in model.named_buffers()}
+    if attributes := sorted(each - buffers):
+        warnings.warn(
+            f"{name}: each pass changes {', '.join(attributes)}, which no file keeps; what the "
+            "network does may be another thing after more passes",
+            stacklevel=4,
+        )
+    return before, again, frozenset((each | once) & buffers)
 
 
 @torch.no_grad()
-def tell_coupled(model: nn.Module, inputs: Inputs, name: str) -> None:
-    """Warn where what a network gives for an example depends on the others."""
-    whole = model(*inputs)
+def tell_coupled(model: nn.Module, inputs: Inputs, whole: Tensor, name: str) -> None:
+    """Warn where what a network gives for an example depends on the others.
+
+    Args:
+        model: the network.
+        inputs: a small batch.
+        whole: what it gives for all of it.
+        name: what messages call it.
+
+    """
     if not whole.dim() or any(not t.dim() or len(t) != len(whole) for t in inputs):
         return
     try:
@@ -177,13 +230,6 @@ def _first_run(model: nn.Module, inputs: Inputs, name: str) -> Any:
             f"a copy of {name} in evaluation mode does not run on its sample of shapes {shapes}, "
             f"whose first dimension is that of the examples: {type(e).__name__}: {e}"
         ) from e
-
-
-def _equal(a: Tensor, b: Tensor | None) -> bool:
-    """Whether two buffers hold the same, numbers or not."""
-    if b is None or a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124 - whatever the type
 
 
 def require_finite(model: nn.Module, name: str) -> None:

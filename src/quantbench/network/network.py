@@ -118,22 +118,22 @@ class Network:
         adapt(model, sample, output, name)
         inputs = as_tensors(sample)
         require_finite(model, name)
-        changing = keep_inputs(model, inputs, name)
+        right, changing = keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
         if unshared:
             model = unshare(model, inputs, (*kinds, *TRANSPOSED))
         make_plain(model, inputs, kinds)
-        require_same(model, unfolded, inputs, f"{name}: making layers plain")
+        require_same(model, unfolded, inputs, f"{name}: making layers plain", right)
         with torch.no_grad():
             stats = fold(model, foldable(recorded(model, inputs), model))
-        require_same(model, unfolded, inputs, f"{name}: folding batch norm")
+        require_same(model, unfolded, inputs, f"{name}: folding batch norm", right)
         recording = recorded(model, inputs)
         found = layers(recording, model, kinds)
         if not found:
             names = ", ".join(k.__name__ for k in kinds)
             raise BadInput(f"{name}: no layer to quantize among {names}")
         _tell_what_stays(name, model, recording, found, kinds)
-        tell_coupled(model, inputs, name)
+        tell_coupled(model, inputs, right, name)
         if blocks is None:
             blocks = find_blocks(recording, model, kinds)
         if stages is None:
