@@ -281,7 +281,9 @@ def require_same(
     if _close(found, right, SAME):
         return
     changed = f"{step} changed the network's output"
-    if found.shape == right.shape:
+    if found.dtype != right.dtype:
+        changed += f" from {right.dtype} to {found.dtype}"
+    elif found.shape == right.shape:
         found, right = found.double(), right.double()
         changed += f" by {float((found - right).norm() / right.norm()):.1%}"
     else:
@@ -319,7 +321,7 @@ def _outputs(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Tensor]]:
 
 def _close(a: Tensor, b: Tensor, part: float = 1e-5) -> bool:
     """Whether two outputs agree within a part of the largest value."""
-    if a.shape != b.shape:
+    if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if not a.is_floating_point():
         return torch.equal(a, b)

@@ -130,8 +130,7 @@ class Network:
         recording = recorded(model, inputs)
         found = layers(recording, model, kinds)
         if not found:
-            names = ", ".join(k.__name__ for k in kinds)
-            raise BadInput(f"{name}: no layer to quantize among {names}")
+            raise BadInput(f"{name}: no layer to quantize {_none_ran(model, kinds)}")
         _tell_what_stays(name, model, recording, found, kinds)
         tell_coupled(model, inputs, right, name)
         if blocks is None:
@@ -195,6 +194,16 @@ class Network:
     def origin_digest(self) -> str:
         """Digest of the network as it was given, before any method rewrote it."""
         return self.origin or self.digest
+
+
+def _none_ran(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str:
+    """What to say of a network in which no layer ran."""
+    modules = dict(model.named_modules())
+    if idle := [n for n, m in modules.items() if isinstance(m, kinds)]:
+        patched = [n or "the network itself" for n, m in modules.items() if "forward" in vars(m)]
+        hint = f"; the forward of {', '.join(patched)} is patched, and may call another model's"
+        return f"ran on the sample, of {', '.join(idle[:4])}" + hint * bool(patched)
+    return f"among {', '.join(k.__name__ for k in kinds)}"
 
 
 def _tell_what_stays(

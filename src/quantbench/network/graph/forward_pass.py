@@ -6,6 +6,7 @@ such. A module that does this or that depending on values is one call: nothing i
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -112,6 +113,11 @@ def rewritten(container: Container) -> fx.GraphModule:
     where = f"{container.path or 'the network'} ({type(container.module).__name__})"
     if container.obstacle:
         raise Unsupported(f"{where} cannot be rewritten: {container.obstacle}")
+    if words := [str(n.target) for n in container.graph.nodes if _unspeakable(n)]:
+        raise Unsupported(
+            f"{where} cannot be rewritten: torch.fx takes no Python keyword for a name, such as "
+            f"that of {words[0]}; call it otherwise"
+        )
     for name, tensor in container.constants.items():
         container.module.register_buffer(name, tensor.detach().clone(), persistent=False)
     kind = type(container.module).__name__
@@ -127,6 +133,12 @@ def rewritten(container: Container) -> fx.GraphModule:
         if not (bound or name == "forward" or name.startswith("_") or name in vars(made)):
             vars(made)[name] = value
     return made.train(container.module.training)
+
+
+def _unspeakable(node: fx.Node) -> bool:
+    """Whether what a node calls by name has a keyword in it."""
+    named = node.op in ("call_module", "get_attr")
+    return named and any(keyword.iskeyword(part) for part in str(node.target).split("."))
 
 
 def same_calls(a: Container, b: Container) -> bool:

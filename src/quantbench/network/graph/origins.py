@@ -109,5 +109,9 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def version(value: Any) -> int:
-    """How often a tensor was changed in place; views count with what they view."""
-    return value._version if isinstance(value, Tensor) else 0  # noqa: SLF001 - no public way
+    """How often a tensor was changed in place; views count with what they view.
+
+    Those that are made in ``torch.inference_mode`` do not count.
+    """
+    counts = isinstance(value, Tensor) and not value.is_inference()
+    return value._version if counts else 0  # noqa: SLF001 - no public way

@@ -152,4 +152,7 @@ def _slice(base: Tensor, part: Tensor) -> tuple[slice, ...] | None:
 def _shares(a: Tensor, b: Tensor) -> bool:
     if b.layout != torch.strided or a.device != b.device or not b.numel():
         return False
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    try:
+        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # inside torch.vmap tensors have no memory
+        return False

@@ -76,13 +76,12 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         alike = a.shape == b.shape and a.dtype == b.dtype
         return alike and (torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all()))  # noqa: PLR0124 - NaN
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, tuple | list):
+    several = (isinstance(a, kind) and isinstance(b, kind) for kind in (tuple, list))
+    if any(several):  # of a torch.Size a copy is a tuple
         return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict):
+    if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    return isinstance(a, _KEPT) and bool(a == b)
+    return type(a) is type(b) and isinstance(a, _KEPT) and bool(a == b)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
