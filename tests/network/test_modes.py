@@ -93,3 +93,18 @@ def test_a_forward_that_calls_another_model_is_told() -> None:
     model.forward = lambda x: before(x) * 3  # type: ignore[method-assign]
     with pytest.raises(BadInput, match=r"ran on the sample, of 0, 3; the forward of the network"):
         Network.of(model, images(2))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (lambda _, y: y.flatten(), r"gives \(10,\) for 2 examples"),
+        (lambda _, y: y[:, None].expand(-1, 3, -1).transpose(0, 1), r"gives \(3, 2, 5\) for 2"),
+        (lambda _, y: y.mean(), r"gives \(\) for 2 examples: the first dimension"),
+    ],
+)
+def test_outputs_that_mix_examples_are_no_program(end: Callable[..., Any], told: str) -> None:
+    model = nn.Sequential(nn.Linear(12, 5), Does(end)).eval()
+    made(model, WEIGHTS, vectors())
+    with pytest.raises(Unsupported, match=told):
+        made(model, INTEGER, vectors())

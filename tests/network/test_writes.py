@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.lowering.lower import executable
@@ -69,6 +70,11 @@ def _into(own: Any, x: Tensor) -> Tensor:
     return z
 
 
+def _clamps_what_is_read_again(own: Any, x: Tensor) -> Tensor:
+    y = own.conv(x) - 0.2
+    return F.relu(y, inplace=True) + y
+
+
 def _past_gradients(own: Any, x: Tensor) -> Tensor:
     y = own.conv(x)
     y.detach()[:, 0] = 0
@@ -84,6 +90,7 @@ WRITES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a part of a view that is turned": _turned,
     "copies": _copies,
     "a result that is given": _into,
+    "an activation in place": _clamps_what_is_read_again,
     "a part of what has no gradient": _past_gradients,
 }
 

@@ -29,7 +29,14 @@ from quantbench.network.graph.spelling import (
     with_item,
     within,
 )
-from quantbench.network.graph.views import View, assigned, viewed, views, with_view
+from quantbench.network.graph.views import (
+    View,
+    assigned,
+    viewed,
+    views,
+    with_view,
+    writes_by_argument,
+)
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -155,7 +162,7 @@ class _Recorder(TorchFunctionMode):
             self.function(inside, with_item, args, kwargs, args[0])
             self.written(inside, args[0])
         elif any(True for _ in parts(out)):
-            writes = in_place(name) or isinstance(kwargs.get("out"), Tensor)
+            writes = in_place(name) or writes_by_argument(kwargs)
             if not writes:
                 out = distinct(out, (args, kwargs))
             func, args, kwargs = assigned(func, args, kwargs)

@@ -111,8 +111,16 @@ def with_view(
 Call = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 
 
+def writes_by_argument(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call was told to write: with ``out=`` or ``inplace=True``."""
+    return isinstance(kwargs.get("out"), Tensor) or kwargs.get("inplace") is True
+
+
 def assigned(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    """A call that writes all of a tensor, ``copy_`` or one with ``out=``, as what it writes."""
+    """A call that writes all of a tensor, as what it writes.
+
+    Such are ``copy_``, and those with ``out=`` or ``inplace=True``.
+    """
     into, given = kwargs.get("out"), args[0] if args else None
     if getattr(func, "__name__", "") == "copy_":
         source = args[1] if len(args) > 1 else None
@@ -120,6 +128,8 @@ def assigned(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
             return Tensor.clone, (source,), {}
     if isinstance(into, Tensor) and isinstance(given, Tensor) and into.dtype == given.dtype:
         return func, args, {k: v for k, v in kwargs.items() if k != "out"}
+    if kwargs.get("inplace") is True:
+        return func, args, {**kwargs, "inplace": False}
     return func, args, kwargs
 
 
