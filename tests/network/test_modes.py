@@ -34,9 +34,15 @@ def _numbers_of_classes(own: Any, x: Tensor) -> Tensor:
     return y * (y.argmax(1) * 2)[:, None].float() / 16
 
 
+def _joins_nothing(own: Any, x: Tensor) -> Tensor:
+    y = own.fc(x)
+    return torch.cat([y[:, :0], y], 1)
+
+
 MODES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "inference mode": _without_gradients,
     "complex numbers": _spectrum,
+    "a part without entries": _joins_nothing,
     "whole numbers": _numbers_of_classes,
 }
 
@@ -84,6 +90,18 @@ def test_a_keyword_is_no_name() -> None:
     model = Named().eval()
     assert off(made(model, WEIGHTS, vectors()).fake()(vectors()), model(vectors())) < RIGHT
     with pytest.raises(Unsupported, match=r"no Python keyword for a name, such as that of class"):
+        made(model, INTEGER, vectors())
+
+
+def test_arguments_that_no_graph_holds_are_named() -> None:
+    def draws(own: Any, x: Tensor) -> Tensor:
+        rng = torch.Generator().manual_seed(1)
+        return own.fc(x) * torch.rand(8, generator=rng)
+
+    model = between(draws, fc=nn.Linear(8, 8))
+    with pytest.raises(
+        Unsupported, match=r"rand takes a Generator, which torch\.fx does not write"
+    ):
         made(model, INTEGER, vectors())
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
+from quantbench.network.graph.calls import leaves
 from quantbench.network.graph.recorder import record
 from quantbench.network.graph.recording import Container, Leaf, Recording
 from quantbench.network.graph.sizes import follow_sizes
@@ -24,6 +25,8 @@ from quantbench.system.tensors import Inputs
 _LAYERS = (*LAYERS, nn.Embedding)  # whatever hangs on them
 
 _OWN = (ChannelClamp, TransposedConv)
+
+_WRITABLE = (*fx.node.base_types, fx.Node, type(None), type(...), range)
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
 
@@ -118,6 +121,12 @@ def rewritten(container: Container) -> fx.GraphModule:
             f"{where} cannot be rewritten: torch.fx takes no Python keyword for a name, such as "
             f"that of {words[0]}; call it otherwise"
         )
+    for node in container.graph.nodes:
+        if odd := [v for v in leaves((node.args, node.kwargs)) if not isinstance(v, _WRITABLE)]:
+            raise Unsupported(
+                f"{where} cannot be rewritten: {node.name} takes a {type(odd[0]).__name__}, which "
+                "torch.fx does not write down: make a buffer of what it gives"
+            )
     for name, tensor in container.constants.items():
         container.module.register_buffer(name, tensor.detach().clone(), persistent=False)
     kind = type(container.module).__name__
