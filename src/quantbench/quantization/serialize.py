@@ -20,6 +20,7 @@ from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.saved_by import FORMAT, another, differences, require_readable
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
+from quantbench.system.tensors import tensor_digest
 
 # whatever a file that anyone may have written can bring about; RuntimeError: torch's, and nesting
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, OSError)
@@ -29,7 +30,7 @@ LARGEST_CODE = (1 << 31) - 1  # as they are stored
 FLOATS = "float:"  # before the names of what stays in full precision
 
 
-def save(q: Quantized, folder: Path) -> None:
+def save(q: Quantized, folder: Path | str) -> None:
     """Write ``quantized.safetensors`` and ``quantized.json``.
 
     The JSON comes last and marks the pair as whole.
@@ -41,9 +42,10 @@ def save(q: Quantized, folder: Path) -> None:
     from safetensors.torch import save as as_bytes
 
     q.require_complete()
+    folder, floats = Path(folder), _floats(q)
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
-    stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | _floats(q)).items()}
+    stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | floats).items()}
     write_atomically(tensors, as_bytes(stored))
     levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
     # none: full precision
@@ -54,6 +56,7 @@ def save(q: Quantized, folder: Path) -> None:
         "network": q.net.name,
         "network_digest": q.net.origin_digest,
         "digest": q.digest,
+        "floats_digest": tensor_digest(floats),
         "scheme": asdict(q.scheme),
         "levels": levels,
         "acts": acts,
@@ -61,7 +64,7 @@ def save(q: Quantized, folder: Path) -> None:
     write_atomically(meta, json.dumps(about, indent=1))
 
 
-def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
+def load(folder: Path | str, net: Network, scheme: Scheme) -> Quantized:
     """Read what ``save`` wrote.
 
     Raises:
@@ -73,6 +76,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
     from safetensors.torch import load_file
 
     meta: Any = None
+    folder = Path(folder)
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
         require_readable(meta, folder)
@@ -82,6 +86,8 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
         _fill(q, tensors, meta)
         _fill_floats(q, tensors)
         whole = q.digest == meta["digest"]
+        floats = meta.get("floats_digest")  # which came later than the rest
+        whole &= floats is None or floats == tensor_digest(_floats(q))
     except (*DAMAGE, SafetensorError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"
