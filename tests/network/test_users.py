@@ -22,7 +22,7 @@ from quantbench.integer.lowering.lower import executable, lower
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.nearest import Nearest
-from quantbench.network.checks import require_same
+from quantbench.network.checks.same import require_same
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
 from quantbench.quantization.serialize import load, save

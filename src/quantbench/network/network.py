@@ -18,14 +18,9 @@ from torch import Tensor, nn
 from quantbench.errors import BadInput
 from quantbench.network.blocks import find_blocks
 from quantbench.network.blocks import stages as resolution_stages
-from quantbench.network.checks import (
-    evaluating_copy,
-    keep_inputs,
-    require_finite,
-    require_same,
-    require_unwrapped,
-    tell_coupled,
-)
+from quantbench.network.checks.given import evaluating_copy, require_finite, require_unwrapped
+from quantbench.network.checks.passes import keep_inputs, tell_coupled
+from quantbench.network.checks.same import require_same
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
 from quantbench.network.graph.recording import Recording

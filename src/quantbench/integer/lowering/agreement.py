@@ -15,8 +15,8 @@ from quantbench.integer.ir import Conv, Format, Op, Program
 from quantbench.integer.lowering.formats import act_format
 from quantbench.integer.scales import known
 from quantbench.integer.simulate import apply
+from quantbench.network.checks.oddities import told
 from quantbench.network.hooks import hooked
-from quantbench.network.oddities import told
 from quantbench.quantization.layers import ActQuant
 from quantbench.quantization.quantized import Quantized
 
