@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.integer.lowering.lower import executable
+from quantbench.integer.backends.onnx.file import save_onnx
+from quantbench.integer.lowering.lower import executable, lower
 from quantbench.network.network import Network
 from tests.network.test_any_network import INTEGER, RIGHT, WEIGHTS, images, made, off
 from tests.network.test_users import Does
@@ -75,6 +76,26 @@ def _clamps_what_is_read_again(own: Any, x: Tensor) -> Tensor:
     return F.relu(y, inplace=True) + y
 
 
+def _swaps_halves(own: Any, x: Tensor) -> Tensor:
+    y = own.conv(x)
+    first, second = y[:, :4], y[:, 4:]
+    first = first.clone()
+    second.mul_(3)
+    return torch.cat([y[:, 4:], first], 1)
+
+
+def _along_a_diagonal(own: Any, x: Tensor) -> Tensor:
+    y = own.conv(x)
+    y.diagonal(dim1=2, dim2=3).fill_(1.0)
+    return y
+
+
+def _of_another_layout(own: Any, x: Tensor) -> Tensor:
+    y = own.conv(x).contiguous(memory_format=torch.channels_last)
+    y.permute(0, 2, 3, 1).reshape(-1, 8)[:, 0].zero_()  # rows of pixels, where they lie in memory
+    return y
+
+
 def _past_gradients(own: Any, x: Tensor) -> Tensor:
     y = own.conv(x)
     y.detach()[:, 0] = 0
@@ -91,6 +112,8 @@ WRITES: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "copies": _copies,
     "a result that is given": _into,
     "an activation in place": _clamps_what_is_read_again,
+    "halves that change places": _swaps_halves,
+    "rows of pixels": _of_another_layout,
     "a part of what has no gradient": _past_gradients,
 }
 
@@ -124,6 +147,14 @@ def test_writes_into_parts_are_what_they_are_in_torch(what: str, tmp_path: Path)
     for n in (1, 5):
         assert off(executable(q)(x[:n]), expected[:n]) < 2 * RIGHT
     whole_way(q, Network.of(model, images(2)), x, folder=tmp_path)
+
+
+def test_a_write_that_no_exporter_follows_is_right_but_for_its_file(tmp_path: Path) -> None:
+    model, x = network(_along_a_diagonal), images()
+    q = made(model, INTEGER, x)
+    assert off(executable(q)(x), model(x)) < RIGHT
+    with pytest.raises(Unsupported, match="ONNX Runtime's result differs from torch's"):
+        save_onnx(lower(q), tmp_path / "writes.onnx")
 
 
 def test_a_write_that_the_module_around_has_to_see_is_refused() -> None:

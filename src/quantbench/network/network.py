@@ -104,6 +104,9 @@ class Network:
                 ``nn.MultiheadAttention``; layers that did not run.
 
         """
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not all(isinstance(kind, type) for kind in kinds) or isinstance(blocks, str):
+            raise BadInput("kinds are classes of layers, and blocks a list of names")
         require_unwrapped(model, name, kinds)
         kinds = layer_kinds(kinds)
         model = evaluating_copy(model)

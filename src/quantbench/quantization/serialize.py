@@ -36,13 +36,15 @@ def save(q: Quantized, folder: Path | str) -> None:
     The JSON comes last and marks the pair as whole.
 
     Raises:
-        BadInput: layers without codes.
+        BadInput: layers without codes, a file in the folder's place.
 
     """
     from safetensors.torch import save as as_bytes
 
     q.require_complete()
     folder, floats = Path(folder), _floats(q)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: give a folder to save in")
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
     stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | floats).items()}

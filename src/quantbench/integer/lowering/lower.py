@@ -31,6 +31,8 @@ def lower(q: Quantized) -> ir.Program:
             every grid has at least 8 bits; names the first tensor that is.
 
     """
+    if not isinstance(q, Quantized):
+        raise BadInput(f"a quantized network is needed, not {type(q).__name__}: give qb.quantize's")
     q.require_complete()
     if q.scheme.placement != "integer":
         raise Unsupported(

@@ -142,6 +142,8 @@ def _first_run(model: nn.Module, inputs: Inputs, name: str) -> Any:
         raise BadInput(f"the sample of {name} has no examples: its shapes are {shapes or 'none'}")
     try:
         return model(*(t.clone() for t in inputs))
+    except BadInput:
+        raise
     except Exception as e:
         raise BadInput(
             f"a copy of {name} in evaluation mode does not run on its sample of shapes {shapes}, "
