@@ -9,11 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from quantbench.errors import BadInput
-from quantbench.methods.nearest import Nearest
 from quantbench.network.examples import LIMIT, as_inputs
 from quantbench.network.network import Network
-from quantbench.quantization.method import quantize
-from quantbench.quantization.scheme import Grid, Scheme
 
 X = torch.rand(20, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20)
@@ -121,8 +118,3 @@ def test_single_examples_are_batches_of_one() -> None:
 def test_sparse_examples_are_taken_dense() -> None:
     (found,) = as_inputs(X.to_sparse(), ONE)
     assert torch.equal(found, X)
-
-
-def test_data_of_one_value_are_told() -> None:
-    with pytest.warns(UserWarning, match=r"all calibration values are 0\.0"):
-        quantize(Nearest(), ONE, torch.zeros(8, 6), Scheme(Grid(8), Grid(8, symmetric=False)))

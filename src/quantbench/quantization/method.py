@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -242,9 +241,4 @@ def _require_calibration(inputs: Inputs, net: Network) -> None:
         if given.dtype.is_floating_point and not torch.isfinite(given).all():
             raise BadInput(
                 f"{int((~torch.isfinite(given)).sum())} calibration values are NaN or infinite"
-            )
-        if given.dtype.is_floating_point and given.numel() > 1 and given.min() == given.max():
-            warnings.warn(
-                f"all calibration values are {float(given.min())}: no range follows from them",
-                stacklevel=3,
             )
