@@ -101,3 +101,20 @@ def test_a_loader_without_end_is_read_to_the_limit() -> None:
 def test_what_is_none_of_these_is_refused(given: object, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         as_inputs(given, ONE)
+
+
+def test_single_examples_are_batches_of_one() -> None:
+    rows = list(X)
+    for given in (
+        rows,
+        [(x, 0) for x in rows],
+        (x for x in rows),
+        DataLoader(DATA, batch_size=None),
+    ):
+        (found,) = as_inputs(given, ONE)
+        assert torch.equal(found, X)
+
+
+def test_sparse_examples_are_taken_dense() -> None:
+    (found,) = as_inputs(X.to_sparse(), ONE)
+    assert torch.equal(found, X)

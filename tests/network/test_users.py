@@ -22,7 +22,7 @@ from quantbench.integer.lowering.lower import executable, lower
 from quantbench.methods.adaround import AdaRound
 from quantbench.methods.brecq import BRECQ
 from quantbench.methods.nearest import Nearest
-from quantbench.network.checks import require_same
+from quantbench.network.checks.same import require_same
 from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
 from quantbench.quantization.serialize import load, save
@@ -149,7 +149,8 @@ def test_weights_that_are_read_twice_are_not_folded_into() -> None:
     torch.manual_seed(0)
     model = Does(decode, enc=nn.Linear(12, 8), norm=nn.BatchNorm1d(8)).eval()
     model.norm.running_var.uniform_(0.2, 3)
-    q = made(model, INTEGER, vectors())
+    with pytest.warns(UserWarning, match="multiplied outside all layers.*: that of linear$"):
+        q = made(model, INTEGER, vectors())
     assert not q.net.batch_norm
     assert off(q.fake()(vectors()), model(vectors())) < RIGHT
     assert off(executable(q)(vectors()), model(vectors())) < RIGHT
@@ -217,7 +218,8 @@ def test_learning_leaves_a_patched_forward_where_it_is() -> None:
     model = cnn(inner)
     inner.forward = lambda x: inner[0](x) * 3  # type: ignore[method-assign]
     expected = model(images()).detach()
-    with pytest.warns(UserWarning, match="did not run on the sample"):
+    left = pytest.warns(UserWarning, match=r"outside all layers.*: that of 0\.conv2d")
+    with left, pytest.warns(UserWarning, match="did not run on the sample"):
         net = Network.of(model, images(2))
     quantize(AdaRound(iterations=3), net, images(), WEIGHTS)
     assert torch.equal(net.model(images()), expected)

@@ -66,6 +66,15 @@ def taps(n: int, m: int, *, align_corners: bool) -> Taps:
     return Taps(lower, np.minimum(lower + 1, n - 1), top % bottom, bottom)
 
 
+def interpolation(n: int, m: int, *, align_corners: bool) -> NDArray[np.float32]:
+    """The weights of ``taps`` as a matrix (m, n)."""
+    t = taps(n, m, align_corners=align_corners)
+    weights = np.zeros((m, n), np.float32)
+    np.add.at(weights, (np.arange(m), t.lower), (t.whole - t.weight) / t.whole)
+    np.add.at(weights, (np.arange(m), t.upper), t.weight / t.whole)
+    return weights
+
+
 def split_format(y: Format, residual: Format) -> Format:
     """8-bit format of a layer's own output, for runtimes that cannot keep it inside a residual add.
 

@@ -29,6 +29,10 @@ def validate(program: Program) -> None:
             is used before it is made, or an accumulator could leave int32.
 
     """
+    if not isinstance(program, Program):
+        raise BadInput(
+            f"a program is needed, not {type(program).__name__}: give qb.lower(quantized)"
+        )
     _format(program.input, "the network input")
     _shape(program.shape, "the network input")
     require(len(program.ops) > 0, "the program has no operators")

@@ -32,7 +32,8 @@ def as_inputs(
 
     Args:
         given: a tensor, an array, a tuple of as many as the network has inputs, a mapping by the
-            inputs' names; a list or a loader of batches of these, or a data set of single examples.
+            inputs' names; a list or a loader of batches of these, or of single examples; a data set
+            of single examples.
         net: says how many inputs there are, and their names.
         limit: the most examples to take; of data sets and loaders ``LIMIT`` unless given.
         progress: called with (examples so far, wanted, label).
@@ -59,6 +60,8 @@ def as_inputs(
     count = 0
     for item in _items(given) if single else given:
         parts = _parts(item, net, example=single)
+        if not single:
+            parts = tuple(map(_as_batch, parts, net.sample))
         batches.append(parts)
         count += len(parts[0])
         progress(min(count, known), known, "reading calibration examples")
@@ -99,6 +102,11 @@ def _parts(given: Any, net: Network, *, example: bool = False) -> Inputs:
     return tuple(t.unsqueeze(0) for t in tensors) if example else tensors
 
 
+def _as_batch(part: Tensor, sample: Tensor) -> Tensor:
+    """A part as examples, which it is alone where a dimension is missing."""
+    return part.unsqueeze(0) if part.dim() == sample.dim() - 1 else part
+
+
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return torch.from_numpy(value)
@@ -107,7 +115,8 @@ def _tensor(value: Any) -> Tensor:
             f"a calibration example is {type(value).__name__}, not a tensor: preprocess it as the "
             "network expects, such as with a transform of the data set"
         )
-    return value.detach().clone() if value.is_inference() else value.detach()
+    dense: Tensor = value.to_dense() if value.layout != torch.strided else value
+    return dense.detach().clone() if dense.is_inference() else dense.detach()
 
 
 def _joined(column: Sequence[Tensor]) -> Tensor:

@@ -18,18 +18,14 @@ from torch import Tensor, nn
 from quantbench.errors import BadInput
 from quantbench.network.blocks import find_blocks
 from quantbench.network.blocks import stages as resolution_stages
-from quantbench.network.checks import (
-    evaluating_copy,
-    keep_inputs,
-    require_finite,
-    require_same,
-    require_unwrapped,
-    tell_coupled,
-)
+from quantbench.network.checks.given import evaluating_copy, require_finite, require_unwrapped
+from quantbench.network.checks.passes import keep_inputs, tell_coupled
+from quantbench.network.checks.same import require_same
 from quantbench.network.folding import BatchNormStats, fold, foldable
 from quantbench.network.graph.forward_pass import recorded
 from quantbench.network.graph.recording import Recording
 from quantbench.network.layers import LAYERS, TRANSPOSED, layer_kinds
+from quantbench.network.plain.exported import from_exported, is_exported
 from quantbench.network.plain.given import Output, Sample, adapt, as_float32, as_tensors
 from quantbench.network.plain.make import make_plain
 from quantbench.network.plain.unshared import unshare
@@ -108,29 +104,33 @@ class Network:
                 ``nn.MultiheadAttention``; layers that did not run.
 
         """
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not all(isinstance(kind, type) for kind in kinds) or isinstance(blocks, str):
+            raise BadInput("kinds are classes of layers, and blocks a list of names")
         require_unwrapped(model, name, kinds)
         kinds = layer_kinds(kinds)
         model = evaluating_copy(model)
+        if is_exported(model):
+            model = from_exported(model, as_tensors(sample), name)
         sample = as_float32(model, sample) if float32 else sample
         adapt(model, sample, output, name)
         inputs = as_tensors(sample)
         require_finite(model, name)
-        changing = keep_inputs(model, inputs, name)
+        right, changing = keep_inputs(model, inputs, name)
         unfolded = copy.deepcopy(model)
         if unshared:
             model = unshare(model, inputs, (*kinds, *TRANSPOSED))
         make_plain(model, inputs, kinds)
-        require_same(model, unfolded, inputs, f"{name}: making layers plain")
+        require_same(model, unfolded, inputs, f"{name}: making layers plain", right)
         with torch.no_grad():
             stats = fold(model, foldable(recorded(model, inputs), model))
-        require_same(model, unfolded, inputs, f"{name}: folding batch norm")
+        require_same(model, unfolded, inputs, f"{name}: folding batch norm", right)
         recording = recorded(model, inputs)
         found = layers(recording, model, kinds)
         if not found:
-            names = ", ".join(k.__name__ for k in kinds)
-            raise BadInput(f"{name}: no layer to quantize among {names}")
+            raise BadInput(f"{name}: no layer to quantize {_none_ran(model, kinds)}")
         _tell_what_stays(name, model, recording, found, kinds)
-        tell_coupled(model, inputs, name)
+        tell_coupled(model, inputs, right, name)
         if blocks is None:
             blocks = find_blocks(recording, model, kinds)
         if stages is None:
@@ -192,6 +192,16 @@ class Network:
     def origin_digest(self) -> str:
         """Digest of the network as it was given, before any method rewrote it."""
         return self.origin or self.digest
+
+
+def _none_ran(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str:
+    """What to say of a network in which no layer ran."""
+    modules = dict(model.named_modules())
+    if idle := [n for n, m in modules.items() if isinstance(m, kinds)]:
+        patched = [n or "the network itself" for n, m in modules.items() if "forward" in vars(m)]
+        hint = f"; the forward of {', '.join(patched)} is patched, and may call another model's"
+        return f"ran on the sample, of {', '.join(idle[:4])}" + hint * bool(patched)
+    return f"among {', '.join(k.__name__ for k in kinds)}"
 
 
 def _tell_what_stays(

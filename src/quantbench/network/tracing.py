@@ -129,16 +129,33 @@ def bounds(node: Node) -> tuple[float, float] | None:
 def outside(
     recording: Recording, model: nn.Module, kinds: tuple[type[nn.Module], ...]
 ) -> list[str]:
-    """Names of weights that were multiplied, but not by a layer of those kinds."""
+    """Names of weights that were multiplied, but not by a layer of those kinds.
+
+    A weight that the network does not hold, or computes, is named by the call that takes it.
+    """
     multiplied: set[int] = set()
+    named = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
+    others: list[str] = []
     for node in recording.nodes:
         if isinstance(node.target, nn.Module):
             if not isinstance(node.target, kinds) and _multiplies(type(node.target).__name__):
                 multiplied |= {id(p) for p in node.target.parameters() if p.dim() > 1}
-        elif _multiplies(getattr(node.target, "__name__", str(node.target))):
-            held = (n.target for n in node.inputs if n.op == "get_attr")
-            multiplied |= {id(p) for p in held if isinstance(p, nn.Parameter) and p.dim() > 1}
-    return [name for name, p in model.named_parameters() if id(p) in multiplied]
+            continue
+        spelled = getattr(node.target, "__name__", str(node.target))
+        held = [n for n in node.inputs if n.op == "get_attr" and n.example.dim() > 1]
+        if _multiplies(spelled):
+            multiplied |= {id(n.target) for n in held if isinstance(n.target, nn.Parameter)}
+        if _is_layer(spelled) and not node.constant:
+            multiplied |= {id(n.target) for n in held}
+            known = any(id(n.target) in named for n in held)
+            if not known and any(n.constant and n.example.dim() > 1 for n in node.inputs):
+                others.append(f"that of {node.name}")
+    return [name for key, name in named.items() if key in multiplied] + others
+
+
+def _is_layer(name: str) -> bool:
+    """Whether a function is what a layer does."""
+    return name.startswith("conv") or name in ("linear", "bilinear")
 
 
 def _multiplies(name: str) -> bool:

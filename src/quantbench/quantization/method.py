@@ -171,10 +171,11 @@ def quantize(
 
     Raises:
         BadInput: an empty, wrongly shaped or non-finite calibration set, a negative or non-finite
-            field.
+            field, an argument of another kind.
         Unsupported: method, network and scheme do not go together.
 
     """
+    _require_kinds(method, net, scheme)
     inputs = tuple(t.to(net.device) for t in as_inputs(calib, net, limit=limit, progress=progress))
     _require_calibration(inputs, net)
     _require_fields(method)
@@ -186,6 +187,20 @@ def quantize(
     # methods learn by gradients, whatever the caller has switched off
     with exact_cudnn(), torch.inference_mode(mode=False), torch.enable_grad():
         return method.apply(Job(net, inputs, scheme, rng, None, told, log or Log(), scratch)).need()
+
+
+def _require_kinds(method: object, net: object, scheme: object) -> None:
+    """Refuse arguments of other kinds, with the way to make the right ones."""
+    ways = (
+        ("method", method, Method, "an instance, such as qb.method('nearest')"),
+        ("network", net, Network, "qb.Network.of(model, sample)"),
+        ("scheme", scheme, Scheme, "a Scheme, such as qb.scheme('w8a8')"),
+    )
+    for what, given, kind, way in ways:
+        if not isinstance(given, kind):
+            found = given.__name__ if isinstance(given, type) else repr(given)
+            shown = found if isinstance(given, str | type) else type(given).__name__
+            raise BadInput(f"the {what} is {shown}: give {way}")
 
 
 def _require_fields(method: Method) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
 from quantbench.network.activation_functions import clamped_layers, clamps
-from quantbench.network.checks import require_same
+from quantbench.network.checks.same import require_same
 from quantbench.network.hooks import forward
 from quantbench.network.network import Network
 from quantbench.network.tracing import LayerInfo

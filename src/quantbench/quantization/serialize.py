@@ -20,6 +20,7 @@ from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.saved_by import FORMAT, another, differences, require_readable
 from quantbench.quantization.scheme import Scheme
 from quantbench.system.atomic import write_atomically
+from quantbench.system.tensors import tensor_digest
 
 # whatever a file that anyone may have written can bring about; RuntimeError: torch's, and nesting
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError, OSError)
@@ -29,21 +30,24 @@ LARGEST_CODE = (1 << 31) - 1  # as they are stored
 FLOATS = "float:"  # before the names of what stays in full precision
 
 
-def save(q: Quantized, folder: Path) -> None:
+def save(q: Quantized, folder: Path | str) -> None:
     """Write ``quantized.safetensors`` and ``quantized.json``.
 
     The JSON comes last and marks the pair as whole.
 
     Raises:
-        BadInput: layers without codes.
+        BadInput: layers without codes, a file in the folder's place.
 
     """
     from safetensors.torch import save as as_bytes
 
     q.require_complete()
+    folder, floats = Path(folder), _floats(q)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: give a folder to save in")
     tensors, meta = folder / "quantized.safetensors", folder / "quantized.json"
     meta.unlink(missing_ok=True)
-    stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | _floats(q)).items()}
+    stored = {k: v.contiguous().cpu().clone() for k, v in (q.tensors() | floats).items()}
     write_atomically(tensors, as_bytes(stored))
     levels = {layer.info.name: list(layer.qparams.levels) for layer in q.layers() if layer.qparams}
     # none: full precision
@@ -54,6 +58,7 @@ def save(q: Quantized, folder: Path) -> None:
         "network": q.net.name,
         "network_digest": q.net.origin_digest,
         "digest": q.digest,
+        "floats_digest": tensor_digest(floats),
         "scheme": asdict(q.scheme),
         "levels": levels,
         "acts": acts,
@@ -61,7 +66,7 @@ def save(q: Quantized, folder: Path) -> None:
     write_atomically(meta, json.dumps(about, indent=1))
 
 
-def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
+def load(folder: Path | str, net: Network, scheme: Scheme) -> Quantized:
     """Read what ``save`` wrote.
 
     Raises:
@@ -73,6 +78,7 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
     from safetensors.torch import load_file
 
     meta: Any = None
+    folder = Path(folder)
     try:
         meta = json.loads((folder / "quantized.json").read_text(encoding="utf-8"))
         require_readable(meta, folder)
@@ -82,6 +88,8 @@ def load(folder: Path, net: Network, scheme: Scheme) -> Quantized:
         _fill(q, tensors, meta)
         _fill_floats(q, tensors)
         whole = q.digest == meta["digest"]
+        floats = meta.get("floats_digest")  # which came later than the rest
+        whole &= floats is None or floats == tensor_digest(_floats(q))
     except (*DAMAGE, SafetensorError) as e:
         raise BadInput(
             f"{folder}: not a saved quantized network for {net.name} under {scheme}: {e}"

@@ -39,7 +39,8 @@ def ends_soon(kept: str) -> Iterator[None]:
     if handler is signal.default_int_handler:  # not where interrupts are ignored
         signal.signal(signal.SIGINT, _raise)
     hook, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
-    threading.Thread(target=_watch, args=(heard, kept), daemon=True, name="interrupt").start()
+    args = heard, os.dup(2), kept  # pytest, within run, puts a file in the place of stderr
+    threading.Thread(target=_watch, args=args, daemon=True, name="interrupt").start()
     try:
         yield
     finally:
@@ -78,12 +79,13 @@ def _quiet(hook: Hook) -> Hook:
     return told
 
 
-def _watch(heard: socket.socket, kept: str) -> None:
+def _watch(heard: socket.socket, stderr: int, kept: str) -> None:
     """Wait for an interrupt; then for the process to end, but not long."""
     with heard:
         while signals := heard.recv(16):
             if signal.SIGINT in signals:
                 time.sleep(PATIENCE)
                 # the main thread may hold the lock of sys.stderr
-                os.write(2, f"quantbench: interrupted; {kept}\n".encode())
+                os.write(stderr, f"quantbench: interrupted; {kept}\n".encode())
                 os._exit(INTERRUPTED)
+    os.close(stderr)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from quantbench.errors import Unsupported
-from quantbench.integer.ir import Conv
+from quantbench.integer.ir import AvgPool, Conv
 from quantbench.integer.lowering import emit
 from quantbench.integer.lowering.lower import lower
 from quantbench.methods.nearest import Nearest
@@ -19,7 +19,7 @@ from quantbench.network.network import Network
 from quantbench.quantization.method import quantize
 from quantbench.quantization.quantized import Quantized
 from quantbench.quantization.scheme import Grid
-from tests.network.test_any_network import INTEGER, Scaled, cnn, made
+from tests.network.test_any_network import INTEGER, Scaled, cnn, images, made
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, name: str, **changed: Any) -> None:
@@ -110,3 +110,10 @@ def test_a_simulation_that_is_another_function_is_told_with_its_first_tensor() -
 
 def test_of_fewer_bits_nothing_is_said() -> None:
     lower(mistaken(7))
+
+
+def test_means_that_cancel_are_no_fault_of_the_lowering() -> None:
+    model = cnn(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8))  # of which the mean is rounding alone
+    net = Network.of(model, 3 * images(2) - 2)  # other data than those of the ranges
+    program = lower(quantize(Nearest(), net, images(), INTEGER))
+    assert any(isinstance(op, AvgPool) for op in program.ops)

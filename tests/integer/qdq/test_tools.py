@@ -125,6 +125,38 @@ def test_tables_and_softmax(tmp_path):
     assert far.answers == 1.0
 
 
+class Gelus(torch.nn.Module):
+    """A GELU, whose sums and products with numbers are quantized one by one, and a PReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3)
+        self.slope, self.fc = torch.nn.PReLU(), torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.slope(self.b(torch.nn.functional.gelu(self.a(x))))
+        return self.fc(torch.nn.functional.adaptive_avg_pool2d(y, 1).flatten(1))
+
+
+def test_functions_that_are_spelled_out_with_quantized_numbers(tmp_path):
+    found = read(quantized(tmp_path, Gelus, quant_format="QDQ", per_channel=True))
+    assert not [op for op in found.program.ops if isinstance(op, Island)]
+    far = agreement(found, images(16, seed=5).numpy())
+    assert far.largest <= 1
+    assert far.share <= SHARE
+    assert far.answers == 1.0
+
+
+def test_files_with_scales_that_follow_each_input_are_refused(tmp_path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    path, out = export(seeded(Mixed), tmp_path / "float.onnx", images(2)), tmp_path / "q.onnx"
+    quantize_dynamic(str(path), str(out))
+    for reading in (read, qb.network):
+        with pytest.raises(qb.Unsupported, match="quantized dynamically, with scales that follow"):
+            reading(str(out))
+
+
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_gates_and_shuffles(tmp_path, form):
     options = {"quant_format": form, "activation_type": "QUInt8", "per_channel": True}

@@ -122,6 +122,7 @@ class NativeProgram(Compiled):
 
     def _run(self, net: Any, images: Array) -> Array:
         """A row an image; sums are known to fit for codes of the input's range only."""
+        images = np.asarray(images)  # of a tensor of torch the numbers, or they go unseen
         if images.dtype == np.uint8:
             validate_images(images, self.program)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from quantbench.errors import Unsupported
+from quantbench.errors import BadInput, Unsupported
 from quantbench.integer import ir
 from quantbench.integer.lowering.agreement import require_agreement
 from quantbench.integer.lowering.distance import require_near
@@ -31,6 +31,8 @@ def lower(q: Quantized) -> ir.Program:
             every grid has at least 8 bits; names the first tensor that is.
 
     """
+    if not isinstance(q, Quantized):
+        raise BadInput(f"a quantized network is needed, not {type(q).__name__}: give qb.quantize's")
     q.require_complete()
     if q.scheme.placement != "integer":
         raise Unsupported(
@@ -63,11 +65,19 @@ def _lowered(q: Quantized, sample: Tensor) -> ir.Program:
 def executable(q: Quantized) -> Callable[..., Tensor]:
     """What evaluation runs: the integer form for ``integer`` placement, else the simulation.
 
-    Its output has the shape of the network's: a program itself gives (N, outputs).
+    Its output has the shape of the network's: a program itself gives (N, outputs). It
+    raises BadInput for inputs of another shape than the sample's.
     """
     if q.scheme.placement != "integer":
         return q.fake()
     program = Simulation(lower(q), q.net.device)
     shape = q.net.sample_output.shape[1:]
-    given = program.program.shape
-    return lambda x: program(x.reshape(len(x), *given)).reshape(len(x), *shape)
+    given, sample = program.program.shape, q.net.sample[0].shape[1:]
+
+    def run(x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor) or x.shape[1:] != sample:
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise BadInput(f"the integer network takes tensors (N, *{tuple(sample)}), not {found}")
+        return program(x.reshape(len(x), *given)).reshape(len(x), *shape)
+
+    return run

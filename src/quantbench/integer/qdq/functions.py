@@ -101,6 +101,7 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "HardSigmoid": lambda n, v: _hard_sigmoid(n, v[0]),
     "HardSwish": lambda _, v: v[0] * np.clip(v[0] / _F(6) + _F(0.5), _F(0), _F(1)),
     "LeakyRelu": lambda n, v: np.where(v[0] < 0, v[0] * _F(attribute(n, "alpha", 0.01)), v[0]),
+    "PRelu": lambda _, v: np.where(v[0] < 0, v[0] * v[1], v[0]),
     "Elu": lambda n, v: np.where(
         v[0] < 0, _F(attribute(n, "alpha", 1.0)) * np.expm1(np.minimum(v[0], 0)), v[0]
     ),

@@ -48,6 +48,8 @@ def transposed(r: State, node: onnx.NodeProto, x: str) -> str:
         seen = (seen[0], *(1,) * (len(order) - 2))
     if not order or order[0] != 0 or len(order) != len(seen) + 1:
         raise r.graph.refuse(node, f"puts directions in the order {order}, and images among them")
+    if order == sorted(order):
+        return x
     axes = tuple(a - 1 for a in order[1:])
     sizes = tuple(seen[a] for a in axes)
     made = ir.Rearrange(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quantbench.errors import BadInput, Unsupported
 from quantbench.integer.ir import Conv, Island, Program, Shape
 from quantbench.integer.validate import validate
-from quantbench.network.onnx_files.prepare import constants_as_initializers
+from quantbench.network.onnx_files.prepare import constants_as_initializers, require_static
 from quantbench.network.onnx_files.reading import read_onnx
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def read(path: str | Path, size: tuple[int, int] | None = None) -> Foreign:
     from quantbench.integer.qdq.unfold import unfold
 
     plain = constants_as_initializers(unfold(constants_as_initializers(model)))
+    require_static(plain, path)
     if not any(n.op_type == "QuantizeLinear" for n in plain.graph.node):
         raise Unsupported(
             f"{path}: is not quantized: it has no QuantizeLinear; qb.network brings it in as a "

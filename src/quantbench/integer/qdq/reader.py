@@ -23,6 +23,7 @@ from quantbench.integer.qdq.islands import softmax
 from quantbench.integer.qdq.layers import LAYERS, Layer, operator, read_layer
 from quantbench.integer.qdq.state import State
 from quantbench.integer.qdq.tables import Table, Tables
+from quantbench.integer.qdq.windows import interpolation_of
 
 Clamp = tuple[float, float]  # of real values
 
@@ -70,10 +71,11 @@ class Reader(State):
             raise self.graph.refuse(self.graph.makers[tensor], f"quantizes a constant {inner!r}")
         if kept is not None:
             raise self.graph.refuse(node, "is quantized again behind an operator on codes")
-        if node.op_type in LAYERS or node.op_type == "Add":
+        kind = "Resize" if interpolation_of(self.graph, node) else node.op_type
+        if kind in LAYERS or kind == "Add":
             return self._sum(inner, y, output, self._codes(clamp, y))
-        if node.op_type in _EMIT:
-            made = _EMIT[node.op_type](self, node, y, output)
+        if kind in _EMIT:
+            made = _EMIT[kind](self, node, y, output)
             return made if clamp == _OPEN else self._clamped(made, clamp, output)
         if node.op_type in shaping.KEEPS:  # of what has no format yet: rounding does not mind them
             made = self.emit(node.input[0], y, f"{output}.whole")
@@ -247,4 +249,6 @@ _EMIT: dict[str, Callable[[Reader, onnx.NodeProto, Format, str], str]] = {
     "GlobalAveragePool": _pooled,
     "ReduceMean": _pooled,
     "Softmax": softmax,
+    "LRN": shaping.normalized,
+    "Resize": shaping.resized,
 }

@@ -14,7 +14,7 @@ from quantbench.integer.qdq.islands import softmax
 from quantbench.integer.qdq.orders import SHAPES, reshaped, transposed
 from quantbench.integer.qdq.slices import gathered, sliced
 from quantbench.integer.qdq.state import State
-from quantbench.integer.qdq.windows import window
+from quantbench.integer.qdq.windows import interpolation_of, window
 
 KEEPS = (*SHAPES, "Transpose", "MaxPool", "Pad", "Slice")
 
@@ -154,6 +154,28 @@ def product(r: State, node: onnx.NodeProto, y: Format, output: str) -> str:
     return r.push(ir.Mul(name=node.name or output, inputs=inputs, output=made, out=y))
 
 
+def normalized(r: State, node: onnx.NodeProto, y: Format, output: str) -> str:
+    """Local response normalization, over windows with a middle and to the power of 3/4."""
+    size, beta = int(attribute(node, "size", 0)), float(attribute(node, "beta", 0.75))
+    if size % 2 == 0 or beta != 0.75:
+        raise r.graph.refuse(node, f"a window of {size} channels to the power of {beta}")
+    alpha, k = (float(attribute(node, n, v)) for n, v in (("alpha", 1e-4), ("bias", 1.0)))
+    x, made = r.need(node, node.input[0]), r.name(output)
+    about: dict[str, Any] = {"name": node.name or output, "inputs": (x,), "output": made}
+    return r.push(ir.LRN(**about, out=y, size=size, alpha=alpha, k=k))
+
+
+def resized(r: State, node: onnx.NodeProto, y: Format | None, output: str) -> str:
+    """Images that are interpolated, in a format or as floats."""
+    found = interpolation_of(r.graph, node)
+    if found is None:
+        raise r.graph.refuse(node, "has no exact integer form here")
+    x, made = r.need(node, found.source), r.name(output)
+    about: dict[str, Any] = {"name": node.name or output, "inputs": (x,), "output": made}
+    op = ir.Resize(**about, out=y, size=found.size, align_corners=found.align_corners)
+    return r.push(op)
+
+
 def require_channels(graph: Graph, node: onnx.NodeProto, rank: int) -> None:
     """Refuse a concatenation along another axis than the channels'."""
     axis = int(attribute(node, "axis", 1))
@@ -171,6 +193,9 @@ def output(r: State) -> None:
     if x is not None:
         made = r.name("logits")
         r.push(ir.Dequantize(name="output", inputs=(x,), output=made, out=None))
+        return
+    if interpolation_of(graph, graph.makers.get(tensor)) is not None:
+        resized(r, graph.makers[tensor], None, r.name("logits"))
         return
     layer = r.layer(tensor)
     if layer is not None:

@@ -9,8 +9,9 @@ import onnx
 
 from quantbench.integer.ir import Codes, Lut
 from quantbench.integer.qdq import functions
+from quantbench.integer.qdq.constants import constant_codes
 from quantbench.integer.qdq.functions import ELEMENTWISE, Values
-from quantbench.integer.qdq.graph import attribute
+from quantbench.integer.qdq.graph import Array, attribute
 from quantbench.integer.qdq.state import State
 
 DEEPEST = 64  # elementwise operators between two quantizations
@@ -78,7 +79,10 @@ class Tables:
         if not name:
             return np.asarray(np.inf if i == 2 else -np.inf, np.float32)
         if name in self.reader.graph.constants:
-            return _number(self.reader, name)
+            return _number(self.reader.graph.constants[name])
+        if (codes := constant_codes(self.reader.graph, name)) is not None:
+            steps = (codes.codes - codes.zero).astype(np.float32)
+            return _number(steps * codes.scale) if codes.scale.size == 1 else None
         return self.of(name, depth + 1)
 
     def stored(self, node: onnx.NodeProto) -> str | None:
@@ -121,7 +125,6 @@ class Tables:
         return Table(root, table.values[codes]) if source == root else None
 
 
-def _number(r: State, name: str) -> Values | None:
+def _number(value: Array) -> Values | None:
     """A constant of one element."""
-    value = np.asarray(r.graph.constants[name])
-    return value.astype(np.float32).reshape(()) if value.size == 1 else None
+    return np.asarray(value, np.float32).reshape(()) if value.size == 1 else None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from quantbench.integer.ir import Shape
 from quantbench.integer.qdq.graph import Graph, attribute, pairs
+from quantbench.integer.scales import interpolation
 
 Pair = tuple[int, int]
 
@@ -77,3 +79,36 @@ def _ceiled(w: Window, x: Shape) -> Pads:
             count -= 1
         ends.append(max(after, (count - 1) * stride + reach - size - before))
     return w.pads[0], w.pads[1], ends[0], ends[1]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Two products with matrices that interpolate images, as our own export writes them.
+
+    Attributes:
+        source: the tensor of images.
+        size: rows and columns of the result.
+        align_corners: the corners of both are the same points.
+
+    """
+
+    source: str
+    size: Pair
+    align_corners: bool
+
+
+def interpolation_of(graph: Graph, node: onnx.NodeProto | None) -> Interpolation | None:
+    """What a product with the columns' weights interpolates; None for every other product."""
+    inner = graph.makers.get(node.input[0]) if node is not None else None
+    if node is None or inner is None or (node.op_type, inner.op_type) != ("MatMul", "MatMul"):
+        return None
+    columns, rows = graph.constants.get(node.input[1]), graph.constants.get(inner.input[0])
+    if columns is None or rows is None or (columns.ndim, rows.ndim) != (2, 2):
+        return None
+    if not columns.size or not rows.size:
+        return None
+    for align in (False, True):
+        right = [interpolation(*m.shape[::-1], align_corners=align) for m in (rows, columns.T)]
+        if all(np.array_equal(a, b) for a, b in zip(right, (rows, columns.T), strict=True)):
+            return Interpolation(inner.input[1], (len(rows), columns.shape[1]), align)
+    return None

@@ -6,12 +6,14 @@ such. A module that does this or that depending on values is one call: nothing i
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from torch import Tensor, fx, nn
 
 from quantbench.errors import Unsupported
+from quantbench.network.graph.calls import leaves
 from quantbench.network.graph.recorder import record
 from quantbench.network.graph.recording import Container, Leaf, Recording
 from quantbench.network.graph.sizes import follow_sizes
@@ -23,6 +25,8 @@ from quantbench.system.tensors import Inputs
 _LAYERS = (*LAYERS, nn.Embedding)  # whatever hangs on them
 
 _OWN = (ChannelClamp, TransposedConv)
+
+_WRITABLE = (*fx.node.base_types, fx.Node, type(None), type(...), range)
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, fx.GraphModule)
 
@@ -42,11 +46,21 @@ def recorded(model: nn.Module, sample: Inputs, leaf: Leaf = is_operator) -> Reco
 
     A second pass for another number shows that; a network that takes no other number than the
     sample's is recorded twice on the sample.
+
+    Raises:
+        Unsupported: it does not take as many examples as the sample has either.
+
     """
     try:
         two, three = (record(model, _examples(sample, n), leaf) for n in (2, 3))
     except Exception:  # noqa: BLE001 - whatever the network raises
-        two, three = (record(model, sample, leaf) for _ in range(2))
+        try:
+            two, three = (record(model, sample, leaf) for _ in range(2))
+        except Exception as e:
+            raise Unsupported(
+                f"{type(model).__name__} does not take {len(sample[0])} examples at a time, nor 2 "
+                f"and 3 ({type(e).__name__}: {e}): make it one that takes any number"
+            ) from e
     follow_sizes(two, three)
     return two
 
@@ -100,25 +114,47 @@ def rewritten(container: Container) -> fx.GraphModule:
 
     """
     where = f"{container.path or 'the network'} ({type(container.module).__name__})"
-    if container.obstacle:
-        raise Unsupported(f"{where} cannot be rewritten: {container.obstacle}")
+    _require_writable(container, where)
     for name, tensor in container.constants.items():
         container.module.register_buffer(name, tensor.detach().clone(), persistent=False)
     kind = type(container.module).__name__
     try:
         made = fx.GraphModule(container.module, container.graph, class_name=kind)
-        for node in container.graph.nodes:
-            node.meta.pop("tensor", None)  # else the module would keep all feature maps
     except Exception as e:
         raise Unsupported(f"{where} cannot be rewritten: {e}") from e
     finally:
         for name in container.constants:
             delattr(container.module, name)
+    for node in container.graph.nodes:
+        node.meta.pop("tensor", None)  # else the module would keep all feature maps
     for name, value in vars(container.module).items():  # which the module around may look at
         bound = getattr(value, "__self__", None) is container.module  # a patched forward
         if not (bound or name == "forward" or name.startswith("_") or name in vars(made)):
             vars(made)[name] = value
     return made.train(container.module.training)
+
+
+def _require_writable(container: Container, where: str) -> None:
+    """Raise Unsupported where torch.fx has no words for what a container did."""
+    if container.obstacle:
+        raise Unsupported(f"{where} cannot be rewritten: {container.obstacle}")
+    if words := [str(n.target) for n in container.graph.nodes if _unspeakable(n)]:
+        raise Unsupported(
+            f"{where} cannot be rewritten: torch.fx takes no Python keyword for a name, such as "
+            f"that of {words[0]}; call it otherwise"
+        )
+    for node in container.graph.nodes:
+        if odd := [v for v in leaves((node.args, node.kwargs)) if not isinstance(v, _WRITABLE)]:
+            raise Unsupported(
+                f"{where} cannot be rewritten: {node.name} takes a {type(odd[0]).__name__}, which "
+                "torch.fx does not write down: make a buffer of what it gives"
+            )
+
+
+def _unspeakable(node: fx.Node) -> bool:
+    """Whether what a node calls by name has a keyword in it."""
+    named = node.op in ("call_module", "get_attr")
+    return named and any(keyword.iskeyword(part) for part in str(node.target).split("."))
 
 
 def same_calls(a: Container, b: Container) -> bool:

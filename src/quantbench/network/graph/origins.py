@@ -69,6 +69,11 @@ class Origins:
         nodes = (self._values.get(id(v)) for v in leaves(given) if isinstance(v, Tensor))
         return next((n.name for n in nodes if n and version(n.example) != n.version), "")
 
+    def is_stale(self, tensor: Tensor) -> bool:
+        """Whether a tensor was changed in place after a call gave it."""
+        node = self._values.get(id(tensor))
+        return node is not None and version(node.example) != node.version
+
     def changed(self, given: Any) -> list[Tensor]:
         """Tensors among arguments that no input went into, and that were changed in place.
 
@@ -104,5 +109,9 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def version(value: Any) -> int:
-    """How often a tensor was changed in place; views count with what they view."""
-    return value._version if isinstance(value, Tensor) else 0  # noqa: SLF001 - no public way
+    """How often a tensor was changed in place; views count with what they view.
+
+    Those that are made in ``torch.inference_mode`` do not count.
+    """
+    counts = isinstance(value, Tensor) and not value.is_inference()
+    return value._version if counts else 0  # noqa: SLF001 - no public way

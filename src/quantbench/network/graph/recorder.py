@@ -9,26 +9,18 @@ that the container can be rewritten by itself.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from quantbench.network.graph.calls import Node, mapped, parts
-from quantbench.network.graph.origins import Origins
+from quantbench.network.graph.memory import Memory
 from quantbench.network.graph.recording import DEPENDS, Call, Container, Leaf, Recording
-from quantbench.network.graph.spelling import (
-    METADATA,
-    distinct,
-    in_place,
-    spelled,
-    unwritable,
-    with_item,
-    within,
-)
+from quantbench.network.graph.spelling import METADATA, distinct, in_place, with_item, within
+from quantbench.network.graph.views import assigned, views, writes_by_argument
 from quantbench.network.hooks import hooked
 from quantbench.system.tensors import Inputs
 
@@ -63,24 +55,16 @@ def record(model: nn.Module, inputs: Inputs, leaf: Leaf) -> Recording:
     return recorder.end(output)
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes calls down."""
+class _Recorder(Memory, TorchFunctionMode):
+    """Sees what is called, and writes it down."""
 
     def __init__(self, model: nn.Module, leaves: set[nn.Module]) -> None:
-        super().__init__()
+        super().__init__(model)
         self.operators = leaves
-        self.origins = Origins(model)
-        self.containers: list[Container] = []
-        self.running: list[Call] = []
         every = model.named_modules(remove_duplicate=False)
         self.paths: dict[int, list[str]] = {}
         for path, module in every:
             self.paths.setdefault(id(module), []).append(path)
-
-    @property
-    def here(self) -> Container | None:
-        """The container whose ``forward`` runs; none inside a leaf."""
-        return self.running[-1].container if self.running else None
 
     def enter(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -108,6 +92,7 @@ class _Recorder(TorchFunctionMode):
     def leave(self, module: nn.Module, out: Any) -> Any:
         """A module is through; what it gives is no tensor that it got."""
         self.name_twins(out)
+        self.view_again(out)
         call, inside = self.running.pop(), self.here
         with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
             if call.container is not None:
@@ -150,10 +135,18 @@ class _Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         if name == "__setitem__" and self.is_own(inside, args[0]):
             self.function(inside, with_item, args, kwargs, args[0])
+            self.written(inside, args[0])
         elif any(True for _ in parts(out)):
-            if not in_place(name):
+            writes = in_place(name) or writes_by_argument(kwargs)
+            if not writes:
                 out = distinct(out, (args, kwargs))
+            func, args, kwargs = assigned(func, args, kwargs)
             self.function(inside, func, args, kwargs, out).stale = stale
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
+                if writes:
+                    self.written(inside, out)
+                else:
+                    self.views |= {id(t): view for t, view in views(func, args, kwargs, out)}
         elif self.origins.known((args, kwargs)):
             if out is not None and name not in METADATA:
                 inside.values = True
@@ -161,124 +154,6 @@ class _Recorder(TorchFunctionMode):
             elif name == "__setitem__":
                 inside.obstacle = "it writes into a part of a tensor"
         return out
-
-    def is_own(self, inside: Container, tensor: Tensor) -> bool:
-        """Whether a container made a tensor itself, so that nothing outside sees what it writes."""
-        local = inside.locals.get(id(tensor))
-        return local is not None and local.op not in ("placeholder", "get_attr")
-
-    def function(
-        self,
-        inside: Container,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        out: Any,
-    ) -> Node:
-        """One function that gave tensors."""
-        op, target = spelled(func)
-        if op == "call_function" and unwritable(target):
-            inside.obstacle = f"it calls {getattr(func, '__name__', func)}, which has no name"
-        if target is getattr:  # a tensor's attribute that is itself a tensor, such as x.T
-            args = (args[0], func.__self__.__name__)  # type: ignore[attr-defined]
-        positional, named = self.local(inside, args), self.local(inside, dict(kwargs))
-        name = target.strip("_") if op == "call_method" else None  # x += y is an add
-        local = inside.graph.create_node(op, target, positional, named, name)
-        path = f"{inside.path}.{local.name}" if inside.path else local.name
-        inside.bring(local, out)
-        return self.call((path, inside.path, local, op, target), args, kwargs, out)
-
-    def call(
-        self,
-        where: tuple[str, str, fx.Node, str, Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        out: Any,
-    ) -> Node:
-        """Append a call, and one that takes it apart for each tensor of several."""
-        node = Node(*where, self.linked(tuple(args)), self.linked(dict(kwargs)))
-        self.origins.add(node, out)
-        for way, tensor in parts(out):
-            part, value = node, out
-            for kind, key in way:
-                function = operator.getitem if kind == "item" else getattr
-                value = function(value, key)
-                inside = self.here
-                local = inside.locals.get(id(value), node.local) if inside else node.local
-                item = Node(node.name, node.container, local, "call_function", function)
-                item.args = (part, key)
-                self.origins.add(item, value)
-                part = item
-            self.origins.came_from(tensor, part)
-        return node
-
-    def linked(self, value: Any) -> Any:
-        """Arguments with nodes for tensors."""
-        return mapped(value, lambda v: self.node(v) if isinstance(v, Tensor) else v)
-
-    def node(self, tensor: Tensor) -> Node:
-        """Where a tensor came from; an attribute, where no call gave it."""
-        if tensor not in self.origins:
-            inside = self.here
-            assert inside is not None
-            name = self.origins.attributes.get(id(tensor), "constant")
-            local = self.local(inside, tensor)
-            self.origins.add(Node(name, inside.path, local, "get_attr", tensor), tensor)
-        return self.origins[tensor]
-
-    def local(self, inside: Container, value: Any) -> Any:
-        """Arguments with the container's own calls for tensors, in types that fx writes."""
-
-        def one(v: Any) -> Any:
-            if not isinstance(v, Tensor):
-                return v
-            if id(v) not in inside.locals:
-                inside.locals[id(v)] = self.attribute(inside, v)
-            return inside.locals[id(v)]
-
-        return mapped(value, one)
-
-    def attribute(self, inside: Container, tensor: Tensor) -> fx.Node:
-        """A tensor that the container did not get as an argument: a weight, or a constant."""
-        if tensor in self.origins and self.origins[tensor] in self.origins.depends:
-            inside.obstacle = f"it takes {self.origins[tensor].name}, which was not given to it"
-        name = self.origins.attributes.get(id(tensor), "")
-        if name and within(name, inside.path):
-            name = name[len(inside.path) + 1 :] if inside.path else name
-        else:
-            if not name and tensor not in self.origins:
-                inside.unseen.append(tensor)
-            name = f"_constant{len(inside.constants)}"
-            inside.constants[name] = tensor
-        self.origins.keep(tensor)
-        local = inside.graph.get_attr(name)
-        local.meta["tensor"] = tensor
-        return local
-
-    def name_twins(self, given: Any) -> None:
-        """Write a call down for each tensor given that is another name of a known one."""
-        if (inside := self.here) is None:
-            return
-        with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
-            for _, tensor in parts(given):
-                if (twin := self.origins.twin(tensor)) is not None:
-                    self.function(inside, Tensor.view_as, (twin, twin), {}, tensor)
-
-    def renew(self, given: Any) -> None:
-        """Take constants that were changed in place for what they are now."""
-        if (inside := self.here) is None:
-            return
-        for tensor in self.origins.changed(given):
-            with torch._C.DisableTorchFunction():  # noqa: SLF001 - no public way
-                value = tensor.clone()
-            name = f"_constant{len(inside.constants)}"
-            inside.constants[name] = value
-            inside.changed.append(value)
-            local = inside.locals[id(value)] = inside.graph.get_attr(name)
-            local.meta["tensor"] = value
-            self.origins.add(Node("constant", inside.path, local, "get_attr", value), value)
-            # a copy, for it may be changed again, in each pass
-            self.function(inside, Tensor.clone, (value,), {}, tensor)
 
     def end(self, output: Any) -> Recording:
         """The recording, after the pass."""

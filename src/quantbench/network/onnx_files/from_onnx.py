@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quantbench.errors import BadInput, Unsupported
-from quantbench.network.checks import SAME
+from quantbench.network.checks.same import SAME
 from quantbench.network.network import Network
 from quantbench.network.onnx_files.activations import restore_silu
 from quantbench.network.onnx_files.linears import restore_linear

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantbench.errors import Unsupported
 from quantbench.network.onnx_files.folding import KnownSizes, folded
+from quantbench.network.onnx_files.reading import called
 from quantbench.network.onnx_files.spelled_out import spell_out
 
 if TYPE_CHECKING:
@@ -19,7 +20,20 @@ _NEWER = ("Gelu", "Mish")  # than that: functions of older operators
 # opsets from which onnx2torch has them
 _FIRST = (("BatchNormalization", 9), ("Upsample", 10), ("Slice", 10), ("Pad", 11))
 
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger")
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
+
+# with scales that follow each input
+DYNAMIC = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
+
+
+def require_static(model: onnx.ModelProto, path: str | Path) -> None:
+    """Refuse a network that is neither in floats nor quantized with fixed scales."""
+    for node in model.graph.node:
+        if node.op_type in DYNAMIC:
+            raise Unsupported(
+                f"{path}: {called(node)}: was quantized dynamically, with scales that follow each "
+                "input: give the file in floats, or one with fixed scales"
+            )
 
 
 def prepared(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
@@ -29,6 +43,7 @@ def prepared(model: onnx.ModelProto, path: str | Path) -> onnx.ModelProto:
         Unsupported: a network that is quantized already, an opset that cannot be lowered.
 
     """
+    require_static(model, path)
     for node in model.graph.node:
         if node.op_type in _QUANTIZED:
             raise Unsupported(

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, fx, nn
 
 from quantbench.errors import BadInput
@@ -18,10 +20,25 @@ Output = str | int | tuple[str | int, ...]
 
 
 def as_tensors(sample: Sample) -> Inputs:
-    """The tensors of a sample, in its order."""
-    if isinstance(sample, Tensor):
-        return (sample,)
-    return tuple(sample.values() if isinstance(sample, Mapping) else sample)
+    """The tensors of a sample, in its order; arrays become tensors.
+
+    Raises:
+        BadInput: something in it is neither.
+
+    """
+    several = isinstance(sample, Mapping | tuple | list)
+    values: Any = sample.values() if isinstance(sample, Mapping) else sample
+    tensors = [
+        torch.from_numpy(v) if isinstance(v, np.ndarray) else v
+        for v in (values if several else [values])
+    ]
+    for value in tensors:
+        if not isinstance(value, Tensor):
+            raise BadInput(
+                f"a sample holds {type(value).__name__}: give a batch of inputs (N, ...), a "
+                "tensor, several in order, or a mapping by the names of forward's arguments"
+            )
+    return tuple(tensors)
 
 
 def adapt(model: nn.Module, sample: Sample, output: Output | None, name: str) -> None:
@@ -68,6 +85,33 @@ def adapt(model: nn.Module, sample: Sample, output: Output | None, name: str) ->
     model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": __name__})
 
 
+def spare_inputs(model: nn.Module, name: str) -> None:
+    """Make a network that writes into its inputs write into copies; calibration data stay as is.
+
+    Args:
+        model: changed in place: its class becomes a subclass of what it was.
+        name: what messages call the network.
+
+    Raises:
+        BadInput: a graph module, which makes its class anew when it is copied.
+
+    """
+    if isinstance(model, fx.GraphModule):
+        raise BadInput(f"{name} is a torch.fx.GraphModule that writes into its input: clone it")
+    base: Any = type(model)
+    signature = inspect.signature(base.forward)
+
+    def forward(self: Any, *given: Any, **named: Any) -> Any:
+        return base.forward(self, *map(_copied, given), **{k: _copied(v) for k, v in named.items()})
+
+    vars(forward)["__signature__"] = signature
+    model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": __name__})
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 def picked(found: Any, way: tuple[str | int, ...], name: str) -> Any:
     """One part of what a network gives.
 
@@ -76,6 +120,11 @@ def picked(found: Any, way: tuple[str | int, ...], name: str) -> Any:
 
     """
     for step in way:
+        if isinstance(found, Tensor):
+            raise BadInput(
+                f"{name} has no output {way!r}: a step before {step!r} is {described(found)}, of "
+                "which that would be one example"
+            )
         try:
             if isinstance(found, Mapping) or isinstance(step, int):
                 found = found[step]
@@ -107,7 +156,7 @@ def as_float32(model: nn.Module, sample: Sample) -> Sample:
     model.float()
 
     def one(t: Tensor) -> Tensor:
-        return t.float() if t.is_floating_point() else t
+        return t.float() if isinstance(t, Tensor) and t.is_floating_point() else t
 
     if isinstance(sample, Tensor):
         return one(sample)

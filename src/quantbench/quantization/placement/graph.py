@@ -33,6 +33,11 @@ def record_operators(
     found = forward_pass(model, (sample,), is_leaf, opaque)
     if not isinstance(found.output, Tensor):
         raise Unsupported(f"the network returns {type(found.output).__name__}, not one tensor")
+    if not found.nodes[-1].by_example:
+        raise Unsupported(
+            f"the network gives {tuple(found.output.shape)} for {len(found.nodes[0].example)} "
+            "examples: the first dimension has to be theirs"
+        )
     for node in found.nodes:
         if node.stale:
             raise Unsupported(

@@ -50,6 +50,10 @@ def _no_tensor_of_programs(node: Node) -> str:
     tensors = [t for e in examples for t in (e if isinstance(e, tuple) else (e,))]
     if not all(isinstance(t, Tensor) and t.dim() in MAPS for t in tensors):
         return "a tensor is no vector, line, image or volume"
+    if not all(t.numel() for t in tensors):
+        return "a tensor without entries"
+    if not all(t.is_floating_point() for t in tensors):
+        return "a tensor has whole or complex numbers"
     if not all(n.by_example for n in (node, *node.inputs) if not n.constant):
         return "its first dimension is not that of the examples"
     return ""

@@ -41,7 +41,7 @@ from quantbench.integer.ir import (
     Resize,
     Select,
 )
-from quantbench.integer.scales import known, taps
+from quantbench.integer.scales import interpolation, known
 from quantbench.integer.validate import validate
 from quantbench.system.atomic import write_atomically
 
@@ -191,10 +191,7 @@ class Exporter(LayerGraph):
         """A product with a matrix of weights on either side: sizes of batches stay open."""
         real, sides = self.real(op.inputs[0]), self.shapes[op.inputs[0]][1:]
         for name, n, m in zip(("rows", "columns"), sides, op.size, strict=True):
-            t = taps(n, m, align_corners=op.align_corners)
-            weights = np.zeros((m, n), np.float32)
-            np.add.at(weights, (np.arange(m), t.lower), (t.whole - t.weight) / t.whole)
-            np.add.at(weights, (np.arange(m), t.upper), t.weight / t.whole)
+            weights = interpolation(n, m, align_corners=op.align_corners)
             rows = name == "rows"
             matrix = self.constant(f"{op.output}.{name}", weights if rows else weights.T.copy())
             real = self.node("MatMul", [matrix, real] if rows else [real, matrix])
