@@ -6,9 +6,11 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.reliability import in_clone
 from tests.reliability.work import Digests, Work, start_from
@@ -97,14 +99,17 @@ def kill(work: Work, finished: Path, folder: Path, count: int, rng: random.Rando
 
 def _disturb(work: Work, folder: Path, seconds: float) -> bool:
     """Start it, and kill it and all that it started; whether it had ended before."""
-    process = _start(work, folder, subprocess.DEVNULL)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False
-    assert process.returncode in (0, 3), f"{work.name} ended with {process.returncode}"
+    with tempfile.TemporaryFile() as said:  # and no pipe, which whoever outlives it would keep open
+        process = _start(work, folder, said)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False
+        said.seek(0)
+        out = said.read().decode(errors="replace")
+    assert process.returncode in (0, 3), f"{work.name} ended with {process.returncode}:\n{out}"
     return True
 
 
@@ -114,7 +119,7 @@ def _finish(work: Work, folder: Path) -> None:
     assert process.returncode in (0, 3), f"{work.name} ended with {process.returncode}:\n{out}"
 
 
-def _start(work: Work, folder: Path, stdout: int) -> subprocess.Popen[str]:
+def _start(work: Work, folder: Path, stdout: int | IO[bytes]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         work.command(),
         cwd=folder,
