@@ -106,6 +106,22 @@ def test_a_changed_embedded_file_is_pulled_again(clone):
 
 
 @pytest.mark.slow
+def test_an_index_that_a_kill_left_behind_is_thrown_away(clone, monkeypatch):
+    root, _ = clone
+    index = root / ".dvc" / "tmp" / "site" / "of a killed pull"
+    index.mkdir(parents=True)
+    pull, calls = dvc._watched, []
+
+    def misled(*about):
+        calls.append(index.exists())
+        return (0, "") if index.exists() else pull(*about)
+
+    monkeypatch.setattr(dvc, "_watched", misled)
+    assert dvc.ensure("embedded") == []
+    assert calls == [True, False]
+
+
+@pytest.mark.slow
 def test_a_pull_that_could_not_bring_a_file_does_not_advise_a_pull_alone(clone):
     root, _ = clone
     shutil.rmtree(root / ".dvc" / "embedded" / "files")

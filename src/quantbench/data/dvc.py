@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,23 +183,41 @@ def _pull(absent: Sequence[Entry], progress: Progress) -> None:
     scratch = root / ".dvc" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     env = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(scratch / "site")}
+    own = [e for e in absent if e.embedded]  # these come, or DVC says why not
     command = [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", *targets]
-    with FileLock(scratch / "quantbench.lock"), tempfile.TemporaryFile("w+") as said:
-        nowhere = subprocess.DEVNULL
-        with subprocess.Popen(command, cwd=root, env=env, stdout=nowhere, stderr=said) as pull:
-            try:
-                while pull.poll() is None:
-                    progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        pull.wait(0.5)
-            except KeyboardInterrupt:  # which may have been for this process alone
-                pull.terminate()
-                raise
-        # what the clone itself holds comes, or DVC says why not
-        own = [e for e in absent if e.embedded]
-        if pull.returncode and (not any(map(present, absent)) or not all(map(present, own))):
-            said.seek(0)
-            print(said.read().strip(), file=sys.stderr)
+
+    def look() -> None:
+        progress(sum(locate(e.name).exists() for e in absent), len(absent), "pulling")
+
+    with FileLock(scratch / "quantbench.lock"):
+        code, said = _watched(command, root, env, look)
+        if code == 0 and not all(map(present, own)):
+            # an index of DVC's that a kill left behind may say that all is in place
+            shutil.rmtree(scratch / "site", ignore_errors=True)
+            code, said = _watched(command, root, env, look)
+        if code and (not any(map(present, absent)) or not all(map(present, own))):
+            print(said, file=sys.stderr)
+
+
+def _watched(
+    command: Sequence[str], folder: Path, env: Mapping[str, str], look: Callable[[], None]
+) -> tuple[int, str]:
+    """Exit code of a command, and what it said to stderr; ``look`` is called meanwhile."""
+    nowhere = subprocess.DEVNULL
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, cwd=folder, env=env, stdout=nowhere, stderr=said) as ran,
+    ):
+        try:
+            while ran.poll() is None:
+                look()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    ran.wait(0.5)
+        except KeyboardInterrupt:  # which may have been for this process alone
+            ran.terminate()
+            raise
+        said.seek(0)
+        return ran.returncode, said.read().strip()
 
 
 def _link_beside(root: Path, outs: Sequence[_Out], absent: Sequence[Entry]) -> None:
