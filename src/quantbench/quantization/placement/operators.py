@@ -53,7 +53,7 @@ def _no_tensor_of_programs(node: Node) -> str:
     if not all(t.numel() for t in tensors):
         return "a tensor without entries"
     if not all(t.is_floating_point() for t in tensors):
-        return "a tensor has whole or complex numbers"
+        return "a tensor has truth values, or whole or complex numbers"
     if not all(n.by_example for n in (node, *node.inputs) if not n.constant):
         return "its first dimension is not that of the examples"
     return ""
