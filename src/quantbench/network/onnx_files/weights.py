@@ -57,18 +57,14 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[onnx.TensorProto, str]]:
 def _require_inside(tensor: onnx.TensorProto, path: Path, label: str) -> None:
     """External data lie in the folder of the file, links followed, and are as long as said."""
     about = {entry.key: entry.value for entry in tensor.external_data}
-    location: str | bytes = about.get("location", "")  # bytes, where they are no text
+    location = os.fsdecode(about.get("location", ""))  # protobuf gives bytes that are no text
     folder = path.parent.resolve()
     try:
-        found = (folder / os.fsdecode(location)).resolve()
+        found = (folder / location).resolve()
         there = found.is_file()
     except (ValueError, OSError) as e:  # a null, or more bytes than a name may have
         raise BadInput(f"{label}: its data have an impossible name, {location!r}") from e
-    if (
-        not location
-        or Path(os.fsdecode(location)).is_absolute()
-        or not found.is_relative_to(folder)
-    ):
+    if not location or Path(location).is_absolute() or not found.is_relative_to(folder):
         raise BadInput(f"{label}: its data are at {location!r}, outside the folder of the file")
     if not there:
         raise BadInput(f"{label}: its data are in {location!r}, which is not there")
